@@ -1,0 +1,160 @@
+"""A circuit breaker: when the API is down, stop asking everybody to prove it.
+
+States and what moves between them::
+
+    CLOSED ── too many failures ──▶ OPEN ── pause over ──▶ HALF_OPEN ── probe succeeds ──▶ CLOSED
+                                     ▲                         │
+                                     └────── probe fails ──────┘
+
+CLOSED opens on either sign: a streak of `streak` failures, or at least `ratio` of at least `volume` calls in
+the last `WINDOW` seconds. In a streak only a success *sent after the first failure* counts as good news: an
+answer to a request from before the trouble says nothing about now.
+
+OPEN pauses the line; nothing fails because of it. The pause grows with the trouble, ``ELAPSED_SHARE`` of the
+time it has lasted between `pause` and `max_pause`: the end of an outage is noticed within a fifth of its
+length, and an hour's outage costs some thirty probes.
+
+HALF_OPEN lets one probe through at a time. A probe that is cancelled or lost frees its place (`forget`).
+
+Only overload counts (`Treatment.overload`): a 429 is about quota, and a 400 is about one request.
+"""
+
+from collections import deque
+from dataclasses import dataclass
+from enum import StrEnum
+
+WINDOW = 30.0
+ELAPSED_SHARE = 0.2
+JITTER = 0.2
+
+
+class State(StrEnum):
+    """What the breaker does with new requests: pass them, hold them, or pass one of them."""
+
+    CLOSED = "closed"
+    OPEN = "open"
+    HALF_OPEN = "half-open"
+
+
+@dataclass(frozen=True, slots=True)
+class BreakerPolicy:
+    """When to open, and for how long.
+
+    Attributes:
+        streak: Failures in a row that open it.
+        ratio: Share of failed calls that opens it.
+        volume: Calls in the window below which the share says nothing.
+        pause: Seconds of the shortest pause.
+        max_pause: Seconds of the longest.
+    """
+
+    streak: int = 6
+    ratio: float = 0.5
+    volume: int = 20
+    pause: float = 1.0
+    max_pause: float = 60.0
+
+
+class CircuitBreaker:
+    """Counts failures of one pool of models, and says when its requests may go."""
+
+    __slots__ = (
+        "_calls",
+        "_failed",
+        "_policy",
+        "_probing",
+        "_slots",
+        "_streak",
+        "_streak_sent_at",
+        "opens_at",
+        "state",
+        "tripped_at",
+    )
+
+    def __init__(self, policy: BreakerPolicy) -> None:
+        self._policy = policy
+        self.state = State.CLOSED
+        self.opens_at = 0.0
+        self.tripped_at = 0.0
+        self._probing = False
+        self._slots: deque[list[float]] = deque()  # [second, calls, failures]
+        self._calls = self._failed = 0.0
+        self._streak = 0
+        self._streak_sent_at = 0.0
+
+    def __repr__(self) -> str:
+        return f"<CircuitBreaker {self.state.value}, {self._failed:g}/{self._calls:g} failed>"
+
+    def admits_at(self, now: float) -> float | None:
+        """The instant from which a request may start; `None` while a probe is out and only it can tell."""
+        if self.state is State.CLOSED:
+            return now
+        if self.state is State.OPEN:
+            if self.opens_at > now:
+                return self.opens_at
+            self.state = State.HALF_OPEN
+        return None if self._probing else now
+
+    def started(self) -> bool:
+        """A request was let through; whether it is the probe."""
+        if self.state is State.HALF_OPEN:
+            self._probing = True
+            return True
+        return False
+
+    def forget(self) -> None:
+        """The probe came back without an answer about the service (cancelled, refused by quota, invalid)."""
+        self._probing = False
+
+    def succeeded(self, sent_at: float, now: float, *, probe: bool) -> bool:
+        """A request was answered; whether that closed the breaker."""
+        if self._streak and sent_at > self._streak_sent_at:
+            self._streak = 0
+        if self.state is State.CLOSED:
+            self._note(now, failed=False)
+            return False
+        if not probe:
+            return False
+        self.state = State.CLOSED
+        self._probing = False
+        self._slots.clear()
+        self._calls = self._failed = 0.0
+        self._streak = 0
+        return True
+
+    def failed(self, sent_at: float, now: float, u: float, *, probe: bool, hint: float | None = None) -> bool:
+        """A request met overload; whether that opened the breaker, or kept it open after a probe.
+
+        `hint` is a `retry-after` in seconds; the pause is never shorter.
+        """
+        if self.state is State.CLOSED:
+            self._note(now, failed=True)
+            if not self._streak:
+                self._streak_sent_at = sent_at
+            self._streak += 1
+            by_ratio = self._calls >= self._policy.volume and self._failed >= self._policy.ratio * self._calls
+            if self._streak < self._policy.streak and not by_ratio:
+                return False
+            self.tripped_at = now
+        elif not probe:
+            return False
+        elapsed = now - self.tripped_at
+        pause = min(self._policy.max_pause, max(self._policy.pause, ELAPSED_SHARE * elapsed))
+        self.state = State.OPEN
+        self._probing = False
+        self.opens_at = now + max(pause, hint or 0.0) * (1.0 + JITTER * u)
+        return True
+
+    def _note(self, now: float, *, failed: bool) -> None:
+        second = now // 1.0
+        if not self._slots or self._slots[-1][0] < second:
+            self._slots.append([second, 0.0, 0.0])
+        self._slots[-1][1] += 1.0
+        self._calls += 1.0
+        if failed:
+            self._slots[-1][2] += 1.0
+            self._failed += 1.0
+        while self._slots[0][0] < second - WINDOW:
+            _, calls, failures = self._slots.popleft()
+            self._calls -= calls
+            self._failed -= failures

@@ -1,0 +1,77 @@
+"""A token bucket that may be settled, corrected, retuned, and driven into debt.
+
+Model. The bucket holds `level` tokens, refills continuously at `rate` per second and never holds more than
+`capacity`. Written down is the level at one instant; everything later follows from it::
+
+    level(now) = min(capacity, level + rate * (now - at))
+
+Promise. However takes are timed, a window of *w* seconds admits at most ``capacity + rate * w`` tokens, as
+long as callers take only what `ready_at` allows and no single amount exceeds the capacity.
+
+Debt. Costs are estimates. When the truth turns out larger, the level goes below zero and nothing is
+admitted until the refill has paid it back. An amount larger than the whole bucket may go when the bucket
+is full and leaves it in debt: refusing it for ever would help nobody, and the rate still holds over time.
+
+Most callers want `ready_at`. Compare it with the clock (``bucket.ready_at(n) <= now``), never compare
+levels with amounts: `ready_at` is computed from the written-down state alone, so a timer set to it always
+finds the tokens there, whereas a level computed at wake-up may be short by one floating-point rounding, and
+the timer would be set again, for ever.
+"""
+
+import math
+
+
+class TokenBucket:
+    """One limited resource. Time is in seconds; a clock that goes backward creates no tokens."""
+
+    __slots__ = ("_at", "_level", "capacity", "rate")
+
+    def __init__(self, rate: float, capacity: float, *, now: float, level: float | None = None) -> None:
+        """A bucket refilling at `rate` a second up to `capacity`; full unless `level` says otherwise."""
+        if not (rate > 0 and capacity > 0 and math.isfinite(rate) and math.isfinite(capacity)):
+            raise ValueError(f"a bucket needs a positive rate and capacity, got {rate=} {capacity=}")
+        self.rate = rate
+        self.capacity = capacity
+        self._level = capacity if level is None else min(level, capacity)
+        self._at = now
+
+    def __repr__(self) -> str:
+        return f"<TokenBucket {self._level:.6g}/{self.capacity:.6g} at {self._at:.3f}, +{self.rate:.6g}/s>"
+
+    def level(self, now: float) -> float:
+        """Tokens held at `now`; negative while in debt."""
+        if now <= self._at:
+            return self._level
+        return min(self.capacity, self._level + self.rate * (now - self._at))
+
+    def ready_at(self, amount: float, *, floor: float = 0.0) -> float:
+        """The instant from which `amount` may be taken, leaving `floor` behind; minus infinity if already.
+
+        Both together count for at most the capacity, so that every request's time comes.
+        """
+        need = min(amount + floor, self.capacity)
+        if need <= self._level:
+            return -math.inf
+        return self._at + (need - self._level) / self.rate
+
+    def take(self, amount: float, now: float) -> None:
+        """Remove `amount`, whether it is there or not; asking `ready_at` first is the caller's part."""
+        self._level = self.level(now) - amount
+        self._at = max(self._at, now)
+
+    def settle(self, surplus: float, now: float) -> None:
+        """Give `surplus` back (or, if negative, take more): the estimate minus what was really used."""
+        self._level = min(self.capacity, self.level(now) + surplus)
+        self._at = max(self._at, now)
+
+    def correct(self, level: float, now: float) -> None:
+        """Set the level to what somebody who knows better says it is."""
+        self._level = min(self.capacity, level)
+        self._at = max(self._at, now)
+
+    def retune(self, rate: float, capacity: float, now: float) -> None:
+        """Change rate and capacity from `now` on; what was earned until now is earned at the old rate."""
+        self._level = min(capacity, self.level(now))
+        self._at = max(self._at, now)
+        self.rate = rate
+        self.capacity = capacity

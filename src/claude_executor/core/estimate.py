@@ -1,0 +1,243 @@
+"""What will this request cost? Guesses before sending, learned from every answer.
+
+Input. Tokens are ``overhead + ratio * bytes``. The ratio is learned per model as a decayed *ratio of sums*,
+``sum(tokens) / sum(bytes)``: feeding every answer's error back into the estimate instead oscillates as soon
+as hundreds of requests are in flight. It starts high, because an estimate that is too low is paid for with
+429s in the opening burst and one that is too high is given back with the first answers.
+
+Output. Reserved is the *mean* that answers of this model and size of `max_tokens` have had, never
+`max_tokens` itself: the API charges tokens as they are produced, and reserving 64,000 for answers of 500
+leaves nine tenths of the limit unused. How wrong the mean may be is carried along as a variance, for one
+margin pooled over all requests in flight (see `pool`).
+
+Cache. A prefix marked with `cache_control` is charged in full while the cache is cold and not at all once an
+answer that wrote or read it has begun; known prefixes are remembered for the five minutes the cache lives.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from claude_executor.core.cost import Cost, Usage
+from claude_executor.core.limits import cache_reads_count, pool_of
+
+BYTES_PER_TOKEN = 2.5
+"""First guess for models since Opus 4.7, whose tokeniser yields more tokens than its predecessor."""
+BYTES_PER_TOKEN_BEFORE = 3.2
+"""First guess for models before that; English prose really has about 3.5 to 4.5."""
+
+REQUEST_OVERHEAD = 10
+MESSAGE_OVERHEAD = 4
+TOOLS_OVERHEAD = 350
+"""Tokens of the hidden system prompt that tools bring; 300 to 700 are documented, by model."""
+IMAGE_TOKENS = 1_600
+"""The API scales larger images down to about this."""
+PDF_BYTES_PER_TOKEN = 30
+"""Base64 of a text-heavy PDF: some 2,000 tokens a page of about 60 kB."""
+
+FIRST_OUTPUT_GUESS = 400
+CACHE_LIFETIME = 300.0
+
+_MEMORY = 400
+"""Answers after which an old one weighs 1/e: more than are in flight in most runs, so that the short
+answers, which come back first, do not pass for all of them."""
+_PRIOR_BYTES = 4_000.0
+_PRIOR_ANSWERS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What can be known of a request without a tokeniser. Holds no text."""
+
+    model: str
+    max_tokens: int
+    text_bytes: int
+    other_tokens: int
+    prefix: bytes | None = None
+    prefix_bytes: int = 0
+
+
+def shape_of(params: Mapping[str, object]) -> Shape:
+    """Measure a request's parameters, as given to ``messages.create``.
+
+    Raises:
+        ValueError: `model`, `max_tokens` or `messages` is missing or plainly wrong.
+    """
+    model, max_tokens, messages = params.get("model"), params.get("max_tokens"), params.get("messages")
+    if not isinstance(model, str) or not model:
+        raise ValueError("a request needs a 'model', such as 'claude-haiku-5-5'")
+    if not isinstance(max_tokens, int) or isinstance(max_tokens, bool) or max_tokens < 0:
+        raise ValueError(f"a request needs 'max_tokens', a whole number, got {max_tokens!r}")
+    if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
+        raise ValueError("a request needs 'messages', a list with at least one message")
+    tally = _Tally()
+    # The order in which the API reads a request, and therefore the order that decides what a prefix is.
+    for part in (params.get("tools"), params.get("system"), messages):
+        tally.add(part)
+    other = tally.other_tokens + REQUEST_OVERHEAD + MESSAGE_OVERHEAD * len(messages)
+    if params.get("tools"):
+        other += TOOLS_OVERHEAD
+    return Shape(model, max_tokens, tally.text_bytes, other, tally.prefix, tally.prefix_bytes)
+
+
+class _Tally:
+    """Walks a request and counts; remembers how far the last cache marker reached."""
+
+    def __init__(self) -> None:
+        self.text_bytes = 0
+        self.other_tokens = 0
+        self.prefix: bytes | None = None
+        self.prefix_bytes = 0
+        self._texts: list[str] = []
+
+    def add(self, part: object) -> None:
+        if isinstance(part, str):
+            self.text_bytes += len(part) if part.isascii() else len(part.encode("utf-8", "surrogatepass"))
+            self._texts.append(part)
+        elif isinstance(part, Mapping):
+            self._add_block(part)
+        elif isinstance(part, Sequence) and not isinstance(part, (bytes, bytearray)):
+            for item in part:
+                self.add(item)
+        elif isinstance(part, (int, float)):
+            self.text_bytes += 4
+        elif part is not None and hasattr(
+            part, "__dict__"
+        ):  # the SDK's own blocks, fed back into a conversation
+            self._add_block(vars(part))
+
+    def _add_block(self, block: Mapping[str, object]) -> None:
+        kind = block.get("type")
+        if kind == "image":
+            self.other_tokens += IMAGE_TOKENS
+        elif (
+            kind == "document"
+            and isinstance(source := block.get("source"), Mapping)
+            and source.get("type") == "base64"
+        ):
+            data = source.get("data")
+            self.other_tokens += len(data) // PDF_BYTES_PER_TOKEN if isinstance(data, str) else IMAGE_TOKENS
+        else:
+            for key, value in block.items():
+                if key not in {"type", "role", "cache_control", "signature"}:
+                    self.add(value)
+        if block.get("cache_control"):
+            self.prefix_bytes = self.text_bytes
+            self.prefix = hashlib.blake2b(
+                "\x00".join(self._texts).encode("utf-8", "surrogatepass"), digest_size=12
+            ).digest()
+
+
+class Estimator:
+    """Turns shapes into costs, and gets better with every `learn`."""
+
+    def __init__(self, *, reserve_max_tokens: bool = False) -> None:
+        """Set `reserve_max_tokens` for platforms that charge it up front, such as Amazon Bedrock."""
+        self._reserve_max_tokens = reserve_max_tokens
+        self._input: dict[str, _Ratio] = {}
+        self._output: dict[tuple[str, int], _Spread] = {}
+        self._prefixes: dict[tuple[str, bytes], float] = {}
+
+    def cost(self, shape: Shape, now: float) -> Cost:
+        """The cost to reserve for a request that would be sent at `now`."""
+        text = shape.text_bytes
+        if shape.prefix is not None and not cache_reads_count(pool_of(shape.model)):
+            seen = self._prefixes.get((shape.model, shape.prefix))
+            if seen is not None and now - seen < CACHE_LIFETIME:
+                text -= shape.prefix_bytes
+        ratio = self._input.get(shape.model)
+        tokens_per_byte = ratio.value if ratio is not None else _first_ratio(shape.model)
+        input_tokens = shape.other_tokens + tokens_per_byte * text
+        if self._reserve_max_tokens:
+            return Cost(1.0, input_tokens, float(shape.max_tokens))
+        spread = self._output.get(_output_key(shape)) or _Spread(min(FIRST_OUTPUT_GUESS, shape.max_tokens))
+        mean = min(spread.mean, float(shape.max_tokens))
+        # A value between 0 and max_tokens with this mean cannot vary more than mean * (max_tokens - mean).
+        variance = min(spread.variance, mean * (shape.max_tokens - mean))
+        return Cost(1.0, input_tokens, mean, variance)
+
+    def learn(self, shape: Shape, usage: Usage, now: float) -> None:
+        """Take note of what a request of this shape really took."""
+        if shape.prefix is not None:
+            self._remember_prefix(shape, now)
+        everything = usage.input_tokens + usage.cache_creation_tokens + usage.cache_read_tokens
+        ratio = self._input.get(shape.model)
+        if ratio is None:
+            ratio = self._input[shape.model] = _Ratio(_first_ratio(shape.model))
+        if shape.text_bytes and everything:
+            ratio.add(max(0.0, everything - shape.other_tokens), float(shape.text_bytes))
+        key = _output_key(shape)
+        spread = self._output.get(key)
+        if spread is None:
+            spread = self._output[key] = _Spread(min(FIRST_OUTPUT_GUESS, shape.max_tokens))
+        spread.add(float(usage.output_tokens))
+
+    def _remember_prefix(self, shape: Shape, now: float) -> None:
+        if shape.prefix is None:
+            return
+        if len(self._prefixes) > 4096:
+            self._prefixes = {key: at for key, at in self._prefixes.items() if now - at < CACHE_LIFETIME}
+        self._prefixes[shape.model, shape.prefix] = now
+
+    def bytes_per_token(self) -> Iterator[tuple[str, float]]:
+        """What has been learned of each model's input, for people to look at."""
+        for model, ratio in self._input.items():
+            yield model, 1.0 / ratio.value
+
+
+class _Ratio:
+    """A decayed ratio of sums, with a prior worth a few thousand bytes."""
+
+    __slots__ = ("_bytes", "_tokens")
+
+    def __init__(self, prior: float) -> None:
+        self._bytes = _PRIOR_BYTES
+        self._tokens = prior * _PRIOR_BYTES
+
+    @property
+    def value(self) -> float:
+        return self._tokens / self._bytes
+
+    def add(self, tokens: float, text_bytes: float) -> None:
+        keep = 1.0 - 1.0 / _MEMORY
+        self._tokens = self._tokens * keep + tokens
+        self._bytes = self._bytes * keep + text_bytes
+
+
+class _Spread:
+    """Decayed mean and variance of output lengths, with a prior worth a few answers."""
+
+    __slots__ = ("_count", "_squares", "_sum")
+
+    def __init__(self, prior: float) -> None:
+        self._count = _PRIOR_ANSWERS
+        self._sum = prior * _PRIOR_ANSWERS
+        self._squares = 2.0 * prior * prior * _PRIOR_ANSWERS  # a spread as wide as the mean
+
+    @property
+    def mean(self) -> float:
+        return self._sum / self._count
+
+    @property
+    def variance(self) -> float:
+        mean = self.mean
+        return max(0.0, self._squares / self._count - mean * mean)
+
+    def add(self, tokens: float) -> None:
+        keep = 1.0 - 1.0 / _MEMORY
+        self._count = self._count * keep + 1.0
+        self._sum = self._sum * keep + tokens
+        self._squares = self._squares * keep + tokens * tokens
+
+
+def _output_key(shape: Shape) -> tuple[str, int]:
+    return shape.model, math.frexp(shape.max_tokens)[1]
+
+
+def _first_ratio(model: str) -> float:
+    pool = pool_of(model)
+    family, _, version = pool.partition("-")
+    older = family in {"opus", "sonnet", "haiku"} and version[:1] in {"3", "4"}
+    newest_of_the_old = any(part in model for part in ("opus-4-7", "opus-4-8"))
+    return 1.0 / (BYTES_PER_TOKEN_BEFORE if older and not newest_of_the_old else BYTES_PER_TOKEN)

@@ -1,0 +1,95 @@
+"""What can be observed of an executor, as plain values. None of them holds a prompt, an answer or a key."""
+
+from dataclasses import dataclass
+
+from claude_executor.core.cost import Usage
+from claude_executor.core.retry import Kind, Scope
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """Something happened at `at`, in seconds on the executor's clock."""
+
+    at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestEvent(Event):
+    """Something happened to one request."""
+
+    number: int
+    model: str
+    tenant: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptStarted(RequestEvent):
+    """An attempt is sent. `waited_for` is the time since the request was submitted."""
+
+    attempt: int
+    waited_for: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestAnswered(RequestEvent):
+    """The request succeeded, `took` seconds after its last attempt was sent."""
+
+    attempts: int
+    waited_for: float
+    took: float
+    usage: Usage | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptFailed(RequestEvent):
+    """An attempt failed; `retry_in` seconds from now it is tried again, or not if `None`."""
+
+    attempt: int
+    kind: Kind
+    status: int | None
+    request_id: str | None
+    retry_in: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestRefused(RequestEvent):
+    """The request was turned away without (another) attempt."""
+
+    because: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolClosed(Event):
+    """A 429 closed a pool of models until `until`."""
+
+    pool: str
+    kind: Kind
+    until: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LimitLearned(Event):
+    """The limit in force for a resource changed, in amounts per minute."""
+
+    pool: str
+    resource: str
+    limit: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BreakerChanged(Event):
+    """The circuit breaker of a pool changed state; while open, requests wait until `until` at least."""
+
+    pool: str
+    state: str
+    until: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunStopped(Event):
+    """Requests are refused because they would all fail the same way."""
+
+    kind: Kind
+    scope: Scope
+    until: float

@@ -1,0 +1,119 @@
+"""What the outcome of an attempt teaches a pool about limits, bursts and concurrency.
+
+`answered`, `quota_refused` and `overloaded` are the three kinds of news; each corrects the pool it is given.
+Most of the learning is in what they call: `Meter.hear` for the headers, `Window` for concurrency,
+`CircuitBreaker` for outages, `Pace` for how fast to open up.
+"""
+
+import math
+
+from claude_executor.core.breaker import State
+from claude_executor.core.cost import Cost, Resource
+from claude_executor.core.headers import Advice, Quote
+from claude_executor.core.job import Failure, Job
+from claude_executor.core.pool import NEVER, Pool
+
+SHORTEST_BURST = 1.0
+"""Seconds; a bucket is never taken to hold less than this of its refill, and never less than two requests."""
+WAIT_UNTOLD = 2.0
+"""Seconds to wait after a 429 that brings no `retry-after`; doubled while it goes on, up to a minute."""
+
+
+def answered(
+    pool: Pool, job: Job, actual: Cost | None, advice: Advice, now: float, *, output_share: float
+) -> bool:
+    """An attempt was answered and took `actual`; whether that closed the circuit breaker.
+
+    `output_share` is the share of the round trip in which output was produced.
+    """
+    pool.settle(job, actual, now)
+    pool.note_round_trip(now - job.sent_at, output_share)
+    pool.refused_in_row = 0
+    pool.window.answered(pool.in_flight + 1)
+    hear(pool, job, advice, now)
+    if not pool.answered:
+        pool.answered = True
+        # With a known limit the pace opens the pool up; without one only the window can, by doubling.
+        limited = any(meter.bucket is not None for meter in pool.meters.values())
+        pool.window.open_to(NEVER if limited else 2.0)
+    if not pool.breaker.succeeded(job.sent_at, now, probe=job.is_probe):
+        return False
+    pool.reopen(now)
+    return True
+
+
+def hear(pool: Pool, job: Job, advice: Advice, now: float) -> None:
+    """Take in the rate-limit headers of the response to an attempt that has been settled."""
+    if not advice.quotes:
+        return
+    current, before = pool.believed(now), job.believed or {}
+    unsure = math.sqrt(pool.variance)
+    for resource, quote in advice.quotes.items():
+        today = current.get(resource, quote.remaining)
+        then = before.get(resource, today)
+        slack = unsure if resource is Resource.OUTPUT else 0.0
+        pool.meters[resource].hear(quote, (min(then, today), max(then, today)), slack, now)
+
+
+def quota_refused(pool: Pool, job: Job, failure: Failure, now: float, u: float) -> bool:
+    """A 429 for want of quota, already settled: close the pool for a while, and learn why.
+
+    Returns whether the request can never fit, because a bucket that was full refused it.
+    """
+    advice = failure.advice
+    hint = advice.retry_after
+    if hint is None:
+        hint = min(60.0, WAIT_UNTOLD * 2.0 ** min(pool.refused_in_row, 5))
+    pool.refused_in_row += 1
+    pool.refusals += 1
+    until = now + hint + u * (0.05 + 0.1 * hint)  # jitter is added, never subtracted: earlier retries fail
+    pool.close(until, now)
+    short = _short_of(job, failure)
+    for resource in short:
+        meter, quote = pool.meters[resource], advice.quotes.get(resource)
+        bucket, need = meter.bucket, job.cost.of(resource)
+        if bucket is None:
+            continue
+        if quote is not None and _is_full(quote, bucket.capacity) and need > quote.remaining:
+            return True
+        # `retry-after` is the wait until this request fits, so it tells how far down the level is.
+        bucket.correct(min(bucket.level(now), 0.0, need - hint * bucket.rate), now)
+    if not short:
+        _shorten_burst(pool, now)
+    return False
+
+
+def overloaded(pool: Pool, job: Job, hint: float | None, now: float, u: float) -> bool:
+    """An attempt met overload; whether that opened the circuit breaker."""
+    if pool.breaker.state is State.CLOSED:  # a probe that fails tells nothing new about how many are too many
+        pool.window.overloaded(pool.in_flight + 1, now)
+    return pool.breaker.failed(job.sent_at, now, u, probe=job.is_probe, hint=hint)
+
+
+def _short_of(job: Job, failure: Failure) -> list[Resource]:
+    """Which buckets refused: those with too little left or, where nothing is told, the requests.
+
+    None, where the API shows room in every one of them: then the limit is enforced over a shorter time than
+    a minute, and it is the burst that was too large.
+    """
+    quotes = failure.advice.quotes
+    if not quotes:
+        return [Resource.REQUESTS]
+    least = {Resource.OUTPUT: 1.0}  # output is drawn as it is produced: any is enough to begin
+    return [r for r, quote in quotes.items() if quote.remaining < least.get(r, job.cost.of(r))]
+
+
+def _is_full(quote: Quote, capacity: float) -> bool:
+    return quote.remaining >= 0.95 * min(quote.limit, capacity)
+
+
+def _shorten_burst(pool: Pool, now: float) -> None:
+    for meter in pool.meters.values():
+        if meter.bucket is not None:
+            held = meter.bucket.capacity / meter.bucket.rate
+            shortest = (
+                SHORTEST_BURST
+                if meter.resource is not Resource.REQUESTS
+                else max(SHORTEST_BURST, 2.0 / meter.rate)
+            )
+            meter.shorten_burst(max(shortest, held / 2.0), now)

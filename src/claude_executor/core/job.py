@@ -1,0 +1,128 @@
+"""A request inside the scheduler, and what can become of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, StrEnum, auto
+
+from claude_executor.core.cost import NOTHING, Cost, Resource, Usage
+from claude_executor.core.estimate import Shape
+from claude_executor.core.headers import NO_ADVICE, Advice
+from claude_executor.core.retry import Kind
+
+
+class Phase(Enum):
+    """Where a job stands: in line, set aside until its next attempt is due, in flight, or done with."""
+
+    WAITING = auto()
+    PARKED = auto()
+    RUNNING = auto()
+    OVER = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How an attempt failed.
+
+    Attributes:
+        kind: What went wrong.
+        advice: What the response headers say, if there was a response.
+        status: HTTP status, if there was a response.
+        detail: The API's own words, for people; never a prompt, an answer or a key.
+        request_id: The API's id of the exchange, if it gave one.
+        usage: Tokens spent before it failed, where known.
+    """
+
+    kind: Kind
+    advice: Advice = NO_ADVICE
+    status: int | None = None
+    detail: str = ""
+    request_id: str | None = None
+    usage: Usage | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Job:
+    """One request, from being submitted until it is answered, failed, refused or cancelled.
+
+    Attributes:
+        number: Order of arrival.
+        shape: What is known of the request; holds none of its text.
+        pool: The pool its model is counted in.
+        priority: Larger goes first.
+        tenant: Who shares with whom.
+        submitted_at: When it arrived.
+        deadline_at: When it is of no more use; infinite if never.
+        cost: What its next or current attempt is expected to take.
+        build: Which requests it is like in what it costs: the resource it needs most, and how much.
+        charge: What its turn costs its flow in the line, in seconds; 0 once it had a turn.
+        phase: Where it stands.
+        attempts: Attempts made.
+        counted: Attempts that count towards the most a request may have.
+        pays_retry: Whether its current attempt is a retry that was paid for from the retry budget.
+        last: How its last attempt failed.
+        sent_at: When its last attempt was started.
+        is_probe: Whether that attempt is the circuit breaker's probe.
+        believed: The levels the server's buckets were believed to have when it was sent.
+        owner: The shell's own mark; the core does not look at it.
+    """
+
+    number: int
+    shape: Shape
+    pool: str
+    priority: int
+    tenant: str
+    submitted_at: float
+    deadline_at: float
+    cost: Cost = NOTHING
+    build: tuple[str, int] = ("", 0)
+    charge: float = 0.0
+    phase: Phase = Phase.WAITING
+    attempts: int = 0
+    counted: int = 0
+    pays_retry: bool = False
+    last: Failure | None = None
+    sent_at: float = 0.0
+    is_probe: bool = False
+    believed: Mapping[Resource, float] | None = None
+    owner: object = None
+
+    @property
+    def waiting(self) -> bool:
+        """Whether it stands in line."""
+        return self.phase is Phase.WAITING
+
+    @property
+    def running(self) -> bool:
+        """Whether an attempt is under way."""
+        return self.phase is Phase.RUNNING
+
+
+class Refusal(StrEnum):
+    """Why a job is turned away without another attempt."""
+
+    QUEUE_FULL = "the queue is full"
+    DEADLINE = "its deadline cannot be met"
+    STOPPED = "requests are stopped"
+    CLOSED = "the executor is closed"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Action: make an attempt of this job now."""
+
+    job: Job
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse:
+    """Action: tell the job's owner that it will not be tried (again), and why.
+
+    `because` is the answer that stopped everything, or how the job's own last attempt failed.
+    """
+
+    job: Job
+    refusal: Refusal
+    because: Failure | None = None
+
+
+Action = Start | Refuse

@@ -1,0 +1,229 @@
+"""The waiting line of one pool: who is next?
+
+Order. First by priority, higher numbers first. Within a priority, tenants share in proportion to what they
+have been given, not to how many requests they have waiting. Within a tenant, requests of different build
+(small, input-heavy, output-heavy, …) share likewise, so that a file sorted by size runs as mixed as a
+shuffled one and no bucket idles while another is short. Within one build, in order of arrival.
+
+Sharing is start-time fair queueing (Goyal, Vin, Cheng 1996). Every flow carries a finish tag; its next
+request starts at ``start = max(virtual time, finish)``, the flow with the smallest start tag is served, the
+virtual time moves there, and ``finish = start + charge``. The charge of a request is the time it occupies
+the resource it needs most, ``max(cost / rate)`` in seconds: dominant-resource fairness.
+
+Nothing overtakes: the head of the line stays the head until it starts, so a large request waits for its
+tokens but never for an endless row of small ones to pass. A token bucket saves up meanwhile; waiting at the
+head costs latency, not throughput.
+
+A cancelled request stays where it is, marked, and is skipped when it comes up: removing it from the middle
+would make cancelling thousands quadratic.
+"""
+
+import heapq
+from collections import deque
+from collections.abc import Hashable
+from typing import Generic, Protocol, TypeVar
+
+
+class Waiting(Protocol):
+    """What the line needs to know of a job."""
+
+    @property
+    def priority(self) -> int:
+        """Larger goes first."""
+        ...
+
+    @property
+    def tenant(self) -> str:
+        """Who shares with whom."""
+        ...
+
+    @property
+    def build(self) -> Hashable:
+        """Which requests are alike in what they cost."""
+        ...
+
+    @property
+    def charge(self) -> float:
+        """Seconds of the resource it needs most; 0 for a job that has been charged before."""
+        ...
+
+    @property
+    def waiting(self) -> bool:
+        """False once cancelled."""
+        ...
+
+
+J = TypeVar("J", bound=Waiting)
+
+
+class Line(Generic[J]):
+    """Jobs waiting for one pool. `head` looks, `pop` takes what `head` showed."""
+
+    __slots__ = ("_by_priority", "_classes", "_length")
+
+    def __init__(self) -> None:
+        self._classes: dict[int, _Shared[J]] = {}
+        self._by_priority: list[_Shared[J]] = []
+        self._length = 0
+
+    def __len__(self) -> int:
+        return self._length
+
+    def push(self, job: J, *, in_front: bool = False) -> None:
+        """Join the line; `in_front` of its like for a job that had its turn already and must try again."""
+        shared = self._classes.get(job.priority)
+        if shared is None:
+            shared = self._classes[job.priority] = _Shared(depth=0)
+            self._by_priority = [self._classes[p] for p in sorted(self._classes, reverse=True)]
+        shared.push(job, in_front=in_front)
+        self._length += 1
+
+    def head(self) -> J | None:
+        """Whose turn it is."""
+        for shared in self._by_priority:
+            job = shared.head()
+            if job is not None:
+                return job
+        return None
+
+    def pop(self) -> J:
+        """Let the head go and charge its flow for it.
+
+        Raises:
+            LookupError: Nobody is waiting.
+        """
+        for shared in self._by_priority:
+            if shared.head() is not None:
+                self._length -= 1
+                return shared.pop()
+        raise LookupError("nobody is waiting")
+
+    def all(self) -> list[J]:
+        """Everybody in line, in no particular order."""
+        return [job for shared in self._by_priority for job in shared.all()]
+
+    def left(self) -> None:
+        """A job that was waiting has been cancelled; it is skipped when it comes up."""
+        self._length -= 1
+
+    def adjust(self, job: J, surcharge: float) -> None:
+        """Charge a job's flows for what it took beyond its estimate (negative: give back)."""
+        shared = self._classes.get(job.priority)
+        if shared is not None:
+            shared.adjust(job, surcharge)
+
+
+class _Queue(Generic[J]):
+    """Jobs of one build, in order of arrival."""
+
+    __slots__ = ("_jobs",)
+
+    def __init__(self) -> None:
+        self._jobs: deque[J] = deque()
+
+    def push(self, job: J, *, in_front: bool) -> None:
+        if in_front:
+            self._jobs.appendleft(job)
+        else:
+            self._jobs.append(job)
+
+    def head(self) -> J | None:
+        while self._jobs and not self._jobs[0].waiting:
+            self._jobs.popleft()
+        return self._jobs[0] if self._jobs else None
+
+    def pop(self) -> J:
+        return self._jobs.popleft()
+
+    def all(self) -> list[J]:
+        return [job for job in self._jobs if job.waiting]
+
+    def adjust(self, job: J, surcharge: float) -> None:
+        """Jobs within a queue do not compete for shares."""
+
+
+class _Flow(Generic[J]):
+    """One competitor for a share, and what it has been given."""
+
+    __slots__ = ("finish", "queue", "queued")
+
+    def __init__(self, queue: "_Queue[J] | _Shared[J]") -> None:
+        self.queue = queue
+        self.finish = 0.0
+        self.queued = False
+
+
+_LEVELS = 2  # tenants, and within each of them builds
+
+
+class _Shared(Generic[J]):
+    """Flows that share; tenants at depth 0, builds at depth 1."""
+
+    __slots__ = ("_depth", "_flows", "_order", "_starts", "_virtual_time")
+
+    def __init__(self, depth: int) -> None:
+        self._depth = depth
+        self._flows: dict[Hashable, _Flow[J]] = {}
+        self._starts: list[tuple[float, int, Hashable]] = []  # a heap of the flows that have jobs
+        self._virtual_time = 0.0
+        self._order = 0
+
+    def _key(self, job: J) -> Hashable:
+        return job.tenant if self._depth == 0 else job.build
+
+    def push(self, job: J, *, in_front: bool) -> None:
+        key = self._key(job)
+        flow = self._flows.get(key)
+        if flow is None:
+            inner: _Queue[J] | _Shared[J] = (
+                _Queue() if self._depth == _LEVELS - 1 else _Shared(self._depth + 1)
+            )
+            flow = self._flows[key] = _Flow(inner)
+        flow.queue.push(job, in_front=in_front)
+        if not flow.queued:
+            self._enter(key, flow)
+
+    def _enter(self, key: Hashable, flow: _Flow[J]) -> None:
+        flow.queued = True
+        self._order += 1
+        heapq.heappush(self._starts, (max(self._virtual_time, flow.finish), self._order, key))
+
+    def head(self) -> J | None:
+        while self._starts:
+            key = self._starts[0][2]
+            flow = self._flows[key]
+            job = flow.queue.head()
+            if job is not None:
+                return job
+            heapq.heappop(self._starts)
+            self._retire(key, flow)
+        return None
+
+    def pop(self) -> J:
+        start, _, key = heapq.heappop(self._starts)
+        flow = self._flows[key]
+        job = flow.queue.pop()
+        self._virtual_time = start
+        flow.finish = start + job.charge
+        if flow.queue.head() is not None:
+            self._enter(key, flow)
+        else:
+            self._retire(key, flow)
+        return job
+
+    def all(self) -> list[J]:
+        return [job for flow in self._flows.values() for job in flow.queue.all()]
+
+    def _retire(self, key: Hashable, flow: _Flow[J]) -> None:
+        """A flow has run dry. Its finish tag is kept while it is ahead of the others, lest pausing pay."""
+        flow.queued = False
+        if flow.finish <= self._virtual_time:
+            del self._flows[key]
+        elif len(self._flows) > 2 * len(self._starts) + 64:
+            self._flows = {k: f for k, f in self._flows.items() if f.queued or f.finish > self._virtual_time}
+
+    def adjust(self, job: J, surcharge: float) -> None:
+        flow = self._flows.get(self._key(job))
+        if flow is not None:
+            flow.finish += surcharge
+            flow.queue.adjust(job, surcharge)

@@ -1,0 +1,155 @@
+"""What is believed about one limited resource of one pool.
+
+The truth is what the server says, but it says it late, rounded and out of order, and it does not say
+whether it looked when the request arrived or when the answer left. So what it says is compared with the
+*range* of what we believed between those two moments:
+
+* inside the range it is no news;
+* below it, somebody else has spent: our level follows at once;
+* above it, somebody has stopped spending: our level follows by a fifth of the way each time.
+
+A steady stream of such news is a rate, the draw of others, and is taken off our own refill.
+"""
+
+import math
+
+from claude_executor.core.bucket import TokenBucket
+from claude_executor.core.cost import Resource
+from claude_executor.core.headers import Quote
+
+ASSUMED_BURST = 60.0
+"""Seconds of refill a bucket is taken to hold until something shows otherwise."""
+ROUNDING = 500.0
+"""The API rounds what remains of token limits to the nearest thousand."""
+RAISE_SHARE = 0.2
+OTHERS_MEMORY = 10.0
+"""Seconds over which the draw of others is averaged."""
+OTHERS_MOST = 0.95
+"""Never believe that others leave less than a twentieth: we would stop asking, and never learn otherwise."""
+
+
+class Meter:
+    """What is believed about one resource of one pool.
+
+    The limit in force is the smaller of what the user allows (`told`) and what the API announces. Without
+    either there is no bucket, and the resource holds nobody up.
+    """
+
+    __slots__ = ("_burst", "_capacity_seen", "_heard_at", "announced", "bucket", "others", "resource", "told")
+
+    def __init__(self, resource: Resource, told: float | None, *, burst: float | None, now: float) -> None:
+        """`told` is per minute; `burst` is in seconds of refill."""
+        self.resource = resource
+        self.told = told
+        self.announced: float | None = None
+        self.others = 0.0
+        self.bucket: TokenBucket | None = None
+        self._burst = ASSUMED_BURST if burst is None else burst
+        self._capacity_seen = math.inf
+        self._heard_at: float | None = None
+        self._retune(now)
+
+    @property
+    def limit(self) -> float | None:
+        """The limit in force, per minute."""
+        known = [limit for limit in (self.told, self.announced) if limit is not None]
+        return min(known) if known else None
+
+    @property
+    def source(self) -> str:
+        """Where the limit in force comes from."""
+        if self.limit is None:
+            return "not known"
+        return "told" if self.limit == self.told else "response headers"
+
+    @property
+    def rate(self) -> float:
+        """Amount a second that we may use in the long run; infinite where nothing is known."""
+        return self.bucket.rate if self.bucket is not None else math.inf
+
+    @property
+    def rounding(self) -> float:
+        """How far the announced level may be from the true one; kept as a reserve in the bucket."""
+        if self.announced is None or self.bucket is None or self.resource is Resource.REQUESTS:
+            return 0.0
+        return min(ROUNDING, 0.05 * self.bucket.capacity)
+
+    def tell(self, told: float | None, burst: float | None, now: float) -> None:
+        """The user changes the ceiling."""
+        self.told = told
+        self._burst = ASSUMED_BURST if burst is None else burst
+        self._retune(now)
+
+    def shorten_burst(self, burst: float, now: float) -> None:
+        """The bucket turned out to hold no more than `burst` seconds of refill."""
+        self._burst = min(self._burst, burst)
+        self._retune(now)
+
+    def hear(self, quote: Quote, believed: tuple[float, float], slack: float, now: float) -> None:
+        """Take in what the API says.
+
+        Args:
+            quote: What it says.
+            believed: Lowest and highest level of the *server's* bucket that we believed in between sending
+                the request and reading this.
+            slack: How far the server's level may be from what we believe without meaning anything.
+            now: When this is read.
+        """
+        first = self._heard_at is None
+        since = 0.0 if self._heard_at is None else now - self._heard_at
+        self._heard_at = now
+        if quote.limit != self.announced:
+            self.announced = quote.limit
+            self._capacity_seen = math.inf
+            self._retune(now)
+        self._learn_capacity(quote, now)
+        bucket = self.bucket
+        if bucket is None or self.limit is None:
+            return
+        exact = self.resource is Resource.REQUESTS
+        # Where the user's own ceiling is the tighter one, the server's having more room means nothing.
+        ours_is_tighter = self.told is not None and self.told < quote.limit
+        error = quote.remaining + (0.0 if exact else ROUNDING) + slack - believed[0]
+        if error >= 0.0:
+            surplus = quote.remaining - (1.0 if exact else ROUNDING) - slack - believed[1]
+            error = 0.0 if ours_is_tighter else max(0.0, surplus) * RAISE_SHARE
+        if error != 0.0:
+            bucket.correct(bucket.level(now) + error, now)
+        if not first and since > 0.0 and not ours_is_tighter:
+            self._learn_others(error, since, now)
+
+    def _learn_others(self, error: float, since: float, now: float) -> None:
+        if error == 0.0:
+            return
+        full_rate = (self.limit or 0.0) / 60.0
+        beyond = max(-full_rate, min(full_rate, -error / since))  # what was drawn beyond what we expected
+        weight = 1.0 - math.exp(-since / OTHERS_MEMORY)
+        self.others = min(OTHERS_MOST * full_rate, max(0.0, self.others + weight * beyond))
+        self._retune(now)
+
+    def _learn_capacity(self, quote: Quote, now: float) -> None:
+        """A bucket that is `full_in` from being full holds what it has and what it will get until then."""
+        if quote.full_in is None or self.announced is None:
+            return
+        rate = self.announced / 60.0
+        rounding = 1.0 if self.resource is Resource.REQUESTS else ROUNDING
+        most = quote.remaining + rounding + rate * (quote.full_in + 1.0)
+        least = quote.remaining - rounding + rate * (quote.full_in - 1.0) if quote.remaining > 0 else 0.0
+        if least > self._capacity_seen:
+            self._capacity_seen = math.inf  # the bucket has been made larger
+        if most < self._capacity_seen:
+            self._capacity_seen = most
+            self._retune(now)
+
+    def _retune(self, now: float) -> None:
+        limit = self.limit
+        if limit is None:
+            self.bucket = None
+            return
+        full_rate = limit / 60.0
+        rate = max(full_rate - self.others, (1.0 - OTHERS_MOST) * full_rate)
+        capacity = max(1.0, min(full_rate * self._burst, self._capacity_seen))
+        if self.bucket is None:
+            self.bucket = TokenBucket(rate, capacity, now=now)
+        else:
+            self.bucket.retune(rate, capacity, now)

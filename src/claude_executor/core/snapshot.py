@@ -1,0 +1,128 @@
+"""The state of an executor at one moment, as plain values for people and programs to read."""
+
+from dataclasses import dataclass
+
+from claude_executor.core.pool import Pool
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceState:
+    """One limited resource of a pool.
+
+    Attributes:
+        limit: Amount per minute in force.
+        source: Where that number comes from: ``"told"`` or ``"response headers"``.
+        level: What the bucket holds now; negative in debt.
+        capacity: What it holds when full.
+        others: Amount per minute that others of the organisation seem to draw.
+        used: Amount taken in the last minute.
+    """
+
+    limit: float
+    source: str
+    level: float
+    capacity: float
+    others: float
+    used: float
+
+    @property
+    def utilisation(self) -> float:
+        """Share of the limit used in the last minute."""
+        return self.used / self.limit
+
+
+@dataclass(frozen=True, slots=True)
+class PoolState:
+    """One pool of models.
+
+    Attributes:
+        resources: Its limited resources, by name.
+        queued: Requests in line.
+        running: Requests in flight.
+        concurrency: How many may be in flight.
+        breaker: State of its circuit breaker.
+        closed_for: Seconds until it opens again after a 429; 0 when open.
+        held_by: What the head of the line is waiting for; `None` if for nothing.
+        held_for: Seconds for which each thing has held the line up so far.
+        round_trip: Seconds an answer takes, averaged.
+        refusals: 429s so far.
+    """
+
+    resources: dict[str, ResourceState]
+    queued: int
+    running: int
+    concurrency: float
+    breaker: str
+    closed_for: float
+    held_by: str | None
+    held_for: dict[str, float]
+    round_trip: float
+    refusals: int
+
+    @property
+    def binding(self) -> str | None:
+        """What has held the line up longest."""
+        return max(self.held_for, key=self.held_for.__getitem__) if self.held_for else None
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The whole executor.
+
+    Attributes:
+        queued: Requests in line.
+        running: Requests in flight.
+        waiting_to_retry: Requests whose next attempt is due later.
+        answered: Requests that succeeded.
+        failed: Requests that failed or were refused.
+        attempts: Attempts made.
+        retries: Attempts that were not the first of their request.
+        pools: The pools in use, by name.
+    """
+
+    queued: int
+    running: int
+    waiting_to_retry: int
+    answered: int
+    failed: int
+    attempts: int
+    retries: int
+    pools: dict[str, PoolState]
+
+    @property
+    def breaker(self) -> str:
+        """The worst state any pool's circuit breaker is in."""
+        states = {pool.breaker for pool in self.pools.values()}
+        return next((state for state in ("open", "half-open") if state in states), "closed")
+
+
+def state_of(pool: Pool, now: float) -> PoolState:
+    """Read off a pool's state."""
+    used = pool.used.total(now)
+    resources = {
+        resource.value: ResourceState(
+            limit=limit,
+            source=meter.source,
+            level=meter.bucket.level(now),
+            capacity=meter.bucket.capacity,
+            others=meter.others * 60.0,
+            used=used.of(resource),
+        )
+        for resource, meter in pool.meters.items()
+        if meter.bucket is not None and (limit := meter.limit) is not None
+    }
+    held_for = dict(pool.blocked_for)
+    if pool.held_by is not None:
+        held_for[pool.held_by] = held_for.get(pool.held_by, 0.0) + now - pool.held_since
+    return PoolState(
+        resources=resources,
+        queued=len(pool.line),
+        running=pool.in_flight,
+        concurrency=pool.window.limit,
+        breaker=pool.breaker.state.value,
+        closed_for=max(0.0, pool.closed_until - now),
+        held_by=pool.held_by,
+        held_for=held_for,
+        round_trip=pool.round_trip,
+        refusals=pool.refusals,
+    )

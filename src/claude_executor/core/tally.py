@@ -1,0 +1,47 @@
+"""Counts: what has happened so far, and what was used in the last minute."""
+
+from claude_executor.core.cost import Cost
+
+MINUTE = 60
+
+
+class Tally:
+    """Counts over the executor's whole life."""
+
+    __slots__ = ("answered", "attempts", "cancelled", "failed", "refused", "retries")
+
+    def __init__(self) -> None:
+        self.answered = 0
+        self.failed = 0
+        self.refused = 0
+        self.cancelled = 0
+        self.attempts = 0
+        self.retries = 0
+
+
+class LastMinute:
+    """Costs of the last sixty seconds, in slots of one second."""
+
+    __slots__ = ("_seconds", "_slots")
+
+    def __init__(self) -> None:
+        self._slots = [(0.0, 0.0, 0.0)] * MINUTE
+        self._seconds = [-1] * MINUTE
+
+    def add(self, cost: Cost, now: float) -> None:
+        """Something was used at `now`."""
+        second = int(now)
+        slot = second % MINUTE
+        requests, inputs, outputs = self._slots[slot] if self._seconds[slot] == second else (0.0, 0.0, 0.0)
+        self._seconds[slot] = second
+        self._slots[slot] = (
+            requests + cost.requests,
+            inputs + cost.input_tokens,
+            outputs + cost.output_tokens,
+        )
+
+    def total(self, now: float) -> Cost:
+        """Everything used in the minute before `now`."""
+        since = int(now) - MINUTE
+        live = [slot for slot, second in zip(self._slots, self._seconds, strict=True) if second > since]
+        return Cost(sum(s[0] for s in live), sum(s[1] for s in live), sum(s[2] for s in live))

@@ -1,0 +1,70 @@
+"""What becomes of a request whose attempt failed: again, and when, or not."""
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from claude_executor.core.job import Failure, Job
+from claude_executor.core.retry import TREATMENT, Kind, RetryPolicy, Scope
+
+FIRST_ATTEMPTS = 3
+"""Attempts to reach an API that has never answered: that is a wrong address sooner than an outage."""
+
+
+class Verdict(Enum):
+    """What becomes of a job after a failed attempt."""
+
+    AGAIN = auto()
+    FAILED = auto()
+    TOO_LARGE = auto()
+    TOO_LATE = auto()
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What the verdict depends on beside the job and its failure.
+
+    Attributes:
+        reached: Whether the API has ever answered.
+        getting_through: Whether others are being answered, that is, the circuit breaker is closed.
+        fits: Whether the request could ever fit the limits.
+        retrying: Whether anything is retried at all; not while the executor is being torn down.
+    """
+
+    reached: bool
+    getting_through: bool
+    fits: bool
+    retrying: bool
+
+
+def judge(
+    job: Job, failure: Failure, circumstances: Circumstances, policy: RetryPolicy, now: float, u: float
+) -> tuple[Verdict, float]:
+    """What becomes of the job, and in how many seconds it may stand in line again. Counts the attempt.
+
+    What holds up everybody (a closed pool, an open breaker) is not in those seconds: the pool sees to it.
+    """
+    treatment = TREATMENT[failure.kind]
+    waits_for_quota = failure.kind in (Kind.QUOTA, Kind.RAMP)
+    nowhere = failure.kind is Kind.UNREACHABLE and not circumstances.reached
+    if treatment.counts and (circumstances.getting_through or nowhere):
+        job.counted += 1  # while nothing gets through, failing says nothing about the request
+    if waits_for_quota:
+        delay = 0.0
+    elif failure.kind is Kind.DROPPED and job.attempts == 1:
+        delay = 0.0  # most likely a kept-alive connection that the other side had already closed
+    else:
+        delay = policy.delay(job.attempts - 1, u, hint=failure.advice.retry_after)
+    most = min(policy.max_attempts, FIRST_ATTEMPTS) if nowhere else policy.max_attempts
+    told_not_to = failure.advice.should_retry is False and not waits_for_quota
+    if not circumstances.fits:
+        return Verdict.TOO_LARGE, delay
+    if not (treatment.retry and circumstances.retrying) or told_not_to or job.counted >= most:
+        return Verdict.FAILED, delay
+    return (Verdict.TOO_LATE if now + delay >= job.deadline_at else Verdict.AGAIN), delay
+
+
+def reach(failure: Failure, *, reached: bool) -> Scope:
+    """What else would fail the same way."""
+    if failure.kind is Kind.UNREACHABLE and not reached:
+        return Scope.EVERYTHING
+    return TREATMENT[failure.kind].scope

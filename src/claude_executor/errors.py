@@ -1,0 +1,163 @@
+"""What can go wrong, as one tree; every exception answers the question "was anything sent?".
+
+::
+
+    ExecutorError
+    ├── Rejected                 nothing was sent, nothing is charged: trying again later is always safe
+    │   ├── QueueFull            more requests are waiting than `max_queued` allows
+    │   ├── DeadlineExceeded     it could not start before its deadline
+    │   ├── Stopped              an earlier answer (bad key, spend limit, …) would be the answer to all
+    │   ├── TooLarge             the API refused it although its limit was unused: it can never fit
+    │   └── Closed               the executor has been closed
+    └── Failed                   it was sent, at least once
+
+A bad argument is a `ValueError` or `TypeError`, as everywhere in Python, raised before anything is sent.
+"""
+
+from claude_executor.core.job import Failure, Job, Refusal, Refuse
+from claude_executor.core.retry import Kind
+from claude_executor.core.verdict import Verdict
+
+__all__ = [
+    "Closed",
+    "DeadlineExceeded",
+    "ExecutorError",
+    "Failed",
+    "QueueFull",
+    "Rejected",
+    "Stopped",
+    "TooLarge",
+]
+
+
+class ExecutorError(Exception):
+    """Base of everything the executor raises of its own."""
+
+
+class Rejected(ExecutorError):
+    """The request was not sent (`TooLarge`: not read), and nothing was charged for it.
+
+    Attributes:
+        retry_after: Seconds after which trying again is worth while, where that is known.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class QueueFull(Rejected):
+    """More requests are waiting than `max_queued` allows."""
+
+
+class DeadlineExceeded(Rejected):
+    """The request could not start before its deadline."""
+
+
+class Stopped(Rejected):
+    """Requests are not sent, because of an answer that all of them would get.
+
+    Attributes:
+        kind: What that answer was.
+    """
+
+    def __init__(self, message: str, *, kind: Kind, retry_after: float | None = None) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.kind = kind
+
+
+class TooLarge(Rejected):
+    """The API refused the request for want of a limit that was not in use: it is larger than the limit."""
+
+
+class Closed(Rejected):
+    """The executor has been closed, or was never opened."""
+
+
+class Failed(ExecutorError):
+    """The request was sent and did not succeed. The SDK's exception, if there was one, is `__cause__`.
+
+    Attributes:
+        kind: What went wrong with the last attempt.
+        attempts: How often it was sent.
+        status: HTTP status of the last response, if there was one.
+        request_id: The API's id of the last exchange, if it gave one.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        kind: Kind,
+        attempts: int,
+        status: int | None = None,
+        request_id: str | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.attempts = attempts
+        self.status = status
+        self.request_id = request_id
+
+
+_REMEDY = {
+    Kind.AUTHENTICATION: "check the API key (ANTHROPIC_API_KEY)",
+    Kind.BILLING: "check credit and payment in the Claude Console",
+    Kind.SPEND_LIMIT: "raise the spend limit in the Claude Console, or wait until it resets",
+    Kind.PERMISSION: "check what the API key's workspace may use in the Claude Console",
+    Kind.NOT_FOUND: "check the name of the model and the base URL (ANTHROPIC_BASE_URL)",
+    Kind.UNREACHABLE: "check the network and the base URL (ANTHROPIC_BASE_URL)",
+    Kind.TOO_LARGE: "shorten the request: the API takes at most 32 MB",
+}
+"""What a person can do about a failure that trying again will not mend."""
+
+
+def rejection(refuse: Refuse) -> ExecutorError:
+    """The exception for a request that is turned away; `Failed` if it had been sent before."""
+    job, because = refuse.job, refuse.because
+    if job.attempts and job.last is not None:
+        return _failed(job, job.last, f"given up after {_times(job.attempts)}, because {refuse.refusal}")
+    if refuse.refusal is Refusal.QUEUE_FULL:
+        return QueueFull("too many requests are waiting (max_queued); try again when some are done")
+    if refuse.refusal is Refusal.DEADLINE:
+        return DeadlineExceeded("the request cannot start before its deadline; allow it more time")
+    if refuse.refusal is Refusal.STOPPED and because is not None:
+        return Stopped(
+            f"not sent, because an earlier request met this: {describe(because)}", kind=because.kind
+        )
+    return Closed("the executor is closed; nothing was sent")
+
+
+def failure(job: Job, last: Failure, verdict: Verdict) -> ExecutorError:
+    """The exception for a request whose last attempt failed."""
+    if verdict is Verdict.TOO_LARGE:
+        return TooLarge(f"the request is larger than a limit that was not in use: {describe(last)}")
+    if verdict is Verdict.TOO_LATE:
+        return _failed(job, last, f"its deadline passed after {_times(job.attempts)}")
+    return _failed(job, last, f"failed after {_times(job.attempts)}" if job.attempts > 1 else "failed")
+
+
+def _failed(job: Job, last: Failure, what: str) -> Failed:
+    return Failed(
+        f"{what}: {describe(last)}",
+        kind=last.kind,
+        attempts=job.attempts,
+        status=last.status,
+        request_id=last.request_id,
+    )
+
+
+def describe(failure: Failure) -> str:
+    """One line for a person: what it was, the API's own words, and what to do about it."""
+    parts = [failure.kind.value]
+    if failure.status is not None:
+        parts.append(f" (HTTP {failure.status})")
+    if failure.detail:
+        parts.append(f": {failure.detail.rstrip('.')}")
+    if failure.kind in _REMEDY:
+        parts.append(f"; {_REMEDY[failure.kind]}")
+    return "".join(parts)
+
+
+def _times(attempts: int) -> str:
+    return "1 attempt" if attempts == 1 else f"{attempts} attempts"

@@ -1,0 +1,164 @@
+"""Many requests from one iterable, with bounded memory: what `Executor.map` does.
+
+A fixed number of workers pull from the iterable, submit, and put results into a bounded queue. When the
+consumer is slow the queue is full and the workers wait; when the iterable is slow they wait for it. Workers
+are added only while there is something for them to do, so five prompts do not cost a thousand tasks.
+"""
+
+import asyncio
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+)
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from claude_executor.errors import ExecutorError
+
+if TYPE_CHECKING:
+    from anthropic.types import Message
+
+Params = Mapping[str, object]
+"""What ``messages.create`` takes, as a mapping: ``{"model": …, "max_tokens": …, "messages": […]}``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """What became of one request of `Executor.map`: exactly one of `message` and `error` is set.
+
+    Attributes:
+        index: Its place among the prompts, from 0.
+        params: The request.
+        message: The answer.
+        error: An `ExecutorError`, or the `ValueError` or `TypeError` of parameters that are no request.
+    """
+
+    index: int
+    params: Params = field(repr=False)
+    message: "Message | None" = field(default=None, repr=False)
+    error: Exception | None = None
+
+
+async def fan_out(
+    submit: "Callable[[Params], Awaitable[Message]]",
+    prompts: Iterable[Params] | AsyncIterable[Params],
+    *,
+    room: int,
+    ordered: bool,
+    tasks: set[asyncio.Task[None]],
+) -> AsyncGenerator[Result, None]:
+    """Yield a `Result` for every one of `prompts`; at most `room` of them are held at a time.
+
+    `tasks` is where the workers are kept while they live, so that whoever owns them can end them.
+    """
+    crew = _Crew(submit, prompts, room=room, ordered=ordered, tasks=tasks)
+    crew.hire()
+    try:
+        while (result := await crew.next()) is not None:
+            yield result
+    finally:
+        await crew.dismiss()
+
+
+class _Crew:
+    def __init__(
+        self,
+        submit: "Callable[[Params], Awaitable[Message]]",
+        prompts: Iterable[Params] | AsyncIterable[Params],
+        *,
+        room: int,
+        ordered: bool,
+        tasks: set[asyncio.Task[None]],
+    ) -> None:
+        self._submit = submit
+        self._source: Iterator[Params] | AsyncIterator[Params] = (
+            aiter(prompts) if isinstance(prompts, AsyncIterable) else iter(prompts)
+        )
+        self._pulling = asyncio.Lock()
+        self._exhausted = False
+        self._taken = 0
+        self._yielded = 0
+        self._room = room
+        self._ordered = ordered
+        self._done: dict[int, Result] = {}
+        self._news = asyncio.Event()
+        self._space = asyncio.Event()
+        self._broken: BaseException | None = None
+        self._tasks = tasks
+        self._mine: set[asyncio.Task[None]] = set()
+
+    def hire(self) -> None:
+        """Add a worker."""
+        task = asyncio.create_task(self._work(), name="claude-executor map worker")
+        self._mine.add(task)
+        self._tasks.add(task)
+        task.add_done_callback(self._leave)
+
+    def _leave(self, task: asyncio.Task[None]) -> None:
+        self._mine.discard(task)
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._broken = error
+        self._news.set()
+
+    async def dismiss(self) -> None:
+        """End all workers, and with them the requests they carry."""
+        mine = set(self._mine)
+        for task in mine:
+            task.cancel()
+        if mine:
+            await asyncio.wait(mine)
+
+    async def next(self) -> Result | None:
+        """The next result to yield; `None` after the last."""
+        while True:
+            if self._ordered:
+                result = self._done.pop(self._yielded, None)
+            else:
+                result = self._done.pop(next(iter(self._done))) if self._done else None
+            if result is not None:
+                self._yielded += 1
+                self._space.set()
+                return result
+            if self._broken is not None:
+                raise self._broken
+            if not self._mine:
+                return None
+            self._news.clear()
+            await self._news.wait()
+
+    async def _work(self) -> None:
+        while (item := await self._pull()) is not None:
+            index, params = item
+            try:
+                result = Result(index, params, message=await self._submit(params))
+            except (ExecutorError, ValueError, TypeError) as error:
+                result = Result(index, params, error=error)
+            self._done[index] = result
+            self._news.set()
+
+    async def _pull(self) -> tuple[int, Params] | None:
+        async with self._pulling:
+            while self._taken - self._yielded >= self._room:
+                self._space.clear()
+                await self._space.wait()
+            if self._exhausted:
+                return None
+            try:
+                if isinstance(self._source, AsyncIterator):
+                    params = await anext(self._source)
+                else:
+                    params = next(self._source)
+            except (StopIteration, StopAsyncIteration):
+                self._exhausted = True
+                return None
+            index, self._taken = self._taken, self._taken + 1
+        if len(self._mine) < self._room:
+            self.hire()
+        return index, params

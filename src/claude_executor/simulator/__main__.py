@@ -1,0 +1,5 @@
+"""``python -m claude_executor.simulator``."""
+
+from claude_executor.simulator.command import simulate
+
+simulate()

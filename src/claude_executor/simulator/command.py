@@ -1,0 +1,135 @@
+"""The command that serves a simulator until it is told to stop."""
+
+import asyncio
+import signal
+from dataclasses import replace
+
+import click
+
+from claude_executor.simulator.faults import Faults
+from claude_executor.simulator.models import TIERS, Rates
+from claude_executor.simulator.settings import Latency, Lengths, Settings
+
+
+def _read_faults(words: tuple[str, ...]) -> Faults:
+    """Read ``name=value`` words: numbers, ``true``/``false``, or JSON."""
+    import orjson
+
+    changes: dict[str, object] = {}
+    for word in words:
+        name, sign, value = word.partition("=")
+        if not sign:
+            raise click.BadParameter(f"{word!r} is not name=value", param_hint="--fault")
+        try:
+            changes[name.replace("-", "_")] = orjson.loads(value)
+        except orjson.JSONDecodeError as error:
+            raise click.BadParameter(
+                f"{value!r} is neither a number nor JSON", param_hint="--fault"
+            ) from error
+    try:
+        return Faults().changed(changes)
+    except (ValueError, TypeError) as error:
+        raise click.BadParameter(str(error), param_hint="--fault") from error
+
+
+def _read_settings(options: dict[str, object]) -> Settings:
+    tier = options["tier"]
+    limits = {name: options[name] for name in ("rpm", "itpm", "otpm")}
+    given = {name: int(str(value)) or None for name, value in limits.items() if value is not None}
+    rates: Rates | dict[str, Rates]
+    if tier is None:
+        rates = Rates(**given) if given else Rates(1_000, 2_000_000, 400_000)
+    else:
+        rates = {pool: replace(its, **given) for pool, its in TIERS[str(tier)].items()}
+    settings = Settings.strict(rates) if options["profile"] == "strict" else Settings.lenient(rates)
+    return replace(
+        settings,
+        burst=float(str(options["burst"])),
+        latency=Latency(
+            float(str(options["latency"])), float(str(options["speed"])), float(str(options["spread"]))
+        ),
+        output_tokens=Lengths(float(str(options["output_tokens"]))),
+        headers=bool(options["headers"]),
+        seed=int(str(options["seed"])),
+    )
+
+
+@click.command()
+@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
+@click.option("--port", type=click.IntRange(0, 65_535), default=0, help="Port; 0 takes any that is free.")
+@click.option("--tier", type=click.Choice(list(TIERS)), help="Limits of a usage tier.")
+@click.option("--rpm", type=click.IntRange(0), help="Requests per minute; 0 for no limit.")
+@click.option("--itpm", type=click.IntRange(0), help="Input tokens per minute; 0 for no limit.")
+@click.option("--otpm", type=click.IntRange(0), help="Output tokens per minute; 0 for no limit.")
+@click.option(
+    "--profile",
+    type=click.Choice(["lenient", "strict"]),
+    default="lenient",
+    show_default=True,
+    help="Strict allows one second's worth of requests at once.",
+)
+@click.option(
+    "--burst",
+    type=click.FloatRange(0, min_open=True),
+    default=60.0,
+    show_default=True,
+    help="Bucket size, seconds.",
+)
+@click.option(
+    "--latency", type=click.FloatRange(0), default=0.5, show_default=True, help="Seconds to the first token."
+)
+@click.option(
+    "--speed",
+    type=click.FloatRange(0, min_open=True),
+    default=80.0,
+    show_default=True,
+    help="Output tokens per second; inf for at once.",
+)
+@click.option(
+    "--spread", type=click.FloatRange(0), default=0.2, show_default=True, help="Relative spread of both."
+)
+@click.option(
+    "--output-tokens",
+    type=click.FloatRange(1),
+    default=200.0,
+    show_default=True,
+    help="Mean length of answers.",
+)
+@click.option(
+    "--headers/--no-headers", default=True, show_default=True, help="Send anthropic-ratelimit headers."
+)
+@click.option("--seed", type=int, default=0, show_default=True, help="Where all chance comes from.")
+@click.option(
+    "--fault",
+    "faults",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Something that goes wrong, such as error_500=0.01 or outage=true. May be repeated.",
+)
+def simulate(host: str, port: int, faults: tuple[str, ...], **options: object) -> None:
+    """Serve an imitation of the Claude API.
+
+    Prints its base URL on one line when it listens, and serves until it is interrupted. Any key will do.
+    """
+    # Imported here, so that asking for help does not wait for an HTTP server.
+    from claude_executor.simulator.app import Simulator
+    from claude_executor.simulator.server import build_server, listen, url_of
+
+    simulator = Simulator(_read_settings(options), faults=_read_faults(faults))
+    try:
+        listener = listen(host, port)
+    except OSError as error:
+        raise click.ClickException(f"cannot listen on {host}:{port}: {error.strerror}") from error
+    server = build_server(simulator)
+
+    async def serve() -> None:
+        # uvicorn would hand the signal on once it has stopped, and the process would seem to have been
+        # killed.
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, setattr, server, "should_exit", True)
+        click.echo(url_of(listener))
+        await server._serve([listener])  # noqa: SLF001 - `serve` without its own signal handlers
+
+    with listener:
+        asyncio.run(serve())

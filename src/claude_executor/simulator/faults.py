@@ -1,0 +1,230 @@
+"""Everything that can go wrong, and when.
+
+``Faults`` is a frozen value: the current state of the world. It is replaced, never changed, by
+``Simulator.set_faults``, by ``POST /simulator/faults``, or by a schedule written down before the start.
+"""
+
+import math
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
+
+from claude_executor.simulator.models import Rates
+from claude_executor.simulator.ramp import Ramp
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """Other users of the organisation: the fraction of each limit that they always draw, 0 to below 1."""
+
+    requests: float = 0.0
+    input_tokens: float = 0.0
+    output_tokens: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("requests", "input_tokens", "output_tokens"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"neighbours' {name} must be a fraction from 0 to below 1")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Faults:
+    """What goes wrong. Everything is off by default.
+
+    The first group are probabilities per admitted request, 0 to 1.
+
+    Attributes:
+        error_500: 500 ``api_error``.
+        error_502: 502 ``api_error``.
+        error_502_html: 502 with an HTML page from a proxy instead of JSON.
+        error_503: 503 ``api_error``.
+        error_504: 504 ``timeout_error``.
+        overloaded: 529 ``overloaded_error``, without a wait hint.
+        rate_limited_plain: 429 whose message does not speak of rate limits, without any rate-limit header.
+        reset: The connection is reset before any answer.
+        stale_keepalive: The connection is reset before any answer, but only if it was used before.
+        garbage: A 200 whose JSON body is broken off.
+        slow_first_byte: The first byte comes ``slow_first_byte_seconds`` later than it would.
+        stream_overloaded: ``event: error`` with ``overloaded_error`` in the middle of a stream.
+        stream_rate_limited: ``event: error`` with ``rate_limit_error`` in the middle of a stream.
+        stream_dropped: The connection breaks in the middle of a stream: reset or closed, half and half.
+        stream_cut: The stream ends cleanly, but without ``message_stop``.
+        slow_first_byte_seconds: How much later a slow first byte comes, in seconds.
+
+        outage: Seconds, from the moment this is set, during which every request is a 529; ``inf`` until set
+            to 0.
+        outage_retry_after: The ``retry-after`` of those, in seconds; ``None`` sends none, as is usual.
+        outage_pools: The pools that are out; empty means all.
+        spend_cap: Every request is the 429 of a tier's spend cap: ``enforced_spend_limit_reached``, no
+            ``retry-after``.
+        contract_spend: The same with ``contract_spend_limit_reached``.
+        spend_limit_400: Every request is the 400 of a spend limit that the organisation set itself.
+        credit_400: Every request is the 400 of an empty prepaid balance.
+        invalid_key: Every request is a 401.
+        billing_402: Every request is a 402.
+        permission_403: Every request is a 403.
+
+        neighbours: What others in the organisation draw.
+        rates: Limits that replace those of the settings while this is set.
+        ramp: A limit on growth; ``None`` for none.
+    """
+
+    error_500: float = 0.0
+    error_502: float = 0.0
+    error_502_html: float = 0.0
+    error_503: float = 0.0
+    error_504: float = 0.0
+    overloaded: float = 0.0
+    rate_limited_plain: float = 0.0
+    reset: float = 0.0
+    stale_keepalive: float = 0.0
+    garbage: float = 0.0
+    slow_first_byte: float = 0.0
+    stream_overloaded: float = 0.0
+    stream_rate_limited: float = 0.0
+    stream_dropped: float = 0.0
+    stream_cut: float = 0.0
+    slow_first_byte_seconds: float = 30.0
+
+    outage: float = 0.0
+    outage_retry_after: int | None = None
+    outage_pools: tuple[str, ...] = ()
+    spend_cap: bool = False
+    contract_spend: bool = False
+    spend_limit_400: bool = False
+    credit_400: bool = False
+    invalid_key: bool = False
+    billing_402: bool = False
+    permission_403: bool = False
+
+    neighbours: Neighbours = Neighbours()
+    rates: Rates | Mapping[str, Rates] | None = None
+    ramp: Ramp | None = None
+
+    def __post_init__(self) -> None:
+        for name in PROBABILITIES:
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a probability from 0 to 1")
+        if not self.outage >= 0:
+            raise ValueError("outage is a span of seconds and must not be negative")
+
+    def changed(self, changes: Mapping[str, Any]) -> Self:
+        """The same world with some things changed.
+
+        Args:
+            changes: New values by name, as Python objects or as JSON would give them (``true`` for an endless
+                outage, objects for ``rates``, ``ramp`` and ``neighbours``).
+
+        Raises:
+            ValueError: A name is unknown or a value is out of range.
+        """
+        unknown = set(changes) - {field.name for field in fields(self)}
+        if unknown:
+            raise ValueError(f"unknown fault: {', '.join(sorted(unknown))}")
+        try:
+            return replace(self, **{name: _read(name, value) for name, value in changes.items()})
+        except TypeError as error:
+            raise ValueError(str(error)) from error
+
+
+PROBABILITIES: tuple[str, ...] = (
+    "error_500",
+    "error_502",
+    "error_502_html",
+    "error_503",
+    "error_504",
+    "overloaded",
+    "rate_limited_plain",
+    "reset",
+    "stale_keepalive",
+    "garbage",
+    "slow_first_byte",
+    "stream_overloaded",
+    "stream_rate_limited",
+    "stream_dropped",
+    "stream_cut",
+)
+"""The faults that strike single requests by chance."""
+
+_RATE_NAMES = frozenset({"rpm", "itpm", "otpm"})
+
+
+def _read_outage(value: Any) -> float:  # noqa: ANN401 - JSON, or whatever a test passes
+    if isinstance(value, bool):
+        return math.inf if value else 0.0
+    return float(value)
+
+
+def _read_rates(value: Any) -> Rates | Mapping[str, Rates] | None:  # noqa: ANN401
+    if value is None or isinstance(value, Rates):
+        return value
+    if set(value) <= _RATE_NAMES:
+        return Rates(**value)
+    return {name: rates if isinstance(rates, Rates) else Rates(**rates) for name, rates in value.items()}
+
+
+_READERS: Mapping[str, Callable[[Any], Any]] = {
+    "outage": _read_outage,
+    "outage_pools": tuple,
+    "rates": _read_rates,
+    "neighbours": lambda value: Neighbours(**value) if isinstance(value, Mapping) else value,
+    "ramp": lambda value: Ramp(**value) if isinstance(value, Mapping) else value,
+}
+
+
+def _read(name: str, value: Any) -> Any:  # noqa: ANN401
+    reader = _READERS.get(name)
+    return value if reader is None else reader(value)
+
+
+Change = Faults | Mapping[str, Any]
+"""A whole new world, or only what is different from now on."""
+
+
+class Script:
+    """A schedule of changes, worked off as time goes by.
+
+    Args:
+        faults: The world at the start.
+        schedule: Pairs of seconds after ``started_at`` and what changes then, in any order.
+        started_at: The instant that the schedule counts from.
+    """
+
+    def __init__(self, faults: Faults, schedule: Iterable[tuple[float, Change]], started_at: float) -> None:
+        self._faults = faults
+        self._since = started_at
+        self._due = sorted(
+            ((started_at + after, change) for after, change in schedule), key=lambda pair: pair[0]
+        )
+
+    def advance(self, now: float) -> float | None:
+        """Apply the next change that is due and return when it was due, or ``None``. Call until ``None``."""
+        if not self._due or self._due[0][0] > now:
+            return None
+        at, change = self._due.pop(0)
+        self.set(change, at)
+        return at
+
+    def next_at(self, now: float) -> float:
+        """When something changes by itself after ``now``: a change falls due, or an outage ends."""
+        due = self._due[0][0] if self._due else math.inf
+        ends = self._since + self._faults.outage
+        return min(due, ends) if ends > now else due
+
+    def set(self, change: Change, now: float) -> None:
+        """Change the world now."""
+        if isinstance(change, Faults):
+            self._faults, self._since = change, now
+            return
+        self._faults = self._faults.changed(change)
+        if "outage" in change:
+            self._since = now
+
+    @property
+    def faults(self) -> Faults:
+        """The world as it is."""
+        return self._faults
+
+    def outage(self, now: float) -> bool:
+        """Whether an outage is on for at least some pools."""
+        return now < self._since + self._faults.outage

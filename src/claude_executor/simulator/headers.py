@@ -1,0 +1,96 @@
+"""Response headers, to the letter of the documentation and of the recorded samples.
+
+Token remainders are rounded to the nearest thousand and never negative; requests are exact. ``…-reset`` is
+when the bucket will be *full* again, as RFC 3339 with whole seconds (fractions cut off: a guess that fits the
+samples). ``…-tokens-*`` is the sum of input and output, its reset the earlier of the two (two samples).
+"""
+
+import time
+from functools import lru_cache
+
+from claude_executor.simulator.buckets import Tank
+from claude_executor.simulator.pools import Pool
+from claude_executor.simulator.refusals import ORGANIZATION, WORKSPACE
+
+Header = tuple[bytes, bytes]
+
+_IDS: list[Header] = [
+    (b"anthropic-organization-id", ORGANIZATION.encode()),
+    (b"anthropic-workspace-id", WORKSPACE.encode()),
+]
+
+
+@lru_cache(maxsize=4_096)
+def rfc3339(second: int) -> bytes:
+    """Unix seconds as ``2026-10-08T14:51:42Z``."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second)).encode()
+
+
+@lru_cache(maxsize=16)
+def http_date(second: int) -> bytes:
+    """Unix seconds as the ``Date`` header has them."""
+    moment = time.gmtime(second)
+    days = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
+    months = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+    day, month = days[moment.tm_wday], months[moment.tm_mon - 1]
+    clock = time.strftime("%H:%M:%S", moment)
+    return f"{day}, {moment.tm_mday:02d} {month} {moment.tm_year} {clock} GMT".encode()
+
+
+def identity(request_id: str, wall: float) -> list[Header]:
+    """What every answer of the API carries."""
+    return [
+        (b"date", http_date(int(wall))),
+        (b"server", b"cloudflare"),
+        (b"request-id", request_id.encode()),
+    ]
+
+
+def organization() -> list[Header]:
+    """Who was charged: on every answer to a request whose key was accepted."""
+    return _IDS
+
+
+def limits(pool: Pool, now: float, wall: float) -> list[Header]:
+    """The limits of one pool, as they stand now. Unlimited resources are left out."""
+    found: list[Header] = []
+    if pool.requests is not None:
+        held = pool.requests.level(now)
+        _triple(
+            found,
+            b"requests",
+            pool.requests.per_minute,
+            max(0, int(held + 1e-6)),
+            _reset(pool.requests, now, wall),
+        )
+    both = pool.input_tokens is not None and pool.output_tokens is not None
+    total = left = 0
+    resets: list[int] = []
+    for name, tank in ((b"input-tokens", pool.input_tokens), (b"output-tokens", pool.output_tokens)):
+        if tank is None:
+            continue
+        remaining = nearest_thousand(tank.level(now))
+        reset = _reset(tank, now, wall)
+        _triple(found, name, tank.per_minute, remaining, reset)
+        total += tank.per_minute
+        left += remaining
+        resets.append(reset)
+    if both:
+        _triple(found, b"tokens", total, left, min(resets))
+    return found
+
+
+def nearest_thousand(level: float) -> int:
+    """A token remainder as it is shown: to the nearest thousand, half up, never negative."""
+    return max(0, int(level + 500) // 1_000 * 1_000)
+
+
+def _reset(tank: Tank, now: float, wall: float) -> int:
+    return int(wall + tank.full_in(now))
+
+
+def _triple(found: list[Header], name: bytes, limit: int, remaining: int, reset: int) -> None:
+    prefix = b"anthropic-ratelimit-" + name
+    found.append((prefix + b"-limit", b"%d" % limit))
+    found.append((prefix + b"-remaining", b"%d" % remaining))
+    found.append((prefix + b"-reset", rfc3339(reset)))

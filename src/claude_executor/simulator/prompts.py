@@ -1,0 +1,211 @@
+"""A request's body, read and checked in the API's manner."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import Any, TypeAlias
+
+import orjson
+
+from claude_executor.simulator.refusals import Refusal, invalid_request, unknown_model
+from claude_executor.simulator.settings import Settings
+from claude_executor.simulator.tokens import PER_MESSAGE, PER_TOOL_LIST, TokenCounter
+
+Json: TypeAlias = Any
+"""A value out of a client's body: nothing is known of it until it was looked at."""
+
+
+@dataclass(slots=True)
+class Mark:
+    """A cache mark: everything up to here is one prefix.
+
+    Attributes:
+        digest: Stands for the exact content up to the mark, and the model.
+        tokens: Tokens up to the mark.
+        seconds: How long the prefix may be kept, in seconds.
+    """
+
+    digest: bytes
+    tokens: int
+    seconds: float
+
+
+@dataclass(slots=True)
+class Prompt:
+    """What a valid request asks for.
+
+    Attributes:
+        identity: Which request of the client's this is: its ``metadata.user_id``, or a hash of the body.
+        digest: Hash of the body, 16 hex digits.
+        model: The model id as it was sent.
+        pool: The pool of the model.
+        max_tokens: Bound on the answer, in tokens.
+        stream: Whether the answer is to be streamed.
+        tokens: All input tokens, cached or not.
+        marks: Cache marks in order.
+    """
+
+    identity: str
+    digest: str
+    model: str
+    pool: str
+    max_tokens: int
+    stream: bool
+    tokens: int
+    marks: list[Mark]
+
+
+class PromptReader:
+    """Turns bodies into prompts.
+
+    Args:
+        settings: Known models and the longest prompt.
+        counter: Counts tokens.
+    """
+
+    def __init__(self, settings: Settings, counter: TokenCounter) -> None:
+        self._settings = settings
+        self._counter = counter
+
+    def identify(self, body: bytes) -> tuple[str, str, Json]:
+        """Say whose body this is, even if it is not valid.
+
+        Returns:
+            The identity, the body's hash, and the JSON value (``None`` if it is not JSON).
+        """
+        digest = blake2b(body, digest_size=8).hexdigest()
+        try:
+            value = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            return digest, digest, None
+        metadata = value.get("metadata") if isinstance(value, dict) else None
+        user = metadata.get("user_id") if isinstance(metadata, dict) else None
+        return (user if isinstance(user, str) and user else digest), digest, value
+
+    def read(self, identity: str, digest: str, value: Json, *, counting: bool = False) -> Prompt | Refusal:
+        """Check a body and count its tokens.
+
+        Args:
+            identity: From ``identify``.
+            digest: From ``identify``.
+            value: From ``identify``.
+            counting: Whether this is a request to count tokens, which needs no ``max_tokens``.
+        """
+        if not isinstance(value, dict):
+            return invalid_request("The request body is not a valid JSON object.")
+        wrong = _first_flaw(value, counting=counting)
+        if wrong is not None:
+            return invalid_request(wrong)
+        model = value["model"]
+        pool = self._settings.models.get(model)
+        if pool is None:
+            return unknown_model(model)
+        tokens, marks = self._measure(model, value)
+        window = self._settings.context_window
+        if tokens > window and not counting:
+            return invalid_request(f"prompt is too long: {tokens} tokens > {window} maximum")
+        return Prompt(
+            identity,
+            digest,
+            model,
+            pool,
+            value.get("max_tokens", 1),
+            bool(value.get("stream")),
+            tokens,
+            marks,
+        )
+
+    def _measure(self, model: str, value: dict[str, Json]) -> tuple[int, list[Mark]]:
+        tokens = 0
+        marks: list[Mark] = []
+        # Hashing the prefix costs more than counting it, and most prompts have no marks.
+        marked = _has_marks(value)
+        running = blake2b(model.encode(), digest_size=16)
+        last: Json = None
+        for extra, block in _blocks(value):
+            tokens += extra + self._counter.block(block)
+            if not marked:
+                continue
+            last = block
+            running.update(_content(block))
+            control = block.get("cache_control") if isinstance(block, dict) else None
+            if isinstance(control, dict):
+                marks.append(Mark(running.digest(), tokens, _lifetime(control)))
+        whole = value.get("cache_control")
+        if isinstance(whole, dict) and last is not None:
+            marks.append(Mark(running.digest(), tokens, _lifetime(whole)))
+        return max(1, tokens), marks
+
+
+def _blocks(value: dict[str, Json]) -> Iterator[tuple[int, Json]]:
+    """Every block in the order in which the API caches them, each with the tokens of its wrapping."""
+    tools = value.get("tools") or ()
+    for index, tool in enumerate(tools):
+        yield (0 if index else PER_TOOL_LIST), tool
+    system = value.get("system") or ()
+    for block in (system,) if isinstance(system, str) else system:
+        yield 0, block
+    for message in value["messages"]:
+        content = message["content"]
+        if isinstance(content, str):
+            yield PER_MESSAGE, content
+            continue
+        for index, block in enumerate(content):
+            yield (0 if index else PER_MESSAGE), block
+
+
+def _has_marks(value: dict[str, Json]) -> bool:
+    return "cache_control" in value or any(
+        isinstance(block, dict) and "cache_control" in block for _, block in _blocks(value)
+    )
+
+
+def _content(block: Json) -> bytes:
+    if isinstance(block, dict):
+        block = {name: part for name, part in block.items() if name != "cache_control"}
+    return orjson.dumps(block, option=orjson.OPT_SORT_KEYS)
+
+
+def _lifetime(control: Mapping[str, Json]) -> float:
+    return 3600.0 if control.get("ttl") == "1h" else 300.0
+
+
+def _first_flaw(value: dict[str, Json], *, counting: bool) -> str | None:
+    for name in ("model", "messages") if counting else ("model", "max_tokens", "messages"):
+        if name not in value:
+            return f"{name}: Field required"
+    if not isinstance(value["model"], str):
+        return "model: Input should be a valid string"
+    if not counting:
+        limit = value["max_tokens"]
+        if not isinstance(limit, int) or isinstance(limit, bool):
+            return "max_tokens: Input should be a valid integer"
+        if limit < 1:
+            return "max_tokens: must be greater than or equal to 1"
+    messages = value["messages"]
+    if not isinstance(messages, list):
+        return "messages: Input should be a valid list"
+    if not messages:
+        return "messages: at least one message is required"
+    for index, message in enumerate(messages):
+        flaw = _message_flaw(message)
+        if flaw is not None:
+            return f"messages.{index}{flaw}"
+    return None
+
+
+def _message_flaw(message: Json) -> str | None:
+    if not isinstance(message, dict):
+        return ": Input should be an object"
+    if message.get("role") not in ("user", "assistant"):
+        return ".role: Input should be 'user' or 'assistant'"
+    content = message.get("content")
+    if content is None:
+        return ".content: Field required"
+    if not isinstance(content, (str, list)):
+        return ".content: Input should be a valid string or a list of content blocks"
+    if not content:
+        return ": all messages must have non-empty content"
+    if isinstance(content, list) and not all(isinstance(block, dict) for block in content):
+        return ".content: every content block should be an object"
+    return None

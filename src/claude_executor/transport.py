@@ -1,0 +1,160 @@
+"""The one place that calls the SDK, and turns its answers and exceptions into outcomes the core understands.
+
+The SDK's own retries are off: it would sleep without jitter, hold the slot meanwhile, and know nothing of
+the other requests.
+"""
+
+import inspect
+from collections.abc import Awaitable, Callable, Mapping
+from typing import cast
+
+import aiohttp
+import anthropic
+import httpx2
+import orjson
+from anthropic.types import Message
+
+from claude_executor.core.cost import Usage
+from claude_executor.core.headers import read
+from claude_executor.core.job import Failure
+from claude_executor.core.retry import Kind, classify
+from claude_executor.outcome import Broken, Reply
+
+_Create = Callable[..., Awaitable["anthropic.AsyncAPIResponse[Message]"]]
+
+DETAIL_LENGTH = 400
+CONNECT_TIMEOUT = 15.0
+"""Seconds. More than the SDK's 5: a burst opens hundreds of connections at once, on a busy machine."""
+
+
+def default_client(
+    *, max_concurrency: int, api_key: str | None, base_url: str | None
+) -> anthropic.AsyncAnthropic:
+    """The client an executor builds for itself: no retries, aiohttp, a connection for each request in flight.
+
+    aiohttp takes a half to a third of the processor time of the SDK's default at hundreds in flight.
+    """
+    limits = httpx2.Limits(max_connections=max_concurrency, max_keepalive_connections=max_concurrency)
+    http_client = anthropic.DefaultAioHttpClient(limits=limits)
+    return anthropic.AsyncAnthropic(
+        api_key=api_key, base_url=base_url, max_retries=0, http_client=http_client
+    )
+
+
+class Transport:
+    """Makes attempts. Never raises for anything the API or the network does; lets cancellation through."""
+
+    def __init__(self, client: anthropic.AsyncAnthropic, *, timeout: float) -> None:
+        """`timeout` is how many seconds an answer may take."""
+        self._client = client.with_options(max_retries=0)
+        # A timeout of our own also lifts the SDK's refusal of long answers without streaming.
+        self._timeout = httpx2.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT))
+        # The SDK's overloads cannot be satisfied by a mapping; the API itself says what is wrong with one.
+        self._create = cast("_Create", self._client.messages.with_raw_response.create)
+        self._known = frozenset(inspect.signature(self._client.messages.create).parameters)
+
+    async def send(self, params: Mapping[str, object]) -> Reply[Message] | Broken:
+        """Make one attempt."""
+        try:
+            response = await self._create(**self._arguments(params))
+        except anthropic.APIStatusError as error:
+            return Broken(_status_failure(error), error)
+        except anthropic.APITimeoutError as error:
+            return Broken(Failure(Kind.TIMEOUT, detail="no answer in time"), error)
+        except anthropic.APIConnectionError as error:
+            return Broken(_connection_failure(error), error)
+        except (httpx2.TransportError, aiohttp.ClientError, ConnectionError) as error:
+            return Broken(_connection_failure(error), error)
+        except anthropic.APIResponseValidationError as error:
+            return Broken(
+                Failure(Kind.GARBLED, status=error.status_code, detail="the answer has an unknown form"),
+                error,
+            )
+        except Exception as error:  # whatever it is, the attempt must be settled
+            return Broken(_unforeseen(error), error)
+        return await self._read(response)
+
+    def _arguments(self, params: Mapping[str, object]) -> dict[str, object]:
+        """What the SDK does not know of (such as `temperature` since 1.0) goes into the body as it is."""
+        arguments = {"timeout": self._timeout, **params}
+        unknown = params.keys() - self._known
+        if unknown:
+            extra = dict(_mapping(arguments.get("extra_body")))
+            extra.update((name, arguments.pop(name)) for name in unknown)
+            arguments["extra_body"] = extra
+        return arguments
+
+    async def _read(self, response: "anthropic.AsyncAPIResponse[Message]") -> Reply[Message] | Broken:
+        advice = read(response.headers)
+        request_id = response.headers.get("request-id")
+        cause: Exception | None = None
+        try:
+            message = await response.parse()
+        except (httpx2.TransportError, aiohttp.ClientError, ConnectionError) as error:
+            return Broken(_connection_failure(error), error)
+        except Exception as error:  # anything may come of a body that is not JSON
+            cause = error
+        else:
+            # The SDK does not validate: what is not JSON comes back as text, what lacks a field without it.
+            usage = getattr(message, "usage", None)
+            if isinstance(message, Message) and usage is not None and message.stop_reason is not None:
+                return Reply(message, usage_of(message), advice)
+        failure = Failure(
+            Kind.GARBLED,
+            advice,
+            status=response.status_code,
+            detail="the answer is incomplete or is not JSON",
+            request_id=request_id,
+        )
+        return Broken(failure, cause)
+
+
+def usage_of(message: Message) -> Usage:
+    """The tokens an answer took."""
+    usage = message.usage
+    return Usage(
+        input_tokens=usage.input_tokens or 0,
+        output_tokens=usage.output_tokens or 0,
+        cache_creation_tokens=usage.cache_creation_input_tokens or 0,
+        cache_read_tokens=usage.cache_read_input_tokens or 0,
+    )
+
+
+def _status_failure(error: anthropic.APIStatusError) -> Failure:
+    kind = classify(error.status_code, error.type, error.error_code, error.api_message or "")
+    return Failure(
+        kind,
+        read(error.response.headers),
+        status=error.status_code,
+        # Only what the API says of itself; the body of a proxy's error page tells a person nothing.
+        detail=(error.api_message or "")[:DETAIL_LENGTH],
+        request_id=error.request_id,
+    )
+
+
+def _connection_failure(error: BaseException) -> Failure:
+    """Tell "could not connect" from "the connection broke": the first was surely not sent."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, (aiohttp.ClientConnectorError, httpx2.UnsupportedProtocol)):
+            return Failure(Kind.UNREACHABLE, detail="no connection could be made")
+        if isinstance(cause, (aiohttp.ClientConnectionError, httpx2.ReadError, httpx2.RemoteProtocolError)):
+            return Failure(Kind.DROPPED, detail="the connection was lost before the answer was complete")
+        if isinstance(cause, httpx2.TimeoutException):
+            return Failure(Kind.TIMEOUT, detail="no answer in time")
+        if isinstance(cause, httpx2.ConnectError) and cause.__cause__ is None:
+            return Failure(Kind.UNREACHABLE, detail="no connection could be made")
+        cause = cause.__cause__
+    return Failure(Kind.DROPPED, detail="the connection was lost before the answer was complete")
+
+
+def _unforeseen(error: Exception) -> Failure:
+    if isinstance(error, anthropic.CredentialsError) or "authentication method" in str(error):
+        return Failure(Kind.AUTHENTICATION, detail="there is no API key")
+    if isinstance(error, orjson.JSONDecodeError):
+        return Failure(Kind.GARBLED, detail="the answer is not JSON")
+    return Failure(Kind.UNEXPECTED, detail=type(error).__name__)
+
+
+def _mapping(value: object) -> Mapping[str, object]:
+    return value if isinstance(value, Mapping) else {}
