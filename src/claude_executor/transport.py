@@ -5,7 +5,7 @@ the other requests.
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from typing import cast
 
 import aiohttp
@@ -63,7 +63,7 @@ class Transport:
             return Broken(Failure(Kind.TIMEOUT, detail="no answer in time"), error)
         except anthropic.APIConnectionError as error:
             return Broken(_connection_failure(error), error)
-        except (httpx2.TransportError, aiohttp.ClientError, ConnectionError) as error:
+        except (httpx2.TransportError, aiohttp.ClientError, OSError) as error:
             return Broken(_connection_failure(error), error)
         except anthropic.APIResponseValidationError as error:
             return Broken(
@@ -90,7 +90,7 @@ class Transport:
         cause: Exception | None = None
         try:
             message = await response.parse()
-        except (httpx2.TransportError, aiohttp.ClientError, ConnectionError) as error:
+        except (httpx2.TransportError, aiohttp.ClientError, OSError) as error:
             return Broken(_connection_failure(error), error)
         except Exception as error:  # anything may come of a body that is not JSON
             cause = error
@@ -133,19 +133,38 @@ def _status_failure(error: anthropic.APIStatusError) -> Failure:
 
 
 def _connection_failure(error: BaseException) -> Failure:
-    """Tell "could not connect" from "the connection broke": the first was surely not sent."""
+    """Tell "could not connect" (surely not sent) from "the connection broke" (may have been answered)."""
+    chain = list(_causes(error))
+    for kind, detail, types in _CONNECTION_FAILURES:
+        if any(isinstance(cause, types) for cause in chain):
+            return Failure(kind, detail=detail)
+    return Failure(Kind.UNEXPECTED, detail=type(chain[-1]).__name__)
+
+
+# In this order: aiohttp's errors are the more exact ones, and the SDK's bridge to it calls a broken connection
+# a failed one.
+_CONNECTION_FAILURES: tuple[tuple[Kind, str, tuple[type[BaseException], ...]], ...] = (
+    (
+        Kind.UNREACHABLE,
+        "no connection could be made",
+        (aiohttp.ClientConnectorError, httpx2.UnsupportedProtocol),
+    ),
+    (Kind.TIMEOUT, "no answer in time", (httpx2.TimeoutException, TimeoutError)),
+    (Kind.DROPPED, "the connection was lost before the answer was complete", (aiohttp.ClientError,)),
+    (Kind.UNREACHABLE, "no connection could be made", (httpx2.ConnectError, httpx2.ProxyError)),
+    (
+        Kind.DROPPED,
+        "the connection was lost before the answer was complete",
+        (httpx2.TransportError, OSError),
+    ),
+)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
     cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, (aiohttp.ClientConnectorError, httpx2.UnsupportedProtocol)):
-            return Failure(Kind.UNREACHABLE, detail="no connection could be made")
-        if isinstance(cause, (aiohttp.ClientConnectionError, httpx2.ReadError, httpx2.RemoteProtocolError)):
-            return Failure(Kind.DROPPED, detail="the connection was lost before the answer was complete")
-        if isinstance(cause, httpx2.TimeoutException):
-            return Failure(Kind.TIMEOUT, detail="no answer in time")
-        if isinstance(cause, httpx2.ConnectError) and cause.__cause__ is None:
-            return Failure(Kind.UNREACHABLE, detail="no connection could be made")
+        yield cause
         cause = cause.__cause__
-    return Failure(Kind.DROPPED, detail="the connection was lost before the answer was complete")
 
 
 def _unforeseen(error: Exception) -> Failure:

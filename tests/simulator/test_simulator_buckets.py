@@ -112,6 +112,10 @@ def test_the_longest_wait_is_the_one_that_is_told():
     ours = pool(Rates(1, 600, 600))
     ours.admit(590, 1, 0.0)
     assert ours.admit(20, 1, 0.0) == Shortage("requests", "requests", 1, 60)
+    theirs = pool(Rates(60, 60, 600), burst=60)
+    theirs.admit(60, 1, 0.0)
+    theirs.requests.take(60, 0.0)
+    assert theirs.admit(20, 1, 0.0) == Shortage("input_tokens", "input_tokens", 60, 20)
 
 
 def test_output_in_debt_admits_nobody():
@@ -119,7 +123,8 @@ def test_output_in_debt_admits_nobody():
     ours = pool(Rates(100, 10_000, 60))
     grant = ours.admit(1, 1_000_000, 0.0)
     ours.begin_output(grant, 65, 0, 0.0)
-    assert ours.admit(1, 1, 0.0) == Shortage("output_tokens", "output_tokens", 60, 5)
+    assert ours.admit(1, 1, 0.0) == Shortage("output_tokens", "output_tokens", 60, 6)
+    assert isinstance(ours.admit(1, 1, 5.0), Shortage)
     assert isinstance(ours.admit(1, 1, 5.01), Grant)
 
 
@@ -181,6 +186,7 @@ def test_limits_may_be_replaced_while_an_answer_runs():
 def test_the_climb_follows_the_messages_seen_in_the_field():
     """25,000 in the first minute, 95,000 in the next; idle minutes lead back to the floor."""
     climb, ramp = Climb(), Ramp(25_000, 70_000)
+    assert climb.check(1_000_000, ramp, 540.0) is None
     assert climb.check(20_000, ramp, 600.0) is None
     climb.use(20_000)
     steep = climb.check(10_000, ramp, 615.5)

@@ -54,6 +54,16 @@ def test_a_reset_is_a_real_one(server, http):
     assert http.post("/v1/messages", json=BODY).status_code == 200
 
 
+def test_a_client_that_hangs_up_is_noticed(server, http):
+    """Giving up closes the connection, and the simulator stops working for it."""
+    server.set_faults(slow_first_byte=1, slow_first_byte_seconds=600)
+    with pytest.raises(httpx2.ReadTimeout):
+        http.post("/v1/messages", json=BODY, timeout=httpx2.Timeout(5, read=0.05))
+    while server.stats()["in_flight"]:
+        pass
+    assert server.stats()["by_cause"] == {"left": 1}
+
+
 def test_a_dropped_stream_breaks_in_the_middle(server, http):
     """The body ends early: by a reset or without its last chunk."""
     server.set_faults(stream_dropped=1)

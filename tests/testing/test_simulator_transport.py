@@ -19,7 +19,7 @@ BODY = {
 
 
 @pytest.fixture
-def simulator() -> Simulator:
+async def simulator() -> Simulator:
     """Answers of 100 tokens: one second to the first, ten to the rest."""
     settings = Settings(rates=Rates(), latency=Latency(1, 10), output_tokens=Lengths(100, 0))
     return Simulator(settings, clock=loop_time)
@@ -28,7 +28,7 @@ def simulator() -> Simulator:
 async def test_chunks_arrive_when_they_are_sent(simulator):
     """A stream is not collected first: its parts come at different instants."""
     transport = SimulatorTransport(simulator)
-    began, times = loop_time(), []
+    began = loop_time()
     async with (
         httpx2.AsyncClient(transport=transport, base_url="http://s", timeout=60) as http,
         http.stream(
@@ -36,8 +36,7 @@ async def test_chunks_arrive_when_they_are_sent(simulator):
         ) as answer,
     ):
         assert loop_time() - began == 1
-        async for _ in answer.aiter_raw():
-            times.append(loop_time() - began)
+        times = [loop_time() - began async for _ in answer.aiter_raw()]
     assert times[0] == 1
     assert times[-1] == pytest.approx(11)
     assert len(set(times)) > 5

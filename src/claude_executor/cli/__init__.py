@@ -1,0 +1,83 @@
+"""The command line. Every command is a module of its own and is imported when it is asked for.
+
+What people read goes to stderr, what programs read to stdout. Settings: flag, then environment, then default.
+"""
+
+import importlib
+import os
+import sys
+from typing import NoReturn
+
+import click
+
+OK = 0
+SOME_FAILED = 1
+BAD_INPUT = 2
+NO_ACCESS = 3
+"""The API cannot be used: key, permission, credit, spend limit, or no connection to it at all."""
+INTERRUPTED = 130
+TERMINATED = 143
+
+_EPILOG = """\
+Exit codes: 0 all rows answered; 1 some rows failed; 2 usage or bad input; 3 no access to the API (key,
+billing, spend limit, host not reached); 130 and 143 interrupted.
+"""
+
+_COMMANDS = {
+    "demo": ("claude_executor.cli.demo", "Watch it work: no key, no network, half a minute."),
+    "run": ("claude_executor.cli.run", "Send every row of a JSONL file."),
+    "limits": ("claude_executor.cli.limits", "Show the limits in force, and where each comes from."),
+    "simulate": ("claude_executor.simulator.command", "Serve an imitation of the Claude API."),
+}
+
+
+class _Lazy(click.Group):
+    """A group that knows its commands by name, so that asking for help imports none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        del ctx
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        del ctx
+        if cmd_name not in _COMMANDS:
+            return None
+        command = getattr(importlib.import_module(_COMMANDS[cmd_name][0]), cmd_name)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, about) for name, (_, about) in _COMMANDS.items()])
+
+
+@click.group(
+    cls=_Lazy,
+    epilog=_EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(package_name="claude-executor", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Push any number of Claude requests through one organisation's rate limits.
+
+    As fast as they allow and no faster, losing none and paying for none twice.
+    """
+
+
+def main() -> NoReturn:
+    """Run the command line, and end the process with its exit code. No mistake ends in a traceback."""
+    try:
+        code = cli.main(prog_name="claude-executor", standalone_mode=False)
+        sys.stdout.flush()
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        code = INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has gone: there is nobody to tell, and Python would complain at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = SOME_FAILED
+    sys.exit(code if isinstance(code, int) else OK)

@@ -36,14 +36,14 @@ IMAGE_TOKENS = 1_600
 PDF_BYTES_PER_TOKEN = 30
 """Base64 of a text-heavy PDF: some 2,000 tokens a page of about 60 kB."""
 
-FIRST_OUTPUT_GUESS = 400
+FIRST_OUTPUT_GUESS = 256
 CACHE_LIFETIME = 300.0
 
 _MEMORY = 400
 """Answers after which an old one weighs 1/e: more than are in flight in most runs, so that the short
 answers, which come back first, do not pass for all of them."""
 _PRIOR_BYTES = 4_000.0
-_PRIOR_ANSWERS = 3.0
+_PRIOR_ANSWERS = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +159,7 @@ class Estimator:
 
     def learn(self, shape: Shape, usage: Usage, now: float) -> None:
         """Take note of what a request of this shape really took."""
-        if shape.prefix is not None:
+        if usage.cache_creation_tokens or usage.cache_read_tokens:  # else it was too short to be cached
             self._remember_prefix(shape, now)
         everything = usage.input_tokens + usage.cache_creation_tokens + usage.cache_read_tokens
         ratio = self._input.get(shape.model)

@@ -66,14 +66,15 @@ def read(headers: Mapping[str, str]) -> Advice:
 
 
 def _retry_after(headers: Mapping[str, str], sent_at: float | None) -> float | None:
+    """A wait of nothing is no advice, as for the SDK: it must not take the place of our own backoff."""
     milliseconds = _number(headers.get("retry-after-ms"))
-    if milliseconds is not None:
+    if milliseconds:
         return milliseconds / 1000.0
     text = headers.get("retry-after")
     seconds = _number(text)
     if seconds is None and sent_at is not None and (at := _instant(text)) is not None:
         seconds = max(0.0, at - sent_at)
-    return seconds
+    return seconds or None
 
 
 def _number(text: str | None) -> float | None:

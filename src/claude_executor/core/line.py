@@ -6,13 +6,14 @@ have been given, not to how many requests they have waiting. Within a tenant, re
 shuffled one and no bucket idles while another is short. Within one build, in order of arrival.
 
 Sharing is start-time fair queueing (Goyal, Vin, Cheng 1996). Every flow carries a finish tag; its next
-request starts at ``start = max(virtual time, finish)``, the flow with the smallest start tag is served, the
+request starts at ``start = max(virtual time, finish)``, the flow with the smallest start tag is the head, the
 virtual time moves there, and ``finish = start + charge``. The charge of a request is the time it occupies
 the resource it needs most, ``max(cost / rate)`` in seconds: dominant-resource fairness.
 
-Nothing overtakes: the head of the line stays the head until it starts, so a large request waits for its
-tokens but never for an endless row of small ones to pass. A token bucket saves up meanwhile; waiting at the
-head costs latency, not throughput.
+Nothing overtakes: once `head` has shown a request the virtual time is its start tag, newcomers of its priority
+start no earlier, and it stays the head until it starts. So a large request waits for its tokens but never for
+an endless row of small ones to pass. A token bucket saves up meanwhile; waiting at the head costs latency, not
+throughput.
 
 A cancelled request stays where it is, marked, and is skipped when it comes up: removing it from the middle
 would make cancelling thousands quadratic.
@@ -21,6 +22,7 @@ would make cancelling thousands quadratic.
 import heapq
 from collections import deque
 from collections.abc import Hashable
+from operator import itemgetter
 from typing import Generic, Protocol, TypeVar
 
 
@@ -73,6 +75,7 @@ class Line(Generic[J]):
         """Join the line; `in_front` of its like for a job that had its turn already and must try again."""
         shared = self._classes.get(job.priority)
         if shared is None:
+            self._classes = {p: s for p, s in self._classes.items() if s.head() is not None}
             shared = self._classes[job.priority] = _Shared(depth=0)
             self._by_priority = [self._classes[p] for p in sorted(self._classes, reverse=True)]
         shared.push(job, in_front=in_front)
@@ -143,17 +146,19 @@ class _Queue(Generic[J]):
 
 
 class _Flow(Generic[J]):
-    """One competitor for a share, and what it has been given."""
+    """One competitor for a share, and what it has been given; `owed` is to be charged with its next turn."""
 
-    __slots__ = ("finish", "queue", "queued")
+    __slots__ = ("finish", "owed", "queue", "queued")
 
     def __init__(self, queue: "_Queue[J] | _Shared[J]") -> None:
         self.queue = queue
         self.finish = 0.0
+        self.owed = 0.0
         self.queued = False
 
 
 _LEVELS = 2  # tenants, and within each of them builds
+_MOST_PAUSING = 1_000  # flows without jobs that are remembered while others wait
 
 
 class _Shared(Generic[J]):
@@ -190,10 +195,11 @@ class _Shared(Generic[J]):
 
     def head(self) -> J | None:
         while self._starts:
-            key = self._starts[0][2]
+            start, _, key = self._starts[0]
             flow = self._flows[key]
             job = flow.queue.head()
             if job is not None:
+                self._virtual_time = start
                 return job
             heapq.heappop(self._starts)
             self._retire(key, flow)
@@ -203,8 +209,8 @@ class _Shared(Generic[J]):
         start, _, key = heapq.heappop(self._starts)
         flow = self._flows[key]
         job = flow.queue.pop()
-        self._virtual_time = start
-        flow.finish = start + job.charge
+        flow.finish = start + job.charge + flow.owed
+        flow.owed = 0.0
         if flow.queue.head() is not None:
             self._enter(key, flow)
         else:
@@ -217,13 +223,28 @@ class _Shared(Generic[J]):
     def _retire(self, key: Hashable, flow: _Flow[J]) -> None:
         """A flow has run dry. Its finish tag is kept while it is ahead of the others, lest pausing pay."""
         flow.queued = False
-        if flow.finish <= self._virtual_time:
+        flow.finish += flow.owed
+        flow.owed = 0.0
+        if not self._starts:
+            self._flows.clear()  # nobody waits, so there is nothing to be fair about
+        elif flow.finish <= self._virtual_time:
             del self._flows[key]
-        elif len(self._flows) > 2 * len(self._starts) + 64:
-            self._flows = {k: f for k, f in self._flows.items() if f.queued or f.finish > self._virtual_time}
+        elif len(self._flows) - len(self._starts) > _MOST_PAUSING:
+            self._forget()
+
+    def _forget(self) -> None:
+        """Drop the half of the pausing flows that are least ahead: there may be a new tenant with every job."""
+        pausing = [(flow.finish, key) for key, flow in self._flows.items() if not flow.queued]
+        pausing.sort(key=itemgetter(0))
+        for _, key in pausing[: len(pausing) // 2]:
+            del self._flows[key]
 
     def adjust(self, job: J, surcharge: float) -> None:
         flow = self._flows.get(self._key(job))
-        if flow is not None:
+        if flow is None:
+            return
+        if flow.queued:
+            flow.owed += surcharge  # its start tag is in the heap already
+        else:
             flow.finish += surcharge
-            flow.queue.adjust(job, surcharge)
+        flow.queue.adjust(job, surcharge)

@@ -107,8 +107,10 @@ class Meter:
         if bucket is None or self.limit is None:
             return
         exact = self.resource is Resource.REQUESTS
-        # Where the user's own ceiling is the tighter one, the server's having more room means nothing.
-        ours_is_tighter = self.told is not None and self.told < quote.limit
+        # Where our own ceiling or bucket is the smaller one, the server's having more room means nothing.
+        ours_is_tighter = (
+            self.told is not None and self.told < quote.limit
+        ) or quote.remaining > bucket.capacity
         error = quote.remaining + (0.0 if exact else ROUNDING) + slack - believed[0]
         if error >= 0.0:
             surplus = quote.remaining - (1.0 if exact else ROUNDING) - slack - believed[1]

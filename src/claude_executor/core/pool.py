@@ -89,6 +89,17 @@ class Pool:
                     most, which = seconds, resource.value
         return most, which
 
+    def _rush(self, cost: Cost) -> float:
+        """What a request asks of the pace: as `seconds`, but for what is counted when it arrives.
+
+        Output is counted as it is produced, so it cannot come in a rush.
+        """
+        return max(
+            cost.of(resource) / meter.bucket.rate if meter.bucket is not None else 0.0
+            for resource, meter in self.meters.items()
+            if resource is not Resource.OUTPUT
+        )
+
     def opens_at(self, job: Job, now: float, *, keep: float = 0.0) -> tuple[float, str]:
         """The instant from which `job` may start, and what holds it until then.
 
@@ -106,7 +117,7 @@ class Pool:
         for resource, ready in self._buckets_ready_at(job.cost, keep):
             if ready > at:
                 at, why = ready, resource.value
-        ready = self.pace.ready_at(self.seconds(job.cost)[0])
+        ready = self.pace.ready_at(self._rush(job.cost))
         return (ready, START) if ready > at else (at, why)
 
     def earliest(self, job: Job) -> float:
@@ -134,7 +145,7 @@ class Pool:
         for resource, meter in self.meters.items():
             if meter.bucket is not None:
                 meter.bucket.take(cost.of(resource), now)
-        self.pace.take(self.seconds(cost)[0], now, self.round_trip)
+        self.pace.take(self._rush(cost), now, self.round_trip)
         self.in_flight += 1
         self.variance += cost.output_variance
         self._undrawn.begin(cost.output_tokens, now)

@@ -152,8 +152,8 @@ def classify(status: int, type_: str | None = None, code: str | None = None, mes
         return Kind.AUTHENTICATION
     if status in _BY_STATUS:
         return _BY_STATUS[status]
-    if status < 400 and type_ is not None:
-        return _BY_TYPE.get(type_, Kind.SERVER)
+    if status < 300:
+        return _BY_TYPE.get(type_ or "", Kind.SERVER)
     return Kind.SERVER if status >= 500 else Kind.INVALID
 
 

@@ -129,7 +129,7 @@ def simulate(host: str, port: int, faults: tuple[str, ...], **options: object) -
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, setattr, server, "should_exit", True)
         click.echo(url_of(listener))
-        await server._serve([listener])  # noqa: SLF001 - `serve` without its own signal handlers
+        await server._serve([listener])  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - without its signal handlers
 
     with listener:
         asyncio.run(serve())

@@ -38,7 +38,8 @@ class Connection:
     @classmethod
     def of(cls, scope: Mapping[str, Any]) -> "Connection":
         """The connection of an ASGI scope, or a stand-in that cannot be cut."""
-        found = (scope.get("extensions") or {}).get(CONNECTION)
+        extensions: Mapping[str, Any] = scope.get("extensions") or {}
+        found = extensions.get(CONNECTION)
         return found if isinstance(found, Connection) else cls()
 
     def lost(self) -> None:

@@ -74,24 +74,22 @@ class Exchange:
 
     async def body(self) -> bytes | None:
         """The whole body; ``None`` if it is too large or the client left before its end."""
-        for name, value in self._scope["headers"]:
-            if name == b"content-length" and int(value) > LARGEST_BODY:
-                return None
         message = await self._receive()
         if not message.get("more_body"):
-            return bytes(message.get("body", b""))
-        parts = [message.get("body", b"")]
+            whole = bytes(message.get("body", b""))
+            return whole if len(whole) <= LARGEST_BODY else None
+        parts = [message["body"]]
         size = len(parts[0])
         while message.get("more_body"):
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 self.connection.gone = True
                 return None
-            parts.append(message.get("body", b""))
-            size += len(parts[-1])
-            if size > LARGEST_BODY:
-                return None
-        return b"".join(parts)
+            # Read to the end even if it is too much: a client still sending would miss the answer.
+            size += len(message["body"])
+            if size <= LARGEST_BODY:
+                parts.append(message["body"])
+        return b"".join(parts) if size <= LARGEST_BODY else None
 
     async def refuse(self, refusal: Refusal, now: float, pool: Pool | None = None) -> None:
         """Answer with an error."""

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
+from claude_executor.simulator.json_values import Json, is_object
 from claude_executor.simulator.models import Rates
 from claude_executor.simulator.ramp import Ramp
 
@@ -149,13 +150,13 @@ PROBABILITIES: tuple[str, ...] = (
 _RATE_NAMES = frozenset({"rpm", "itpm", "otpm"})
 
 
-def _read_outage(value: Any) -> float:  # noqa: ANN401 - JSON, or whatever a test passes
+def _read_outage(value: Json) -> float:
     if isinstance(value, bool):
         return math.inf if value else 0.0
     return float(value)
 
 
-def _read_rates(value: Any) -> Rates | Mapping[str, Rates] | None:  # noqa: ANN401
+def _read_rates(value: Json) -> Rates | Mapping[str, Rates] | None:
     if value is None or isinstance(value, Rates):
         return value
     if set(value) <= _RATE_NAMES:
@@ -167,12 +168,12 @@ _READERS: Mapping[str, Callable[[Any], Any]] = {
     "outage": _read_outage,
     "outage_pools": tuple,
     "rates": _read_rates,
-    "neighbours": lambda value: Neighbours(**value) if isinstance(value, Mapping) else value,
-    "ramp": lambda value: Ramp(**value) if isinstance(value, Mapping) else value,
+    "neighbours": lambda value: Neighbours(**value) if is_object(value) else value,
+    "ramp": lambda value: Ramp(**value) if is_object(value) else value,
 }
 
 
-def _read(name: str, value: Any) -> Any:  # noqa: ANN401
+def _read(name: str, value: Json) -> Json:
     reader = _READERS.get(name)
     return value if reader is None else reader(value)
 
@@ -208,8 +209,7 @@ class Script:
     def next_at(self, now: float) -> float:
         """When something changes by itself after ``now``: a change falls due, or an outage ends."""
         due = self._due[0][0] if self._due else math.inf
-        ends = self._since + self._faults.outage
-        return min(due, ends) if ends > now else due
+        return min(due, self._since + self._faults.outage) if self.outage(now) else due
 
     def set(self, change: Change, now: float) -> None:
         """Change the world now."""
@@ -227,4 +227,4 @@ class Script:
 
     def outage(self, now: float) -> bool:
         """Whether an outage is on for at least some pools."""
-        return now < self._since + self._faults.outage
+        return self._faults.outage > 0 and now < self._since + self._faults.outage

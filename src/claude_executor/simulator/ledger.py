@@ -20,13 +20,13 @@ class Ledger:
 
     in_flight: int = 0
     peak_in_flight: int = 0
-    _statuses: dict[str, int] = field(default_factory=dict)
-    _causes: dict[str, int] = field(default_factory=dict)
-    _tokens: dict[str, _Tokens] = field(default_factory=dict)
+    _statuses: dict[str, int] = field(default_factory=dict[str, int])
+    _causes: dict[str, int] = field(default_factory=dict[str, int])
+    _tokens: dict[str, _Tokens] = field(default_factory=dict[str, _Tokens])
     _admitted: int = 0
     _first_at: float | None = None
     _last_at: float | None = None
-    _series: dict[int, int] = field(default_factory=dict)
+    _series: dict[int, int] = field(default_factory=dict[int, int])
 
     def enter(self) -> None:
         """A request came in."""

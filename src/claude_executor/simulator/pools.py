@@ -17,6 +17,9 @@ from claude_executor.simulator.settings import Settings
 Resource = Literal["requests", "input_tokens", "output_tokens"]
 RESOURCES: tuple[Resource, ...] = ("requests", "input_tokens", "output_tokens")
 
+# "More than nothing" in the output bucket, as an amount: what was waited for as told must be enough.
+_LEAST_OUTPUT = 0.001
+
 
 @dataclass(frozen=True, slots=True)
 class Shortage:
@@ -163,7 +166,7 @@ class Pool:
         self._climb.use(-grant.estimate)
 
     def _short(self, estimate: float, max_tokens: int, now: float) -> Shortage | None:
-        reserved = float(max_tokens) if self._settings.reserve_max_tokens else 0.0
+        reserved = float(max_tokens) if self._settings.reserve_max_tokens else _LEAST_OUTPUT
         worst: Shortage | None = None
         for resource, cause, tank, need in (
             ("requests", "requests", self.requests, 1.0),
@@ -174,7 +177,7 @@ class Pool:
             if tank is None:
                 continue
             wanted = min(need, tank.capacity) if self._settings.oversized == "when-full" else need
-            if tank.holds(wanted, now) and (resource != "output_tokens" or tank.level(now) > 0):
+            if tank.holds(wanted, now):
                 continue
             wait = quoted(tank.wait(wanted, now))
             if worst is None or wait > worst.retry_after:

@@ -3,16 +3,13 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Any, TypeAlias
 
 import orjson
 
+from claude_executor.simulator.json_values import Json, is_array, is_object
 from claude_executor.simulator.refusals import Refusal, invalid_request, unknown_model
 from claude_executor.simulator.settings import Settings
 from claude_executor.simulator.tokens import PER_MESSAGE, PER_TOOL_LIST, TokenCounter
-
-Json: TypeAlias = Any
-"""A value out of a client's body: nothing is known of it until it was looked at."""
 
 
 @dataclass(slots=True)
@@ -78,8 +75,8 @@ class PromptReader:
             value = orjson.loads(body)
         except orjson.JSONDecodeError:
             return digest, digest, None
-        metadata = value.get("metadata") if isinstance(value, dict) else None
-        user = metadata.get("user_id") if isinstance(metadata, dict) else None
+        metadata = value.get("metadata") if is_object(value) else None
+        user = metadata.get("user_id") if is_object(metadata) else None
         return (user if isinstance(user, str) and user else digest), digest, value
 
     def read(self, identity: str, digest: str, value: Json, *, counting: bool = False) -> Prompt | Refusal:
@@ -91,7 +88,7 @@ class PromptReader:
             value: From ``identify``.
             counting: Whether this is a request to count tokens, which needs no ``max_tokens``.
         """
-        if not isinstance(value, dict):
+        if not is_object(value):
             return invalid_request("The request body is not a valid JSON object.")
         wrong = _first_flaw(value, counting=counting)
         if wrong is not None:
@@ -128,11 +125,11 @@ class PromptReader:
                 continue
             last = block
             running.update(_content(block))
-            control = block.get("cache_control") if isinstance(block, dict) else None
-            if isinstance(control, dict):
+            control = block.get("cache_control") if is_object(block) else None
+            if is_object(control):
                 marks.append(Mark(running.digest(), tokens, _lifetime(control)))
         whole = value.get("cache_control")
-        if isinstance(whole, dict) and last is not None:
+        if is_object(whole) and last is not None:
             marks.append(Mark(running.digest(), tokens, _lifetime(whole)))
         return max(1, tokens), marks
 
@@ -156,12 +153,12 @@ def _blocks(value: dict[str, Json]) -> Iterator[tuple[int, Json]]:
 
 def _has_marks(value: dict[str, Json]) -> bool:
     return "cache_control" in value or any(
-        isinstance(block, dict) and "cache_control" in block for _, block in _blocks(value)
+        is_object(block) and "cache_control" in block for _, block in _blocks(value)
     )
 
 
 def _content(block: Json) -> bytes:
-    if isinstance(block, dict):
+    if is_object(block):
         block = {name: part for name, part in block.items() if name != "cache_control"}
     return orjson.dumps(block, option=orjson.OPT_SORT_KEYS)
 
@@ -183,7 +180,7 @@ def _first_flaw(value: dict[str, Json], *, counting: bool) -> str | None:
         if limit < 1:
             return "max_tokens: must be greater than or equal to 1"
     messages = value["messages"]
-    if not isinstance(messages, list):
+    if not is_array(messages):
         return "messages: Input should be a valid list"
     if not messages:
         return "messages: at least one message is required"
@@ -195,17 +192,17 @@ def _first_flaw(value: dict[str, Json], *, counting: bool) -> str | None:
 
 
 def _message_flaw(message: Json) -> str | None:
-    if not isinstance(message, dict):
+    if not is_object(message):
         return ": Input should be an object"
     if message.get("role") not in ("user", "assistant"):
         return ".role: Input should be 'user' or 'assistant'"
     content = message.get("content")
     if content is None:
         return ".content: Field required"
-    if not isinstance(content, (str, list)):
+    if not (isinstance(content, str) or is_array(content)):
         return ".content: Input should be a valid string or a list of content blocks"
     if not content:
         return ": all messages must have non-empty content"
-    if isinstance(content, list) and not all(isinstance(block, dict) for block in content):
+    if is_array(content) and not all(is_object(block) for block in content):
         return ".content: every content block should be an object"
     return None

@@ -4,7 +4,7 @@ import asyncio
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -76,7 +76,7 @@ def running(
     schedule: Sequence[tuple[float, Change]] = (),
     host: str = "127.0.0.1",
     port: int = 0,
-) -> Iterator[RunningSimulator]:
+) -> Generator[RunningSimulator, None, None]:
     """Serve a simulator from a background thread, on real sockets and in real time.
 
     Args:

@@ -5,10 +5,9 @@ differs between prose, code, numbers and other scripts, so that a client that es
 learn.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import orjson
+
+from claude_executor.simulator.json_values import Json, is_object
 
 # A word piece has up to six bytes; every word costs at least one.
 _PIECE = 6
@@ -54,11 +53,11 @@ class TokenCounter:
             self._known[key] = tokens
         return tokens
 
-    def block(self, block: Any) -> int:  # noqa: ANN401 - JSON
+    def block(self, block: Json) -> int:
         """Tokens of one content block, or of a string in its place."""
         if isinstance(block, str):
             return self.text(block)
-        if not isinstance(block, Mapping):
+        if not is_object(block):
             return 1
         kind = block.get("type")
         if kind == "text":
@@ -67,11 +66,11 @@ class TokenCounter:
             return PER_IMAGE
         if kind == "document":
             return self._document(block)
-        return self.text(orjson.dumps(dict(block)).decode())
+        return self.text(orjson.dumps(block).decode())
 
-    def _document(self, block: Mapping[str, Any]) -> int:
+    def _document(self, block: dict[str, Json]) -> int:
         source = block.get("source")
-        data = source.get("data", "") if isinstance(source, Mapping) else ""
-        if isinstance(source, Mapping) and source.get("type") == "text":
+        data = source.get("data", "") if is_object(source) else ""
+        if is_object(source) and source.get("type") == "text":
             return self.text(str(data))
         return PER_IMAGE + int(len(str(data)) * PER_PDF_BYTE)

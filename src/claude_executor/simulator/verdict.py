@@ -99,12 +99,12 @@ class _Case:
 class Witness:
     """Watches one client and gives the verdict. It sees what arrives and how each request ends."""
 
-    _cases: dict[str, _Case] = field(default_factory=dict)
-    _closed_until: dict[str, float] = field(default_factory=dict)
-    _refusals: dict[str, dict[str, int]] = field(default_factory=dict)
-    _counts: dict[str, int] = field(default_factory=dict)
-    _violations: list[Violation] = field(default_factory=list)
-    _outages: list[int] = field(default_factory=list)
+    _cases: dict[str, _Case] = field(default_factory=dict[str, _Case])
+    _closed_until: dict[str, float] = field(default_factory=dict[str, float])
+    _refusals: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
+    _counts: dict[str, int] = field(default_factory=dict[str, int])
+    _violations: list[Violation] = field(default_factory=list[Violation])
+    _outages: list[int] = field(default_factory=list[int])
 
     def arrived(self, identity: str, pool: str, now: float, *, outage: bool) -> None:
         """A request came in."""

@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+import pytest_asyncio
 
 from claude_executor.simulator import RunningSimulator, Simulator, running
 from claude_executor.testing.virtual_time import loop_time
@@ -34,8 +35,8 @@ def pytest_configure(config: pytest.Config) -> None:
     )
 
 
-@pytest.fixture
-def simulator(request: pytest.FixtureRequest) -> Simulator:
+@pytest_asyncio.fixture
+async def simulator(request: pytest.FixtureRequest) -> Simulator:
     """A simulator in this process, on the clock of the test's loop. Use it through ``simulated_client``."""
     args, options = _marked(request)
     return Simulator(*args, clock=loop_time, **options)

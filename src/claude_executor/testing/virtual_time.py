@@ -17,8 +17,10 @@ What the loop does about the real world:
 """
 
 import asyncio
+import math
 import selectors
 import sys
+import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
 from contextlib import suppress
@@ -32,6 +34,8 @@ _ROUNDS_BETWEEN_LOOKS = 256
 
 # Real seconds that a thread may work while nothing else can happen.
 _LONGEST_THREAD = 60.0
+
+_RESOLUTION = time.get_clock_info("monotonic").resolution
 
 
 class DeadlockError(RuntimeError):
@@ -139,6 +143,9 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         # hair before it.
         due = scheduled[0].when() if scheduled else self._virtual_now + timeout
         self._virtual_now = max(self._virtual_now, due)
+        # asyncio runs what is due before now + resolution. Months from the start a nanosecond is lost in
+        # rounding, and without this nothing would ever be due again.
+        self._clock_resolution = max(_RESOLUTION, math.ulp(self._virtual_now))
         return []
 
     def _deadlock(self) -> str:

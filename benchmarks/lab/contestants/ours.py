@@ -1,0 +1,26 @@
+"""claude-executor: `gather` over `submit`, or `map`."""
+
+import asyncio
+from typing import Any
+
+from benchmarks.lab.contestants.entry import Task, enter
+from claude_executor import Executor, ExecutorError, Limits
+
+
+async def run(task: Task) -> list[str | None]:
+    """Send all prompts; per prompt `None` or what went wrong."""
+    limits = Limits(**task.told)
+    async with Executor(limits, base_url=task.base_url, api_key="k", max_concurrency=task.concurrency) as executor:
+
+        async def one(params: dict[str, Any]) -> str | None:
+            try:
+                await executor.submit(params)
+            except ExecutorError as error:
+                return str(error)
+            return None
+
+        return await asyncio.gather(*(one(params) for params in task.prompts))
+
+
+if __name__ == "__main__":
+    enter(run)

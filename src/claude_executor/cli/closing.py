@@ -1,0 +1,93 @@
+"""The closing summary, for people."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.table import Table
+from rich.text import Text
+
+from claude_executor.cli.words import amount, count, money, percent, span
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from claude_executor.bulk import Limited, Summary
+
+_NAMES = {
+    "circuit breaker": "an overloaded API",
+    "told to wait": "waits the API asked for (429)",
+    "starting up": "the careful start",
+    "opening connections": "the opening of connections",
+}
+_RAISE = {"concurrency": "; --max-concurrency raises it, if memory and network allow"}
+MOST_FAILURES = 10
+
+
+def closing(summary: Summary) -> RenderableType:
+    """Draw the summary."""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row("rows", _rows(summary))
+    grid.add_row("time", f"{span(summary.seconds)}, {summary.rows_per_minute:,.0f} rows a minute")
+    grid.add_row("tokens", _tokens(summary))
+    grid.add_row("cost", _cost(summary))
+    grid.add_row("sent", _sent(summary))
+    for place, group in enumerate(summary.failures[:MOST_FAILURES]):
+        grid.add_row("" if place else "failures", Text(f"{group.count:,} x {group.kind}: {group.example}"))
+    if len(summary.failures) > MOST_FAILURES:
+        grid.add_row("", f"and {len(summary.failures) - MOST_FAILURES} more kinds")
+    if summary.limited is not None:
+        grid.add_row("limit", limited_sentence(summary.limited))
+    return grid
+
+
+def _rows(summary: Summary) -> Text:
+    text = Text.assemble((f"{summary.succeeded:,}", "bold green"), f" of {summary.rows:,} answered")
+    if summary.failed:
+        text.append(", ")
+        text.append(f"{summary.failed:,} failed", "bold red")
+    if summary.unsent:
+        text.append(", ")
+        text.append(f"{summary.unsent:,} not done", "bold yellow")
+    return text
+
+
+def _tokens(summary: Summary) -> str:
+    spent = summary.spent
+    text = f"{spent.input_tokens:,} in, {spent.output_tokens:,} out"
+    if spent.cache_read_tokens or spent.cache_written_tokens:
+        text += (
+            f", {spent.cache_read_tokens:,} read from the cache, {spent.cache_written_tokens:,} written to it"
+        )
+    return text
+
+
+def _cost(summary: Summary) -> str:
+    if summary.spent.dollars is None:
+        return "unknown: no price is known for the model"
+    return money(summary.spent.dollars)
+
+
+def _sent(summary: Summary) -> str:
+    retries = f", {summary.retries:,} of them again" if summary.retries else ""
+    return (
+        f"{count(summary.attempts, 'request')}{retries}; "
+        f"{count(summary.refusals, '429')}, {count(summary.overloads, '529')}"
+    )
+
+
+def limited_sentence(limited: Limited) -> str:
+    """What limited the run, for how long, and what raising it would save."""
+    name = _NAMES.get(limited.by, limited.by)
+    text = f"you were limited by {name} for {percent(limited.share)} of the time"
+    if limited.limit is None:
+        return text + _RAISE.get(limited.by, "")
+    origin = "as you told" if limited.source == "told" else "says the API"
+    text += f" ({amount(limited.limit)} a minute, {origin})"
+    if limited.saving is not None:
+        text += f"; twice that would have saved {span(limited.saving)}"
+        if limited.next is not None:
+            text += f", then {limited.next} would have been the limit"
+    return text

@@ -1,0 +1,78 @@
+"""Shows a run while it goes on: the panel on a terminal, a plain line every ten seconds elsewhere."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from rich.console import Console
+
+    from claude_executor.cli.watch import Watch
+
+REDRAW_EVERY = 0.25
+LINE_EVERY = 10.0
+LOOKS_A_LINE = 40
+
+
+@contextmanager
+def shown(watch: Watch, console: Console) -> Iterator[None]:
+    """Show a run for as long as the block lasts. Must be entered on its event loop."""
+    if console.is_terminal and not console.is_dumb_terminal:
+        with _panel(watch, console):
+            yield
+    else:
+        with _lines(watch, console):
+            yield
+
+
+@contextmanager
+def _panel(watch: Watch, console: Console) -> Iterator[None]:
+    from rich.live import Live
+
+    from claude_executor.cli.panel import LivePanel
+
+    # Redrawn from the event loop and not from a thread of rich's: a snapshot is no thread's business.
+    with (
+        Live(LivePanel(watch.look()), console=console, auto_refresh=False, transient=True) as live,
+        _every(REDRAW_EVERY, lambda: live.update(LivePanel(watch.look()), refresh=True)),
+    ):
+        yield
+
+
+@contextmanager
+def _lines(watch: Watch, console: Console) -> Iterator[None]:
+    from claude_executor.cli.panel import line
+
+    looks = 0
+
+    def look() -> None:
+        nonlocal looks
+        looks += 1
+        view = watch.look()  # each time, for what is measured over the last seconds
+        if looks % LOOKS_A_LINE == 0:
+            console.print(line(view), markup=False, highlight=False, soft_wrap=True)
+
+    with _every(LINE_EVERY / LOOKS_A_LINE, look):
+        yield
+
+
+@contextmanager
+def _every(seconds: float, act: Callable[[], None]) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+    timer: asyncio.TimerHandle | None = None
+
+    def again() -> None:
+        nonlocal timer
+        timer = loop.call_later(seconds, again)
+        act()
+
+    again()
+    try:
+        yield
+    finally:
+        if timer is not None:
+            timer.cancel()

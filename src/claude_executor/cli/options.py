@@ -1,0 +1,122 @@
+"""Options that several commands share, and what they mean for an executor."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from claude_executor import Executor, Limits
+
+if TYPE_CHECKING:
+    from claude_executor import Event
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_PER_MINUTE = {
+    "rpm": "requests",
+    "tpm": "input and output tokens together",
+    "itpm": "input tokens",
+    "otpm": "output tokens",
+}
+TIERS = ("evaluation", "start", "build", "scale")
+DEFAULT_CONCURRENCY = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """How to reach the API and what may be used of it, as told on the command line."""
+
+    limits: Limits | Mapping[str, Limits]
+    max_concurrency: int = DEFAULT_CONCURRENCY
+    base_url: str | None = None
+    api_key: str | None = None
+
+    def executor(self, on_event: Callable[[Event], None] | None = None) -> Executor:
+        """An executor for it."""
+        return Executor(
+            self.limits,
+            max_concurrency=self.max_concurrency,
+            base_url=self.base_url,
+            api_key=self.api_key,
+            on_event=on_event,
+        )
+
+
+def connection_options(command: F) -> F:
+    """Add the options that `connection` reads."""
+    options = [
+        click.option(
+            f"--{name}",
+            type=click.FloatRange(0, min_open=True),
+            metavar="N",
+            envvar=f"CLAUDE_EXECUTOR_{name.upper()}",
+            help=f"At most so many {what} a minute.",
+        )
+        for name, what in _PER_MINUTE.items()
+    ]
+    options += [
+        click.option(
+            "--burst",
+            type=click.FloatRange(0, min_open=True),
+            metavar="SECONDS",
+            envvar="CLAUDE_EXECUTOR_BURST",
+            help="How many seconds' worth of a limit may be used at once.",
+        ),
+        click.option(
+            "--tier",
+            type=click.Choice(TIERS, case_sensitive=False),
+            envvar="CLAUDE_EXECUTOR_TIER",
+            help="Start from the published limits of a usage tier.",
+        ),
+        click.option(
+            "--max-concurrency",
+            type=click.IntRange(1),
+            default=DEFAULT_CONCURRENCY,
+            show_default=True,
+            metavar="N",
+            envvar="CLAUDE_EXECUTOR_MAX_CONCURRENCY",
+            help="At most so many requests in flight.",
+        ),
+        click.option(
+            "--base-url",
+            envvar="ANTHROPIC_BASE_URL",
+            metavar="URL",
+            help="Where the API is.  [env var: ANTHROPIC_BASE_URL]",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def connection(
+    *,
+    tier: str | None,
+    burst: float | None,
+    max_concurrency: int,
+    base_url: str | None,
+    **per_minute: float | None,
+) -> Connection:
+    """What the options mean together.
+
+    Raises:
+        click.BadParameter: Not what they say.
+    """
+    if base_url is not None and not base_url.startswith(("http://", "https://")):
+        raise click.BadParameter(
+            f"{base_url!r} does not start with http:// or https://", param_hint="'--base-url'"
+        )
+    given = {name: value for name, value in per_minute.items() if value is not None}
+    if burst is not None:
+        given["burst"] = burst
+    limits: Limits | Mapping[str, Limits]
+    try:
+        limits = Limits(**given)
+        if tier is not None:
+            limits = {pool: replace(its, **given) for pool, its in Limits.tier(tier).items()}
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    return Connection(limits, max_concurrency, base_url)

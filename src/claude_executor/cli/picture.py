@@ -1,0 +1,55 @@
+"""Pictures of the panel, as SVG."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING
+
+from claude_executor.cli.watch import View, Watch
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from claude_executor import Executor
+    from claude_executor.bulk import Run
+
+
+class Album(Watch):
+    """A watch that keeps one view, for a picture."""
+
+    def __init__(
+        self, run: Run, executor: Executor, *, title: str, max_concurrency: int, between: tuple[float, float]
+    ) -> None:
+        """Keep the last view from between two shares of the rows that shows a limit binding, or else any."""
+        super().__init__(run, executor, title=title, max_concurrency=max_concurrency)
+        self._from, self._until = between
+        self.kept: View | None = None
+
+    def look(self) -> View:
+        """The run at this moment."""
+        view = super().look()
+        tells = self._from <= view.share <= self._until and any(bar.binds for bar in view.bars)
+        if self.kept is None or tells:
+            self.kept = view
+        return view
+
+    def save(self, path: Path, *, width: int) -> None:
+        """Draw the view that was kept.
+
+        Raises:
+            OSError: The file could not be written.
+        """
+        path.write_text(draw(self.kept or self.look(), width=width), encoding="utf-8")
+
+
+def draw(view: View, *, width: int) -> str:
+    """The panel as SVG."""
+    from rich.console import Console
+
+    from claude_executor.cli.panel import LivePanel
+
+    console = Console(
+        record=True, width=width, file=io.StringIO(), force_terminal=True, color_system="truecolor"
+    )
+    console.print(LivePanel(view))
+    return console.export_svg(title="claude-executor demo")

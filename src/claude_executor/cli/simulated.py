@@ -1,0 +1,102 @@
+"""A simulator in a process of its own, so that client and server do not share an event loop.
+
+The child ends when its standard input does, and that ends with the parent, however the parent ends.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any, Self
+from urllib.request import Request, urlopen
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+_GRACE = 3.0
+_TIMEOUT = 10.0
+
+
+class SimulatedApi:
+    """A simulator in another process; use it as a context manager.
+
+    Attributes:
+        base_url: Where it listens, once entered.
+    """
+
+    def __init__(self, **settings: Any) -> None:  # noqa: ANN401 - JSON
+        """`settings` are those of the simulator; of them `rates`, `latency`, `output_tokens` as mappings."""
+        self._settings = settings
+        self._process: subprocess.Popen[str] | None = None
+        self.base_url = ""
+
+    def __enter__(self) -> Self:
+        """Start it, and wait until it listens.
+
+        Raises:
+            OSError: It did not start.
+        """
+        self._process = process = subprocess.Popen(
+            [sys.executable, "-m", "claude_executor.cli.simulated", json.dumps(self._settings)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl-C is for us; the simulator must serve what is still in flight
+        )
+        assert process.stdout is not None
+        self.base_url = process.stdout.readline().strip()
+        if not self.base_url:
+            self._end()
+            raise OSError("the simulator did not start")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End it."""
+        self._end()
+
+    def fail(self, **faults: Any) -> None:  # noqa: ANN401 - JSON
+        """Change what goes wrong, from now on; names as in `Faults`."""
+        self._ask("faults", json.dumps(faults).encode())
+
+    def verdict(self) -> dict[str, Any]:
+        """How we behaved so far."""
+        return self._ask("verdict")
+
+    def _ask(self, what: str, body: bytes | None = None) -> dict[str, Any]:
+        request = Request(f"{self.base_url}/simulator/{what}", body)
+        with urlopen(request, timeout=_TIMEOUT) as response:
+            answer: dict[str, Any] = json.load(response)
+        return answer
+
+    def _end(self) -> None:
+        process = self._process
+        if process is None:
+            return
+        assert process.stdin is not None
+        assert process.stdout is not None
+        process.stdin.close()
+        try:
+            process.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()
+
+
+def serve(settings: dict[str, Any]) -> None:
+    """Serve until standard input ends."""
+    from claude_executor.simulator import Latency, Lengths, Rates, Settings, running
+
+    settings["rates"] = Rates(**settings["rates"])
+    settings["latency"] = Latency(**settings["latency"])
+    settings["output_tokens"] = Lengths(**settings["output_tokens"])
+    with running(Settings(**settings)) as server:
+        print(server.base_url, flush=True)
+        sys.stdin.read()
+
+
+if __name__ == "__main__":
+    serve(json.loads(sys.argv[1]))

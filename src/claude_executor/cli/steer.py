@@ -1,0 +1,68 @@
+"""Conducts a run from the terminal: shows it, and obeys the signals that end it."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from claude_executor.cli.display import shown
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine, Iterator
+
+    from rich.console import Console
+
+    from claude_executor.bulk import Run
+    from claude_executor.cli.watch import Watch
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass(slots=True)
+class Ending:
+    """How a run was ended from outside: the signal, if there was one, and whether it came twice."""
+
+    number: int | None = None
+    aborted: bool = False
+
+
+async def steer(work: Coroutine[object, object, None], watch: Watch, console: Console) -> Ending:
+    """Do `work`, and show it. SIGINT or SIGTERM lets it finish what is in flight; a second one aborts."""
+    task = asyncio.ensure_future(work)
+    ending = Ending()
+    with _obeying(task, watch.run, ending), shown(watch, console):
+        try:
+            await task
+        except asyncio.CancelledError:
+            if not ending.aborted:
+                raise
+    return ending
+
+
+@contextmanager
+def _obeying(task: asyncio.Task[None], run: Run, ending: Ending) -> Iterator[None]:
+    loop = asyncio.get_running_loop()
+
+    def obey(number: int) -> None:
+        if ending.number is None:
+            ending.number = number
+            run.stop()
+        else:
+            ending.aborted = True
+            task.cancel()
+
+    obeyed = []
+    for number in _SIGNALS:
+        try:
+            loop.add_signal_handler(number, obey, number)
+        except (NotImplementedError, RuntimeError):  # Windows, or not the main thread: then Python's own way
+            continue
+        obeyed.append(number)
+    try:
+        yield
+    finally:
+        for number in obeyed:
+            loop.remove_signal_handler(number)

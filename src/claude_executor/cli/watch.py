@@ -1,0 +1,242 @@
+"""What a person who watches a run wants to know at this moment, worked out from the executor's snapshot."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from claude_executor.cli.words import percent
+
+if TYPE_CHECKING:
+    from claude_executor import Executor, PoolState, Snapshot
+    from claude_executor.bulk import Run
+
+RATE_WINDOW = 10.0
+"""Seconds over which rates are taken: shorter and they flicker, longer and they lag."""
+BINDING_WINDOW = 5.0
+"""Seconds over which is judged what binds now."""
+BINDING_SHARE = 0.3
+"""Share of those seconds for which something must have held the line up to be named."""
+FEW = 10
+"""Rows before which nothing is foretold."""
+MINUTE = 60
+MOST_BARS = 6
+
+_Shares = dict[tuple[str, str], float]
+
+_OVERLOADED = "circuit breaker"
+_SAID = {
+    "told to wait": "told to wait by a 429",
+    "starting up": "starting up",
+    "opening connections": "opening connections",
+    # The breaker has closed again, and the pool opens up by and by.
+    _OVERLOADED: "recovering from the overload",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """One limit, the share of it that is being used, and whether it is the one that binds."""
+
+    name: str
+    limit: float
+    share: float
+    binds: bool
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """One moment of a run.
+
+    Attributes:
+        title: What runs.
+        rows: Rows there are.
+        done: Rows that are answered or failed.
+        failed: Rows that failed.
+        seconds: Time since the start.
+        rate: Rows a minute.
+        left: Seconds until the end at this rate; `None` if it cannot be said.
+        state: What holds it up now, in words.
+        waits: Whether it waits for the API to recover.
+        bars: The limits.
+        running: Requests in flight.
+        concurrency: How many may be.
+        waiting: Requests read and not in flight.
+        retries: Attempts that were repetitions.
+        refusals: 429s.
+        overloads: 529s.
+        dollars: Cost so far; `None` if a price is not known.
+        projected: Cost of the whole run at this rate of spending.
+    """
+
+    title: str
+    rows: int
+    done: int
+    failed: int
+    seconds: float
+    rate: float
+    left: float | None
+    state: str
+    waits: bool
+    bars: tuple[Bar, ...]
+    running: int
+    concurrency: int
+    waiting: int
+    retries: int
+    refusals: int
+    overloads: int
+    dollars: float | None
+    projected: float | None
+
+    @property
+    def share(self) -> float:
+        """How much of it is done."""
+        return self.done / self.rows if self.rows else 0.0
+
+
+class Draw:
+    """How fast a resource has been used in the last few seconds.
+
+    A snapshot says how much it was in the last minute, in whole seconds. What was used in all is that and
+    what had been used in all a minute ago; what was used lately is a difference of two of those.
+    """
+
+    def __init__(self) -> None:
+        self._totals: deque[tuple[float, float]] = deque()
+
+    def note(self, now: float, used: float) -> float:
+        """Take in what was used in the last minute; what that makes a minute, lately."""
+        totals = self._totals
+        minute_ago = math.floor(now) - MINUTE + 1
+        while len(totals) > 1 and totals[1][0] <= minute_ago:
+            totals.popleft()
+        known = totals and totals[0][0] <= minute_ago
+        totals.append((now, used + (totals[0][1] if known else 0.0)))
+        since, before = next((pair for pair in totals if pair[0] >= now - RATE_WINDOW), totals[-1])
+        return MINUTE * (totals[-1][1] - before) / max(1.0, now - since)
+
+
+class Watch:
+    """Looks at a run again and again, and remembers a little, for what is measured over a while."""
+
+    def __init__(self, run: Run, executor: Executor, *, title: str, max_concurrency: int) -> None:
+        """`max_concurrency` is the executor's."""
+        self.run = run
+        self._max_concurrency = max_concurrency
+        self._executor = executor
+        self._title = title
+        self._done: deque[tuple[float, int]] = deque()
+        self._held: deque[tuple[float, dict[tuple[str, str], float]]] = deque()
+        self._draws: dict[tuple[str, str], Draw] = {}
+
+    def look(self) -> View:
+        """The run at this moment."""
+        run, snapshot, seconds = self.run, self._executor.snapshot(), self.run.seconds
+        tally = run.tally
+        rate = self._rate(seconds, tally.done)
+        shares = self._shares(snapshot)
+        held = self._holding(seconds, snapshot)
+        state, waits = self._state(snapshot, held, shares)
+        dollars = tally.spent.dollars
+        known_rate = rate > 0 and tally.done >= FEW and not run.stopping
+        return View(
+            title=self._title,
+            rows=run.rows,
+            done=tally.done,
+            failed=tally.failed,
+            seconds=seconds,
+            rate=rate,
+            left=run.unsent * 60.0 / rate if known_rate else None,
+            state=state,
+            waits=waits,
+            bars=_bars(snapshot, held, shares),
+            running=snapshot.running,
+            concurrency=round(max((pool.concurrency for pool in snapshot.pools.values()), default=0)),
+            waiting=snapshot.queued + snapshot.waiting_to_retry,
+            retries=snapshot.retries,
+            refusals=tally.refusals,
+            overloads=tally.overloads,
+            dollars=dollars,
+            projected=dollars * run.rows / tally.done if dollars is not None and tally.done >= FEW else None,
+        )
+
+    def _rate(self, seconds: float, done: int) -> float:
+        samples = self._done
+        samples.append((seconds, done))
+        while len(samples) > 2 and samples[1][0] <= seconds - RATE_WINDOW:
+            samples.popleft()
+        before, then = samples[0] if seconds > RATE_WINDOW else (0.0, 0)
+        return 60.0 * (done - then) / (seconds - before) if seconds > before else 0.0
+
+    def _shares(self, snapshot: Snapshot) -> _Shares:
+        now = self.run.clock()
+        shares = {}
+        for name, pool in snapshot.pools.items():
+            for resource, state in pool.resources.items():
+                draw = self._draws.setdefault((name, resource), Draw())
+                shares[name, resource] = draw.note(now, state.used) / state.limit
+        return shares
+
+    def _holding(self, seconds: float, snapshot: Snapshot) -> tuple[str, str] | None:
+        """The pool and the thing that held the line up for most of the last few seconds."""
+        held = {
+            (name, why): so_far
+            for name, pool in snapshot.pools.items()
+            for why, so_far in pool.held_for.items()
+        }
+        samples = self._held
+        samples.append((seconds, held))
+        while len(samples) > 2 and samples[1][0] <= seconds - BINDING_WINDOW:
+            samples.popleft()
+        since, before = samples[0]
+        lately = {key: so_far - before.get(key, 0.0) for key, so_far in held.items()}
+        longest = max(lately, key=lately.__getitem__, default=None)
+        if longest is None or lately[longest] < BINDING_SHARE * (seconds - since):
+            return None
+        return longest
+
+    def _state(self, snapshot: Snapshot, held: tuple[str, str] | None, shares: _Shares) -> tuple[str, bool]:
+        if self.run.stopping:
+            return f"stopping: {snapshot.running} still in flight; once more aborts", False
+        broken = [name for name, pool in snapshot.pools.items() if pool.breaker != "closed"]
+        if broken:
+            return self._outage(broken[0], snapshot.pools[broken[0]]), True
+        if held is None:
+            return "nothing holds it up: answers are on their way", False
+        name, why = held
+        pool = snapshot.pools[name]
+        of = f" of {name}" if len(snapshot.pools) > 1 else ""
+        if why in pool.resources:
+            return f"limited by {why}{of}, {percent(shares[held])}", False
+        if why == "concurrency":
+            after = "after the overload, " if pool.concurrency < self._max_concurrency else ""
+            return f"limited by concurrency{of}, {after}{pool.running} in flight", False
+        if why == "told to wait" and pool.closed_for >= 1:
+            return f"told to wait by a 429{of}, {pool.closed_for:.0f} s more", False
+        return _SAID.get(why, why) + of, False
+
+    def _outage(self, name: str, pool: PoolState) -> str:
+        probe_at = self.run.tally.probe_at.get(name)
+        wait = 0.0 if probe_at is None else probe_at - self.run.clock()
+        if pool.breaker == "open" and wait >= 0.5:
+            return f"API overloaded: waiting, next probe in {wait:.0f} s"
+        return "API overloaded: probing"
+
+
+def _bars(snapshot: Snapshot, held: tuple[str, str] | None, shares: _Shares) -> tuple[Bar, ...]:
+    many = len(snapshot.pools) > 1
+    bars = [
+        Bar(
+            f"{name} {resource}" if many else resource,
+            state.limit,
+            shares[name, resource],
+            held == (name, resource),
+        )
+        for name, pool in snapshot.pools.items()
+        for resource, state in pool.resources.items()
+    ]
+    if len(bars) > MOST_BARS:  # then only those that matter
+        bars = sorted(bars, key=lambda bar: -bar.share)[:MOST_BARS]
+    return tuple(bars)

@@ -1,0 +1,45 @@
+"""Jobs, shapes and answers for the tests of the core."""
+
+from claude_executor.core.cost import Cost, Resource
+from claude_executor.core.estimate import Shape
+from claude_executor.core.headers import Advice, Quote
+from claude_executor.core.job import Failure, Job, Phase
+from claude_executor.core.retry import Kind
+
+HAIKU = "claude-haiku-5-5"
+OPUS = "claude-opus-5"
+
+
+def a_shape(model=HAIKU, *, max_tokens=500, text_bytes=2_500):
+    return Shape(model, max_tokens, text_bytes, 14)
+
+
+def a_job(
+    number=1,
+    *,
+    model=HAIKU,
+    pool="haiku-5.5",
+    priority=0,
+    tenant="",
+    cost=Cost(1.0, 1_000.0, 100.0),
+    charge=1.0,
+    build=("", 0),
+    deadline_at=float("inf"),
+    phase=Phase.WAITING,
+    attempts=0,
+    pays_retry=False,
+):
+    job = Job(number, a_shape(model), pool, priority, tenant, 0.0, deadline_at)
+    job.cost, job.charge, job.build = cost, charge, build
+    job.phase, job.attempts, job.pays_retry = phase, attempts, pays_retry
+    return job
+
+
+def advice(*, retry_after=None, should_retry=None, full_in=None, **remaining):
+    """Headers that quote (limit, remaining) of requests, input or output."""
+    quotes = {Resource[name.upper()]: Quote(*pair, full_in) for name, pair in remaining.items()}
+    return Advice(quotes, retry_after, should_retry)
+
+
+def a_failure(kind=Kind.SERVER, *, status=500, **headers):
+    return Failure(kind, advice(**headers), status=status)

@@ -1,0 +1,22 @@
+"""Costs name an amount of every resource."""
+
+import pytest
+
+from claude_executor.core.cost import NOTHING, Cost, Resource, Usage
+
+
+@pytest.mark.parametrize(
+    ("resource", "amount"),
+    [(Resource.REQUESTS, 1), (Resource.INPUT, 20), (Resource.OUTPUT, 300), (Resource.TOKENS, 320)],
+)
+def test_a_cost_has_an_amount_of_every_resource(resource, amount):
+    """Tokens are input and output together."""
+    assert Cost(1.0, 20.0, 300.0, 7.0).of(resource) == amount
+    assert NOTHING.of(resource) == 0
+
+
+def test_cache_writes_count_and_cache_reads_do_not():
+    """The settled input is what was not read from the cache, except for the one model where that counts too."""
+    usage = Usage(input_tokens=10, output_tokens=5, cache_creation_tokens=200, cache_read_tokens=3_000)
+    assert usage.cost() == Cost(1.0, 210.0, 5.0, 0.0)
+    assert usage.cost(cache_reads_count=True) == Cost(1.0, 3_210.0, 5.0, 0.0)

@@ -1,0 +1,121 @@
+"""Many requests from an iterable: `Executor.map`."""
+
+import asyncio
+import itertools
+
+import pytest
+
+from claude_executor import Failed, Limits
+from claude_executor.simulator import Faults, Latency, Rates, Settings
+
+QUICK = Settings(rates=Rates(rpm=60_000, itpm=None, otpm=None), latency=Latency(0.2, 300.0, 0.8))
+
+
+def prompt(text="Hello"):
+    return {"model": "claude-haiku-5-5", "max_tokens": 64, "messages": [{"role": "user", "content": text}]}
+
+
+@pytest.mark.simulator(QUICK)
+async def test_every_prompt_has_one_result(simulator, executor_on):
+    """Results come as they are done, each with its index, none missing and none twice."""
+    async with executor_on(simulator) as executor:
+        order = [result.index async for result in executor.map(prompt(f"{i}") for i in range(300))]
+    assert sorted(order) == list(range(300))
+    assert order != sorted(order)
+
+
+@pytest.mark.simulator(QUICK)
+async def test_ordered_results_keep_the_order(simulator, executor_on):
+    """With `ordered=True` results come in the order of the prompts."""
+    async with executor_on(simulator) as executor:
+        order = [r.index async for r in executor.map((prompt(f"{i}") for i in range(300)), ordered=True)]
+    assert order == list(range(300))
+
+
+@pytest.mark.simulator(QUICK)
+async def test_asynchronous_iterables_are_prompts_too(simulator, executor_on):
+    """`map` takes an async generator."""
+
+    async def prompts():
+        for i in range(20):
+            await asyncio.sleep(0.01)
+            yield prompt(f"{i}")
+
+    async with executor_on(simulator) as executor:
+        assert len([r async for r in executor.map(prompts()) if r.message]) == 20
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.simulator(QUICK)
+async def test_an_endless_generator_is_taken_from_no_faster_than_results_are_consumed(
+    simulator, executor_on, ordered
+):
+    """Of an endless generator no more is held than `look_ahead`, and a slow consumer slows the taking."""
+    taken = 0
+
+    def endless():
+        nonlocal taken
+        for taken in itertools.count(1):
+            yield prompt(f"{taken}")
+
+    async with executor_on(simulator) as executor:
+        consumed = 0
+        results = executor.map(endless(), look_ahead=20, ordered=ordered)
+        async for _ in results:
+            consumed += 1
+            await asyncio.sleep(1.0)
+            assert taken - consumed <= 20
+            if consumed == 30:
+                break
+        await results.aclose()
+        assert "[queued 0 | running 0 |" in repr(executor)
+
+
+@pytest.mark.simulator(QUICK)
+async def test_a_bad_row_is_a_result_and_does_not_end_the_others(simulator, executor_on):
+    """Failed requests, and things that are no request, come as results with an error."""
+    rows = [prompt("a"), {"model": "m"}, prompt("b") | {"model": "claude-none"}, prompt("c")]
+    async with executor_on(simulator) as executor:
+        results = {r.index: r async for r in executor.map(rows)}
+    assert results[0].message
+    assert results[3].message
+    assert isinstance(results[1].error, ValueError)
+    assert isinstance(results[2].error, Failed)
+
+
+@pytest.mark.simulator(QUICK)
+async def test_an_exception_in_the_iterable_reaches_the_consumer(simulator, executor_on):
+    """What the generator of prompts raises is raised by `map`, and nothing stays behind."""
+
+    def broken():
+        yield prompt("a")
+        raise OSError("disk")
+
+    async with executor_on(simulator) as executor:
+        with pytest.raises(OSError, match="disk"):
+            async for _ in executor.map(broken()):
+                pass
+        assert "[queued 0 | running 0 |" in repr(executor)
+
+
+@pytest.mark.simulator(QUICK, faults=Faults(invalid_key=True))
+async def test_a_stopped_run_yields_an_error_for_every_row(simulator, executor_on):
+    """A bad key gives every row an honest error and is asked about once."""
+    async with executor_on(simulator) as executor:
+        errors = [r.error async for r in executor.map(prompt(f"{i}") for i in range(500))]
+    assert len(errors) == 500
+    assert all(errors)
+    assert simulator.stats()["requests"] == 1
+
+
+async def test_an_empty_iterable_has_no_results(simulator, executor_on):
+    """Nothing in, nothing out."""
+    async with executor_on(simulator) as executor:
+        assert [r async for r in executor.map([])] == []
+
+
+async def test_bad_look_ahead_is_refused(simulator, executor_on):
+    """`look_ahead` below 1 is a ValueError."""
+    async with executor_on(simulator) as executor:
+        with pytest.raises(ValueError, match="look_ahead"):
+            executor.map([], look_ahead=0)

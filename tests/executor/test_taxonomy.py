@@ -1,0 +1,175 @@
+"""Every way an attempt can go wrong, as the API says it over HTTP, and what `submit` makes of it.
+
+The exchanges are mocked with respx, so that statuses and bodies are exactly those documented.
+"""
+
+from typing import Any
+
+import anthropic
+import httpx2
+import pytest
+import respx
+
+from claude_executor import Executor, Failed, Kind, RetryPolicy
+from claude_executor.testing import loop_time
+
+URL = "https://api.anthropic.com/v1/messages"
+PROMPT = {"model": "claude-haiku-5-5", "max_tokens": 64, "messages": [{"role": "user", "content": "Hello"}]}
+ANSWER = {
+    "id": "msg_1", "type": "message", "role": "assistant", "model": "claude-haiku-5-5",
+    "content": [{"type": "text", "text": "Hi"}], "stop_reason": "end_turn", "stop_sequence": None,
+    "usage": {"input_tokens": 8, "output_tokens": 3},
+}  # fmt: skip
+ATTEMPTS = 3
+
+
+def error(type_: str, message: str = "", code: str | None = None) -> dict[str, Any]:
+    details = {"error_code": code} if code else None
+    return {"type": "error", "error": {"type": type_, "message": message, "details": details}, "request_id": "req_1"}
+
+
+async def ask(*responses: httpx2.Response | Exception) -> Any:
+    """Submit one request to an API that answers as given, the last answer for ever. The outcome, and how often."""
+    client = anthropic.AsyncAnthropic(
+        api_key="k", base_url="https://api.anthropic.com", http_client=anthropic.DefaultAsyncHttpxClient()
+    )
+    with respx.mock(assert_all_called=False) as api:
+        endless = [*responses, *[responses[-1]] * 20]
+        route = api.post(URL).mock(side_effect=endless)
+        policy = RetryPolicy(max_attempts=ATTEMPTS)
+        async with client, Executor(client=client, clock=loop_time, retry=policy, chance=lambda: 0.5) as executor:
+            try:
+                outcome: Any = await executor.submit(PROMPT, deadline=500.0)
+            except Failed as failed:
+                outcome = failed
+        return outcome, route.call_count
+
+
+R = httpx2.Response
+ONCE = [
+    ("bad request", R(400, json=error("invalid_request_error", "max_tokens: too large")), Kind.INVALID),
+    (
+        "self-set spend limit",
+        R(400, json=error("invalid_request_error", "You have reached your specified API usage limits. You will …")),
+        Kind.SPEND_LIMIT,
+    ),
+    (
+        "workspace spend limit",
+        R(400, json=error("invalid_request_error", "You have reached your specified workspace API usage limits.")),
+        Kind.SPEND_LIMIT,
+    ),
+    ("no credit", R(400, json=error("invalid_request_error", "Your credit balance is too low to …")), Kind.BILLING),
+    ("bad key", R(401, json=error("authentication_error", "invalid x-api-key")), Kind.AUTHENTICATION),
+    ("billing", R(402, json=error("billing_error", "…")), Kind.BILLING),
+    ("linked organisation", R(402, json=error("billing_error", "…", "linked_organization_spend_limit_reached")), Kind.BILLING),
+    ("permission", R(403, json=error("permission_error", "…")), Kind.PERMISSION),
+    ("no such model", R(404, json=error("not_found_error", "model: x")), Kind.NOT_FOUND),
+    ("precondition", R(412, json=error("invalid_request_error", "…")), Kind.INVALID),
+    ("too large, JSON", R(413, json=error("request_too_large", "…")), Kind.TOO_LARGE),
+    ("too large, proxy page", R(413, text="<html>413</html>"), Kind.TOO_LARGE),
+    ("unprocessable", R(422, json=error("invalid_request_error", "…")), Kind.INVALID),
+    ("header fields", R(431, json=error("invalid_request_error", "…")), Kind.INVALID),
+    ("client closed", R(499, json=error("invalid_request_error", "…")), Kind.INVALID),
+    ("tier spend cap", R(429, json=error("rate_limit_error", "…", "enforced_spend_limit_reached")), Kind.SPEND_LIMIT),
+    (
+        "tier spend cap, though told to retry",
+        R(429, json=error("rate_limit_error", "…", "enforced_spend_limit_reached"), headers={"x-should-retry": "true"}),
+        Kind.SPEND_LIMIT,
+    ),
+    ("contract spend cap", R(429, json=error("rate_limit_error", "…", "contract_spend_limit_reached")), Kind.SPEND_LIMIT),
+    ("not implemented", R(501, json=error("api_error", "…")), Kind.NOT_IMPLEMENTED),
+    ("told not to retry", R(500, json=error("api_error", "…"), headers={"x-should-retry": "false"}), Kind.SERVER),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("response", "kind"), [row[1:] for row in ONCE], ids=[row[0] for row in ONCE])
+async def test_sent_once_and_no_more(response, kind):
+    """What trying again cannot mend is sent once."""
+    outcome, times = await ask(response)
+    assert isinstance(outcome, Failed)
+    assert (outcome.kind, outcome.attempts, times) == (kind, 1, 1)
+    assert isinstance(outcome.__cause__, anthropic.APIStatusError)
+
+
+BOUNDED = [
+    ("request timeout", R(408, json=error("api_error", "…")), Kind.TIMEOUT),
+    ("conflict", R(409, json=error("conflict_error", "…")), Kind.CONFLICT),
+    ("server error", R(500, json=error("api_error", "Internal server error")), Kind.SERVER),
+    ("bad gateway", R(502, json=error("api_error", "…")), Kind.SERVER),
+    ("bad gateway, proxy page", R(502, text="<html>Bad gateway</html>"), Kind.SERVER),
+    ("unavailable", R(503, json=error("api_error", "…", "cmek_key_unreachable")), Kind.SERVER),
+    ("gateway timeout", R(504, json=error("timeout_error", "…")), Kind.TIMEOUT),
+    ("broken JSON", R(200, text='{"id": "msg_', headers={"content-type": "application/json"}), Kind.GARBLED),
+    ("not a message", R(200, json={"hello": "world"}), Kind.GARBLED),
+    ("no stop reason", R(200, json=ANSWER | {"stop_reason": None}), Kind.GARBLED),
+    ("a page", R(200, text="<html>Hello</html>"), Kind.GARBLED),
+    ("read timeout", httpx2.ReadTimeout("…"), Kind.TIMEOUT),
+]
+
+
+@pytest.mark.parametrize(("response", "kind"), [row[1:] for row in BOUNDED], ids=[row[0] for row in BOUNDED])
+async def test_tried_again_as_often_as_the_policy_says(response, kind):
+    """What may pass is tried again, and given up after `max_attempts`."""
+    outcome, times = await ask(response)
+    assert isinstance(outcome, Failed)
+    assert (outcome.kind, outcome.attempts, times) == (kind, ATTEMPTS, ATTEMPTS)
+
+
+@pytest.mark.parametrize(("response", "kind"), [row[1:] for row in BOUNDED], ids=[row[0] for row in BOUNDED])
+async def test_recovers(response, kind):
+    """The same failures, once, followed by an answer."""
+    outcome, times = await ask(response, R(200, json=ANSWER))
+    assert outcome.content[0].text == "Hi"
+    assert times == 2
+
+
+WAITED_OUT = [
+    ("rate limit", R(429, json=error("rate_limit_error", "…"), headers={"retry-after": "7"}), 7.0),
+    ("rate limit without a hint", R(429, json=error("rate_limit_error", "…")), 2.0),
+    ("rate limit in other words", R(429, text="Too many."), 2.0),
+    ("long rate limit", R(429, json=error("rate_limit_error", "…"), headers={"retry-after": "171"}), 171.0),
+    ("ramp", R(429, json=error("rate_limit_error", "…", "ramp_limit_exceeded"), headers={"retry-after": "30"}), 30.0),
+    ("unknown code", R(429, json=error("rate_limit_error", "…", "brand_new"), headers={"retry-after": "3"}), 3.0),
+    ("overloaded", R(529, json=error("overloaded_error", "Overloaded")), 0.0),
+    ("overloaded with a hint", R(529, json=error("overloaded_error", "…"), headers={"retry-after": "20"}), 20.0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("response", "least"), [row[1:] for row in WAITED_OUT], ids=[row[0] for row in WAITED_OUT])
+async def test_waited_out_without_counting_and_never_sooner_than_told(response, least):
+    """Five times in a row, more than `max_attempts`, and still answered: being told to wait is no failed attempt."""
+    began = loop_time()
+    outcome, times = await ask(*[response] * 2, R(200, json=ANSWER))
+    assert outcome.content[0].text == "Hi"
+    assert times == 3
+    assert loop_time() - began >= 2 * least
+
+
+async def test_overload_for_longer_than_any_number_of_attempts():
+    """Ten 529s in a row do not fail a request: the breaker pauses it until the API answers."""
+    outcome, times = await ask(*[R(529, json=error("overloaded_error", "Overloaded"))] * 10, R(200, json=ANSWER))
+    assert outcome.content[0].text == "Hi"
+    assert times == 11
+
+
+async def test_a_dropped_connection_is_tried_again_at_once():
+    """The first dropped connection is most likely a stale one: no wait."""
+    began = loop_time()
+    _, times = await ask(httpx2.ReadError("reset"), R(200, json=ANSWER))
+    assert times == 2
+    assert loop_time() == began
+
+
+async def test_an_unreachable_api_is_given_up_soon_and_says_what_to_do():
+    """A host that never answered is a wrong address: few attempts, and an error that names the setting."""
+    outcome, times = await ask(httpx2.ConnectError("refused"))
+    assert outcome.kind is Kind.UNREACHABLE
+    assert times == 3
+    assert "ANTHROPIC_BASE_URL" in str(outcome)
+
+
+async def test_an_unforeseen_exception_settles_the_attempt():
+    """Whatever the client raises comes back as `Failed`, with its cause, and nothing stays taken."""
+    outcome, times = await ask(ZeroDivisionError("surprise"))
+    assert outcome.kind is Kind.UNEXPECTED
+    assert times == 1

@@ -1,0 +1,62 @@
+"""What holds for the project as a whole: its door, who imports whom, how quickly it starts."""
+
+import inspect
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import claude_executor
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_the_import_contracts_hold():
+    """Who may import whom is written in pyproject.toml, and kept."""
+    # Not by its script, which may not be on the path, but by what the script calls.
+    code = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_the_public_door_is_as_it_was_reviewed():
+    """Public names and signatures equal tests/public_api.txt; a change to it is a change to review."""
+    lines = [_signature(name) for name in claude_executor.__all__]
+    reviewed = (ROOT / "tests" / "public_api.txt").read_text().splitlines()
+    current = "\n".join(lines)
+    assert [line for entry in lines for line in entry.splitlines()] == reviewed, (
+        f"the public door has changed; if that is meant, put this into tests/public_api.txt:\n{current}"
+    )
+
+
+def test_all_is_sorted_and_complete():
+    """`__all__` names what is there, once, in order."""
+    names = claude_executor.__all__
+    assert names == sorted(set(names))
+    assert all(hasattr(claude_executor, name) for name in names)
+
+
+def test_importing_the_package_does_not_import_the_sdk():
+    """The SDK takes seconds to import: it is imported where it is used."""
+    code = "import sys, claude_executor; print([m for m in ('anthropic', 'aiohttp', 'rich', 'starlette') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def _signature(name: str) -> str:
+    thing = getattr(claude_executor, name)
+    if not inspect.isclass(thing):
+        return name
+    lines = [f"class {name}({', '.join(base.__name__ for base in thing.__bases__)})"]
+    if hasattr(thing, "__members__"):
+        return "\n".join([*lines, *(f"    {member}" for member in thing.__members__)])
+    if issubclass(thing, BaseException) or "__dataclass_fields__" in vars(thing) or name == "Executor":
+        lines[0] += f" {inspect.signature(thing.__init__)}"
+    for member, value in vars(thing).items():
+        if member.startswith("_") and member not in {"__aenter__", "__aexit__"}:
+            continue
+        if isinstance(value, property):
+            lines.append(f"    {member}: property")
+        elif callable(value) or isinstance(value, (staticmethod, classmethod)):
+            lines.append(f"    {member}{inspect.signature(getattr(thing, member))}")
+    return re.sub(r" at 0x[0-9a-f]+", "", "\n".join(lines))
