@@ -7,6 +7,7 @@
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
@@ -76,6 +77,7 @@ class Results:
         """
         self.path = path
         self._file: BinaryIO = path.open("wb" if overwrite else "xb")
+        self._ours = not overwrite
 
     def write(self, line: bytes) -> None:
         """Add a line.
@@ -83,15 +85,16 @@ class Results:
         Raises:
             OSError: It could not be written, be it because the disk is full.
         """
+        self._ours = False
         self._file.write(line)
         self._file.flush()
 
     def close(self) -> None:
-        """Close the file. What could not be written was already told by `write`."""
-        try:
+        """Close the file; if there is nothing in it and it is new, take it away again."""
+        with suppress(OSError):  # what could not be written was already told by `write`
             self._file.close()
-        except OSError:
-            return
+            if self._ours:
+                self.path.unlink()
 
 
 class InOrder:

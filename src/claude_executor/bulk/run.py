@@ -23,6 +23,7 @@ from claude_executor import (
     RequestAnswered,
     RequestRefused,
     Result,
+    Snapshot,
     Stopped,
 )
 from claude_executor.bulk.results import InOrder, Results, errored, succeeded
@@ -47,6 +48,7 @@ class Run:
         tally: What became of them so far.
         stopping: Whether it was told to stop.
         fatal: The error that ended it for all rows, if one did.
+        before_stop: The state when it was told to stop, of limits that were not yet those of stopping.
     """
 
     def __init__(
@@ -62,6 +64,7 @@ class Run:
         self.tally = Tally()
         self.stopping = False
         self.fatal: Failed | Stopped | None = None
+        self.before_stop: tuple[float, Snapshot] | None = None
         self.clock = clock
         self.started_at = clock()
         self._ended_at: float | None = None
@@ -110,6 +113,11 @@ class Run:
             nowhere = bool(self.models) and not self.tally.succeeded and self._impossible >= self.models
         if nowhere or error.kind in _FOR_EVERYBODY:
             self.fatal = error
+
+    def ended_by(self, error: Exception) -> bool:
+        """Whether a row has come to nothing only because the run has."""
+        fatal = self.fatal
+        return fatal is not None and isinstance(error, (Failed, Stopped)) and error.kind is fatal.kind
 
 
 async def run_file(
@@ -237,8 +245,8 @@ class _Feed:
             line = succeeded(custom_id, result.message, extras)
         elif result.error is not None:
             self._run.judge(result.error, str(result.params["model"]))
-            # What was held back by the end of everything has not failed: it was never tried.
-            if not (self._run.fatal is not None and isinstance(result.error, Stopped)):
+            # What met the end of everything has not failed: on another day it will be answered.
+            if not self._run.ended_by(result.error):
                 self._run.tally.lost(result.error)
                 line = errored(custom_id, result.error, extras)
         if result.error is None or isinstance(result.error, ExecutorError):
@@ -261,6 +269,7 @@ class _Feed:
             return
         if not self._throttled:
             self._throttled = True
+            self._run.before_stop = self._run.seconds, self._executor.snapshot()
             # There is no public way to refuse what waits and keep what flies; a limit of next to nothing
             # holds the line (all but one request at most), and the end of `map` drops it.
             self._executor.tune(_HARDLY_ANY)

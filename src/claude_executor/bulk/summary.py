@@ -93,12 +93,12 @@ def summarise(run: Run, snapshot: Snapshot, *, stopped: str | None = None) -> Su
         refusals=tally.refusals,
         overloads=tally.overloads,
         failures=tuple(tally.failures),
-        limited=_limited(tally, snapshot, seconds),
+        limited=_limited(tally, *(run.before_stop or (seconds, snapshot))),
         stopped=stopped,
     )
 
 
-def _limited(tally: Tally, snapshot: Snapshot, seconds: float) -> Limited | None:
+def _limited(tally: Tally, seconds: float, snapshot: Snapshot) -> Limited | None:
     held = [
         (held_for, why, name)
         for name, pool in snapshot.pools.items()
@@ -131,18 +131,25 @@ def _saving(
         "tokens": inputs + spent.output_tokens,
     }
     least = {
-        name: 60.0 * amounts[name] / resource.limit
+        name: _least(amounts[name], resource.limit, resource.capacity)
         for name, resource in pool.resources.items()
         if name in amounts
     }
     now = least.pop(binding, None)
     if now is None:
         return None, None
+    bound = pool.resources[binding]
+    doubled = _least(amounts[binding], 2.0 * bound.limit, 2.0 * bound.capacity)
     if pool.concurrency > 0:
         least["concurrency"] = attempts * pool.round_trip / pool.concurrency
     then = max(least, key=least.__getitem__, default=None)
     floor = least[then] if then is not None else 0.0
-    saving = min(held_for, now - max(now / 2.0, floor))
+    saving = min(held_for, now - max(doubled, floor))
     if saving < LEAST_SAVING:
         return None, None
-    return saving, then if floor > now / 2.0 else None
+    return saving, then if floor > doubled else None
+
+
+def _least(amount: float, limit: float, at_once: float) -> float:
+    """Seconds that an amount takes at least: a full bucket at once, the rest at so much a minute."""
+    return 60.0 * max(0.0, amount - at_once) / limit

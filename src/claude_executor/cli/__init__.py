@@ -70,6 +70,10 @@ def main() -> NoReturn:
     try:
         code = cli.main(prog_name="claude-executor", standalone_mode=False)
         sys.stdout.flush()
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx is not None else "claude-executor"
+        click.echo(f"Error: {error.format_message()} (see {command} --help)", err=True)
+        code = BAD_INPUT
     except click.ClickException as error:
         error.show()
         code = error.exit_code

@@ -38,7 +38,7 @@ def closing(summary: Summary) -> RenderableType:
         grid.add_row("" if place else "failures", Text(f"{group.count:,} x {group.kind}: {group.example}"))
     if len(summary.failures) > MOST_FAILURES:
         grid.add_row("", f"and {len(summary.failures) - MOST_FAILURES} more kinds")
-    if summary.limited is not None:
+    if summary.limited is not None and summary.succeeded:
         grid.add_row("limit", limited_sentence(summary.limited))
     return grid
 

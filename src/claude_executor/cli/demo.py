@@ -30,7 +30,7 @@ MAX_TOKENS = 256
 # A small burst: with a whole minute's worth the demo would be over before any limit bound.
 SETTINGS: dict[str, Any] = {
     "rates": {"rpm": 2_000, "itpm": 500_000, "otpm": 180_000},
-    "burst": 3.0,
+    "burst": 2.0,
     "latency": {"first_token": 0.3, "tokens_per_second": 150.0, "spread": 0.25},
     "output_tokens": {"mean": 120.0, "sigma": 0.5},
     "seed": 7,

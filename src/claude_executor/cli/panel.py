@@ -98,14 +98,12 @@ def _limits(bars: tuple[Bar, ...], *, narrow: bool) -> RenderableType:
     grid = Table.grid(padding=(0, 2), expand=True)
     grid.add_column(no_wrap=True)
     grid.add_column(ratio=1)
-    grid.add_column(justify="right", no_wrap=True)
+    grid.add_column(justify="right", no_wrap=True, min_width=len("100 %"))
     if not narrow:
         grid.add_column(justify="right", no_wrap=True, style=DIM)
     for bar in bars:
         style = "yellow" if bar.binds else CALM
-        drawn = ProgressBar(
-            total=1.0, completed=min(1.0, bar.share), complete_style=style, finished_style=style
-        )
+        drawn = ProgressBar(total=1.0, completed=bar.share, complete_style=style, finished_style=style)
         name = Text(bar.name, style=BINDING if bar.binds else "")
         cells: list[RenderableType] = [
             name,

@@ -120,6 +120,8 @@ def _check_target(source: Path, target: Path, *, force: bool) -> None:
         raise Trouble(f"{target} is the input; name another file with -o")
     if target.is_dir():
         raise Trouble(f"cannot write {target}: it is a directory; name a file with -o")
+    if not target.parent.is_dir():
+        raise Trouble(f"cannot write {target}: there is no directory {target.parent}")
     if exists and not force:
         raise Trouble(f"{target} exists; name another file with -o, or overwrite it with --force")
 

@@ -151,7 +151,7 @@ class Watch:
             left=run.unsent * 60.0 / rate if known_rate else None,
             state=state,
             waits=waits,
-            bars=_bars(snapshot, held, shares),
+            bars=() if run.stopping else _bars(snapshot, held, shares),  # limits are then those of stopping
             running=snapshot.running,
             concurrency=round(max((pool.concurrency for pool in snapshot.pools.values()), default=0)),
             waiting=snapshot.queued + snapshot.waiting_to_retry,
@@ -176,7 +176,8 @@ class Watch:
         for name, pool in snapshot.pools.items():
             for resource, state in pool.resources.items():
                 draw = self._draws.setdefault((name, resource), Draw())
-                shares[name, resource] = draw.note(now, state.used) / state.limit
+                # What a full bucket gives on top of the rate is a burst, not more than all of the limit.
+                shares[name, resource] = min(1.0, draw.note(now, state.used) / state.limit)
         return shares
 
     def _holding(self, seconds: float, snapshot: Snapshot) -> tuple[str, str] | None:

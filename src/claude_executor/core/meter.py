@@ -21,6 +21,8 @@ ASSUMED_BURST = 60.0
 """Seconds of refill a bucket is taken to hold until something shows otherwise."""
 ROUNDING = 500.0
 """The API rounds what remains of token limits to the nearest thousand."""
+WHOLE = 1.0
+"""What remains of the requests is a whole number: the part of a request that has been refilled is not shown."""
 RAISE_SHARE = 0.2
 OTHERS_MEMORY = 10.0
 """Seconds over which the draw of others is averaged."""
@@ -70,8 +72,10 @@ class Meter:
     @property
     def rounding(self) -> float:
         """How far the announced level may be from the true one; kept as a reserve in the bucket."""
-        if self.announced is None or self.bucket is None or self.resource is Resource.REQUESTS:
+        if self.announced is None or self.bucket is None:
             return 0.0
+        if self.resource is Resource.REQUESTS:
+            return WHOLE
         return min(ROUNDING, 0.05 * self.bucket.capacity)
 
     def tell(self, told: float | None, burst: float | None, now: float) -> None:
@@ -95,7 +99,7 @@ class Meter:
             slack: How far the server's level may be from what we believe without meaning anything.
             now: When this is read.
         """
-        first = self._heard_at is None
+        first, known = self._heard_at is None, self.bucket is not None
         since = 0.0 if self._heard_at is None else now - self._heard_at
         self._heard_at = now
         if quote.limit != self.announced:
@@ -106,14 +110,18 @@ class Meter:
         bucket = self.bucket
         if bucket is None or self.limit is None:
             return
-        exact = self.resource is Resource.REQUESTS
+        if not known:  # nobody declared it, so it begins with what is left in it
+            bucket.correct(quote.remaining, now)
+            return
+        lowest, highest = (min(level, bucket.capacity) for level in believed)  # it may have shrunk just now
+        below, above = (0.0, WHOLE) if self.resource is Resource.REQUESTS else (ROUNDING, ROUNDING)
         # Where our own ceiling or bucket is the smaller one, the server's having more room means nothing.
         ours_is_tighter = (
             self.told is not None and self.told < quote.limit
         ) or quote.remaining > bucket.capacity
-        error = quote.remaining + (0.0 if exact else ROUNDING) + slack - believed[0]
+        error = quote.remaining + above + slack - lowest
         if error >= 0.0:
-            surplus = quote.remaining - (1.0 if exact else ROUNDING) - slack - believed[1]
+            surplus = quote.remaining - below - slack - highest
             error = 0.0 if ours_is_tighter else max(0.0, surplus) * RAISE_SHARE
         if error != 0.0:
             bucket.correct(bucket.level(now) + error, now)
@@ -134,7 +142,7 @@ class Meter:
         if quote.full_in is None or self.announced is None:
             return
         rate = self.announced / 60.0
-        rounding = 1.0 if self.resource is Resource.REQUESTS else ROUNDING
+        rounding = WHOLE if self.resource is Resource.REQUESTS else ROUNDING
         most = quote.remaining + rounding + rate * (quote.full_in + 1.0)
         least = quote.remaining - rounding + rate * (quote.full_in - 1.0) if quote.remaining > 0 else 0.0
         if least > self._capacity_seen:

@@ -288,7 +288,8 @@ class Scheduler:
         self.emit.failed(job, failure, delay if verdict is Verdict.AGAIN else None, now)
         if verdict is not Verdict.AGAIN:
             self.tally.failed += 1
-            self._stop(job, failure, now)
+            if verdict is Verdict.FAILED:  # one that came too late, or was too large, says nothing of others
+                self._stop(job, failure, now)
             return verdict
         job.pays_retry = treatment.counts and getting_through
         if delay > 0.0 or job.pays_retry:
@@ -302,7 +303,7 @@ class Scheduler:
         scope = reach(failure, reached=self._reached)
         if scope is not Scope.REQUEST:
             until = self._stops.add(job.shape.model, failure, scope, now)
-            self._waiting.recall(now)
+            self._waiting.recall(lambda model: self._stops.reason(model, now) is not None, now)
             self.emit.stopped(failure.kind, scope, until, now)
 
     # ---- moving jobs about

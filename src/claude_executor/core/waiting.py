@@ -5,7 +5,7 @@ skipped when they come up, and swept out when they become many.
 """
 
 import heapq
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from claude_executor.core.job import Job, Phase
 from claude_executor.core.pool import NEVER, Pool
@@ -20,11 +20,12 @@ _Heap = list[tuple[float, int, Job]]
 class Waiting:
     """The jobs that wait. `queued` of them stand in line, `parked` of them are not due yet."""
 
-    __slots__ = ("_deadlines", "_parked", "_pools", "parked", "queued")
+    __slots__ = ("_deadlines", "_parked", "_paying", "_pools", "parked", "queued")
 
     def __init__(self, pools: Mapping[str, Pool]) -> None:
         self._pools = pools
         self._parked: _Heap = []
+        self._paying: _Heap = []  # retries to be paid for, apart: lack of budget holds up nobody else
         self._deadlines: _Heap = []
         self.queued = 0
         self.parked = 0
@@ -51,12 +52,19 @@ class Waiting:
         """Wait elsewhere until the next attempt is due."""
         job.phase = Phase.PARKED
         self.parked += 1
-        heapq.heappush(self._parked, (until, job.number, job))
+        heapq.heappush(self._paying if job.pays_retry else self._parked, (until, job.number, job))
 
-    def recall(self, now: float) -> None:
-        """Let all parked jobs be due now."""
-        self._parked = [(min(at, now), number, job) for at, number, job in self._parked]
+    def recall(self, stopped: Callable[[str], bool], now: float) -> None:
+        """Let parked jobs of stopped models be due now, and unpaid: they will be turned away, not sent."""
+        entries: _Heap = []
+        for at, number, job in self._parked + self._paying:
+            recalled = job.phase is Phase.PARKED and stopped(job.shape.model)
+            job.pays_retry = job.pays_retry and not recalled
+            entries.append((min(at, now) if recalled else at, number, job))
+        self._parked = [entry for entry in entries if not entry[2].pays_retry]
+        self._paying = [entry for entry in entries if entry[2].pays_retry]
         heapq.heapify(self._parked)
+        heapq.heapify(self._paying)
 
     def start(self, job: Job) -> None:
         """The head of a line starts."""
@@ -78,28 +86,26 @@ class Waiting:
 
     def everyone(self) -> list[Job]:
         """All of them, in no particular order."""
-        jobs = [job for _, _, job in self._parked if job.phase is Phase.PARKED]
+        jobs = [job for _, _, job in self._parked + self._paying if job.phase is Phase.PARKED]
         for pool in self._pools.values():
             jobs.extend(pool.line.all())
         return jobs
 
     def due(self, now: float, budget: RetryBudget) -> Iterator[Job]:
         """Parked jobs whose next attempt is due and, where it is a retry to be paid for, affordable."""
-        while (at := self.next_due(now, budget)) <= now:
-            _, _, job = heapq.heappop(self._parked)
-            if job.pays_retry:
-                budget.take(at)
-            self.parked -= 1
-            yield job
+        while _first(self._parked) <= now:
+            yield self._unpark(self._parked)
+        while _first(self._paying) <= now and budget.ready_at(now) <= now:
+            budget.take(now)
+            yield self._unpark(self._paying)
 
     def next_due(self, now: float, budget: RetryBudget) -> float:
         """When a parked job will be due and affordable."""
-        while self._parked and self._parked[0][2].phase is not Phase.PARKED:
-            heapq.heappop(self._parked)
-        if not self._parked:
-            return NEVER
-        at, _, job = self._parked[0]
-        return max(at, budget.ready_at(now)) if job.pays_retry else at
+        return min(_first(self._parked), max(_first(self._paying), budget.ready_at(now)))
+
+    def _unpark(self, heap: _Heap) -> Job:
+        self.parked -= 1
+        return heapq.heappop(heap)[2]
 
     def late(self, now: float) -> Iterator[Job]:
         """Jobs that are still waiting at their deadline."""
@@ -111,3 +117,10 @@ class Waiting:
     def next_late(self) -> float:
         """When the next job will be late."""
         return self._deadlines[0][0] if self._deadlines else NEVER
+
+
+def _first(heap: _Heap) -> float:
+    """When the first job in it that is still parked is due."""
+    while heap and heap[0][2].phase is not Phase.PARKED:
+        heapq.heappop(heap)
+    return heap[0][0] if heap else NEVER

@@ -1,0 +1,52 @@
+"""Runs of these tests go through executor, SDK and simulator in virtual time: nothing really waits."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from claude_executor import Executor
+from claude_executor.bulk import Row, Run
+from claude_executor.simulator import Simulator
+from claude_executor.testing import VirtualTimeLoop, loop_time, simulated_client
+
+MODEL = "claude-haiku-5-5"
+
+
+def pytest_asyncio_loop_factories(config, item):
+    """Give every async test here a loop in virtual time."""
+    return {"virtual": VirtualTimeLoop}
+
+
+@pytest.fixture
+def begin() -> Callable[..., tuple[Run, Executor]]:
+    """Make a run, and an executor that tells it its events and is connected to a simulator."""
+
+    def make(simulator: Simulator, rows: int, *, models=(MODEL,), **options: Any) -> tuple[Run, Executor]:
+        run = Run(rows, models=frozenset(models), clock=loop_time)
+        client = simulated_client(simulator)
+        return run, Executor(client=client, on_event=run.listen, clock=loop_time, **options)
+
+    return make
+
+
+@pytest.fixture
+def some_rows() -> Callable[..., list[Row]]:
+    """Make rows that differ."""
+
+    def make(count: int, model: str = MODEL, **more: Any) -> list[Row]:
+        return [
+            Row(
+                f"row-{number}",
+                {
+                    "model": model,
+                    "max_tokens": 50,
+                    "messages": [{"role": "user", "content": f"Question {number}?"}],
+                    **more,
+                },
+                {"place": number},
+            )
+            for number in range(count)
+        ]
+
+    return make

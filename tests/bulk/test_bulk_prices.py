@@ -1,0 +1,50 @@
+"""Prices: the same sums as the library makes, and unknown where it knows nothing."""
+
+import genai_prices
+import pytest
+from anthropic.types import Usage
+
+from claude_executor.bulk import Prices, Spent
+
+
+def listed(model: str, *, fresh: int, read: int, written: int, output: int) -> float:
+    usage = genai_prices.Usage(
+        input_tokens=fresh + read + written,
+        cache_read_tokens=read,
+        cache_write_tokens=written,
+        output_tokens=output,
+    )
+    return float(genai_prices.calc_price(usage, model_ref=model, provider_id="anthropic").total_price)
+
+
+@pytest.mark.parametrize("model", ["claude-haiku-5-5", "claude-haiku-4-5", "claude-sonnet-4-5-20250929"])
+@pytest.mark.parametrize("fresh", [0, 1_000, 99_000, 100_000, 100_001, 250_000])
+@pytest.mark.parametrize(("read", "written"), [(0, 0), (700, 300), (150_000, 0)])
+def test_agrees_with_the_library(model, fresh, read, written):
+    """Tiers by prompt length, cache reads and writes are priced as the library prices them."""
+    usage = Usage(
+        input_tokens=fresh,
+        output_tokens=321,
+        cache_read_input_tokens=read,
+        cache_creation_input_tokens=written,
+    )
+    spent = Prices().spent(model, usage)
+    assert spent.dollars == pytest.approx(
+        listed(model, fresh=fresh, read=read, written=written, output=321), rel=1e-9
+    )
+
+
+def test_unknown_model_has_an_unknown_price():
+    """No price is not a price of nothing, and one unknown makes the sum unknown."""
+    spent = Prices().spent("claude-of-tomorrow", Usage(input_tokens=5, output_tokens=5))
+    assert spent.dollars is None
+    assert (Spent(1, 1, 0, 0, 2.0) + spent).dollars is None
+    assert (Spent(1, 1, 0, 0, 2.0) + spent).input_tokens == 6
+
+
+def test_fast_mode_costs_double():
+    """The API says in usage which speed it served."""
+    slow = Prices().spent("claude-opus-5-5", Usage(input_tokens=1_000, output_tokens=10))
+    fast = Prices().spent("claude-opus-5-5", Usage(input_tokens=1_000, output_tokens=10, speed="fast"))
+    assert slow.dollars is not None
+    assert fast.dollars == pytest.approx(2 * slow.dollars)

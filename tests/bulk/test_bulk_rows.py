@@ -1,0 +1,168 @@
+"""Reading rows, and saying what is wrong with a file before anything is sent."""
+
+import json
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from claude_executor.bulk import BadInput, BadRow, Defaults, Row, check, read_row, rows_of
+
+MESSAGES = [{"role": "user", "content": "the secret prompt"}]
+PARAMS = {"model": "claude-haiku-5-5", "max_tokens": 10, "messages": MESSAGES}
+
+
+def line(**value: object) -> bytes:
+    return json.dumps(value).encode()
+
+
+def params(**changes: object) -> bytes:
+    """A Message Batches line with some params changed; None takes one away."""
+    changed = {name: value for name, value in {**PARAMS, **changes}.items() if value is not None}
+    return line(custom_id="a", params=changed)
+
+
+def written(path: Path, *lines: bytes) -> Path:
+    path.write_bytes(b"\n".join(lines) + b"\n")
+    return path
+
+
+def test_reads_message_batches_shape():
+    """A Message Batches line is a row, and what else it holds comes along."""
+    row = read_row(line(custom_id="a", params=PARAMS, mine=[1]), 1)
+    assert row == Row("a", PARAMS, {"mine": [1]})
+
+
+def test_reads_openai_batch_shape():
+    """An OpenAI batch line with a Messages body is a row; method and url do not come back."""
+    row = read_row(line(custom_id="a", method="POST", url="/v1/messages", body=PARAMS, mine=1), 1)
+    assert row == Row("a", PARAMS, {"mine": 1})
+
+
+def test_reads_bare_prompt():
+    """A prompt becomes a message to the default model, named after its line."""
+    row = read_row(line(prompt="Hello", topic="x"), 7, Defaults("claude-opus-5"))
+    assert row.custom_id == "line-7"
+    assert row.params == {
+        "messages": [{"role": "user", "content": "Hello"}],
+        "model": "claude-opus-5",
+        "max_tokens": 1024,
+    }
+    assert row.extras == {"topic": "x"}
+
+
+def test_defaults_do_not_override():
+    """What a line says itself is left as it is."""
+    row = read_row(params(), 1, Defaults("other", 99))
+    assert row.params == PARAMS
+
+
+def test_defaults_fill_what_is_missing():
+    """Model and max_tokens from the command line go to lines without them."""
+    row = read_row(params(model=None, max_tokens=None), 1, Defaults("other", 99))
+    assert (row.params["model"], row.params["max_tokens"]) == ("other", 99)
+
+
+@pytest.mark.parametrize(
+    ("raw", "what"),
+    [
+        (b"nonsense", "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        (b"[1]", "must be a JSON object, not a list"),
+        (line(custom_id="a"), "exactly one of 'params', 'body' and 'prompt'; it has none"),
+        (line(custom_id="a", params=PARAMS, prompt="x"), "it has 'params' and 'prompt'"),
+        (line(custom_id="a", params=[]), "'params' must be an object, not an empty list"),
+        (line(params=PARAMS), "'custom_id' must be a text that is not empty, not nothing"),
+        (line(custom_id="", params=PARAMS), "not an empty text"),
+        (line(custom_id=7, params=PARAMS), "'custom_id' must be a text"),
+        (line(custom_id="x" * 65, params=PARAMS), "65 characters; at most 64"),
+        (line(custom_id="a", method="GET", body=PARAMS), "'method' must be \"POST\""),
+        (line(custom_id="a", url="/v1/chat/completions", body=PARAMS), "'url' must be \"/v1/messages\""),
+        (line(custom_id="a", body="x"), "'body' must be an object, not a text"),
+        (line(prompt=""), "'prompt' must be a text that is not empty"),
+        (line(prompt="x"), "no 'model'; add it, or name one for all rows with -m"),
+        (params(model=None), "no 'model'"),
+        (params(model=5), "no 'model'"),
+        (params(max_tokens=None), "no 'max_tokens'; add it, or set one for all rows with --max-tokens"),
+        (params(max_tokens="10"), "'max_tokens' must be a whole number that is not negative, not a text"),
+        (params(max_tokens=-1), "not negative, not -1"),
+        (params(max_tokens=True), "not true or false"),
+        (params(messages=None), "'messages' must be a list with at least one message, not nothing"),
+        (params(messages=[]), "not an empty list"),
+        (params(messages="hello"), "not a text"),
+        (params(messages=["hello"]), "message 1 must be an object with a 'role'"),
+        (params(messages=[*MESSAGES, {"role": "user"}]), "message 2 must have a 'content'"),
+        (params(stream=True), "'stream' must be left out"),
+        (line(custom_id="a", params=PARAMS, result={}), "is this a results file?"),
+    ],
+)
+def test_says_what_is_wrong_with_a_line(raw, what):
+    """Every mistake is named in words, and none of the content is."""
+    with pytest.raises(BadRow) as caught:
+        read_row(raw, 1)
+    assert what in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_survey_counts_rows_and_models(tmp_path):
+    """A good file is surveyed; blank lines and a byte order mark are nobody's mistake."""
+    path = written(
+        tmp_path / "a.jsonl",
+        b"\xef\xbb\xbf" + line(custom_id="a", params=PARAMS),
+        b"   ",
+        line(custom_id="b", params={**PARAMS, "model": "other"}),
+    )
+    survey = check(path)
+    assert (survey.rows, survey.models) == (2, {"claude-haiku-5-5", "other"})
+    assert [row.custom_id for row in rows_of(path)] == ["a", "b"]
+
+
+def test_empty_file_is_bad_input(tmp_path):
+    """Nothing to do is told, not done in silence."""
+    with pytest.raises(BadInput, match="there are no rows in it"):
+        check(written(tmp_path / "a.jsonl"))
+
+
+def test_duplicates_are_found_wherever_they_are(tmp_path):
+    """A second line with the same id is told with the number of the first."""
+    lines = [line(custom_id=f"r{number}", params=PARAMS) for number in range(500)]
+    path = written(tmp_path / "a.jsonl", *lines, lines[17], lines[17])
+    with pytest.raises(BadInput) as caught:
+        check(path)
+    assert [str(problem) for problem in caught.value.problems] == [
+        "line 501: 'custom_id' 'r17' is already that of line 18",
+        "line 502: 'custom_id' 'r17' is already that of line 18",
+    ]
+
+
+def test_first_twenty_problems_and_a_count(tmp_path):
+    """A file full of mistakes gives twenty of them in order, and the number of the others."""
+    path = written(tmp_path / "a.jsonl", *[b"x"] * 50, params(), params())
+    with pytest.raises(BadInput) as caught:
+        check(path)
+    assert caught.value.count == 51
+    assert [problem.line for problem in caught.value.problems] == list(range(1, 21))
+    assert str(caught.value).endswith("and 31 more problems")
+
+
+def test_file_changed_between_the_passes(tmp_path):
+    """A file that goes bad after the check is told as such."""
+    path = written(tmp_path / "a.jsonl", params(), b"x")
+    rows = rows_of(path)
+    next(rows)
+    with pytest.raises(BadInput, match="line 2: not JSON .* the file was changed"):
+        next(rows)
+
+
+def test_checking_takes_little_memory(tmp_path):
+    """Forty thousand rows cost the hashes of their ids and hardly more."""
+    path = tmp_path / "a.jsonl"
+    with path.open("wb") as file:
+        for number in range(40_000):
+            file.write(b'{"custom_id":"r%d","prompt":"%s"}\n' % (number, b"x" * 200))
+    tracemalloc.start()
+    try:
+        assert check(path, Defaults("m")).rows == 40_000
+        assert tracemalloc.get_traced_memory()[1] < 4_000_000
+    finally:
+        tracemalloc.stop()

@@ -1,0 +1,240 @@
+"""What the outcome of an attempt teaches a pool."""
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from made import a_failure, a_job, advice
+
+from claude_executor.core import feedback
+from claude_executor.core.breaker import BreakerPolicy, State
+from claude_executor.core.cost import NOTHING, Cost, Resource
+from claude_executor.core.headers import NO_ADVICE
+from claude_executor.core.limits import DEFAULT, Limits
+from claude_executor.core.pool import Pool
+from claude_executor.core.retry import Kind
+
+LIMITS = Limits(rpm=600, itpm=600_000, otpm=60_000)
+POLICY = BreakerPolicy(streak=3, pause=1.0)
+
+
+def a_pool(limits=LIMITS, ceiling=100):
+    return Pool("haiku-5.5", {DEFAULT: limits}, ceiling=ceiling, breaker=POLICY, now=0.0)
+
+
+def sent(pool, now=0.0, **more):
+    job = a_job(**more)
+    pool.take(job, now)
+    return job
+
+
+def answered(pool, job, now=1.0, actual=Cost(1.0, 900.0, 50.0), headers=NO_ADVICE):
+    return feedback.answered(pool, job, actual, headers, now, output_share=1.0)
+
+
+def refused(pool, job, now=1.0, u=0.0, **headers):
+    """A 429, settled as the scheduler does."""
+    pool.settle(job, NOTHING, now)
+    return feedback.quota_refused(pool, job, a_failure(Kind.QUOTA, status=429, **headers), now, u)
+
+
+def overloaded(pool, job, now=1.0, hint=None):
+    pool.settle(job, NOTHING, now)
+    return feedback.overloaded(pool, job, hint, now, 0.0)
+
+
+def test_the_first_answer_opens_the_window():
+    """One request probes; after it, the pace holds the line where a limit is known, else the window itself."""
+    for limits, opens in ((LIMITS, 100.0), (Limits(), 2.0)):
+        pool = a_pool(limits)
+        assert pool.window.limit == 1.0
+        answered(pool, sent(pool))
+        assert pool.window.limit == opens
+
+
+def test_a_limit_in_the_first_headers_opens_the_window_too():
+    """Nothing declared, everything learned with the first answer."""
+    pool = a_pool(Limits())
+    answered(pool, sent(pool), headers=advice(requests=(600, 599)))
+    assert pool.window.limit == 100.0
+    assert pool.meters[Resource.REQUESTS].limit == 600
+    assert pool.meters[Resource.REQUESTS].bucket.level(1.0) == 599
+
+
+def test_an_answer_is_settled_and_timed():
+    """What it took is taken, what it did not is given back, and the round trip is averaged."""
+    pool = a_pool()
+    answered(pool, sent(pool), now=2.0)
+    assert pool.round_trip == 2.0
+    assert pool.in_flight == 0
+    assert pool.meters[Resource.OUTPUT].bucket.level(2.0) == 60_000
+    assert pool.used.total(2.0) == Cost(1.0, 900.0, 50.0)
+    answered(pool, sent(pool, 2.0), now=12.0)
+    assert 2.0 < pool.round_trip < 4.0
+
+
+def test_news_is_compared_with_what_was_believed_meanwhile():
+    """A header that reflects our own request, sent or settled, teaches nothing."""
+    for remaining in (59_000, 60_000):
+        pool = a_pool()
+        job = sent(pool, cost=Cost(1.0, 1_000.0, 1_000.0))
+        answered(pool, job, 0.001, Cost(1.0, 1_000.0, 1_000.0), advice(output=(60_000, remaining)))
+        assert pool.meters[Resource.OUTPUT].bucket.level(0.001) == pytest.approx(59_001)
+
+
+def test_headers_of_others_spending_lower_the_level():
+    """Half of the bucket gone that we did not take."""
+    pool = a_pool()
+    answered(pool, sent(pool), headers=advice(input=(600_000, 300_000)))
+    assert pool.meters[Resource.INPUT].bucket.level(1.0) == pytest.approx(300_000, abs=2_000)
+
+
+@settings(max_examples=80, deadline=None)
+@given(hint=st.floats(0.01, 1e4), u=st.floats(0, 1, exclude_max=True))
+def test_a_429_closes_the_pool_at_least_as_long_as_told(hint, u):
+    """Jitter is only added."""
+    pool = a_pool()
+    assert not refused(pool, sent(pool), 1.0, u, retry_after=hint, requests=(600, 0))
+    assert 1.0 + hint <= pool.closed_until <= 1.0 + 1.1 * hint + 0.05 + 1e-9
+    assert pool.opens_at(a_job(), 1.0)[0] >= 1.0 + hint
+
+
+def test_a_shorter_wait_does_not_open_earlier():
+    """Two refusals in flight together: the longer one holds."""
+    pool = a_pool()
+    jobs = [sent(pool), sent(pool)]
+    refused(pool, jobs[0], retry_after=20.0)
+    refused(pool, jobs[1], retry_after=5.0)
+    assert pool.closed_until == 21.0
+    assert pool.refusals == 2
+
+
+def test_a_429_without_a_hint_waits_longer_each_time():
+    """Up to a minute, and from the beginning after an answer."""
+    pool, now, waits = a_pool(), 0.0, []
+    for _ in range(8):
+        refused(pool, sent(pool, now), now)
+        waits.append(pool.closed_until - now)
+        now = pool.closed_until
+    assert waits == sorted(waits)
+    assert waits[1] == 2 * waits[0]
+    assert waits[-1] == 60.0
+    answered(pool, sent(pool, now), now)
+    refused(pool, sent(pool, now), now)
+    assert pool.closed_until - now == waits[0]
+
+
+def test_the_bucket_that_refused_is_emptied_and_no_other():
+    """Its level is not positive afterwards; the others keep theirs."""
+    pool = a_pool()
+    refused(pool, sent(pool), retry_after=2.0, requests=(600, 600), input=(600_000, 0), output=(60_000, 60_000))
+    assert pool.meters[Resource.INPUT].bucket.level(1.0) <= 0.0
+    assert pool.meters[Resource.REQUESTS].bucket.level(1.0) == 600
+    assert pool.meters[Resource.OUTPUT].bucket.level(1.0) == 60_000
+
+
+def test_a_long_wait_tells_how_far_down_the_level_is():
+    """`retry-after` is the time until this request fits, so a long one means debt."""
+    pool = a_pool()
+    job = sent(pool, cost=Cost(1.0, 10_000.0, 10.0))
+    refused(pool, job, retry_after=30.0, input=(600_000, 0))
+    assert pool.meters[Resource.INPUT].bucket.level(1.0) == pytest.approx(10_000 - 30 * 10_000)
+
+
+def test_a_refusal_that_tells_nothing_is_about_requests():
+    """No quotes at all: the request bucket is emptied, if there is one."""
+    pool = a_pool()
+    refused(pool, sent(pool), retry_after=1.0)
+    assert pool.meters[Resource.REQUESTS].bucket.level(1.0) <= 0.0
+    pool = a_pool(Limits(itpm=600_000))
+    assert not refused(pool, sent(pool), retry_after=1.0)
+
+
+def test_what_a_full_bucket_refuses_can_never_fit():
+    """More input than the whole limit."""
+    pool = a_pool()
+    job = sent(pool, cost=Cost(1.0, 700_000.0, 10.0))
+    assert refused(pool, job, retry_after=60.0, requests=(600, 599), input=(600_000, 600_000))
+    job = sent(pool, 200.0, cost=Cost(1.0, 700_000.0, 10.0))
+    assert not refused(pool, job, 201.0, retry_after=60.0, requests=(600, 599), input=(600_000, 300_000))
+
+
+def test_a_refusal_with_room_everywhere_shortens_the_burst():
+    """The limit is enforced over less than a minute; time and again, but never below a second or two requests."""
+    pool, now = a_pool(), 0.0
+    quotes = {"requests": (600, 500), "input": (600_000, 500_000), "output": (60_000, 50_000)}
+    bucket = pool.meters[Resource.REQUESTS].bucket
+    refused(pool, sent(pool), **quotes, retry_after=1.0)
+    assert bucket.capacity == 300
+    for _ in range(20):
+        now += 100.0
+        refused(pool, sent(pool, now), now, **quotes, retry_after=1.0)
+    for resource in (Resource.REQUESTS, Resource.INPUT, Resource.OUTPUT):
+        bucket = pool.meters[resource].bucket
+        assert bucket.capacity == pytest.approx(bucket.rate)
+    slow = a_pool(Limits(rpm=6))
+    for second in range(20):
+        refused(slow, sent(slow, second), second, requests=(6, 5))
+    assert slow.meters[Resource.REQUESTS].bucket.capacity == pytest.approx(2.0)
+
+
+def test_after_a_429_the_pool_opens_at_the_refill_rate():
+    """Not as a herd: the second request of a second's worth comes later than the first."""
+    pool = a_pool()
+    answered(pool, sent(pool))
+    refused(pool, sent(pool, 1.0), retry_after=10.0, requests=(600, 0))
+    starts, now = [], pool.closed_until
+    while now < pool.closed_until + 1.0:
+        now = max(now, pool.opens_at(job := a_job(), now)[0])
+        pool.take(job, now)
+        pool.settle(job, Cost(1.0, 0.0, 0.0), now)
+        starts.append(now)
+    assert len(starts) <= 12  # ten a second
+
+
+def test_overload_cuts_the_window_and_then_opens_the_breaker():
+    """Both learn from it; the breaker says when it opened."""
+    pool = a_pool()
+    answered(pool, sent(pool))
+    jobs = [sent(pool, 2.0) for _ in range(10)]
+    assert [overloaded(pool, job, 3.0) for job in jobs[:3]] == [False, False, True]
+    assert pool.window.limit == pytest.approx(7.0)
+    assert pool.breaker.state is State.OPEN
+    assert pool.opens_at(a_job(), 3.0)[0] >= 4.0
+
+
+def test_a_failing_probe_does_not_cut_the_window_again():
+    """It tells nothing new about how many are too many."""
+    pool = a_pool()
+    answered(pool, sent(pool))
+    for job in [sent(pool, 2.0) for _ in range(10)]:
+        overloaded(pool, job, 3.0)
+    limit = pool.window.limit
+    assert pool.opens_at(a_job(), 10.0)[0] <= 10.0
+    probe = sent(pool, 10.0)
+    assert probe.is_probe
+    assert overloaded(pool, probe, 11.0)
+    assert pool.window.limit == limit
+
+
+def test_the_end_of_an_outage_reopens_with_a_part_of_what_flew_before():
+    """A quarter of the flight, and slowly."""
+    pool = a_pool()
+    answered(pool, sent(pool))
+    for job in [sent(pool, 2.0) for _ in range(40)]:
+        overloaded(pool, job, 3.0)
+    pool.opens_at(a_job(), 10.0)
+    assert answered(pool, sent(pool, 10.0), 11.0)
+    assert pool.breaker.state is State.CLOSED
+    assert 10.0 <= pool.window.limit <= 12.0
+
+
+def test_headers_of_a_failure_are_heard_like_any_other():
+    """And a response without any says nothing."""
+    pool = a_pool()
+    job = sent(pool)
+    pool.settle(job, NOTHING, 1.0)
+    before = pool.believed(1.0)
+    feedback.hear(pool, job, NO_ADVICE, 1.0)
+    assert pool.believed(1.0) == before
+    feedback.hear(pool, job, advice(requests=(600, 10)), 1.0)
+    assert pool.meters[Resource.REQUESTS].bucket.level(1.0) == pytest.approx(10, abs=11)

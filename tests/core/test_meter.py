@@ -1,0 +1,290 @@
+"""What is believed about one limited resource, and what headers make of it."""
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from claude_executor.core.cost import Resource
+from claude_executor.core.headers import Quote
+from claude_executor.core.meter import OTHERS_MOST, RAISE_SHARE, ROUNDING, Meter
+
+LIMIT = 6_000_000.0  # 100,000 a second
+RATE = LIMIT / 60.0
+
+
+def a_meter(resource=Resource.INPUT, told=LIMIT, *, burst=None, level=None, announced=LIMIT):
+    """A meter at second 0 that has heard once, and been confirmed; its bucket at `level`."""
+    meter = Meter(resource, told, burst=burst, now=0.0)
+    if announced is not None:
+        full = meter.bucket.capacity if meter.bucket is not None else announced
+        meter.hear(Quote(announced, full, None), (full, full), 0.0, 0.0)
+    if level is not None:
+        meter.bucket.correct(level, 0.0)
+    return meter
+
+
+def hear(meter, remaining, now=0.0, *, limit=LIMIT, believed=None, full_in=None, slack=0.0):
+    level = meter.bucket.level(now)
+    meter.hear(Quote(limit, remaining, full_in), believed or (level, level), slack, now)
+    return meter.bucket.level(now) - level
+
+
+def test_what_is_not_known_limits_nothing():
+    """Neither told nor announced: no bucket, no limit, an infinite rate."""
+    meter = Meter(Resource.INPUT, None, burst=None, now=0.0)
+    assert (meter.bucket, meter.limit, meter.source) == (None, None, "not known")
+    assert (meter.rate, meter.rounding) == (math.inf, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("told", "announced", "limit", "source"),
+    [
+        (600, None, 600, "told"),
+        (None, 600, 600, "response headers"),
+        (600, 1_200, 600, "told"),
+        (1_200, 600, 600, "response headers"),
+        (600, 600, 600, "told"),
+    ],
+)
+def test_the_smaller_of_what_is_told_and_announced_holds(told, announced, limit, source):
+    """And it is said where it comes from; the bucket holds a minute of it."""
+    meter = a_meter(Resource.REQUESTS, told, announced=announced)
+    assert (meter.limit, meter.source) == (limit, source)
+    assert meter.rate == limit / 60
+    assert meter.bucket.capacity == limit
+
+
+def test_a_bucket_that_is_only_announced_begins_with_what_is_left():
+    """With no limits given the first answer tells, also that others have used most of it."""
+    meter = Meter(Resource.INPUT, None, burst=None, now=0.0)
+    meter.hear(Quote(LIMIT, 90_000.0, None), (90_000.0, 90_000.0), 0.0, 5.0)
+    assert meter.bucket.level(5.0) == 90_000.0
+    assert meter.others == 0.0
+
+
+def test_what_is_announced_afterwards_is_followed():
+    """A limit changed in the middle of a run, down and up again."""
+    meter = a_meter(told=None)
+    hear(meter, LIMIT / 2, limit=LIMIT / 2)
+    assert (meter.limit, meter.bucket.capacity) == (LIMIT / 2, LIMIT / 2)
+    hear(meter, LIMIT, limit=LIMIT)
+    assert (meter.limit, meter.bucket.capacity) == (LIMIT, LIMIT)
+
+
+def test_a_user_may_change_his_mind():
+    """A new ceiling holds at once; without one the API's is in force again, or nothing is."""
+    meter = a_meter()
+    meter.tell(600.0, 10.0, 0.0)
+    assert (meter.limit, meter.bucket.capacity) == (600.0, 100.0)
+    meter.tell(None, None, 0.0)
+    assert meter.limit == LIMIT
+    meter = a_meter(announced=None)
+    meter.tell(None, None, 0.0)
+    assert meter.bucket is None
+
+
+def test_a_burst_is_what_a_full_bucket_holds():
+    """In seconds of refill; shortening never lengthens."""
+    meter = a_meter(Resource.REQUESTS, 600.0, burst=10.0, announced=None)
+    assert meter.bucket.capacity == 100.0
+    meter.shorten_burst(5.0, 0.0)
+    assert meter.bucket.capacity == 50.0
+    meter.shorten_burst(20.0, 0.0)
+    assert meter.bucket.capacity == 50.0
+
+
+# ---- levels
+
+
+def test_news_within_the_belief_is_no_news():
+    """Between the lowest and highest level believed since sending, give or take the rounding."""
+    meter = a_meter(level=2e6)
+    for remaining in (1.5e6, 2e6, 1.5e6 - ROUNDING, 2e6 + ROUNDING):
+        assert hear(meter, remaining, believed=(1.5e6, 2e6)) == 0.0
+
+
+def test_less_than_believed_counts_at_once():
+    """Somebody else has spent: the level falls by all that is missing below the belief."""
+    meter = a_meter(level=2e6)
+    assert hear(meter, 1e6, believed=(1.5e6, 2e6)) == pytest.approx(-(0.5e6 - ROUNDING))
+
+
+def test_more_than_believed_counts_little_by_little():
+    """Somebody has stopped spending: the level rises by a fifth of the surplus each time, and gets there."""
+    meter = a_meter(level=2e6)
+    assert hear(meter, 3e6, believed=(1.5e6, 2e6)) == pytest.approx(RAISE_SHARE * (1e6 - ROUNDING))
+    for _ in range(40):
+        hear(meter, 3e6)
+    assert meter.bucket.level(0.0) == pytest.approx(3e6, abs=2 * ROUNDING)
+
+
+def test_slack_is_no_news_in_either_direction():
+    """What answers in flight may or may not have drawn explains a difference of that size."""
+    meter = a_meter(level=2e6)
+    assert hear(meter, 1.9e6, slack=1e5) == 0.0
+    assert hear(meter, 2.1e6, slack=1e5) == 0.0
+    assert hear(meter, 1.8e6, slack=1e5) < 0.0
+
+
+def test_requests_are_counted_to_one():
+    """They are not rounded to thousands: a few more or less are news."""
+    meter = a_meter(Resource.REQUESTS, 600.0, level=300.0, announced=600.0)
+    assert hear(meter, 300.0, limit=600.0) == 0.0
+    assert hear(meter, 290.0, limit=600.0) == pytest.approx(-10.0, abs=1.0)
+    level = meter.bucket.level(0.0)
+    assert hear(meter, level + 50.0, limit=600.0) == pytest.approx(RAISE_SHARE * 50.0, abs=RAISE_SHARE)
+    assert meter.rounding <= 1.0
+
+
+def test_the_rounding_of_tokens_is_kept_in_reserve():
+    """What may not be there is not spent; never more than a small share of a small bucket."""
+    assert a_meter().rounding == ROUNDING
+    assert 0.0 < a_meter(told=None, announced=2_000.0).rounding <= 200.0
+    assert a_meter(announced=None).rounding == 0.0
+
+
+def test_where_ours_is_tighter_more_room_there_means_nothing():
+    """A user's smaller ceiling is not filled up by the organisation's larger bucket."""
+    meter = a_meter(told=600_000.0, level=0.0)
+    for second in range(1, 20):
+        before = meter.bucket.level(float(second))
+        assert hear(meter, 5e6, float(second)) == 0.0
+        assert meter.bucket.level(float(second)) == before
+    assert meter.others == 0.0
+
+
+def test_where_ours_is_tighter_less_room_there_still_counts():
+    """The organisation's bucket may run out before ours."""
+    meter = a_meter(told=600_000.0, level=600_000.0)
+    assert hear(meter, 100_000.0) == pytest.approx(-500_000.0 + ROUNDING)
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    level=st.floats(-1e6, 6e6),
+    width=st.floats(0, 2e6),
+    remaining=st.floats(0, 6e6),
+    slack=st.floats(0, 1e5),
+    told=st.sampled_from([None, 1e6, LIMIT, 2 * LIMIT]),
+)
+def test_a_correction_goes_towards_the_news_and_not_past_it(level, width, remaining, slack, told):
+    """Down only if it says less than believed, up only if more, and never beyond what it says."""
+    meter = a_meter(told=told)
+    meter.bucket.correct(level, 0.0)
+    level = meter.bucket.level(0.0)
+    change = hear(meter, remaining, 10.0, believed=(level - width, level), slack=slack)
+    if remaining < level - width:
+        assert remaining - (level - width) - 1e-6 <= change <= 0.0
+    elif remaining > level:
+        assert -1e-6 <= change <= remaining - level + 1e-6
+    else:
+        assert change == 0.0
+
+
+# ---- others
+
+
+def shared(meter, others, *, seconds, server, ours=0.6, step=0.5, begun=0.0):
+    """Use the limit together with others, both in shares of the rate; what is left at the server."""
+    now = begun
+    for _ in range(int(seconds / step)):
+        now += step
+        server = min(LIMIT, server + (1.0 - others - ours) * RATE * step)
+        meter.bucket.take(ours * RATE * step, now)
+        hear(meter, max(0.0, round(server, -3)), now)
+    return server
+
+
+@pytest.mark.parametrize("others", [0.1, 0.3, 0.4])
+def test_what_others_draw_is_learned_and_taken_off(others):
+    """A steady draw is found within a minute, and our own rate is what remains."""
+    meter = a_meter(level=3e6)
+    shared(meter, others, seconds=60, server=3e6)
+    assert meter.others / RATE == pytest.approx(others, abs=0.05)
+    assert meter.rate / RATE == pytest.approx(1 - others, abs=0.05)
+
+
+def test_when_others_stop_their_share_comes_back():
+    """Not at once, but within minutes."""
+    meter = a_meter(level=3e6)
+    server = shared(meter, 0.4, seconds=60, server=3e6)
+    shared(meter, 0.0, seconds=300, server=server, ours=1.0, begun=60.0)
+    assert meter.others / RATE < 0.1
+
+
+def test_with_nobody_else_nothing_is_learned():
+    """Rounding alone does not look like other people."""
+    meter = a_meter(level=3e6)
+    shared(meter, 0.0, seconds=60, server=3e6, ours=1.0)
+    assert meter.others == pytest.approx(0.0, abs=0.01 * RATE)
+
+
+def test_others_never_leave_us_nothing():
+    """However greedy they are, enough remains to go on asking."""
+    meter = a_meter(level=3e6)
+    for second in range(1, 300):
+        hear(meter, 0.0, float(second), believed=(6e6, 6e6))
+    assert meter.others <= OTHERS_MOST * RATE
+    assert meter.rate >= (1 - OTHERS_MOST) * RATE * 0.999
+
+
+def test_two_answers_at_the_same_instant_are_no_rate():
+    """Without time between them nothing can be said of a draw."""
+    meter = a_meter(level=3e6)
+    hear(meter, 2e6, 10.0)
+    others = meter.others
+    hear(meter, 1e6, 10.0)
+    assert meter.others == others
+
+
+# ---- capacity
+
+
+def test_a_small_bucket_is_recognised_by_how_soon_it_is_full():
+    """Empty, and full again in a second: it holds a second's worth, not a minute's."""
+    meter = a_meter(level=3e6)
+    hear(meter, 0.0, full_in=1.0)
+    assert RATE <= meter.bucket.capacity <= 2.1 * RATE
+    assert meter.bucket.level(0.0) <= meter.bucket.capacity
+
+
+def test_a_full_minute_is_a_full_minute():
+    """A bucket of the size assumed stays so, wherever its level is."""
+    meter = a_meter()
+    for level in (0.0, 1e6, 3e6, LIMIT):
+        hear(meter, level, full_in=(LIMIT - level) / RATE)
+    assert meter.bucket.capacity == LIMIT
+
+
+def test_an_overdrawn_bucket_does_not_look_larger():
+    """`remaining` stops at zero in debt while the reset grows."""
+    meter = a_meter()
+    hear(meter, 0.0, full_in=1.0)
+    small = meter.bucket.capacity
+    hear(meter, 0.0, full_in=63.0)
+    assert meter.bucket.capacity == small
+
+
+def test_a_bucket_may_be_made_larger_again():
+    """More left than we thought it could hold."""
+    meter = a_meter()
+    hear(meter, 0.0, full_in=1.0)
+    hear(meter, 4e6, full_in=20.0)
+    hear(meter, 4e6, full_in=20.0)
+    assert meter.bucket.capacity > 4e6
+
+
+def test_without_a_reset_nothing_is_learned_of_the_size():
+    """No `Date` header, no span."""
+    meter = a_meter()
+    hear(meter, 0.0, full_in=None)
+    assert meter.bucket.capacity == LIMIT
+
+
+def test_the_size_of_requests_is_learned_to_a_few():
+    """Sixty a minute enforced as one a second."""
+    meter = a_meter(Resource.REQUESTS, 60.0, announced=60.0)
+    hear(meter, 0.0, limit=60.0, full_in=1.0)
+    assert 1.0 <= meter.bucket.capacity <= 3.0
