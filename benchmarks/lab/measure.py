@@ -63,7 +63,8 @@ def least_time(scenario: Scenario, stats: Mapping[str, Any]) -> float:
         rate, whole = getattr(available, name), getattr(full, name)
         if rate is None:
             continue
-        least = max(least, _time_for(amount - settings.burst * whole / 60.0, name, rate, scenario))
+        seconds = min(settings.burst, settings.window or settings.burst) if name == "rpm" else settings.burst
+        least = max(least, _time_for(amount - seconds * whole / 60.0, name, rate, scenario))
     return least
 
 
@@ -93,12 +94,11 @@ def figures(
         refusals=refusals,
         attempts=verdict["most_attempts"],
         duplicates=verdict["duplicates"],
-        outage_excess=verdict["sent_in_outage"],
+        outage_excess=verdict["sent_in_outage"] - in_flight,
         cpu=ran["cpu"],
         peak_mb=ran["peak_mb"],
         clean=verdict["clean"],
     )
-    _ = in_flight
 
 
 def complaints(scenario: Scenario, f: Figures) -> list[str]:

@@ -8,6 +8,7 @@ from claude_executor.bulk import Prices, Spent
 
 
 def listed(model: str, *, fresh: int, read: int, written: int, output: int) -> float:
+    """What the library says it costs."""
     usage = genai_prices.Usage(
         input_tokens=fresh + read + written,
         cache_read_tokens=read,

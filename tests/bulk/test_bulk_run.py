@@ -10,6 +10,7 @@ from claude_executor import Limits
 from claude_executor.bulk import Row, run_file, run_rows, summarise
 from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings
 
+MESSAGE = [{"role": "user", "content": "the secret prompt"}]
 SLOW = Settings(rates=Rates(), latency=Latency(2.0, spread=0.8), output_tokens=Lengths(20))
 
 
@@ -57,9 +58,6 @@ async def test_results_are_those_of_message_batches(begin, some_rows, simulator)
     assert read["bad"].result.type == "errored"
     assert read["bad"].result.error.error.type == "not_found_error"
     assert read["bad"].result.error.request_id.startswith("req_")
-
-
-MESSAGE = [{"role": "user", "content": "the secret prompt"}]
 
 
 @pytest.mark.simulator(Settings(rates=Rates()), faults=Faults(invalid_key=True))
@@ -221,7 +219,7 @@ async def test_summary_counts_refusals_and_overloads(begin, some_rows, simulator
     """429s, 529s and retries are counted as the simulator counts them."""
     run, executor, _ = await collected(begin, simulator, some_rows(200))
     summary = summarise(run, executor.snapshot())
-    statuses = simulator.stats()["statuses"]
+    statuses = simulator.stats()["by_status"]
     assert (summary.refusals, summary.overloads) == (statuses["429"], statuses["529"])
     assert summary.retries == summary.attempts - 200
     assert summary.succeeded == 200

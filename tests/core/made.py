@@ -43,3 +43,15 @@ def advice(*, retry_after=None, should_retry=None, full_in=None, **remaining):
 
 def a_failure(kind=Kind.SERVER, *, status=500, **headers):
     return Failure(kind, advice(**headers), status=status)
+
+
+def windows_hold(events, capacity_at, earned, tolerance):
+    """No window from one event to another holds more than its first capacity and what came during it.
+
+    `events` are (instant, amount); amounts given back are negative and count only inside a window.
+    """
+    for first in range(len(events)):
+        total = 0.0
+        for last in range(first, len(events)):
+            total += events[last][1]
+            assert total <= capacity_at[first] + earned[last] - earned[first] + tolerance

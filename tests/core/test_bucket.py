@@ -8,6 +8,7 @@ import pytest
 from aiolimiter import AsyncLimiter
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from made import windows_hold
 
 from claude_executor.core.bucket import TokenBucket
 from claude_executor.testing import run_virtual
@@ -71,18 +72,6 @@ def test_a_bucket_starts_full_unless_told_otherwise():
 def test_the_repr_tells_the_state():
     """Level, capacity, instant and rate can be read off."""
     assert repr(TokenBucket(2.0, 60.0, now=1.5, level=-3.0)) == "<TokenBucket -3/60 at 1.500, +2/s>"
-
-
-def windows_hold(events, capacity_at, earned, tolerance):
-    """No window from one event to another holds more than its first capacity and what came during it.
-
-    `events` are (instant, amount); amounts given back are negative and count only inside a window.
-    """
-    for first in range(len(events)):
-        total = 0.0
-        for last in range(first, len(events)):
-            total += events[last][1]
-            assert total <= capacity_at[first] + earned[last] - earned[first] + tolerance
 
 
 @examples

@@ -6,9 +6,10 @@ States and what moves between them::
                                      ▲                         │
                                      └────── probe fails ──────┘
 
-CLOSED opens on either sign: a streak of `streak` failures, or at least `ratio` of at least `volume` calls in
-the last `WINDOW` seconds. In a streak only a success *sent after the first failure* counts as good news: an
-answer to a request from before the trouble says nothing about now.
+CLOSED opens on either sign: at least `ratio` of at least `volume` calls in the last `WINDOW` seconds failed; or,
+much sooner when everything fails, a streak of `streak` failures that are at least `ratio` of all that was sent
+since the first of them. Only a success *sent after that first failure* ends a streak: an answer to a request
+from before the trouble says nothing about now.
 
 OPEN pauses the line; nothing fails because of it. The pause grows with the trouble, ``ELAPSED_SHARE`` of the
 time it has lasted between `pause` and `max_pause`: the end of an outage is noticed within a fifth of its
@@ -48,8 +49,8 @@ class BreakerPolicy:
         max_pause: Seconds of the longest.
     """
 
-    streak: int = 6
-    ratio: float = 0.5
+    streak: int = 8
+    ratio: float = 0.6
     volume: int = 20
     pause: float = 1.0
     max_pause: float = 60.0
@@ -63,6 +64,7 @@ class CircuitBreaker:
         "_failed",
         "_policy",
         "_probing",
+        "_sent_in_streak",
         "_slots",
         "_streak",
         "_streak_sent_at",
@@ -81,6 +83,7 @@ class CircuitBreaker:
         self._calls = self._failed = 0.0
         self._streak = 0
         self._streak_sent_at = 0.0
+        self._sent_in_streak = 0
 
     def __repr__(self) -> str:
         return f"<CircuitBreaker {self.state.value}, {self._failed:g}/{self._calls:g} failed>"
@@ -97,6 +100,7 @@ class CircuitBreaker:
 
     def started(self) -> bool:
         """A request was let through; whether it is the probe."""
+        self._sent_in_streak += 1
         if self.state is State.HALF_OPEN:
             self._probing = True
             return True
@@ -131,9 +135,14 @@ class CircuitBreaker:
             self._note(now, failed=True)
             if not self._streak:
                 self._streak_sent_at = sent_at
+                self._sent_in_streak = 0
             self._streak += 1
             by_ratio = self._calls >= self._policy.volume and self._failed >= self._policy.ratio * self._calls
-            if self._streak < self._policy.streak and not by_ratio:
+            by_streak = (
+                self._streak >= self._policy.streak
+                and self._streak >= self._policy.ratio * self._sent_in_streak
+            )
+            if not (by_streak or by_ratio):
                 return False
             self.tripped_at = now
         elif not probe:

@@ -184,7 +184,7 @@ class Pool:
 
     def reopen(self, now: float) -> None:
         """An outage is over: begin with a part of what was in flight before it."""
-        self.window.restart(REOPENING_SHARE * self.window.before)
+        self.window.restart(REOPENING_SHARE)
         self.pace.restart(now)
 
     def hold(self, why: str | None, now: float) -> None:

@@ -169,7 +169,10 @@ class Scheduler:
             self._turn_away(job, Refusal.DEADLINE, now, job.last) for job in self._waiting.late(now)
         ]
         for job in self._waiting.due(now, self._budget):
-            self._rejoin(job, now)
+            if (stop := self._stops.reason(job.shape.model, now)) is not None:
+                actions.append(self._refuse(job, Refusal.STOPPED, now, stop))
+            else:
+                self._rejoin(job, now)
         self.wake_at = min(self._waiting.next_late(), self._waiting.next_due(now, self._budget))
         pools = list(self._pools.values())
         self._turn += 1  # pools take turns at being first, for they share one ceiling on concurrency
@@ -183,6 +186,7 @@ class Scheduler:
             if (stop := self._stops.reason(job.shape.model, now)) is not None:
                 actions.append(self._turn_away(job, Refusal.STOPPED, now, stop))
                 continue
+            job.cost = self._estimator.cost(job.shape, now)  # it knows more now than when the job came
             at, why = self._opens_at(pool, job, now)
             if at > now:
                 self.wake_at = min(self.wake_at, at)
@@ -211,6 +215,8 @@ class Scheduler:
         return len(others) > 1 and any(other > priority and until > now for other, until in others.items())
 
     def _start(self, pool: Pool, job: Job, now: float) -> None:
+        if job.charge:
+            job.charge = pool.seconds(job.cost)[0]
         self._waiting.start(job)
         self.running += 1
         if self.running > self._most_running:

@@ -3,22 +3,28 @@
 Overload (529, 5xx, timeouts) cuts the window to `CUT` of what was in flight, at most once every
 `CUT_INTERVAL` seconds, because a whole flight of requests fails for the same reason. Answers open it again:
 by one each below the level that last went wrong (so that it doubles with each round trip), slowly above it.
-A window that is not used does not grow. In a 529 storm this sent 1.02 attempts for each request where a
-circuit breaker alone sent 37 (simulated; the breaker dumps its whole queue when it closes).
+A window that is not used does not grow. In a simulated 529 storm this sent 1.02 attempts for each request,
+where a circuit breaker alone sent 37 (it dumps its whole queue when it closes).
+
+Single failures are no overload: where one request in ten fails whatever the load, fewer in flight would only
+take longer. The window is cut when the decayed share of failures passes `STRESS`.
 """
 
 CUT = 0.7
 CUT_INTERVAL = 2.0
 SLOW_START_SHARE = 0.9
 GROWTH = 4.0
-TROUBLE_LASTS = 60.0
+STRESS = 0.2
+MEMORY = 30.0
+"""Outcomes after which an old one weighs 1/e in the share of failures."""
+TROUBLE_LASTS = 30.0
 """Seconds without a cut after which the next one begins a new trouble."""
 
 
 class Window:
     """The concurrency limit of one pool."""
 
-    __slots__ = ("_ceiling", "_cut_at", "_slow_start_until", "before", "limit")
+    __slots__ = ("_ceiling", "_cut_at", "_slow_start_until", "_stress", "before", "limit")
 
     def __init__(self, ceiling: int, *, start: float = 1.0) -> None:
         """A window of `start` requests that may grow to `ceiling`."""
@@ -26,6 +32,7 @@ class Window:
         self.limit = min(start, self._ceiling)
         self._slow_start_until = self._ceiling
         self._cut_at = float("-inf")
+        self._stress = 0.0
         self.before = self.limit
         """What was in flight when trouble began; only for starting again after it."""
 
@@ -46,14 +53,16 @@ class Window:
 
     def answered(self, in_flight: int) -> None:
         """A request was answered while `in_flight` (itself included) were out."""
+        self._stress -= self._stress / MEMORY
         if in_flight <= self.limit / 2:
             return
         step = 1.0 if self.limit < self._slow_start_until else GROWTH / self.limit
         self.limit = min(self._ceiling, self.limit + step)
 
     def overloaded(self, in_flight: int, now: float) -> bool:
-        """A request met overload; whether the window was cut for it."""
-        if now - self._cut_at < CUT_INTERVAL:
+        """A request met overload while `in_flight` (itself included) were out; whether the window was cut."""
+        self._stress += (1.0 - self._stress) / MEMORY
+        if self._stress < STRESS or now - self._cut_at < CUT_INTERVAL:
             return False
         was = min(self.limit, float(max(in_flight, 1)))
         if now - self._cut_at > TROUBLE_LASTS:
@@ -63,6 +72,7 @@ class Window:
         self.limit = max(1.0, CUT * was)
         return True
 
-    def restart(self, limit: float) -> None:
-        """Begin again from `limit` requests, as after an outage."""
-        self.limit = min(self._ceiling, max(1.0, limit))
+    def restart(self, share: float) -> None:
+        """Begin again with a share of what was in flight before the trouble, and nothing held against it."""
+        self.limit = min(self._ceiling, max(1.0, share * self.before))
+        self._stress = 0.0
