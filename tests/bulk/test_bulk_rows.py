@@ -70,7 +70,7 @@ def test_defaults_fill_what_is_missing():
     [
         (b"nonsense", "not JSON"),
         (b"\xff\xfe", "not JSON"),
-        (b"[1]", "must be a JSON object, not a list"),
+        (b"[1]", "a row must be an object, not a list"),
         (line(custom_id="a"), "exactly one of 'params', 'body' and 'prompt'; it has none"),
         (line(custom_id="a", params=PARAMS, prompt="x"), "it has 'params' and 'prompt'"),
         (line(custom_id="a", params=[]), "'params' must be an object, not an empty list"),
@@ -92,7 +92,8 @@ def test_defaults_fill_what_is_missing():
         (params(messages=None), "'messages' must be a list with at least one message, not nothing"),
         (params(messages=[]), "not an empty list"),
         (params(messages="hello"), "not a text"),
-        (params(messages=["hello"]), "message 1 must be an object with a 'role'"),
+        (params(messages=["hello"]), "message 1 must be an object, not a text"),
+        (params(messages=[{"content": "x"}]), "message 1 must have a 'role'"),
         (params(messages=[*MESSAGES, {"role": "user"}]), "message 2 must have a 'content'"),
         (params(stream=True), "'stream' must be left out"),
         (line(custom_id="a", params=PARAMS, result={}), "is this a results file?"),

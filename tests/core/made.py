@@ -8,9 +8,11 @@ from claude_executor.core.retry import Kind
 
 HAIKU = "claude-haiku-5-5"
 OPUS = "claude-opus-5"
+SOME_COST = Cost(1.0, 1_000.0, 100.0)
 
 
 def a_shape(model=HAIKU, *, max_tokens=500, text_bytes=2_500):
+    """What is known of a plain request."""
     return Shape(model, max_tokens, text_bytes, 14)
 
 
@@ -21,7 +23,7 @@ def a_job(
     pool="haiku-5.5",
     priority=0,
     tenant="",
-    cost=Cost(1.0, 1_000.0, 100.0),
+    cost=SOME_COST,
     charge=1.0,
     build=("", 0),
     deadline_at=float("inf"),
@@ -29,6 +31,7 @@ def a_job(
     attempts=0,
     pays_retry=False,
 ):
+    """A job as the scheduler would have made it, in any phase."""
     job = Job(number, a_shape(model), pool, priority, tenant, 0.0, deadline_at)
     job.cost, job.charge, job.build = cost, charge, build
     job.phase, job.attempts, job.pays_retry = phase, attempts, pays_retry
@@ -41,8 +44,9 @@ def advice(*, retry_after=None, should_retry=None, full_in=None, **remaining):
     return Advice(quotes, retry_after, should_retry)
 
 
-def a_failure(kind=Kind.SERVER, *, status=500, **headers):
-    return Failure(kind, advice(**headers), status=status)
+def a_failure(kind=Kind.SERVER, *, status=500, resource=None, used=None, **headers):
+    """A failed attempt, with what its headers said."""
+    return Failure(kind, advice(**headers), status=status, resource=resource, usage=used)
 
 
 def windows_hold(events, capacity_at, earned, tolerance):

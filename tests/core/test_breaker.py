@@ -164,6 +164,17 @@ def test_a_broken_streak_starts_from_nothing():
     assert breaker.failed(20.0, 23.0, 0.0, probe=False)
 
 
+@pytest.mark.parametrize(("sent", "opens"), [(0, True), (5, True), (7, False), (100, False)])
+def test_a_streak_among_many_that_are_still_out_may_be_bad_luck(sent, opens):
+    """It must be most of what was sent since it began: of a hundred in flight three may well fail first."""
+    breaker = CircuitBreaker(POLICY)
+    breaker.failed(10.0, 11.0, 0.0, probe=False)
+    for _ in range(sent):
+        breaker.started()
+    breaker.failed(10.0, 12.0, 0.0, probe=False)
+    assert breaker.failed(10.0, 12.0, 0.0, probe=False) is opens
+
+
 def mixed(failures, successes, *, policy, seconds=1.0):
     """Failures that are never a streak: a success sent later follows each."""
     breaker, now = CircuitBreaker(policy), 0.0

@@ -16,7 +16,7 @@ def test_a_cost_has_an_amount_of_every_resource(resource, amount):
 
 
 def test_cache_writes_count_and_cache_reads_do_not():
-    """The settled input is what was not read from the cache, except for the one model where that counts too."""
+    """The settled input is what was not read from the cache, unless reads count for the model."""
     usage = Usage(input_tokens=10, output_tokens=5, cache_creation_tokens=200, cache_read_tokens=3_000)
     assert usage.cost() == Cost(1.0, 210.0, 5.0, 0.0)
     assert usage.cost(cache_reads_count=True) == Cost(1.0, 3_210.0, 5.0, 0.0)

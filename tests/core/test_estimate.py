@@ -28,6 +28,7 @@ def request(*content, **more):
 
 
 def text(words, **more):
+    """A block of text."""
     return {"type": "text", "text": words, **more}
 
 
@@ -148,6 +149,7 @@ READ = Usage(input_tokens=10, output_tokens=5, cache_read_tokens=2_000)
 
 
 def cached(question, prefix="x" * 8_000, model=HAIKU):
+    """The shape of a question after a long prefix marked for the cache."""
     return shape_of(request([text(prefix, **CACHED), text(question)]) | {"model": model})
 
 

@@ -152,5 +152,5 @@ def test_two_models_of_one_pool_must_agree():
 @pytest.mark.parametrize("wrong", [50, None, [Limits()], {"claude-opus-5": 50}])
 def test_limits_are_limits(wrong):
     """Anything else is a TypeError that says what was given."""
-    with pytest.raises(TypeError, match="limits .*got "):
+    with pytest.raises(TypeError, match=r"limits .*got "):
         by_pool(wrong)

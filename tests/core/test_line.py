@@ -17,6 +17,7 @@ examples = settings(max_examples=60, deadline=None)
 
 
 def a_line(*jobs):
+    """A line in which these stand."""
     line = Line()
     for job in jobs:
         line.push(job)
@@ -24,6 +25,7 @@ def a_line(*jobs):
 
 
 def cancel(line, job):
+    """A job is over and its line is told."""
     job.phase = Phase.OVER
     line.left()
 
@@ -37,6 +39,7 @@ def drained(line):
 
 
 def numbers(jobs):
+    """Who they are."""
     return [job.number for job in jobs]
 
 
@@ -48,6 +51,7 @@ def sizes(shared):
 
 
 def remembered(line):
+    """How many flows a line remembers in all."""
     return sum(sizes(shared) for shared in line._classes.values())
 
 
@@ -70,7 +74,10 @@ def test_jobs_that_are_alike_go_in_order_of_arrival():
 
 def test_higher_priorities_go_first():
     """Whatever came when, and whatever it costs."""
-    jobs = [a_job(n, priority=p, charge=c) for n, (p, c) in enumerate([(0, 0.1), (-5, 0), (7, 99), (0, 1), (7, 5)])]
+    jobs = [
+        a_job(n, priority=p, charge=c)
+        for n, (p, c) in enumerate([(0, 0.1), (-5, 0), (7, 99), (0, 1), (7, 5)])
+    ]
     assert numbers(drained(a_line(*jobs))) == [2, 4, 0, 3, 1]
 
 
@@ -199,7 +206,7 @@ def test_pausing_does_not_pay():
 
 @pytest.mark.parametrize(("surcharge", "share"), [(9.0, 10), (0.0, 1), (1.0, 2)])
 def test_what_a_request_took_beyond_its_estimate_is_charged_too(surcharge, share):
-    """A tenant whose answers are dearer than estimated gets fewer of them, though it always has some waiting."""
+    """A tenant whose answers are dearer than estimated gets fewer, though it always has some waiting."""
     line = Line()
     for n in range(1_000):
         line.push(a_job(n, tenant="dear"))
@@ -301,10 +308,7 @@ def test_a_large_request_at_the_head_is_not_starved_by_an_endless_row_of_small_o
 @examples
 @given(flows=st.integers(1, 6), small=st.floats(0.01, 1), seed=st.integers(0, 5))
 def test_a_large_request_waits_no_longer_than_its_share(flows, small, seed):
-    """Its turn comes after at most one request of every other flow, and the next one's after its charge for each.
-
-    The smaller ones never run out.
-    """
+    """It waits for one request of every other flow, the next one for its charge in each, and no longer."""
     chance = random.Random(seed)
     line = Line()
 

@@ -26,6 +26,7 @@ def a_meter(resource=Resource.INPUT, told=LIMIT, *, burst=None, level=None, anno
 
 
 def hear(meter, remaining, now=0.0, *, limit=LIMIT, believed=None, full_in=None, slack=0.0):
+    """By how much the level changes at this news."""
     level = meter.bucket.level(now)
     meter.hear(Quote(limit, remaining, full_in), believed or (level, level), slack, now)
     return meter.bucket.level(now) - level

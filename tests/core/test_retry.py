@@ -12,9 +12,7 @@ ON_HOLD = "organization_on_hold"
 TIER_CAP = (
     "You have reached your API usage limits: your organization has crossed its monthly API usage threshold"
 )
-RATE = (
-    "This request would exceed the rate limit for your organization (x) of 50,000 input tokens per minute."
-)
+RATE = "This request would exceed the rate limit for your organization (x) of 50,000 input tokens per minute."
 RAMP = "This request would exceed your organization's maximum usage increase rate for input tokens per minute"
 
 # status, error.type, error_code, message -> what it is, and whether the same request is tried again
@@ -189,7 +187,9 @@ def test_the_bound_doubles_up_to_the_cap(retries, bound):
     assert RetryPolicy().delay(retries, 0.5) == bound / 2
 
 
-@pytest.mark.parametrize("wrong", [{"max_attempts": 0}, {"base": 0}, {"cap": 0}, {"base": -1}, {"budget": -0.1}])
+@pytest.mark.parametrize(
+    "wrong", [{"max_attempts": 0}, {"base": 0}, {"cap": 0}, {"base": -1}, {"budget": -0.1}]
+)
 def test_a_policy_that_makes_no_sense_is_refused(wrong):
     """At least one attempt, positive seconds, no negative budget."""
     with pytest.raises(ValueError, match=next(iter(wrong))):
@@ -256,11 +256,11 @@ def test_a_retry_that_succeeds_gets_its_own_back():
     gaps=st.lists(st.floats(0, 2), max_size=60),
 )
 def test_in_any_span_retries_are_bounded_by_requests_and_trickle(now, fraction, gaps):
-    """Retries <= floor + fraction * requests + trickle * seconds; waiting until `ready_at` takes few wakings."""
-    budget, begun, retries, requests = RetryBudget(fraction, now), now, 0, 0
-    for i, gap in enumerate(gaps):
+    """Retries <= floor + fraction * requests + trickle * seconds; `ready_at` needs few wakings."""
+    budget, begun, requests = RetryBudget(fraction, now), now, 0
+    for retries, gap in enumerate(gaps, start=1):
         now += gap
-        if i % 3 == 0:
+        if retries % 3 == 1:
             budget.earn(now)
             requests += 1
         wakings = 0
@@ -268,7 +268,6 @@ def test_in_any_span_retries_are_bounded_by_requests_and_trickle(now, fraction, 
             now, wakings = at, wakings + 1
         assert wakings <= 2
         budget.take(now)
-        retries += 1
         allowed = RetryBudget.FLOOR + fraction * requests + RetryBudget.TRICKLE * (now - begun)
         assert retries <= allowed + 1e-6
 

@@ -15,6 +15,7 @@ from claude_executor.core.waiting import SWEEP_AT, Waiting
 
 
 def a_crowd():
+    """Nobody yet, and two pools to wait for."""
     policy = BreakerPolicy()
     return Waiting(
         {name: Pool(name, {}, ceiling=9, breaker=policy, now=0.0) for name in map(pool_of, (HAIKU, OPUS))}
@@ -30,12 +31,14 @@ def nothing_left():
 
 
 def parked(waiting, number, until, **more):
+    """A job whose attempt failed, set aside until then."""
     job = a_job(number, phase=Phase.RUNNING, attempts=1, **more)
     waiting.park(job, until)
     return job
 
 
 def due(waiting, now, budget=None):
+    """Whose turn to stand in line again it is."""
     return [job.number for job in waiting.due(now, budget or RetryBudget(0.2, 0.0))]
 
 

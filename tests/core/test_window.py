@@ -8,9 +8,15 @@ from claude_executor.core.window import CUT, CUT_INTERVAL, TROUBLE_LASTS, Window
 
 
 def opened(ceiling=100, to=None):
+    """A window that has been opened so far."""
     window = Window(ceiling)
     window.open_to(ceiling if to is None else to)
     return window
+
+
+def overload(window, in_flight, now):
+    """A flight that fails together; whether the window was cut for it."""
+    return sum([window.overloaded(in_flight, now) for _ in range(20)])
 
 
 def test_it_starts_with_one_request():
@@ -53,7 +59,7 @@ def test_a_window_that_is_not_used_does_not_grow():
 def test_overload_cuts_what_was_in_flight():
     """Not the window, which may never have been full."""
     window = opened(100)
-    assert window.overloaded(40, 0.0)
+    assert overload(window, 40, 0.0)
     assert window.limit == pytest.approx(CUT * 40)
     assert window.before == 40
 
@@ -61,33 +67,56 @@ def test_overload_cuts_what_was_in_flight():
 def test_in_flight_beyond_the_window_does_not_count():
     """After a cut more may be out than the window allows; the next cut starts from the window."""
     window = opened(100)
-    window.overloaded(100, 0.0)
-    window.overloaded(90, CUT_INTERVAL)
+    overload(window, 100, 0.0)
+    overload(window, 90, CUT_INTERVAL)
     assert window.limit == pytest.approx(100 * CUT**2)
 
 
 def test_a_flight_that_fails_together_cuts_once():
-    """Within the interval no second cut; afterwards again."""
+    """Twenty failures at once are one cut, and there is no second within the interval; afterwards again."""
     window = opened(100)
-    assert window.overloaded(100, 10.0)
-    assert not window.overloaded(100, 10.0 + CUT_INTERVAL * 0.99)
+    assert overload(window, 100, 10.0) == 1
+    assert not overload(window, 100, 10.0 + CUT_INTERVAL * 0.99)
     assert window.limit == pytest.approx(100 * CUT)
-    assert window.overloaded(70, 10.0 + CUT_INTERVAL)
+    assert overload(window, 70, 10.0 + CUT_INTERVAL)
     assert window.limit == pytest.approx(100 * CUT**2)
+
+
+@pytest.mark.parametrize(("share", "cuts"), [(0.05, False), (0.1, False), (0.5, True), (1.0, True)])
+def test_single_failures_are_no_overload(share, cuts):
+    """Where one in ten fails whatever the load, fewer in flight would only take longer."""
+    window, failures = opened(100), 0.0
+    for number in range(300):
+        failures += share
+        if failures >= 1.0:
+            failures -= 1.0
+            window.overloaded(100, number * 0.1)
+        else:
+            window.answered(100)
+    assert (window.limit < 70) is cuts
+
+
+def test_after_an_outage_nothing_is_held_against_it():
+    """One failure after a new beginning does not cut."""
+    window = opened(100)
+    overload(window, 100, 0.0)
+    window.restart(0.25)
+    assert not window.overloaded(25, 100.0)
+    assert window.limit == 25.0
 
 
 def test_it_is_never_cut_below_one():
     """One request must always be able to go."""
     window = opened(100)
     for second in range(0, 100, 2):
-        window.overloaded(0, float(second))
+        overload(window, 0, float(second))
     assert window.limit == 1.0
 
 
 def test_above_the_level_that_went_wrong_it_grows_slowly():
     """Fast up to nine tenths of it, then a few a round trip."""
     window = opened(100)
-    window.overloaded(100, 0.0)
+    overload(window, 100, 0.0)
     while window.limit < 90:
         before = window.limit
         window.answered(100)
@@ -101,22 +130,23 @@ def test_above_the_level_that_went_wrong_it_grows_slowly():
 def test_what_was_in_flight_before_the_trouble_is_remembered_through_it():
     """Cuts in the same trouble keep it; one a minute later begins a new trouble."""
     window = opened(100)
-    window.overloaded(80, 0.0)
-    window.overloaded(40, 30.0)
-    window.overloaded(20, 85.0)
+    overload(window, 80, 0.0)
+    overload(window, 40, 30.0)
+    overload(window, 20, 59.0)
     assert window.before == 80
-    window.overloaded(10, 85.0 + TROUBLE_LASTS + 1.0)
+    overload(window, 10, 59.0 + TROUBLE_LASTS + 1.0)
     assert window.before == 10
 
 
 def test_starting_again_is_bounded_on_both_sides():
     """At least one, at most the ceiling."""
     window = opened(50)
-    window.restart(12.5)
+    overload(window, 50, 0.0)
+    window.restart(0.25)
     assert window.limit == 12.5
-    window.restart(0.2)
+    window.restart(0.001)
     assert window.limit == 1.0
-    window.restart(500)
+    window.restart(5.0)
     assert window.limit == 50.0
 
 
@@ -127,7 +157,7 @@ def test_a_window_at_its_ceiling_moves_with_it():
     assert window.limit == 200.0
     window.retune(20)
     assert window.limit == 20.0
-    window.restart(5)
+    window = opened(50, to=5)
     window.retune(100)
     assert window.limit == 5.0
     window.retune(3)
@@ -146,7 +176,7 @@ def test_after_a_higher_ceiling_it_still_doubles():
 def test_a_higher_ceiling_does_not_forget_what_went_wrong():
     """Slow growth above the old trouble remains."""
     window = opened(100)
-    window.overloaded(50, 0.0)
+    overload(window, 50, 0.0)
     window.retune(500)
     for _ in range(100):
         window.answered(500)

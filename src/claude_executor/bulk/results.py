@@ -111,7 +111,7 @@ class InOrder:
     def put(self, index: int, line: bytes) -> list[bytes]:
         """Take one result; those that can be written now."""
         self._early[index] = line
-        ready = []
+        ready: list[bytes] = []
         while (line_or_none := self._early.pop(self.written, None)) is not None:
             ready.append(line_or_none)
             self.written += 1

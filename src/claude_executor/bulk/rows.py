@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from heapq import heappush, heappushpop, merge
 from itertools import pairwise
 from pathlib import Path
+from typing import cast
 
 import orjson
 
@@ -60,7 +61,7 @@ class Row:
 
     custom_id: str
     params: Mapping[str, object] = field(repr=False)
-    extras: Mapping[str, object] = field(default_factory=dict, repr=False)
+    extras: Mapping[str, object] = field(default_factory=dict[str, object], repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,11 +162,9 @@ def read_row(line: bytes, number: int, defaults: Defaults = NO_DEFAULTS) -> Row:
         BadRow: It is none.
     """
     try:
-        value = orjson.loads(line)
+        value = _object(orjson.loads(line), "a row")
     except orjson.JSONDecodeError as error:
         raise BadRow(f"not JSON ({str(error).partition(':')[0]})") from None
-    if not isinstance(value, dict):
-        raise BadRow(f"a row must be a JSON object, not {_kind(value)}")
     shapes = [name for name in _READERS if name in value]
     if len(shapes) != 1:
         wanted = "one of 'params', 'body' and 'prompt'"
@@ -183,10 +182,7 @@ def read_row(line: bytes, number: int, defaults: Defaults = NO_DEFAULTS) -> Row:
 
 
 def _from_params(value: dict[str, object], defaults: Defaults) -> dict[str, object]:
-    params = value.pop("params")
-    if not isinstance(params, dict):
-        raise BadRow(f"'params' must be an object, not {_kind(params)}")
-    return _completed(params, defaults.model, defaults.max_tokens)
+    return _completed(_object(value.pop("params"), "'params'"), defaults.model, defaults.max_tokens)
 
 
 def _from_body(value: dict[str, object], defaults: Defaults) -> dict[str, object]:
@@ -195,9 +191,7 @@ def _from_body(value: dict[str, object], defaults: Defaults) -> dict[str, object
         raise BadRow("'method' must be \"POST\"")
     if url != _PATH:
         raise BadRow(f"'url' must be \"{_PATH}\": only the Messages API is served, and its form of body")
-    if not isinstance(body, dict):
-        raise BadRow(f"'body' must be an object, not {_kind(body)}")
-    return _completed(body, defaults.model, defaults.max_tokens)
+    return _completed(_object(body, "'body'"), defaults.model, defaults.max_tokens)
 
 
 def _from_prompt(value: dict[str, object], defaults: Defaults) -> dict[str, object]:
@@ -246,15 +240,23 @@ def _check_params(params: Mapping[str, object]) -> None:
             if most is not None
             else "no 'max_tokens'; add it, or set one for all rows with --max-tokens"
         )
-    if not isinstance(messages, list) or not messages:
-        raise BadRow(f"'messages' must be a list with at least one message, not {_kind(messages)}")
-    for place, message in enumerate(messages, start=1):
-        if not isinstance(message, dict) or not isinstance(message.get("role"), str):
-            raise BadRow(f"message {place} must be an object with a 'role' and a 'content'")
+    kind = _kind(messages)
+    if kind != "a list":
+        raise BadRow(f"'messages' must be a list with at least one message, not {kind}")
+    for place, value in enumerate(cast("list[object]", messages), start=1):
+        message = _object(value, f"message {place}")
+        if not isinstance(message.get("role"), str):
+            raise BadRow(f"message {place} must have a 'role' and a 'content'")
         if not isinstance(message.get("content"), (str, list)):
             raise BadRow(f"message {place} must have a 'content' that is a text or a list of blocks")
     if params.get("stream"):
         raise BadRow("'stream' must be left out: a bulk job collects whole answers")
+
+
+def _object(value: object, what: str) -> dict[str, object]:
+    if not isinstance(value, dict):
+        raise BadRow(f"{what} must be an object, not {_kind(value)}")
+    return cast("dict[str, object]", value)
 
 
 def _kind(value: object) -> str:

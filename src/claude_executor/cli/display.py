@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
     from rich.console import Console
 
@@ -19,7 +19,7 @@ LOOKS_A_LINE = 40
 
 
 @contextmanager
-def shown(watch: Watch, console: Console) -> Iterator[None]:
+def shown(watch: Watch, console: Console) -> Generator[None]:
     """Show a run for as long as the block lasts. Must be entered on its event loop."""
     if console.is_terminal and not console.is_dumb_terminal:
         with _panel(watch, console):
@@ -30,7 +30,7 @@ def shown(watch: Watch, console: Console) -> Iterator[None]:
 
 
 @contextmanager
-def _panel(watch: Watch, console: Console) -> Iterator[None]:
+def _panel(watch: Watch, console: Console) -> Generator[None]:
     from rich.live import Live
 
     from claude_executor.cli.panel import LivePanel
@@ -44,7 +44,7 @@ def _panel(watch: Watch, console: Console) -> Iterator[None]:
 
 
 @contextmanager
-def _lines(watch: Watch, console: Console) -> Iterator[None]:
+def _lines(watch: Watch, console: Console) -> Generator[None]:
     from claude_executor.cli.panel import line
 
     looks = 0
@@ -61,7 +61,7 @@ def _lines(watch: Watch, console: Console) -> Iterator[None]:
 
 
 @contextmanager
-def _every(seconds: float, act: Callable[[], None]) -> Iterator[None]:
+def _every(seconds: float, act: Callable[[], None]) -> Generator[None]:
     loop = asyncio.get_running_loop()
     timer: asyncio.TimerHandle | None = None
 

@@ -66,14 +66,14 @@ def _declared(pool: str, its: Limits) -> Iterable[_Entry]:
 
 async def _ask(executor: Executor, models: Sequence[str]) -> list[_Entry]:
     async with executor:
-        try:
-            for model in models:
+        for model in models:
+            try:
                 word = [{"role": "user", "content": "Hi"}]
                 await executor.submit({"model": model, "max_tokens": 1, "messages": word})
-        except ExecutorError as error:
-            raise _trouble(error, model) from error
-        except ValueError as error:
-            raise Trouble(f"{model!r}: {error}") from error
+            except ExecutorError as error:
+                raise _trouble(error, model) from error
+            except ValueError as error:
+                raise Trouble(f"{model!r}: {error}") from error
         pools = executor.snapshot().pools
     return [
         _entry(name, resource, state)

@@ -6,12 +6,12 @@ import asyncio
 import signal
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from claude_executor.cli.display import shown
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterator
+    from collections.abc import Coroutine, Generator
 
     from rich.console import Console
 
@@ -43,7 +43,7 @@ async def steer(work: Coroutine[object, object, None], watch: Watch, console: Co
 
 
 @contextmanager
-def _obeying(task: asyncio.Task[None], run: Run, ending: Ending) -> Iterator[None]:
+def _obeying(task: asyncio.Task[None], run: Run, ending: Ending) -> Generator[None]:
     loop = asyncio.get_running_loop()
 
     def obey(number: int) -> None:
@@ -52,17 +52,19 @@ def _obeying(task: asyncio.Task[None], run: Run, ending: Ending) -> Iterator[Non
             run.stop()
         else:
             ending.aborted = True
-            task.cancel()
+            pass
 
-    obeyed = []
+    before: dict[signal.Signals, Any] = {}
     for number in _SIGNALS:
+        usual = signal.getsignal(number)
         try:
             loop.add_signal_handler(number, obey, number)
-        except (NotImplementedError, RuntimeError):  # Windows, or not the main thread: then Python's own way
+        except (NotImplementedError, RuntimeError, ValueError):  # Windows, or a thread: then Python's own way
             continue
-        obeyed.append(number)
+        before[number] = usual
     try:
         yield
     finally:
-        for number in obeyed:
+        for number, usual in before.items():
             loop.remove_signal_handler(number)
+            signal.signal(number, usual)

@@ -172,7 +172,7 @@ class Watch:
 
     def _shares(self, snapshot: Snapshot) -> _Shares:
         now = self.run.clock()
-        shares = {}
+        shares: _Shares = {}
         for name, pool in snapshot.pools.items():
             for resource, state in pool.resources.items():
                 draw = self._draws.setdefault((name, resource), Draw())

@@ -6,10 +6,10 @@ States and what moves between them::
                                      ▲                         │
                                      └────── probe fails ──────┘
 
-CLOSED opens on either sign: at least `ratio` of at least `volume` calls in the last `WINDOW` seconds failed; or,
-much sooner when everything fails, a streak of `streak` failures that are at least `ratio` of all that was sent
-since the first of them. Only a success *sent after that first failure* ends a streak: an answer to a request
-from before the trouble says nothing about now.
+CLOSED opens on either sign: at least `ratio` of at least `volume` calls in the last `WINDOW` seconds failed;
+or, much sooner when everything fails, a streak of `streak` failures that are at least `ratio` of all that was
+sent since the first of them. Only a success *sent after that first failure* ends a streak: an answer to a
+request from before the trouble says nothing about now.
 
 OPEN pauses the line; nothing fails because of it. The pause grows with the trouble, ``ELAPSED_SHARE`` of the
 time it has lasted between `pause` and `max_pause`: the end of an outage is noticed within a fifth of its

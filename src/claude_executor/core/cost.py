@@ -24,13 +24,14 @@ class Resource(StrEnum):
 class Cost(NamedTuple):
     """An amount of every resource.
 
-    `output_variance` (tokens squared) says how unsure the guess of `output_tokens` is; the pool keeps one
-    margin for the sum of it over all requests in flight instead of padding each request.
+    The variances (tokens squared) say how unsure the guesses are; the pool keeps one margin for the sum of
+    them over all requests in flight instead of padding each request.
     """
 
     requests: float
     input_tokens: float
     output_tokens: float
+    input_variance: float = 0.0
     output_variance: float = 0.0
 
     def of(self, resource: Resource) -> float:
@@ -42,6 +43,16 @@ class Cost(NamedTuple):
         if resource is Resource.OUTPUT:
             return self.output_tokens
         return self.input_tokens + self.output_tokens
+
+    def variance_of(self, resource: Resource) -> float:
+        """How unsure the amount of one resource is."""
+        if resource is Resource.REQUESTS:
+            return 0.0
+        if resource is Resource.INPUT:
+            return self.input_variance
+        if resource is Resource.OUTPUT:
+            return self.output_variance
+        return self.input_variance + self.output_variance
 
 
 NOTHING = Cost(0.0, 0.0, 0.0)

@@ -43,6 +43,7 @@ _MEMORY = 400
 """Answers after which an old one weighs 1/e: more than are in flight in most runs, so that the short
 answers, which come back first, do not pass for all of them."""
 _PRIOR_BYTES = 4_000.0
+_PRIOR_ERROR = 0.15
 _PRIOR_ANSWERS = 0.5
 
 
@@ -146,32 +147,35 @@ class Estimator:
             seen = self._prefixes.get((shape.model, shape.prefix))
             if seen is not None and now - seen < CACHE_LIFETIME:
                 text -= shape.prefix_bytes
-        ratio = self._input.get(shape.model)
-        tokens_per_byte = ratio.value if ratio is not None else _first_ratio(shape.model)
-        input_tokens = shape.other_tokens + tokens_per_byte * text
+        ratio = self._ratio(shape.model)
+        input_tokens = shape.other_tokens + ratio.value * text
+        input_variance = ratio.error * input_tokens * input_tokens
         if self._reserve_max_tokens:
-            return Cost(1.0, input_tokens, float(shape.max_tokens))
+            return Cost(1.0, input_tokens, float(shape.max_tokens), input_variance)
         spread = self._output.get(_output_key(shape)) or _Spread(min(FIRST_OUTPUT_GUESS, shape.max_tokens))
         mean = min(spread.mean, float(shape.max_tokens))
         # A value between 0 and max_tokens with this mean cannot vary more than mean * (max_tokens - mean).
         variance = min(spread.variance, mean * (shape.max_tokens - mean))
-        return Cost(1.0, input_tokens, mean, variance)
+        return Cost(1.0, input_tokens, mean, input_variance, variance)
 
     def learn(self, shape: Shape, usage: Usage, now: float) -> None:
         """Take note of what a request of this shape really took."""
         if usage.cache_creation_tokens or usage.cache_read_tokens:  # else it was too short to be cached
             self._remember_prefix(shape, now)
         everything = usage.input_tokens + usage.cache_creation_tokens + usage.cache_read_tokens
-        ratio = self._input.get(shape.model)
-        if ratio is None:
-            ratio = self._input[shape.model] = _Ratio(_first_ratio(shape.model))
         if shape.text_bytes and everything:
-            ratio.add(max(0.0, everything - shape.other_tokens), float(shape.text_bytes))
+            self._ratio(shape.model).add(float(everything), shape.other_tokens, shape.text_bytes)
         key = _output_key(shape)
         spread = self._output.get(key)
         if spread is None:
             spread = self._output[key] = _Spread(min(FIRST_OUTPUT_GUESS, shape.max_tokens))
         spread.add(float(usage.output_tokens))
+
+    def _ratio(self, model: str) -> "_Ratio":
+        ratio = self._input.get(model)
+        if ratio is None:
+            ratio = self._input[model] = _Ratio(_first_ratio(model))
+        return ratio
 
     def _remember_prefix(self, shape: Shape, now: float) -> None:
         if shape.prefix is None:
@@ -187,21 +191,31 @@ class Estimator:
 
 
 class _Ratio:
-    """A decayed ratio of sums, with a prior worth a few thousand bytes."""
+    """Tokens per byte as a decayed ratio of sums, and how far off it is; the priors weigh a few thousand bytes."""
 
-    __slots__ = ("_bytes", "_tokens")
+    __slots__ = ("_bytes", "_squared_errors", "_squares", "_tokens")
 
     def __init__(self, prior: float) -> None:
         self._bytes = _PRIOR_BYTES
         self._tokens = prior * _PRIOR_BYTES
+        self._squares = self._tokens * self._tokens
+        self._squared_errors = _PRIOR_ERROR * _PRIOR_ERROR * self._squares
 
     @property
     def value(self) -> float:
         return self._tokens / self._bytes
 
-    def add(self, tokens: float, text_bytes: float) -> None:
+    @property
+    def error(self) -> float:
+        """Mean square of the relative error, weighted by size squared: large requests matter most."""
+        return self._squared_errors / self._squares
+
+    def add(self, tokens: float, other_tokens: int, text_bytes: int) -> None:
         keep = 1.0 - 1.0 / _MEMORY
-        self._tokens = self._tokens * keep + tokens
+        guess = other_tokens + self.value * text_bytes
+        self._squares = self._squares * keep + guess * guess
+        self._squared_errors = self._squared_errors * keep + (tokens - guess) ** 2
+        self._tokens = self._tokens * keep + max(0.0, tokens - other_tokens)
         self._bytes = self._bytes * keep + text_bytes
 
 

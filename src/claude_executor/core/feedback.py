@@ -11,6 +11,7 @@ from claude_executor.core.breaker import State
 from claude_executor.core.cost import Cost, Resource
 from claude_executor.core.headers import Advice, Quote
 from claude_executor.core.job import Failure, Job
+from claude_executor.core.meter import ROUNDING, Meter
 from claude_executor.core.pool import NEVER, Pool
 
 SHORTEST_BURST = 1.0
@@ -47,7 +48,7 @@ def hear(pool: Pool, job: Job, advice: Advice, now: float) -> None:
     if not advice.quotes:
         return
     current, before = pool.believed(now), job.believed or {}
-    unsure = math.sqrt(pool.variance)
+    unsure = math.sqrt(pool.variance[Resource.OUTPUT])
     for resource, quote in advice.quotes.items():
         today = current.get(resource, quote.remaining)
         then = before.get(resource, today)
@@ -67,9 +68,13 @@ def quota_refused(pool: Pool, job: Job, failure: Failure, now: float, u: float) 
     pool.refused_in_row += 1
     pool.refusals += 1
     until = now + hint + u * (0.05 + 0.1 * hint)  # jitter is added, never subtracted: earlier retries fail
-    pool.close(until, now)
-    short = _short_of(job, failure)
-    for resource in short:
+    culprits = _culprits(job, failure)
+    pool.close(until, now, gently=not culprits or not advice.quotes)
+    if not culprits:
+        # There is room in every bucket: the limit is enforced over a shorter time than a minute, and it was
+        # the burst that was too large.
+        _shorten_burst(pool.meters[failure.resource or Resource.REQUESTS], now)
+    for resource in culprits:
         meter, quote = pool.meters[resource], advice.quotes.get(resource)
         bucket, need = meter.bucket, job.cost.of(resource)
         if bucket is None:
@@ -78,8 +83,6 @@ def quota_refused(pool: Pool, job: Job, failure: Failure, now: float, u: float) 
             return True
         # `retry-after` is the wait until this request fits, so it tells how far down the level is.
         bucket.correct(min(bucket.level(now), 0.0, need - hint * bucket.rate), now)
-    if not short:
-        _shorten_burst(pool, now)
     return False
 
 
@@ -90,30 +93,33 @@ def overloaded(pool: Pool, job: Job, hint: float | None, now: float, u: float) -
     return pool.breaker.failed(job.sent_at, now, u, probe=job.is_probe, hint=hint)
 
 
-def _short_of(job: Job, failure: Failure) -> list[Resource]:
-    """Which buckets refused: those with too little left or, where nothing is told, the requests.
+def _culprits(job: Job, failure: Failure) -> list[Resource]:
+    """Which buckets refused: the one the API names, unless it shows plenty in it, or those that are short.
 
-    None, where the API shows room in every one of them: then the limit is enforced over a shorter time than
-    a minute, and it is the burst that was too large.
+    Nothing told at all: the requests. Plenty in all of them: none.
     """
     quotes = failure.advice.quotes
     if not quotes:
-        return [Resource.REQUESTS]
-    least = {Resource.OUTPUT: 1.0}  # output is drawn as it is produced: any is enough to begin
-    return [r for r, quote in quotes.items() if quote.remaining < least.get(r, job.cost.of(r))]
+        return [failure.resource or Resource.REQUESTS]
+    suspects = [failure.resource] if failure.resource in quotes else list(quotes)
+    return [r for r in suspects if r is not None and quotes[r].remaining < _plenty(r, job.cost)]
+
+
+def _plenty(resource: Resource, cost: Cost) -> float:
+    """More than this cannot have been too little: the estimate and the rounding of the header allowed for."""
+    if resource is Resource.REQUESTS:
+        return 2.0
+    if resource is Resource.OUTPUT:
+        return 1.0 + ROUNDING  # output is drawn as it is produced: any is enough to begin
+    return 1.5 * cost.of(resource) + 2.0 * ROUNDING
 
 
 def _is_full(quote: Quote, capacity: float) -> bool:
     return quote.remaining >= 0.95 * min(quote.limit, capacity)
 
 
-def _shorten_burst(pool: Pool, now: float) -> None:
-    for meter in pool.meters.values():
-        if meter.bucket is not None:
-            held = meter.bucket.capacity / meter.bucket.rate
-            shortest = (
-                SHORTEST_BURST
-                if meter.resource is not Resource.REQUESTS
-                else max(SHORTEST_BURST, 2.0 / meter.rate)
-            )
-            meter.shorten_burst(max(shortest, held / 2.0), now)
+def _shorten_burst(meter: Meter, now: float) -> None:
+    if meter.bucket is not None:
+        held = meter.bucket.capacity / meter.bucket.rate
+        shortest = max(SHORTEST_BURST, 2.0 / meter.rate if meter.resource is Resource.REQUESTS else 0.0)
+        meter.shorten_burst(max(shortest, held / 2.0), now)

@@ -29,6 +29,7 @@ class Failure:
         status: HTTP status, if there was a response.
         detail: The API's own words, for people; never a prompt, an answer or a key.
         request_id: The API's id of the exchange, if it gave one.
+        resource: The resource that a 429 names.
         usage: Tokens spent before it failed, where known.
     """
 
@@ -37,6 +38,7 @@ class Failure:
     status: int | None = None
     detail: str = ""
     request_id: str | None = None
+    resource: Resource | None = None
     usage: Usage | None = None
 
 

@@ -10,10 +10,10 @@ request starts at ``start = max(virtual time, finish)``, the flow with the small
 virtual time moves there, and ``finish = start + charge``. The charge of a request is the time it occupies
 the resource it needs most, ``max(cost / rate)`` in seconds: dominant-resource fairness.
 
-Nothing overtakes: once `head` has shown a request the virtual time is its start tag, newcomers of its priority
-start no earlier, and it stays the head until it starts. So a large request waits for its tokens but never for
-an endless row of small ones to pass. A token bucket saves up meanwhile; waiting at the head costs latency, not
-throughput.
+Nothing overtakes: once `head` has shown a request the virtual time is its start tag, newcomers of its
+priority start no earlier, and it stays the head until it starts. So a large request waits for its tokens but
+never for an endless row of small ones to pass. A token bucket saves up meanwhile; waiting at the head costs
+latency, not throughput.
 
 A cancelled request stays where it is, marked, and is skipped when it comes up: removing it from the middle
 would make cancelling thousands quadratic.
@@ -233,7 +233,7 @@ class _Shared(Generic[J]):
             self._forget()
 
     def _forget(self) -> None:
-        """Drop the half of the pausing flows that are least ahead: there may be a new tenant with every job."""
+        """Drop the half of the pausing flows that are least ahead: every job may bring a new tenant."""
         pausing = [(flow.finish, key) for key, flow in self._flows.items() if not flow.queued]
         pausing.sort(key=itemgetter(0))
         for _, key in pausing[: len(pausing) // 2]:

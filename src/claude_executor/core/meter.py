@@ -22,7 +22,7 @@ ASSUMED_BURST = 60.0
 ROUNDING = 500.0
 """The API rounds what remains of token limits to the nearest thousand."""
 WHOLE = 1.0
-"""What remains of the requests is a whole number: the part of a request that has been refilled is not shown."""
+"""What remains of the requests is a whole number: a request that is partly refilled is not shown."""
 RAISE_SHARE = 0.2
 OTHERS_MEMORY = 10.0
 """Seconds over which the draw of others is averaged."""
@@ -123,14 +123,17 @@ class Meter:
         if error >= 0.0:
             surplus = quote.remaining - below - slack - highest
             error = 0.0 if ours_is_tighter else max(0.0, surplus) * RAISE_SHARE
-        if error != 0.0:
-            bucket.correct(bucket.level(now) + error, now)
-        if not first and since > 0.0 and not ours_is_tighter:
+        if error == 0.0:
+            return
+        bucket.correct(bucket.level(now) + error, now)
+        if error < 0.0 and quote.full_in == 0.0:
+            # The server's bucket is full and holds less than ours: it is smaller, nobody has drawn on it.
+            self._capacity_seen = quote.remaining + above
+            self._retune(now)
+        elif not first and since > 0.0 and not ours_is_tighter:
             self._learn_others(error, since, now)
 
     def _learn_others(self, error: float, since: float, now: float) -> None:
-        if error == 0.0:
-            return
         full_rate = (self.limit or 0.0) / 60.0
         beyond = max(-full_rate, min(full_rate, -error / since))  # what was drawn beyond what we expected
         weight = 1.0 - math.exp(-since / OTHERS_MEMORY)

@@ -4,11 +4,12 @@ Admission is one question, `opens_at`, and one act, `take`: the buckets, the pac
 the breaker and the gate that a 429 closes are looked at together and taken together. There is no moment at
 which a request holds one of them and waits for another.
 
-Output tokens. A request reserves the mean its answer is expected to have (see `estimate`). What answers may
-take beyond that is covered once for all requests in flight: `MARGIN` standard deviations of their sum,
-``MARGIN * sqrt(sum of variances)``, stay in the bucket. The server draws output as it is produced: we have
-taken the whole answer at its start, the server has not. What is still to be drawn (`Undrawn`) lies between
-our level and the one it announces.
+Estimates. A request reserves what it is expected to take (see `estimate`). What it may take beyond that is
+covered once for all requests in flight: `MARGIN` standard deviations of their sum,
+``MARGIN * sqrt(sum of variances)``, stay in the bucket.
+
+Output tokens. The server draws output as it is produced: we have taken the whole answer at its start, the
+server has not. What is still to be drawn (`Undrawn`) lies between our level and the one it announces.
 """
 
 import math
@@ -64,7 +65,7 @@ class Pool:
         self.refusals = 0
         self.refused_in_row = 0
         self.round_trip = 0.0
-        self.variance = 0.0
+        self.variance = dict.fromkeys(Resource, 0.0)
         self.held_by: str | None = None
         self.blocked_for: dict[str, float] = {}
         self.held_since = now
@@ -133,9 +134,9 @@ class Pool:
             if bucket is None:
                 continue
             floor = meter.rounding + keep * bucket.capacity
-            if resource is Resource.OUTPUT or resource is Resource.TOKENS:
-                margin = MARGIN * math.sqrt(self.variance + cost.output_variance)
-                floor += min(margin, MARGIN_MOST * bucket.capacity)
+            unsure = self.variance[resource] + cost.variance_of(resource)
+            if unsure:
+                floor += min(MARGIN * math.sqrt(unsure), MARGIN_MOST * bucket.capacity)
             ready.append((resource, bucket.ready_at(cost.of(resource), floor=floor)))
         return ready
 
@@ -147,7 +148,8 @@ class Pool:
                 meter.bucket.take(cost.of(resource), now)
         self.pace.take(self._rush(cost), now, self.round_trip)
         self.in_flight += 1
-        self.variance += cost.output_variance
+        for resource in self.variance:
+            self.variance[resource] += cost.variance_of(resource)
         self._undrawn.begin(cost.output_tokens, now)
         job.is_probe = self.breaker.started()
         job.sent_at = now
@@ -156,7 +158,9 @@ class Pool:
     def settle(self, job: Job, actual: Cost | None, now: float) -> None:
         """The attempt is over: replace its estimate by what it took; `None` where that is not known."""
         self.in_flight -= 1
-        self.variance = max(0.0, self.variance - job.cost.output_variance) if self.in_flight else 0.0
+        for resource, unsure in self.variance.items():
+            rest = unsure - job.cost.variance_of(resource)
+            self.variance[resource] = max(0.0, rest) if self.in_flight else 0.0
         self._undrawn.end(job.cost.output_tokens, job.sent_at, last=not self.in_flight)
         self.used.add(job.cost if actual is None else actual, now)
         if actual is None:
@@ -177,10 +181,11 @@ class Pool:
             levels[Resource.OUTPUT] += self._undrawn.left(now)
         return levels
 
-    def close(self, until: float, now: float) -> None:
-        """The API said to wait; afterwards open again at the rate of the refill, not as a herd."""
+    def close(self, until: float, now: float, *, gently: bool) -> None:
+        """The API said to wait. `gently`: afterwards open as from a cold start."""
         self.closed_until = max(self.closed_until, until)
-        self.pace.restart(max(now, self.closed_until))
+        if gently:
+            self.pace.restart(max(now, self.closed_until))
 
     def reopen(self, now: float) -> None:
         """An outage is over: begin with a part of what was in flight before it."""

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from enum import Enum, StrEnum
 from types import MappingProxyType
 
+from claude_executor.core.cost import Resource
+
 
 class Kind(StrEnum):
     """What went wrong with an attempt."""
@@ -155,6 +157,23 @@ def classify(status: int, type_: str | None = None, code: str | None = None, mes
     if status < 300:
         return _BY_TYPE.get(type_ or "", Kind.SERVER)
     return Kind.SERVER if status >= 500 else Kind.INVALID
+
+
+def resource_named(message: str) -> Resource | None:
+    """The resource that the message of a 429 names, if it names one."""
+    for words, resource in _NAMED.items():
+        if words in message:
+            return resource
+    return None
+
+
+_NAMED: Mapping[str, Resource] = MappingProxyType(
+    {
+        "input tokens per minute": Resource.INPUT,
+        "output tokens per minute": Resource.OUTPUT,
+        "requests per minute": Resource.REQUESTS,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,48 @@
+"""The core decides and does nothing: it can be read, replayed and believed."""
+
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+import claude_executor.core
+from claude_executor.core.breaker import CircuitBreaker
+from claude_executor.core.bucket import TokenBucket
+from claude_executor.core.meter import Meter
+from claude_executor.core.pace import Pace
+from claude_executor.core.retry import RetryBudget, RetryPolicy
+from claude_executor.core.scheduler import Scheduler
+from claude_executor.core.waiting import Waiting
+from claude_executor.core.window import Window
+
+CORE = Path(claude_executor.core.__file__).parent
+IMPURE = re.compile(r"\b(?:time|random)\.\w|\bawait |\basync def|\blogging\b|\bprint\(|\bopen\(")
+
+
+@pytest.mark.parametrize("module", sorted(CORE.glob("*.py")), ids=lambda path: path.stem)
+def test_no_module_waits_reads_a_clock_throws_dice_or_logs(module):
+    """What depends on time or chance is told both."""
+    found = [line for line in module.read_text().splitlines() if IMPURE.search(line)]
+    assert found == []
+
+
+@pytest.mark.parametrize("module", sorted(CORE.glob("*.py")), ids=lambda path: path.stem)
+def test_every_module_has_a_test_or_is_tested_through_another(module):
+    """A file of tests for each file of the core; values and counters are seen through those who use them."""
+    through_others = {"__init__", "emit", "events", "job", "snapshot", "tally"}
+    tests = Path(__file__).parent
+    assert module.stem in through_others or (tests / f"test_{module.stem}.py").exists()
+
+
+@pytest.mark.parametrize(
+    "part",
+    [CircuitBreaker, Meter, Pace, RetryBudget, RetryPolicy, Scheduler, TokenBucket, Waiting, Window],
+    ids=lambda part: part.__name__,
+)
+def test_time_and_chance_have_no_default(part):
+    """Nobody forgets to say what time it is."""
+    for name, method in inspect.getmembers(part, inspect.isfunction):
+        for parameter in inspect.signature(method).parameters.values():
+            if parameter.name in ("now", "u"):
+                assert parameter.default is inspect.Parameter.empty, name

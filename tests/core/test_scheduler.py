@@ -1,0 +1,672 @@
+"""What the scheduler does, one thing at a time."""
+
+import math
+from itertools import pairwise
+
+import pytest
+from made import HAIKU, OPUS, a_failure, a_shape, advice
+
+from claude_executor.core import events as ev
+from claude_executor.core.breaker import BreakerPolicy
+from claude_executor.core.cost import Resource, Usage
+from claude_executor.core.headers import NO_ADVICE
+from claude_executor.core.job import Job, Phase, Refusal, Refuse, Start
+from claude_executor.core.limits import Limits
+from claude_executor.core.retry import Kind, RetryPolicy
+from claude_executor.core.scheduler import KEPT_FOR_URGENT, NEW_CONNECTIONS_AT_ONCE, Scheduler
+from claude_executor.core.stops import LASTS
+from claude_executor.core.verdict import Verdict
+
+PLENTY = Limits(rpm=1e6, itpm=1e9, otpm=1e9)
+USAGE = Usage(1_000, 100)
+
+
+def a_scheduler(limits=PLENTY, *, max_concurrency=100, opened=True, **options):
+    """A scheduler at second 0; `opened` if its pools have answered before."""
+    scheduler = Scheduler(limits, max_concurrency=max_concurrency, now=0.0, **options)
+    if opened:
+        for model in (HAIKU, OPUS):
+            job = scheduler.submit(a_shape(model), 0.0)
+            scheduler.poll(0.0)
+            scheduler.answered(job, USAGE, NO_ADVICE, 0.0)
+            scheduler._pool(job.pool, 0.0).pace.restart(0.0, factor=64.0)
+        scheduler.poll(0.0)
+    return scheduler
+
+
+def submit(scheduler, now=0.0, model=HAIKU, **more):
+    """A plain request comes."""
+    return scheduler.submit(a_shape(model), now, **more)
+
+
+def started(scheduler, now=0.0):
+    """Who may start now."""
+    return [action.job for action in scheduler.poll(now) if isinstance(action, Start)]
+
+
+def refused(scheduler, now=0.0):
+    """Who is turned away now, and why."""
+    return [(a.job, a.refusal) for a in scheduler.poll(now) if isinstance(a, Refuse)]
+
+
+def failed(scheduler, job, kind=Kind.SERVER, now=0.0, u=0.5, **more):
+    """The attempt failed; what becomes of the job."""
+    return scheduler.failed(job, a_failure(kind, **more), now, u)
+
+
+# ---- starting
+
+
+def test_a_request_starts_is_answered_and_is_over():
+    """The ordinary life of a job."""
+    scheduler = a_scheduler()
+    job = submit(scheduler, 1.0)
+    assert isinstance(job, Job)
+    assert (job.phase, scheduler.idle) == (Phase.WAITING, False)
+    assert scheduler.poll(1.0) == [Start(job)]
+    assert (job.phase, job.attempts, job.sent_at, scheduler.running) == (Phase.RUNNING, 1, 1.0, 1)
+    scheduler.answered(job, USAGE, NO_ADVICE, 3.0)
+    assert (job.phase, scheduler.idle) == (Phase.OVER, True)
+    assert scheduler.poll(3.0) == []
+    assert scheduler.wake_at == math.inf
+
+
+def test_the_first_request_of_a_pool_goes_alone():
+    """What comes back says how fast the others may follow; other pools do not wait for it."""
+    scheduler = a_scheduler(opened=False)
+    jobs = [submit(scheduler) for _ in range(5)]
+    other = submit(scheduler, model=OPUS)
+    assert set(map(id, started(scheduler))) == {id(jobs[0]), id(other)}
+    assert started(scheduler, 10.0) == []
+    scheduler.answered(jobs[0], USAGE, NO_ADVICE, 11.0)
+    assert len(started(scheduler, 11.0)) >= 1
+
+
+def test_no_more_than_max_concurrency_are_in_flight_over_all_pools():
+    """One ceiling for everything, and one more goes for each that ends."""
+    scheduler = a_scheduler(max_concurrency=3)
+    for model in (HAIKU, OPUS) * 5:
+        submit(scheduler, model=model)
+    flight = started(scheduler)
+    assert len(flight) == 3
+    assert started(scheduler, 5.0) == []
+    assert scheduler.wake_at == math.inf  # only the end of something helps
+    scheduler.answered(flight[0], USAGE, NO_ADVICE, 6.0)
+    assert len(started(scheduler, 6.0)) == 1
+
+
+def test_pools_that_share_the_ceiling_take_turns():
+    """A saturating pool leaves room for the other."""
+    scheduler = a_scheduler(max_concurrency=1)
+    for model in [HAIKU] * 20 + [OPUS] * 20:
+        submit(scheduler, model=model)
+    order = []
+    for second in range(20):
+        (job,) = started(scheduler, float(second))
+        order.append(job.shape.model)
+        scheduler.answered(job, USAGE, NO_ADVICE, float(second))
+    assert 5 <= order.count(OPUS) <= 15
+
+
+def test_requests_start_as_the_limit_allows_and_wake_at_says_when():
+    """Sixty a minute, one at a time: after the burst, one each second."""
+    scheduler = a_scheduler(Limits(rpm=60, burst=2))
+    for _ in range(6):
+        submit(scheduler)
+    now, times = 0.0, []
+    while len(times) < 6:
+        times += [now] * len(started(scheduler, now))
+        assert scheduler.wake_at > now
+        now = min(scheduler.wake_at, now + 100.0)
+    gaps = [b - a for a, b in pairwise(times[2:])]
+    assert gaps == pytest.approx([1.0] * len(gaps))
+
+
+def test_a_crowd_does_not_open_all_its_connections_at_once():
+    """Beyond the most ever in flight, starts are spread over time whatever the limits allow."""
+    scheduler = a_scheduler(max_concurrency=1_000)
+    for _ in range(600):
+        submit(scheduler)
+    assert len(started(scheduler)) <= NEW_CONNECTIONS_AT_ONCE
+    assert 0.0 < scheduler.wake_at < 0.1
+    assert len(started(scheduler, 1.0)) <= NEW_CONNECTIONS_AT_ONCE
+
+
+@pytest.mark.parametrize("wrong", [{"max_concurrency": 0}, {"max_concurrency": 1, "max_queued": -1}])
+def test_bounds_that_make_no_sense_are_refused(wrong):
+    """At least one in flight; nobody in the queue is allowed, fewer is not."""
+    with pytest.raises(ValueError, match="must be at least"):
+        Scheduler(PLENTY, now=0.0, **wrong)
+
+
+# ---- refusing
+
+
+def test_a_full_queue_refuses_and_has_room_again():
+    """Those in flight do not count, those set aside to try again do."""
+    scheduler = a_scheduler(max_concurrency=1, max_queued=2)
+    flying = submit(scheduler)
+    scheduler.poll(0.0)
+    waiting = [submit(scheduler) for _ in range(2)]
+    answer = submit(scheduler)
+    assert isinstance(answer, Refuse)
+    assert (answer.refusal, answer.job.phase) == (Refusal.QUEUE_FULL, Phase.OVER)
+    scheduler.cancel(waiting[0], 0.0)
+    assert isinstance(submit(scheduler), Job)
+    failed(scheduler, flying)
+    assert isinstance(submit(scheduler), Refuse)
+
+
+def test_a_deadline_that_cannot_be_met_is_refused_at_once():
+    """In the past, or before the limits could allow it."""
+    scheduler = a_scheduler(Limits(rpm=60, burst=1))
+    assert submit(scheduler, 5.0, deadline_at=5.0).refusal is Refusal.DEADLINE
+    assert submit(scheduler, 5.0, deadline_at=4.0).refusal is Refusal.DEADLINE
+    submit(scheduler, 5.0)
+    assert len(started(scheduler, 5.0)) == 1
+    assert submit(scheduler, 5.0, deadline_at=5.5).refusal is Refusal.DEADLINE
+    assert isinstance(submit(scheduler, 5.0, deadline_at=6.5), Job)
+
+
+def test_who_is_still_waiting_at_the_deadline_is_refused():
+    """At that instant, which `wake_at` names."""
+    scheduler = a_scheduler(max_concurrency=1)
+    submit(scheduler)
+    late = submit(scheduler, deadline_at=7.0)
+    scheduler.poll(0.0)
+    assert scheduler.wake_at == 7.0
+    assert refused(scheduler, 6.99) == []
+    assert refused(scheduler, 7.0) == [(late, Refusal.DEADLINE)]
+    assert late.phase is Phase.OVER
+
+
+def test_a_job_that_waits_to_try_again_can_be_late_too():
+    """It is told how its last attempt failed."""
+    scheduler = a_scheduler(retry=RetryPolicy(budget=0.0))
+    for _ in range(20):  # spend the retry budget
+        other = submit(scheduler)
+        scheduler.poll(0.0)
+        scheduler.failed(other, a_failure(Kind.GARBLED), 0.0, 0.0)
+        scheduler.poll(0.0)
+    job = submit(scheduler, deadline_at=2.5)
+    scheduler.poll(0.0)
+    assert failed(scheduler, job, Kind.GARBLED, u=0.0) is Verdict.AGAIN
+    (action,) = [a for a in scheduler.poll(2.5) if isinstance(a, Refuse)]
+    assert (action.job, action.refusal, action.because) == (job, Refusal.DEADLINE, job.last)
+
+
+def test_in_flight_a_deadline_does_not_matter():
+    """An attempt under way is the shell's; an answer after the deadline is an answer."""
+    scheduler = a_scheduler()
+    job = submit(scheduler, deadline_at=5.0)
+    scheduler.poll(0.0)
+    assert scheduler.poll(6.0) == []
+    scheduler.answered(job, USAGE, NO_ADVICE, 7.0)
+    assert scheduler.tally.answered == 3
+
+
+def test_a_bad_key_stops_everything_and_a_missing_model_only_itself():
+    """What would fail the same way is not sent, and the reason is the answer that said so."""
+    scheduler = a_scheduler()
+    jobs = [submit(scheduler, model=model) for model in (HAIKU, OPUS)]
+    scheduler.poll(0.0)
+    assert failed(scheduler, jobs[0], Kind.NOT_FOUND, status=404) is Verdict.FAILED
+    assert submit(scheduler).refusal is Refusal.STOPPED
+    assert isinstance(submit(scheduler, model=OPUS), Job)
+    assert failed(scheduler, jobs[1], Kind.AUTHENTICATION, status=401) is Verdict.FAILED
+    refusal = submit(scheduler, model=OPUS)
+    assert (refusal.refusal, refusal.because) == (Refusal.STOPPED, jobs[1].last)
+    assert isinstance(submit(scheduler, 1.0 + LASTS), Job)  # after a while one may see
+
+
+def test_a_stop_turns_away_those_in_line_and_those_set_aside():
+    """All that would fail the same way, at the next poll."""
+    scheduler = a_scheduler(max_concurrency=2)
+    one, two = submit(scheduler), submit(scheduler)
+    scheduler.poll(0.0)
+    in_line = submit(scheduler)
+    assert failed(scheduler, one, Kind.OVERLOADED, status=529, retry_after=50.0) is Verdict.AGAIN
+    failed(scheduler, two, Kind.BILLING, status=402)
+    assert sorted(job.number for job, _ in refused(scheduler)) == [one.number, in_line.number]
+    assert scheduler.idle
+
+
+def test_a_stop_of_one_model_hurries_no_other():
+    """A job told to wait half a minute waits it, whatever happens to other models meanwhile."""
+    scheduler = a_scheduler()
+    patient, doomed = submit(scheduler), submit(scheduler, model=OPUS)
+    scheduler.poll(0.0)
+    failed(scheduler, patient, Kind.OVERLOADED, status=529, retry_after=30.0, u=0.0)
+    failed(scheduler, doomed, Kind.NOT_FOUND, status=404)
+    assert scheduler.poll(1.0) == []
+    assert scheduler.poll(29.9) == []
+    assert started(scheduler, 30.0) == [patient]
+
+
+def test_one_late_request_to_a_silent_host_stops_nobody():
+    """That an attempt was too late to repeat does not prove that the address is wrong; three in a row do."""
+    scheduler = a_scheduler(opened=False)
+    job = submit(scheduler, deadline_at=0.1)
+    scheduler.poll(0.0)
+    assert failed(scheduler, job, Kind.UNREACHABLE, status=None, u=0.9) is Verdict.TOO_LATE
+    job = submit(scheduler, 1.0)
+    assert isinstance(job, Job)
+    now, verdict = 1.0, Verdict.AGAIN
+    while verdict is Verdict.AGAIN:
+        if job in started(scheduler, now):
+            verdict = failed(scheduler, job, Kind.UNREACHABLE, now, status=None)
+            scheduler.poll(now)
+        now = min(scheduler.wake_at, now + 10.0)
+    assert (verdict, job.attempts) == (Verdict.FAILED, 3)
+    assert submit(scheduler, now).refusal is Refusal.STOPPED
+
+
+# ---- failing
+
+
+def test_a_failed_request_tries_again_when_it_is_due_and_keeps_its_place():
+    """Parked for the delay and then before those of its kind."""
+    scheduler = a_scheduler(max_concurrency=1)
+    job, other = submit(scheduler), submit(scheduler)
+    scheduler.poll(0.0)
+    assert failed(scheduler, job, u=0.5) is Verdict.AGAIN
+    assert job.phase is Phase.PARKED
+    assert started(scheduler, 0.0) == [other]
+    assert scheduler.wake_at == 0.5
+    third = submit(scheduler)
+    scheduler.poll(0.5)
+    scheduler.answered(other, USAGE, NO_ADVICE, 1.0)
+    assert started(scheduler, 1.0) == [job]
+    scheduler.answered(job, USAGE, NO_ADVICE, 1.0)
+    assert started(scheduler, 1.0) == [third]
+    assert (job.attempts, scheduler.tally.retries) == (2, 1)
+
+
+def test_while_it_waits_to_try_again_a_request_holds_nothing():
+    """Its slot is free; a refusal gives its tokens back."""
+    scheduler = a_scheduler(Limits(rpm=600, itpm=600_000), max_concurrency=1)
+    pool = scheduler._pools["haiku-5.5"]
+    level = pool.meters[Resource.INPUT].bucket.level(0.0)
+    job = submit(scheduler)
+    scheduler.poll(0.0)
+    failed(scheduler, job, Kind.OVERLOADED, status=529)
+    assert (scheduler.running, pool.in_flight, any(pool.variance.values())) == (0, 0, False)
+    assert pool.meters[Resource.INPUT].bucket.level(0.0) == level
+
+
+def test_a_429_sends_the_job_back_and_closes_its_pool_only():
+    """It counts as no attempt, everybody in the pool waits as told, other pools do not."""
+    scheduler = a_scheduler()
+    jobs = [submit(scheduler) for _ in range(3)]
+    scheduler.poll(0.0)
+    for job in jobs:
+        assert failed(scheduler, job, Kind.QUOTA, status=429, retry_after=20.0, u=0.1) is Verdict.AGAIN
+        assert (job.phase, job.counted) == (Phase.WAITING, 0)
+    newcomer = submit(scheduler, model=OPUS)
+    assert started(scheduler, 1.0) == [newcomer]
+    assert scheduler.wake_at >= 20.0
+    assert started(scheduler, 19.99) == []
+    fresh, now, back = submit(scheduler, 19.99), 20.0, []
+    while len(back) < 4:
+        now = max(now, scheduler.wake_at)
+        back += started(scheduler, now)
+    assert back[3] is fresh
+
+
+def test_too_large_is_said_at_once():
+    """A request that a full bucket refused will never fit, and stops nobody else."""
+    scheduler = a_scheduler()
+    job = scheduler.submit(a_shape(text_bytes=3_000_000), 0.0)
+    scheduler.poll(0.0)
+    quotes = {"requests": (50, 49), "input": (50_000, 50_000), "output": (8_000, 8_000)}
+    assert failed(scheduler, job, Kind.QUOTA, status=429, retry_after=60.0, **quotes) is Verdict.TOO_LARGE
+    assert job.phase is Phase.OVER
+    assert isinstance(submit(scheduler), Job)
+
+
+def test_retries_wait_for_their_budget():
+    """With nothing earned, no more than the floor at once; the others follow as the trickle allows."""
+    scheduler = a_scheduler(retry=RetryPolicy(budget=0.0))
+    jobs = [submit(scheduler) for _ in range(30)]
+    scheduler.poll(0.0)
+    for job in jobs:
+        assert failed(scheduler, job, Kind.GARBLED, status=200, u=0.0) is Verdict.AGAIN
+    assert len(started(scheduler, 0.0)) == 10
+    assert 0.0 < scheduler.wake_at <= 1.0
+    assert len(started(scheduler, 5.0)) == 5
+
+
+def test_an_outage_is_waited_out():
+    """The breaker opens, single probes go, and everything is answered in the end; nobody fails."""
+    scheduler = a_scheduler(max_concurrency=20, breaker=BreakerPolicy(streak=5, pause=1.0))
+    jobs = [submit(scheduler) for _ in range(40)]
+    now, flights = 0.0, []
+    while now < 300.0:
+        flight = started(scheduler, now)
+        flights.append(len(flight))
+        for job in flight:
+            assert failed(scheduler, job, Kind.SERVER, now) is Verdict.AGAIN
+        scheduler.poll(now)
+        now = scheduler.wake_at
+    assert max(flights[5:]) == 1
+    assert sum(flights) < 100
+    assert scheduler.snapshot(now).breaker in ("open", "half-open")
+    while not scheduler.idle:
+        for job in started(scheduler, now):
+            scheduler.answered(job, USAGE, NO_ADVICE, now)
+        scheduler.poll(now)
+        now = min(scheduler.wake_at, now + 100.0)
+    assert all(job.phase is Phase.OVER for job in jobs)
+    assert scheduler.snapshot(now).breaker == "closed"
+
+
+@pytest.mark.parametrize("end", ["cancelled", "lost", "quota", "invalid", "conflict"])
+def test_a_probe_that_says_nothing_of_the_service_makes_room_for_the_next(end):
+    """Whatever becomes of the one request let through, the pool is not stuck."""
+    scheduler = a_scheduler(breaker=BreakerPolicy(streak=1, pause=1.0))
+    first = submit(scheduler)
+    scheduler.poll(0.0)
+    failed(scheduler, first, Kind.SERVER, u=0.0)
+    probe = next(iter(started(scheduler, 1.0)), None) or started(scheduler, 2.0)[0]
+    submit(scheduler, 2.0)
+    assert started(scheduler, 2.0) == []
+    assert probe.is_probe
+    if end == "cancelled":
+        scheduler.cancel(probe, 2.0)
+    elif end == "lost":
+        scheduler.lost(probe, 2.0)
+    else:
+        kind = {"quota": Kind.QUOTA, "invalid": Kind.INVALID, "conflict": Kind.CONFLICT}[end]
+        failed(scheduler, probe, kind, 2.0, retry_after=1.0, u=0.0)
+    assert len(started(scheduler, 4.0)) == 1
+
+
+# ---- settling once
+
+
+@pytest.mark.parametrize("first", ["answered", "failed", "lost", "cancel"])
+@pytest.mark.parametrize("second", ["answered", "failed", "lost"])
+def test_nothing_is_settled_twice(first, second):
+    """The second time is a mistake of the shell's, and changes nothing."""
+
+    def settle(how):
+        if how == "answered":
+            scheduler.answered(job, USAGE, NO_ADVICE, 1.0)
+        elif how == "failed":
+            failed(scheduler, job, Kind.INVALID, 1.0, status=400)
+        else:
+            getattr(scheduler, how)(job, 1.0)
+
+    scheduler = a_scheduler()
+    job = submit(scheduler)
+    scheduler.poll(0.0)
+    settle(first)
+    before = scheduler.snapshot(1.0)
+    with pytest.raises(RuntimeError, match=f"request {job.number} has no attempt under way, it is over"):
+        settle(second)
+    assert scheduler.snapshot(1.0) == before
+    scheduler.cancel(job, 1.0)  # but one may always lose interest
+    assert scheduler.snapshot(1.0) == before
+
+
+def test_what_waits_cannot_be_settled():
+    """Nothing was sent."""
+    scheduler = a_scheduler(max_concurrency=1)
+    submit(scheduler)
+    job = submit(scheduler)
+    scheduler.poll(0.0)
+    with pytest.raises(RuntimeError, match="it is waiting"):
+        scheduler.answered(job, USAGE, NO_ADVICE, 1.0)
+
+
+def test_cancelling_in_the_moment_of_its_turn_gives_everything_back():
+    """Nothing was sent, so nothing was spent; when it was sent it is lost, and was."""
+    for how, spent in (("cancel", 0), ("lost", 1)):
+        scheduler = a_scheduler(Limits(rpm=600))
+        bucket = scheduler._pools["haiku-5.5"].meters[Resource.REQUESTS].bucket
+        level = bucket.level(0.0)
+        job = submit(scheduler)
+        scheduler.poll(0.0)
+        getattr(scheduler, how)(job, 0.0)
+        assert level - bucket.level(0.0) == spent
+        assert scheduler.idle
+
+
+# ---- priorities
+
+
+def test_urgent_work_goes_first():
+    """Whoever came first."""
+    scheduler = a_scheduler(max_concurrency=1)
+    flying = submit(scheduler)
+    assert started(scheduler) == [flying]
+    bulk, urgent = submit(scheduler), submit(scheduler, priority=10)
+    for job in (urgent, bulk):
+        scheduler.answered(flying, USAGE, NO_ADVICE, 1.0)
+        (flying,) = started(scheduler, 1.0)
+        assert flying is job
+
+
+@pytest.mark.parametrize("resource", ["concurrency", "requests"])
+def test_bulk_leaves_the_last_twentieth_to_urgent_work(resource):
+    """While urgent requests have come lately; alone it may use everything."""
+    limits = Limits(rpm=6_000, burst=1) if resource == "requests" else PLENTY  # a bucket of a hundred
+    slots = 100 if resource == "concurrency" else 1_000
+    for urgent_about in (False, True):
+        scheduler = a_scheduler(limits, max_concurrency=slots)
+        now = 10.0
+        if urgent_about:
+            job = submit(scheduler, now, priority=1)
+            scheduler.poll(now)
+            scheduler.answered(job, USAGE, NO_ADVICE, now)
+            scheduler._pools["haiku-5.5"].meters[Resource.REQUESTS].bucket.settle(1.0, now)
+        scheduler._connections.retune(1e9, 1e9, now)
+        scheduler._connections.correct(1e9, now)
+        for _ in range(200):
+            submit(scheduler, now)
+        flight = len(started(scheduler, now))
+        assert flight == (100 - 100 * KEPT_FOR_URGENT if urgent_about else 100)
+        submit(scheduler, now, priority=1)
+        assert len(started(scheduler, now)) == urgent_about
+
+
+def test_when_nothing_urgent_has_come_for_a_while_bulk_has_it_all():
+    """The reserve is for those who are about."""
+    scheduler = a_scheduler(max_concurrency=20)
+    job = submit(scheduler, priority=1)
+    scheduler.poll(0.0)
+    scheduler.answered(job, USAGE, NO_ADVICE, 0.0)
+    for _ in range(50):
+        submit(scheduler)
+    assert len(started(scheduler, 1.0)) == 19
+    assert len(started(scheduler, 100.0)) == 1
+
+
+# ---- changing and closing
+
+
+def test_limits_can_be_changed_while_it_runs():
+    """All of them or by field, for pools that exist and pools to come; and how many may fly."""
+    scheduler = a_scheduler(Limits(rpm=600), max_concurrency=5)
+    scheduler.tune(0.0, changes={"rpm": 60.0, "itpm": 6_000.0})
+    scheduler.tune(0.0, max_concurrency=7)
+    for pool in (scheduler._pools["haiku-5.5"], scheduler._pool("new", 0.0)):
+        limits = {r: m.limit for r, m in pool.meters.items() if m.limit is not None}
+        assert limits == {Resource.REQUESTS: 60.0, Resource.INPUT: 6_000.0}
+    scheduler.tune(0.0, limits=Limits(otpm=5.0))
+    limits = {r: m.limit for r, m in scheduler._pool("new", 0.0).meters.items() if m.limit is not None}
+    assert limits == {Resource.OUTPUT: 5.0}
+
+
+def test_a_wrong_change_changes_nothing():
+    """Not even that part of it which was right."""
+    scheduler = a_scheduler(Limits(rpm=600), max_concurrency=5)
+    for wrong in (
+        {"changes": {"rpm": -1.0}, "max_concurrency": 9},
+        {"changes": {"rpm": 1.0}, "max_concurrency": 0},
+    ):
+        with pytest.raises(ValueError, match="must be"):
+            scheduler.tune(0.0, **wrong)
+    assert scheduler._pools["haiku-5.5"].meters[Resource.REQUESTS].limit == 600
+    assert scheduler._max_concurrency == 5
+
+
+def test_more_slots_are_used_at_once_and_fewer_as_they_become_free():
+    """Nothing in flight is cut off."""
+    scheduler = a_scheduler(max_concurrency=2)
+    for _ in range(10):
+        submit(scheduler)
+    flight = started(scheduler)
+    scheduler.tune(0.0, max_concurrency=4)
+    flight += started(scheduler)
+    assert len(flight) == 4
+    scheduler.tune(0.0, max_concurrency=1)
+    for job in flight[:3]:
+        scheduler.answered(job, USAGE, NO_ADVICE, 0.0)
+        assert started(scheduler) == []
+    scheduler.answered(flight[3], USAGE, NO_ADVICE, 0.0)
+    assert len(started(scheduler)) == 1
+
+
+def test_a_closed_door_lets_those_inside_finish():
+    """New ones are refused; what waits goes on, retries included."""
+    scheduler = a_scheduler(max_concurrency=1)
+    job, waiting = submit(scheduler), submit(scheduler)
+    scheduler.poll(0.0)
+    assert scheduler.close(0.0, refuse_waiting=False) == []
+    assert submit(scheduler).refusal is Refusal.CLOSED
+    assert failed(scheduler, job) is Verdict.AGAIN
+    assert started(scheduler) == [waiting]
+
+
+def test_tearing_down_refuses_all_that_waits_and_retries_nothing():
+    """In line or set aside, each with what it knows of its last attempt."""
+    scheduler = a_scheduler(max_concurrency=2)
+    parked, flying = submit(scheduler), submit(scheduler)
+    scheduler.poll(0.0)
+    failed(scheduler, parked)
+    in_line = submit(scheduler)
+    actions = scheduler.close(0.0, refuse_waiting=True)
+    assert sorted(actions, key=lambda action: action.job.number) == [
+        Refuse(parked, Refusal.CLOSED, parked.last),
+        Refuse(in_line, Refusal.CLOSED, None),
+    ]
+    assert failed(scheduler, flying) is Verdict.FAILED
+    assert scheduler.idle
+    assert scheduler.poll(100.0) == []
+
+
+# ---- learning and telling
+
+
+def test_what_an_answer_used_is_settled_and_learned():
+    """The level is what the API counted, and the next estimate is nearer to it."""
+    scheduler = a_scheduler(Limits(itpm=600_000), opened=False)
+    job = submit(scheduler)
+    scheduler.poll(0.0)
+    before = job.cost.input_tokens
+    scheduler.answered(job, Usage(5_000, 10, 100, 70_000), NO_ADVICE, 0.0)
+    assert scheduler._pools["haiku-5.5"].meters[Resource.INPUT].bucket.level(0.0) == 600_000 - 5_100
+    job = submit(scheduler)
+    scheduler.poll(5.0)
+    assert job.cost.input_tokens > before
+    level = scheduler._pools["haiku-5.5"].meters[Resource.INPUT].bucket.level(5.0)
+    scheduler.answered(job, None, NO_ADVICE, 5.0)  # not told: the estimate stands
+    assert scheduler._pools["haiku-5.5"].meters[Resource.INPUT].bucket.level(5.0) == level
+
+
+def test_the_prompt_cache_is_free_but_for_the_model_that_counts_it():
+    """Haiku 3.5 is charged for reads."""
+    model = "claude-3-5-haiku-20241022"
+    scheduler = a_scheduler(Limits(itpm=600_000), opened=False)
+    job = submit(scheduler, model=model)
+    scheduler.poll(0.0)
+    scheduler.answered(job, Usage(5_000, 10, 0, 70_000), NO_ADVICE, 0.0)
+    assert scheduler._pools["haiku-3.5"].meters[Resource.INPUT].bucket.level(0.0) == 600_000 - 75_000
+
+
+def test_a_failure_that_says_what_it_used_is_charged_that():
+    """A stream that broke off after its first tokens."""
+    scheduler = a_scheduler(Limits(otpm=60_000), opened=False)
+    job = submit(scheduler)
+    scheduler.poll(0.0)
+    failure = a_failure(Kind.DROPPED, status=200)
+    scheduler.failed(job, type(failure)(Kind.DROPPED, usage=Usage(10, 33)), 0.0, 0.5)
+    assert scheduler._pools["haiku-5.5"].meters[Resource.OUTPUT].bucket.level(0.0) == 60_000 - 33
+
+
+def test_whoever_listens_hears_of_everything():
+    """One event for each thing that happens, in order; nothing is kept while nobody listens."""
+    scheduler = a_scheduler(Limits(rpm=600), breaker=BreakerPolicy(streak=2, pause=1.0), max_queued=5)
+    assert scheduler.emit.take() == []
+    scheduler.emit.listening = True
+    one, two, three = (submit(scheduler, tenant="t") for _ in range(3))
+    scheduler.poll(1.0)
+    scheduler.answered(one, USAGE, advice(requests=(300, 200)), 2.0)
+    failed(scheduler, two, Kind.SERVER, 3.0)
+    failed(scheduler, three, Kind.SERVER, 3.0)
+    four = submit(scheduler, 4.0, deadline_at=3.0)
+    assert isinstance(four, Refuse)
+    found = scheduler.emit.take()
+    assert [type(event).__name__ for event in found] == [
+        "AttemptStarted", "AttemptStarted", "AttemptStarted", "LimitLearned", "RequestAnswered",
+        "AttemptFailed", "BreakerChanged", "AttemptFailed", "RequestRefused",
+    ]  # fmt: skip
+    learned = next(event for event in found if isinstance(event, ev.LimitLearned))
+    assert (learned.resource, learned.limit, learned.source) == ("requests", 300, "response headers")
+    answered = next(event for event in found if isinstance(event, ev.RequestAnswered))
+    assert (answered.number, answered.tenant, answered.waited_for, answered.took) == (
+        one.number,
+        "t",
+        1.0,
+        1.0,
+    )
+    retried = [event.retry_in for event in found if isinstance(event, ev.AttemptFailed)]
+    assert all(seconds is not None for seconds in retried)
+    assert scheduler.emit.take() == []
+
+
+def test_events_of_refusals_and_stops():
+    """A 429 closes a pool, a bad key stops the run, a probe closes the breaker again."""
+    scheduler = a_scheduler(breaker=BreakerPolicy(streak=1, pause=1.0))
+    scheduler.emit.listening = True
+    job = submit(scheduler)
+    scheduler.poll(0.0)
+    failed(scheduler, job, Kind.QUOTA, status=429, retry_after=5.0, u=0.0)
+    closed = next(event for event in scheduler.emit.take() if isinstance(event, ev.PoolClosed))
+    assert (closed.pool, closed.until) == ("haiku-5.5", 5.0)
+    (job,) = started(scheduler, 20.0)
+    failed(scheduler, job, Kind.SERVER, 20.0, u=0.0)
+    now = 22.0
+    while not (flight := started(scheduler, now)):
+        now = scheduler.wake_at
+    scheduler.answered(flight[0], USAGE, NO_ADVICE, now)
+    states = [(e.state, e.until) for e in scheduler.emit.take() if isinstance(e, ev.BreakerChanged)]
+    assert states == [("open", 21.0), ("closed", None)]
+    job = submit(scheduler, 50.0)
+    scheduler.poll(60.0)
+    failed(scheduler, job, Kind.AUTHENTICATION, 60.0, status=401)
+    stopped = next(event for event in scheduler.emit.take() if isinstance(event, ev.RunStopped))
+    assert (stopped.kind, stopped.until) == (Kind.AUTHENTICATION, 60.0 + LASTS)
+
+
+def test_a_snapshot_tells_the_state():
+    """Counts, pools, levels, and what holds the line up."""
+    scheduler = a_scheduler(Limits(rpm=60, burst=2))
+    for _ in range(4):
+        submit(scheduler)
+    jobs = started(scheduler)
+    parked = jobs[0]
+    failed(scheduler, parked, Kind.GARBLED, status=200)
+    scheduler.poll(0.0)
+    snapshot = scheduler.snapshot(0.5)
+    assert snapshot.running == len(jobs) - 1
+    assert snapshot.queued + snapshot.waiting_to_retry + snapshot.running == 4
+    assert (snapshot.answered, snapshot.failed, snapshot.retries) == (2, 0, 0)
+    pool = snapshot.pools["haiku-5.5"]
+    assert pool.binding == pool.held_by == "requests"
+    assert pool.held_for["requests"] == 0.5
+    requests = pool.resources["requests"]
+    assert (requests.limit, requests.source, requests.capacity) == (60, "told", 2)
+    assert set(pool.resources) == {"requests"}
+    assert snapshot.breaker == "closed"
