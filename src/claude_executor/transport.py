@@ -17,7 +17,7 @@ from anthropic.types import Message
 from claude_executor.core.cost import Usage
 from claude_executor.core.headers import read
 from claude_executor.core.job import Failure
-from claude_executor.core.retry import Kind, classify, resource_named
+from claude_executor.core.retry import Kind, classify, growth_quoted, resource_named
 from claude_executor.outcome import Broken, Reply
 
 _Create = Callable[..., Awaitable["anthropic.AsyncAPIResponse[Message]"]]
@@ -130,6 +130,7 @@ def _status_failure(error: anthropic.APIStatusError) -> Failure:
         detail=(error.api_message or "")[:DETAIL_LENGTH],
         request_id=error.request_id,
         resource=resource_named(error.api_message or "") if kind is Kind.QUOTA else None,
+        growth=growth_quoted(error.api_message or "") if kind is Kind.RAMP else None,
     )
 
 

@@ -52,7 +52,7 @@ def _obeying(task: asyncio.Task[None], run: Run, ending: Ending) -> Generator[No
             run.stop()
         else:
             ending.aborted = True
-            pass
+            task.cancel()
 
     before: dict[signal.Signals, Any] = {}
     for number in _SIGNALS:

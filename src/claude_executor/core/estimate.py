@@ -191,7 +191,7 @@ class Estimator:
 
 
 class _Ratio:
-    """Tokens per byte as a decayed ratio of sums, and how far off it is; the priors weigh a few thousand bytes."""
+    """Tokens per byte as a decayed ratio of sums, and how far off it is."""
 
     __slots__ = ("_bytes", "_squared_errors", "_squares", "_tokens")
 

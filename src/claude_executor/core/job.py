@@ -30,6 +30,7 @@ class Failure:
         detail: The API's own words, for people; never a prompt, an answer or a key.
         request_id: The API's id of the exchange, if it gave one.
         resource: The resource that a 429 names.
+        growth: What the 429 for too steep a rise says this minute and the next may use.
         usage: Tokens spent before it failed, where known.
     """
 
@@ -39,6 +40,7 @@ class Failure:
     detail: str = ""
     request_id: str | None = None
     resource: Resource | None = None
+    growth: tuple[float, float] | None = None
     usage: Usage | None = None
 
 

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 
 from claude_executor.core.breaker import BreakerPolicy, CircuitBreaker
 from claude_executor.core.cost import Cost, Resource
+from claude_executor.core.growth import Growth
 from claude_executor.core.job import Job
 from claude_executor.core.limits import DEFAULT, Limits
 from claude_executor.core.line import Line
@@ -31,6 +32,9 @@ MARGIN_MOST = 0.5
 REOPENING_SHARE = 0.25
 """Share of its former flight that a pool starts with after an outage: two round trips below full speed."""
 
+PROBING = 1.0
+"""Seconds after which a second request follows the first one, unless that was answered before."""
+
 CONCURRENCY = "concurrency"
 BREAKER = "circuit breaker"
 GATE = "told to wait"
@@ -42,9 +46,9 @@ class Pool:
     """Buckets, line, window, breaker and pace of the models that share limits."""
 
     __slots__ = (
-        "_undrawn", "answered", "blocked_for", "breaker", "closed_until", "held_by", "held_since",
-        "in_flight", "line", "meters", "name", "pace", "refusals", "refused_in_row", "round_trip",
-        "used", "variance", "window",
+        "_undrawn", "answered", "blocked_for", "breaker", "closed_until", "first_at", "growth",
+        "held_by", "held_since", "in_flight", "line", "meters", "name", "pace", "refusals",
+        "refused_in_row", "round_trip", "used", "variance", "window",
     )  # fmt: skip
 
     def __init__(
@@ -58,9 +62,11 @@ class Pool:
         self.window = Window(ceiling)
         self.breaker = CircuitBreaker(breaker)
         self.pace = Pace(now)
+        self.growth = Growth()
         self.used = LastMinute()
         self.in_flight = 0
         self.answered = False
+        self.first_at = now
         self.closed_until = -math.inf
         self.refusals = 0
         self.refused_in_row = 0
@@ -110,16 +116,33 @@ class Pool:
         admitted = self.breaker.admits_at(now)
         if admitted is None:
             return NEVER, BREAKER
-        if self.in_flight and self.in_flight + keep * self.window.limit > self.window.limit - 1.0:
-            return NEVER, CONCURRENCY if self.answered else START
         at, why = self.closed_until, GATE
+        if not self.answered:
+            if (ready := self._unanswered_ready_at()) > max(at, now):
+                at, why = ready, START
+        elif self.in_flight and self.in_flight + keep * self.window.limit > self.window.limit - 1.0:
+            return NEVER, CONCURRENCY
         if admitted > max(at, now):
             at, why = admitted, BREAKER
         for resource, ready in self._buckets_ready_at(job.cost, keep):
             if ready > at:
                 at, why = ready, resource.value
-        ready = self.pace.ready_at(self._rush(job.cost))
-        return (ready, START) if ready > at else (at, why)
+        for ready in (
+            self.pace.ready_at(self._rush(job.cost)),
+            self.growth.ready_at(job.cost.input_tokens, now, self.meters[Resource.INPUT].limit or NEVER),
+        ):
+            if ready > at:
+                at, why = ready, START
+        return at, why
+
+    def _unanswered_ready_at(self) -> float:
+        """Before the first answer has told us anything: one request, and twice as many each `PROBING`.
+
+        A refusal comes at once; so the longer none comes, the safer it is not to wait for a long answer.
+        """
+        if not self.in_flight:
+            return -math.inf
+        return self.first_at + PROBING * math.log2(self.in_flight + 1)
 
     def earliest(self, job: Job) -> float:
         """The instant before which `job` cannot start even if it were next in line."""
@@ -146,7 +169,10 @@ class Pool:
         for resource, meter in self.meters.items():
             if meter.bucket is not None:
                 meter.bucket.take(cost.of(resource), now)
+        self.growth.take(cost.input_tokens)
         self.pace.take(self._rush(cost), now, self.round_trip)
+        if not self.answered and not self.in_flight:
+            self.first_at = now
         self.in_flight += 1
         for resource in self.variance:
             self.variance[resource] += cost.variance_of(resource)

@@ -13,6 +13,7 @@ Three questions about every failed attempt, each answered in one place:
 times the load and not six times.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum
@@ -167,6 +168,16 @@ def resource_named(message: str) -> Resource | None:
     return None
 
 
+def growth_quoted(message: str) -> tuple[float, float] | None:
+    """What the message of a 429 for growth says this minute and the next may use, if it says so."""
+    found = _GROWTH.search(message)
+    if found is None:
+        return None
+    current, following = (float(number.replace(",", "")) for number in found.groups())
+    return current, following
+
+
+_GROWTH = re.compile(r"current limit is ([\d,]+).*?increase to ([\d,]+)", re.DOTALL)
 _NAMED: Mapping[str, Resource] = MappingProxyType(
     {
         "input tokens per minute": Resource.INPUT,
