@@ -1,0 +1,1 @@
+"""Measurements of claude-executor, beside its peers, against the simulator."""

@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from benchmarks.lab.server import World
@@ -44,6 +44,7 @@ class Scenario:
         available: Rates that are left for us, where others use the organisation or limits change; the least
             possible time is computed from them.
         concurrency: Requests in flight a client may have.
+        patience: Seconds after which a contestant is stopped.
     """
 
     name: str
@@ -53,6 +54,7 @@ class Scenario:
     bounds: Bounds
     available: Rates | None = None
     concurrency: int = 200
+    patience: float = 240.0
 
 
 def told(rates: Rates, **more: float) -> dict[str, float]:
@@ -61,9 +63,13 @@ def told(rates: Rates, **more: float) -> dict[str, float]:
     return {name: value for name, value in given.items() if value is not None} | more
 
 
-def _world(rates: Rates, *, burst: float = 10.0, mean: float = 77.0, faults: Faults | None = None, **more: Any) -> World:
+def _world(
+    rates: Rates, *, burst: float = 10.0, mean: float = 77.0, faults: Faults | None = None, **more: Any
+) -> World:
     schedule = more.pop("schedule", ())
-    settings = Settings(rates=rates, burst=burst, latency=more.pop("latency", QUICK), output_tokens=Lengths(mean, 0.6), **more)
+    settings = Settings(
+        rates=rates, burst=burst, latency=more.pop("latency", QUICK), output_tokens=Lengths(mean, 0.6), **more
+    )
     return World(settings, faults or Faults(), schedule)
 
 
@@ -77,13 +83,39 @@ SHARED = Rates(6_000, 600_000, None)
 SCENARIOS: dict[str, Scenario] = {
     s.name: s
     for s in (
-        Scenario("steady", _world(STEADY), told(STEADY), heavy_tailed(7_000), Bounds(share=0.97, refused=0.005)),
-        Scenario("output-bound", _world(OUTPUT), told(OUTPUT), docstrings(2_800, max_tokens=1024), Bounds(share=0.95, refused=0.005)),
-        Scenario("request-bound", _world(REQUESTS, burst=5.0), told(REQUESTS), docstrings(1_650), Bounds(share=0.97, refused=0.005)),
-        Scenario("strict", _world(Rates(1_200, None, None), window=1.0), told(Rates(1_200, None, None)), docstrings(1_400), Bounds(share=0.93, refused=0.02)),
+        Scenario(
+            "steady", _world(STEADY), told(STEADY), heavy_tailed(7_000), Bounds(share=0.97, refused=0.005)
+        ),
+        Scenario(
+            "output-bound",
+            _world(OUTPUT),
+            told(OUTPUT),
+            docstrings(2_800, max_tokens=1024),
+            Bounds(share=0.95, refused=0.005),
+        ),
+        Scenario(
+            "request-bound",
+            _world(REQUESTS, burst=5.0),
+            told(REQUESTS),
+            docstrings(1_650),
+            Bounds(share=0.97, refused=0.005),
+        ),
+        Scenario(
+            "strict",
+            _world(Rates(1_200, None, None), window=1.0),
+            told(Rates(1_200, None, None)),
+            docstrings(1_400),
+            Bounds(share=0.93, refused=0.02),
+        ),
         Scenario("wrong", _world(SMALL, burst=5.0), WRONG, docstrings(650), Bounds(share=0.95, refused=0.02)),
         Scenario("untold", _world(SMALL, burst=5.0), {}, docstrings(650), Bounds(share=0.95, refused=0.02)),
-        Scenario("blind", _world(SMALL, burst=5.0, headers=False), WRONG, docstrings(650), Bounds(share=0.9, refused=0.10)),
+        Scenario(
+            "blind",
+            _world(SMALL, burst=5.0, headers=False),
+            WRONG,
+            docstrings(650),
+            Bounds(share=0.9, refused=0.10),
+        ),
         Scenario(
             "shared",
             _world(SHARED, faults=Faults(neighbours=Neighbours(input_tokens=0.5))),
@@ -108,7 +140,10 @@ SCENARIOS: dict[str, Scenario] = {
         ),
         Scenario(
             "faults",
-            _world(Rates(3_000, None, None), faults=Faults(error_500=0.05, reset=0.03, error_502_html=0.02, garbage=0.02)),
+            _world(
+                Rates(3_000, None, None),
+                faults=Faults(error_500=0.05, reset=0.03, error_502_html=0.02, garbage=0.02),
+            ),
             told(Rates(3_000, None, None)),
             docstrings(2_000),
             Bounds(attempts=6),
@@ -120,9 +155,19 @@ SCENARIOS: dict[str, Scenario] = {
             uniform(300, input_words=700),
             Bounds(refusals=15),
         ),
-        Scenario("sorted", _world(STEADY), told(STEADY), heavy_tailed(7_000, order="sorted"), Bounds(share=0.88)),
-        Scenario("by kind", _world(STEADY), told(STEADY), two_kinds(3_000, order="by kind"), Bounds(share=0.86)),
-        Scenario("by kind, shuffled", _world(STEADY), told(STEADY), two_kinds(3_000, order="shuffled"), Bounds(share=0.95)),
+        Scenario(
+            "sorted", _world(STEADY), told(STEADY), heavy_tailed(7_000, order="sorted"), Bounds(share=0.88)
+        ),
+        Scenario(
+            "by kind", _world(STEADY), told(STEADY), two_kinds(3_000, order="by kind"), Bounds(share=0.86)
+        ),
+        Scenario(
+            "by kind, shuffled",
+            _world(STEADY),
+            told(STEADY),
+            two_kinds(3_000, order="shuffled"),
+            Bounds(share=0.95),
+        ),
         Scenario(
             "huge output",
             _world(Rates(6_000, None, 300_000), mean=500.0),
@@ -132,4 +177,3 @@ SCENARIOS: dict[str, Scenario] = {
         ),
     )
 }
-_ = field

@@ -30,7 +30,10 @@ def docstrings(count: int, *, max_tokens: int = 256) -> Callable[[random.Random]
 
     def make(chance: random.Random) -> list[Prompt]:
         texts = _texts()
-        return [_prompt(i, f"Summarise this documentation:\n\n{chance.choice(texts)}", max_tokens) for i in range(count)]
+        return [
+            _prompt(i, f"Summarise this documentation:\n\n{chance.choice(texts)}", max_tokens)
+            for i in range(count)
+        ]
 
     return make
 

@@ -63,9 +63,14 @@ async def test_results_are_those_of_message_batches(begin, some_rows, simulator)
 @pytest.mark.simulator(Settings(rates=Rates()), faults=Faults(invalid_key=True))
 async def test_wrong_key_ends_the_run(begin, some_rows, simulator):
     """One 401 is enough: the rest is not sent, and no row is called failed for it."""
-    run, _, results = await collected(begin, simulator, some_rows(2_000))
+    rows = iter(some_rows(2_000))
+    lines: list[bytes] = []
+    run, executor = begin(simulator, 2_000)
+    async with executor:
+        await run_rows(rows, lines.append, executor=executor, run=run)
     assert run.fatal is not None
-    assert (run.tally.failed, run.unsent, results) == (0, 2_000, [])
+    assert next(rows, None) is not None, "it went on reading"
+    assert (run.tally.failed, run.unsent, lines) == (0, 2_000, [])
     assert simulator.verdict().requests == 1
 
 
@@ -89,7 +94,7 @@ async def test_spend_limit_keeps_what_was_answered(begin, some_rows, simulator):
 @pytest.mark.simulator(Settings(rates=Rates()))
 async def test_unknown_model_among_others_fails_only_its_rows(begin, some_rows, simulator):
     """Rows of a model that does not exist fail; those of the other are answered."""
-    rows = [row for pair in zip(some_rows(50), some_rows(50, "claude-nope"), strict=True) for row in pair]
+    rows = [row for pair in zip(some_rows(50, "claude-nope"), some_rows(50), strict=True) for row in pair]
     run, _, _ = await collected(begin, simulator, rows, setup={"models": ("claude-haiku-5-5", "claude-nope")})
     assert (run.tally.succeeded, run.tally.failed, run.fatal) == (50, 50, None)
     assert [(group.kind, group.count) for group in run.tally.failures] == [("not found", 50)]
@@ -107,7 +112,7 @@ async def test_unknown_model_alone_ends_the_run(begin, some_rows, simulator):
 
 
 @pytest.mark.parametrize("ordered", [False, True])
-@pytest.mark.simulator(SLOW)
+@pytest.mark.simulator(SLOW, faults=Faults(error_500=0.25))
 async def test_stop_finishes_what_is_in_flight(begin, some_rows, simulator, ordered):
     """Told to stop, it sends no more than one request more, and writes every answer it paid for."""
     lines: list[bytes] = []
@@ -153,26 +158,29 @@ async def test_cancelling_the_run_leaves_nothing_behind(begin, some_rows, simula
 
 
 @pytest.mark.simulator(SLOW)
-async def test_rows_are_read_no_faster_than_they_are_needed(begin, some_rows, simulator):
-    """An endless file is read as far as the look-ahead, also while one slow row holds up the order."""
-    read = 0
+async def test_rows_are_read_no_faster_than_they_are_needed(begin, some_rows, simulator, monkeypatch):
+    """An endless file is read only so far ahead of what is written, even if one row holds up the order."""
+    monkeypatch.setattr("claude_executor.bulk.run.AHEAD", 10)
+    read, most, written = 0, 0, []
 
     def endless():
-        nonlocal read
+        nonlocal read, most
         row = some_rows(1)[0]
         while True:
             read += 1
+            most = max(most, read - len(written))
             yield Row(f"row-{read}", {**row.params, "metadata": {"user_id": str(read)}})
 
-    run, executor = begin(simulator, 10**9, max_concurrency=10)
+    run, executor = begin(simulator, 10**9, max_concurrency=50)
     async with executor:
         work = asyncio.create_task(
-            run_rows(endless(), lambda line: None, executor=executor, run=run, ordered=True)
+            run_rows(endless(), written.append, executor=executor, run=run, ordered=True)
         )
         await asyncio.sleep(60)
-        assert run.tally.done < read <= run.tally.done + 2_100
         run.stop()
         await work
+    assert len(written) > 100
+    assert 10 < most <= 21
 
 
 @pytest.mark.simulator(Settings(rates=Rates()))

@@ -171,6 +171,7 @@ def test_draw_follows_the_last_seconds():
     assert seen[50] == pytest.approx(600, rel=0.03)
     assert seen[99] == pytest.approx(600, rel=0.03)
     assert seen[120] == pytest.approx(1_200, rel=0.03)
+    assert seen[165] == pytest.approx(1_200, rel=0.03)
     assert seen[199] == pytest.approx(1_200, rel=0.03)
 
 

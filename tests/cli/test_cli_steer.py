@@ -44,7 +44,9 @@ async def conducted(simulator, count, meanwhile, *, terminal=False):
         watch = Watch(run, executor, title="rows.jsonl", max_concurrency=200)
         conducting = asyncio.create_task(steer(work, watch, console))
         await meanwhile(conducting)
-        ending = await asyncio.wait_for(conducting, 10)
+        await asyncio.wait([conducting], timeout=5)
+        assert conducting.done()
+        ending = conducting.result()
     return run, ending, console.file.getvalue()
 
 

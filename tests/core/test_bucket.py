@@ -251,9 +251,19 @@ def test_what_came_before_a_change_of_rate_came_at_the_old_rate():
     assert bucket.level(10.0) == 20.0
     assert bucket.level(15.0) == 25.0
     bucket.retune(10.0, 5.0, 15.0)
-    assert bucket.level(15.0) == 5.0
+    assert bucket.level(15.0) == bucket.level(99.0) == 5.0
     bucket.retune(10.0, 500.0, 15.0)
     assert bucket.level(16.0) == 15.0
+    assert bucket.level(999.0) == 500.0
+
+
+def test_somebody_who_knows_better_sets_the_level():
+    """From that instant on, up or down, also into debt."""
+    bucket = TokenBucket(2.0, 60.0, now=0.0)
+    for level in (10.0, 50.0, -20.0):
+        bucket.correct(level, 5.0)
+        assert bucket.level(5.0) == level
+        assert bucket.level(6.0) == level + 2.0
 
 
 @settings(max_examples=25, deadline=None)

@@ -4,7 +4,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from claude_executor.core.retry import TREATMENT, Kind, RetryBudget, RetryPolicy, Scope, Treatment, classify
+from claude_executor.core.cost import Resource
+from claude_executor.core.retry import (
+    TREATMENT,
+    Kind,
+    RetryBudget,
+    RetryPolicy,
+    Scope,
+    Treatment,
+    classify,
+    growth_quoted,
+    resource_named,
+)
 
 examples = settings(max_examples=150, deadline=None)
 
@@ -151,6 +162,39 @@ def test_no_kind_is_without_treatment():
 def test_every_answer_has_a_name(status, type_, code, message):
     """No status, type, code or message is unknown to the point of an error."""
     assert classify(status, type_, code, message) in TREATMENT
+
+
+@pytest.mark.parametrize(
+    ("message", "resource"),
+    [
+        (RATE, Resource.INPUT),
+        (RATE.replace("input tokens", "output tokens"), Resource.OUTPUT),
+        (RATE.replace("input tokens", "requests"), Resource.REQUESTS),
+        ("Number of concurrent connections has exceeded your rate limit.", None),
+        ("", None),
+    ],
+)
+def test_a_429_may_name_what_was_short(message, resource):
+    """The message is the only place where the API says it."""
+    assert resource_named(message) is resource
+
+
+@pytest.mark.parametrize(
+    ("message", "quoted"),
+    [
+        (
+            RAMP + " (org: x, model: y). Your current limit is 25,000 input tokens per minute, and will"
+            " increase to 95,000 at the next minute boundary.",
+            (25_000.0, 95_000.0),
+        ),
+        (RAMP + ". Your current limit is 58276, and will increase to 68276 at the", (58_276.0, 68_276.0)),
+        (RAMP, None),
+        ("", None),
+    ],
+)
+def test_a_429_for_growth_may_quote_its_figures(message, quoted):
+    """What this minute may use and what the next."""
+    assert growth_quoted(message) == quoted
 
 
 @examples

@@ -355,11 +355,11 @@ TestAnyTraffic = AnyTraffic.TestCase
 TestAnyTraffic.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
 
 
-def test_a_recorded_hour_gives_the_same_actions_again():
+def test_a_recorded_quarter_of_an_hour_gives_the_same_actions_again():
     """A list of (command, now, u) is all there is to know: a fresh scheduler does exactly the same."""
     tell, now, step = Recorded(declared=True, max_concurrency=10, max_queued=None), 0.0, 0
     flying, starts = [], 0
-    while now < 3_600.0:
+    while now < 900.0:
         step += 1
         u = (step * 0.618) % 1.0
         if step % 3:
@@ -376,5 +376,5 @@ def test_a_recorded_hour_gives_the_same_actions_again():
                 usage = Usage(100 + step % 900, step % 300)
                 tell("answered", ("job", job.number), usage, advice(requests=(600, 300)), now)
         now += 0.7 * u
-    assert starts > 1_000
+    assert starts > 500
     tell.replay()

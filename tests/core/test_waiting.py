@@ -170,6 +170,21 @@ def test_a_stop_recalls_those_it_concerns_and_nobody_else():
     assert due(waiting, 40.0, RetryBudget(0.2, 0.0)) == [4]
 
 
+@pytest.mark.parametrize("pays", [False, True])
+def test_after_a_recall_the_others_still_come_up_in_order(pays):
+    """By their instants, whoever was taken from among them."""
+    waiting, untils = a_crowd(), [(37 * number) % 101 for number in range(100)]
+    for number, until in enumerate(untils):
+        model, pool = (OPUS, "opus-5") if until % 3 == 0 else (HAIKU, "haiku-5.5")
+        parked(waiting, number, float(until), model=model, pool=pool, pays_retry=pays)
+    waiting.recall(lambda model: model == OPUS, -1.0)
+    assert sorted(untils[number] for number in due(waiting, -1.0)) == sorted(u for u in untils if u % 3 == 0)
+    budget, found = RetryBudget(0.0, 0.0), []
+    for second in range(500):
+        found += due(waiting, float(second), budget)
+    assert [untils[number] for number in found] == sorted(u for u in untils if u % 3)
+
+
 class AnyWait(RuleBasedStateMachine):
     """Jobs join, park, start and leave in any order; counts and phases always agree."""
 

@@ -1,6 +1,6 @@
 """How a contestant is run: a task comes in as JSON on standard input, figures go out on standard output.
 
-Stands alone, because contestants live in virtual environments of their own.
+It imports nothing but the standard library, because contestants live in virtual environments of their own.
 """
 
 import asyncio
@@ -8,9 +8,11 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Any
+
+Prompt = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -27,15 +29,15 @@ class Task:
     base_url: str
     told: dict[str, float]
     concurrency: int
-    prompts: list[dict[str, Any]]
+    prompts: list[Prompt]
 
 
-def enter(run: Callable[[Task], Awaitable[list[str | None]]]) -> None:
+def enter(run: Callable[[Task], Coroutine[Any, Any, list[str | None]]]) -> None:
     """Read the task, run it, print what it took."""
     task = Task(**json.load(sys.stdin))
     before = resource.getrusage(resource.RUSAGE_SELF)
     began = time.monotonic()
-    outcomes = asyncio.run(_timed(run, task))
+    outcomes = asyncio.run(run(task))
     took = time.monotonic() - began
     after = resource.getrusage(resource.RUSAGE_SELF)
     errors = [outcome for outcome in outcomes if outcome is not None]
@@ -47,8 +49,4 @@ def enter(run: Callable[[Task], Awaitable[list[str | None]]]) -> None:
         "peak_mb": after.ru_maxrss / 1024,
         "errors": errors[:3],
     }
-    json.dump(figures, sys.stdout)
-
-
-async def _timed(run: Callable[[Task], Awaitable[list[str | None]]], task: Task) -> list[str | None]:
-    return await run(task)
+    print(json.dumps(figures))

@@ -1,18 +1,21 @@
-"""claude-executor: `gather` over `submit`, or `map`."""
+"""claude-executor: `gather` over `submit`."""
 
 import asyncio
-from typing import Any
 
-from benchmarks.lab.contestants.entry import Task, enter
+import anthropic  # noqa: F401  # the others import it before their clock starts
+
+from benchmarks.lab.contestants.entry import Prompt, Task, enter
 from claude_executor import Executor, ExecutorError, Limits
 
 
 async def run(task: Task) -> list[str | None]:
     """Send all prompts; per prompt `None` or what went wrong."""
     limits = Limits(**task.told)
-    async with Executor(limits, base_url=task.base_url, api_key="k", max_concurrency=task.concurrency) as executor:
+    async with Executor(
+        limits, base_url=task.base_url, api_key="k", max_concurrency=task.concurrency
+    ) as executor:
 
-        async def one(params: dict[str, Any]) -> str | None:
+        async def one(params: Prompt) -> str | None:
             try:
                 await executor.submit(params)
             except ExecutorError as error:

@@ -4,7 +4,6 @@ What people read goes to stderr, what programs read to stdout. Settings: flag, t
 """
 
 import importlib
-import os
 import sys
 from typing import NoReturn
 
@@ -69,7 +68,6 @@ def main() -> NoReturn:
     """Run the command line, and end the process with its exit code. No mistake ends in a traceback."""
     try:
         code = cli.main(prog_name="claude-executor", standalone_mode=False)
-        sys.stdout.flush()
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx is not None else "claude-executor"
         click.echo(f"Error: {error.format_message()} (see {command} --help)", err=True)
@@ -80,8 +78,4 @@ def main() -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         code = INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output has gone: there is nobody to tell, and Python would complain at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        code = SOME_FAILED
     sys.exit(code if isinstance(code, int) else OK)

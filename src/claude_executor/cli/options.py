@@ -45,9 +45,8 @@ class Connection:
         )
 
 
-def connection_options(command: F) -> F:
-    """Add the options that `connection` reads."""
-    options = [
+_OPTIONS = [
+    *(
         click.option(
             f"--{name}",
             type=click.FloatRange(0, min_open=True),
@@ -56,38 +55,41 @@ def connection_options(command: F) -> F:
             help=f"At most so many {what} a minute.",
         )
         for name, what in _PER_MINUTE.items()
-    ]
-    options += [
-        click.option(
-            "--burst",
-            type=click.FloatRange(0, min_open=True),
-            metavar="SECONDS",
-            envvar="CLAUDE_EXECUTOR_BURST",
-            help="How many seconds' worth of a limit may be used at once.",
-        ),
-        click.option(
-            "--tier",
-            type=click.Choice(TIERS, case_sensitive=False),
-            envvar="CLAUDE_EXECUTOR_TIER",
-            help="Start from the published limits of a usage tier.",
-        ),
-        click.option(
-            "--max-concurrency",
-            type=click.IntRange(1),
-            default=DEFAULT_CONCURRENCY,
-            show_default=True,
-            metavar="N",
-            envvar="CLAUDE_EXECUTOR_MAX_CONCURRENCY",
-            help="At most so many requests in flight.",
-        ),
-        click.option(
-            "--base-url",
-            envvar="ANTHROPIC_BASE_URL",
-            metavar="URL",
-            help="Where the API is.  [env var: ANTHROPIC_BASE_URL]",
-        ),
-    ]
-    for option in reversed(options):
+    ),
+    click.option(
+        "--burst",
+        type=click.FloatRange(0, min_open=True),
+        metavar="SECONDS",
+        envvar="CLAUDE_EXECUTOR_BURST",
+        help="How many seconds' worth of a limit may be used at once.",
+    ),
+    click.option(
+        "--tier",
+        type=click.Choice(TIERS, case_sensitive=False),
+        envvar="CLAUDE_EXECUTOR_TIER",
+        help="Start from the published limits of a usage tier.",
+    ),
+    click.option(
+        "--max-concurrency",
+        type=click.IntRange(1),
+        default=DEFAULT_CONCURRENCY,
+        show_default=True,
+        metavar="N",
+        envvar="CLAUDE_EXECUTOR_MAX_CONCURRENCY",
+        help="At most so many requests in flight.",
+    ),
+    click.option(
+        "--base-url",
+        envvar="ANTHROPIC_BASE_URL",
+        metavar="URL",
+        help="Where the API is.  [env var: ANTHROPIC_BASE_URL]",
+    ),
+]
+
+
+def connection_options(command: F) -> F:
+    """Add the options that `connection` reads."""
+    for option in reversed(_OPTIONS):
         command = option(command)
     return command
 

@@ -11,7 +11,7 @@ from claude_executor.core.breaker import State
 from claude_executor.core.cost import Cost, Resource
 from claude_executor.core.headers import Advice, Quote
 from claude_executor.core.job import Failure, Job
-from claude_executor.core.meter import ROUNDING, Meter
+from claude_executor.core.meter import ROUNDING, Belief, Meter
 from claude_executor.core.pool import NEVER, Pool
 from claude_executor.core.retry import Kind
 
@@ -51,12 +51,18 @@ def hear(pool: Pool, job: Job, advice: Advice, now: float) -> None:
     if not advice.quotes:
         return
     current, before = pool.believed(now), job.believed or {}
-    unsure = math.sqrt(pool.variance[Resource.OUTPUT])
     for resource, quote in advice.quotes.items():
         today = current.get(resource, quote.remaining)
         then = before.get(resource, today)
-        slack = unsure if resource is Resource.OUTPUT else 0.0
-        pool.meters[resource].hear(quote, (min(then, today), max(then, today)), slack, now)
+        belief = Belief(
+            sent_at=job.sent_at,
+            lowest=min(then, today),
+            highest=max(then, today),
+            unsure=math.sqrt(pool.variance[resource]),
+            # An estimate in flight may turn out to be anything down to nothing, but every request is one.
+            unsettled=0.0 if resource is Resource.REQUESTS else pool.reserved[resource],
+        )
+        pool.meters[resource].hear(quote, belief, now)
 
 
 def quota_refused(pool: Pool, job: Job, failure: Failure, now: float, u: float) -> bool:

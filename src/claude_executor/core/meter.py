@@ -6,12 +6,14 @@ whether it looked when the request arrived or when the answer left. So what it s
 
 * inside the range it is no news;
 * below it, somebody else has spent: our level follows at once;
-* above it, somebody has stopped spending: our level follows by a fifth of the way each time.
+* above it, by more than all our open estimates could explain, somebody has stopped spending: our level
+  follows by half the way, once a round trip.
 
 A steady stream of such news is a rate, the draw of others, and is taken off our own refill.
 """
 
 import math
+from dataclasses import dataclass
 
 from claude_executor.core.bucket import TokenBucket
 from claude_executor.core.cost import Resource
@@ -23,11 +25,30 @@ ROUNDING = 500.0
 """The API rounds what remains of token limits to the nearest thousand."""
 WHOLE = 1.0
 """What remains of the requests is a whole number: a request that is partly refilled is not shown."""
-RAISE_SHARE = 0.2
+RAISE_SHARE = 0.5
 OTHERS_MEMORY = 10.0
 """Seconds over which the draw of others is averaged."""
 OTHERS_MOST = 0.95
 """Never believe that others leave less than a twentieth: we would stop asking, and never learn otherwise."""
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """What was believed of the server's bucket between sending a request and reading its answer.
+
+    Attributes:
+        sent_at: When the request was sent.
+        lowest: The lowest level believed in between.
+        highest: The highest.
+        unsure: Standard deviation of all estimates that are in flight.
+        unsettled: Their sum: if all of them were for nothing, the level would be so much higher.
+    """
+
+    sent_at: float
+    lowest: float
+    highest: float
+    unsure: float
+    unsettled: float
 
 
 class Meter:
@@ -37,7 +58,17 @@ class Meter:
     either there is no bucket, and the resource holds nobody up.
     """
 
-    __slots__ = ("_burst", "_capacity_seen", "_heard_at", "announced", "bucket", "others", "resource", "told")
+    __slots__ = (
+        "_burst",
+        "_capacity_seen",
+        "_heard_at",
+        "_raised_at",
+        "announced",
+        "bucket",
+        "others",
+        "resource",
+        "told",
+    )
 
     def __init__(self, resource: Resource, told: float | None, *, burst: float | None, now: float) -> None:
         """`told` is per minute; `burst` is in seconds of refill."""
@@ -49,6 +80,7 @@ class Meter:
         self._burst = ASSUMED_BURST if burst is None else burst
         self._capacity_seen = math.inf
         self._heard_at: float | None = None
+        self._raised_at = -math.inf
         self._retune(now)
 
     @property
@@ -89,16 +121,8 @@ class Meter:
         self._burst = min(self._burst, burst)
         self._retune(now)
 
-    def hear(self, quote: Quote, believed: tuple[float, float], slack: float, now: float) -> None:
-        """Take in what the API says.
-
-        Args:
-            quote: What it says.
-            believed: Lowest and highest level of the *server's* bucket that we believed in between sending
-                the request and reading this.
-            slack: How far the server's level may be from what we believe without meaning anything.
-            now: When this is read.
-        """
+    def hear(self, quote: Quote, belief: Belief, now: float) -> None:
+        """Take in what the API says, as read at `now`."""
         first, known = self._heard_at is None, self.bucket is not None
         since = 0.0 if self._heard_at is None else now - self._heard_at
         self._heard_at = now
@@ -113,18 +137,20 @@ class Meter:
         if not known:  # nobody declared it, so it begins with what is left in it
             bucket.correct(quote.remaining, now)
             return
-        lowest, highest = (min(level, bucket.capacity) for level in believed)  # it may have shrunk just now
+        lowest = min(belief.lowest, bucket.capacity)  # which may have shrunk just now
+        highest = min(belief.highest, bucket.capacity)
         below, above = (0.0, WHOLE) if self.resource is Resource.REQUESTS else (ROUNDING, ROUNDING)
         # Where our own ceiling or bucket is the smaller one, the server's having more room means nothing.
         ours_is_tighter = (
             self.told is not None and self.told < quote.limit
         ) or quote.remaining > bucket.capacity
-        error = quote.remaining + above + slack - lowest
+        error = quote.remaining + above + belief.unsure - lowest
         if error >= 0.0:
-            surplus = quote.remaining - below - slack - highest
-            error = 0.0 if ours_is_tighter else max(0.0, surplus) * RAISE_SHARE
-        if error == 0.0:
-            return
+            surplus = quote.remaining - below - belief.unsure - belief.unsettled - highest
+            if surplus <= 0.0 or ours_is_tighter or belief.sent_at < self._raised_at:
+                return
+            error = surplus * RAISE_SHARE
+            self._raised_at = now  # and not again before an answer to what is sent from now on
         bucket.correct(bucket.level(now) + error, now)
         if error < 0.0 and quote.full_in == 0.0:
             # The server's bucket is full and holds less than ours: it is smaller, nobody has drawn on it.

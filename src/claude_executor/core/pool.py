@@ -48,7 +48,7 @@ class Pool:
     __slots__ = (
         "_undrawn", "answered", "blocked_for", "breaker", "closed_until", "first_at", "growth",
         "held_by", "held_since", "in_flight", "line", "meters", "name", "pace", "refusals",
-        "refused_in_row", "round_trip", "used", "variance", "window",
+        "refused_in_row", "reserved", "round_trip", "used", "variance", "window",
     )  # fmt: skip
 
     def __init__(
@@ -72,6 +72,7 @@ class Pool:
         self.refused_in_row = 0
         self.round_trip = 0.0
         self.variance = dict.fromkeys(Resource, 0.0)
+        self.reserved = dict.fromkeys(Resource, 0.0)
         self.held_by: str | None = None
         self.blocked_for: dict[str, float] = {}
         self.held_since = now
@@ -174,8 +175,9 @@ class Pool:
         if not self.answered and not self.in_flight:
             self.first_at = now
         self.in_flight += 1
-        for resource in self.variance:
+        for resource in Resource:
             self.variance[resource] += cost.variance_of(resource)
+            self.reserved[resource] += cost.of(resource)
         self._undrawn.begin(cost.output_tokens, now)
         job.is_probe = self.breaker.started()
         job.sent_at = now
@@ -184,9 +186,13 @@ class Pool:
     def settle(self, job: Job, actual: Cost | None, now: float) -> None:
         """The attempt is over: replace its estimate by what it took; `None` where that is not known."""
         self.in_flight -= 1
-        for resource, unsure in self.variance.items():
-            rest = unsure - job.cost.variance_of(resource)
-            self.variance[resource] = max(0.0, rest) if self.in_flight else 0.0
+        for resource in Resource:
+            self.variance[resource] -= job.cost.variance_of(resource)
+            self.reserved[resource] -= job.cost.of(resource)
+            if not self.in_flight or self.variance[resource] < 0.0:
+                self.variance[resource] = 0.0  # what is left is rounding
+            if not self.in_flight:
+                self.reserved[resource] = 0.0
         self._undrawn.end(job.cost.output_tokens, job.sent_at, last=not self.in_flight)
         self.used.add(job.cost if actual is None else actual, now)
         if actual is None:
