@@ -36,6 +36,16 @@ def test_all_is_sorted_and_complete():
     assert all(hasattr(claude_executor, name) for name in names)
 
 
+def test_lazy_names_are_found_where_they_are_said_to_be():
+    """The table of homes names every public name, and the module it is defined in for type checkers."""
+    source = (ROOT / "src" / "claude_executor" / "__init__.py").read_text()
+    homes = claude_executor._HOMES
+    assert sorted(homes) == claude_executor.__all__
+    for name, home in homes.items():
+        block = source.split(f"from claude_executor.{home} import", 1)[1].split("\n    from ", 1)[0]
+        assert re.search(rf"\b{name}\b", block), name
+
+
 def test_importing_the_package_does_not_import_the_sdk():
     """The SDK takes seconds to import: it is imported where it is used."""
     code = "import sys, claude_executor; print([m for m in ('anthropic', 'aiohttp', 'rich', 'starlette') if m in sys.modules])"

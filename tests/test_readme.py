@@ -33,11 +33,11 @@ def test_python_in_the_readme_runs(block, monkeypatch):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_commands_in_the_readme_exist(command):
     """Each command named exists, and has the options that are shown with it."""
-    from claude_executor.cli import main
+    from claude_executor.cli import cli
 
     words = shlex.split(command)[1:]
     shown = [word for word in words[1:] if word.startswith("-")]
-    result = CliRunner().invoke(main, [words[0], "--help"])
+    result = CliRunner().invoke(cli, [words[0], "--help"])
     assert result.exit_code == 0
     assert [word for word in shown if word not in result.output] == []
 

@@ -6,35 +6,39 @@ As fast as the limits allow and no faster, losing none and paying for none twice
         message = await executor.submit({"model": …, "max_tokens": …, "messages": […]})
 """
 
-from claude_executor.core.breaker import BreakerPolicy
-from claude_executor.core.cost import Usage
-from claude_executor.core.events import (
-    AttemptFailed,
-    AttemptStarted,
-    BreakerChanged,
-    Event,
-    LimitLearned,
-    PoolClosed,
-    RequestAnswered,
-    RequestEvent,
-    RequestRefused,
-    RunStopped,
-)
-from claude_executor.core.limits import Limits
-from claude_executor.core.retry import Kind, RetryPolicy
-from claude_executor.core.snapshot import PoolState, ResourceState, Snapshot
-from claude_executor.errors import (
-    Closed,
-    DeadlineExceeded,
-    ExecutorError,
-    Failed,
-    QueueFull,
-    Rejected,
-    Stopped,
-    TooLarge,
-)
-from claude_executor.executor import Executor
-from claude_executor.fan_out import Params, Result
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from claude_executor.core.breaker import BreakerPolicy
+    from claude_executor.core.cost import Usage
+    from claude_executor.core.events import (
+        AttemptFailed,
+        AttemptStarted,
+        BreakerChanged,
+        Event,
+        LimitLearned,
+        PoolClosed,
+        RequestAnswered,
+        RequestEvent,
+        RequestRefused,
+        RunStopped,
+    )
+    from claude_executor.core.limits import Limits
+    from claude_executor.core.retry import Kind, RetryPolicy
+    from claude_executor.core.snapshot import PoolState, ResourceState, Snapshot
+    from claude_executor.errors import (
+        Closed,
+        DeadlineExceeded,
+        ExecutorError,
+        Failed,
+        QueueFull,
+        Rejected,
+        Stopped,
+        TooLarge,
+    )
+    from claude_executor.executor import Executor
+    from claude_executor.fan_out import Params, Result
 
 __all__ = [
     "AttemptFailed",
@@ -68,3 +72,49 @@ __all__ = [
     "Usage",
 ]
 __version__ = "0.1.0"
+
+# Names are imported when they are first used: `claude-executor --help` needs none of them.
+_HOMES = {
+    "AttemptFailed": "core.events",
+    "AttemptStarted": "core.events",
+    "BreakerChanged": "core.events",
+    "BreakerPolicy": "core.breaker",
+    "Closed": "errors",
+    "DeadlineExceeded": "errors",
+    "Event": "core.events",
+    "Executor": "executor",
+    "ExecutorError": "errors",
+    "Failed": "errors",
+    "Kind": "core.retry",
+    "LimitLearned": "core.events",
+    "Limits": "core.limits",
+    "Params": "fan_out",
+    "PoolClosed": "core.events",
+    "PoolState": "core.snapshot",
+    "QueueFull": "errors",
+    "Rejected": "errors",
+    "RequestAnswered": "core.events",
+    "RequestEvent": "core.events",
+    "RequestRefused": "core.events",
+    "ResourceState": "core.snapshot",
+    "Result": "fan_out",
+    "RetryPolicy": "core.retry",
+    "RunStopped": "core.events",
+    "Snapshot": "core.snapshot",
+    "Stopped": "errors",
+    "TooLarge": "errors",
+    "Usage": "core.cost",
+}
+
+
+def __getattr__(name: str) -> object:
+    try:
+        home = _HOMES[name]
+    except KeyError:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}") from None
+    value = globals()[name] = getattr(import_module(f"{__name__}.{home}"), name)
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -15,7 +15,7 @@ A bad argument is a `ValueError` or `TypeError`, as everywhere in Python, raised
 """
 
 from claude_executor.core.job import Failure, Job, Refusal, Refuse
-from claude_executor.core.retry import Kind
+from claude_executor.core.retry import TREATMENT, Kind
 from claude_executor.core.verdict import Verdict
 
 __all__ = [
@@ -98,6 +98,11 @@ class Failed(ExecutorError):
         self.attempts = attempts
         self.status = status
         self.request_id = request_id
+
+    @property
+    def retryable(self) -> bool:
+        """Whether the same request may succeed another time."""
+        return TREATMENT[self.kind].retry
 
 
 _REMEDY = {

@@ -242,8 +242,16 @@ class Executor:
         """Levels, line, requests in flight, breaker, and what limits us, at this moment."""
         return self._scheduler.snapshot(self._clock())
 
-    async def drain(self) -> None:
-        """Wait until nothing is waiting and nothing is in flight. New requests are still accepted."""
+    async def drain(self, *, refuse_waiting: bool = False) -> None:
+        """Wait until nothing is waiting and nothing is in flight.
+
+        Args:
+            refuse_waiting: Accept nothing more, refuse with `Closed` what has not been sent, and wait only
+                for what is in flight: how to stop soon without losing an answer that is being paid for.
+        """
+        if refuse_waiting:
+            self._perform(self._scheduler.close(self._clock(), refuse_waiting=True))
+            self._announce()
         await self._idle.wait()
 
     # ---- carrying a request

@@ -143,8 +143,8 @@ def _connection_failure(error: BaseException) -> Failure:
     return Failure(Kind.UNEXPECTED, detail=type(chain[-1]).__name__)
 
 
-# In this order: aiohttp's errors are the more exact ones, and the SDK's bridge to it calls a broken connection
-# a failed one.
+# In this order: aiohttp's errors are the more exact ones, and the SDK's bridge to it calls a broken
+# connection a failed one.
 _CONNECTION_FAILURES: tuple[tuple[Kind, str, tuple[type[BaseException], ...]], ...] = (
     (
         Kind.UNREACHABLE,

@@ -5,12 +5,12 @@ from hypothesis import strategies as st
 
 from claude_executor.core.cost import NOTHING, Cost
 from claude_executor.core.snapshot import PoolState, ResourceState, Snapshot
-from claude_executor.core.tally import LastMinute
+from claude_executor.core.tally import Usages
 
 
 def test_what_was_used_is_forgotten_after_a_minute():
     """It counts for sixty seconds and then no more."""
-    used = LastMinute()
+    used = Usages()
     used.add(Cost(1, 100, 10, 5), 100.5)
     used.add(Cost(1, 100, 10), 130.0)
     assert used.total(130.0) == Cost(2, 200, 20)
@@ -23,12 +23,12 @@ def test_what_was_used_is_forgotten_after_a_minute():
 @given(st.lists(st.tuples(st.floats(0, 100), st.integers(0, 1_000)), max_size=40))
 def test_a_minute_is_a_minute_give_or_take_a_second(events):
     """Whatever the gaps, the sum is that of the last fifty-nine to sixty seconds."""
-    used, now, seen = LastMinute(), 0.0, []
+    used, now, seen = Usages(), 0.0, []
     for gap, amount in events:
         now += gap
         used.add(Cost(0, amount, 0), now)
         seen.append((now, amount))
-        total = used.total(now).input_tokens
+        total = used.last_minute(now).input_tokens
         assert sum(a for at, a in seen if at > now - 59) <= total <= sum(a for at, a in seen if at > now - 61)
 
 

@@ -11,21 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing
 from pathlib import Path
 
-from claude_executor import (
-    AttemptFailed,
-    Event,
-    Executor,
-    ExecutorError,
-    Failed,
-    Kind,
-    Limits,
-    Params,
-    RequestAnswered,
-    RequestRefused,
-    Result,
-    Snapshot,
-    Stopped,
-)
+from claude_executor import Closed, Event, Executor, Failed, Kind, Params, Result, Stopped
 from claude_executor.bulk.results import InOrder, Results, errored, succeeded
 from claude_executor.bulk.rows import NO_DEFAULTS, Defaults, Row, rows_of
 from claude_executor.bulk.tally import Tally
@@ -35,8 +21,6 @@ AHEAD = 1_000
 
 _FOR_EVERYBODY = frozenset({Kind.AUTHENTICATION, Kind.BILLING, Kind.SPEND_LIMIT})
 _FOR_ONE_MODEL = frozenset({Kind.NOT_FOUND, Kind.PERMISSION})
-_HARDLY_ANY = Limits(rpm=1e-6)
-_NEWS = (RequestAnswered, RequestRefused, AttemptFailed)
 
 
 class Run:
@@ -48,7 +32,6 @@ class Run:
         tally: What became of them so far.
         stopping: Whether it was told to stop.
         fatal: The error that ended it for all rows, if one did.
-        before_stop: The state when it was told to stop, of limits that were not yet those of stopping.
     """
 
     def __init__(
@@ -64,7 +47,6 @@ class Run:
         self.tally = Tally()
         self.stopping = False
         self.fatal: Failed | Stopped | None = None
-        self.before_stop: tuple[float, Snapshot] | None = None
         self.clock = clock
         self.started_at = clock()
         self._ended_at: float | None = None
@@ -84,8 +66,6 @@ class Run:
     def listen(self, event: Event) -> None:
         """Something happened in the executor."""
         self.tally.listen(event)
-        if self.stopping and self._told is not None and isinstance(event, _NEWS):
-            self._told()
 
     def stop(self) -> None:
         """Send nothing more, finish what is in flight."""
@@ -94,7 +74,7 @@ class Run:
             self._told()
 
     def begin(self, told: Callable[[], None]) -> None:
-        """The rows begin to move; `told` is called when there is something to look at while stopping."""
+        """The rows begin to move; `told` is called when it is to stop."""
         self.started_at = self.clock()
         self._told = told
 
@@ -116,6 +96,8 @@ class Run:
 
     def ended_by(self, error: Exception) -> bool:
         """Whether a row has come to nothing only because the run has."""
+        if self.stopping and (isinstance(error, Closed) or (isinstance(error, Failed) and error.retryable)):
+            return True
         fatal = self.fatal
         return fatal is not None and isinstance(error, (Failed, Stopped)) and error.kind is fatal.kind
 
@@ -167,7 +149,7 @@ async def run_rows(
 ) -> None:
     """Send rows from anywhere, and hand the lines of their results to `write`; see `run_file`."""
     feed = _Feed(rows, write, executor, run, ordered=ordered)
-    run.begin(feed.look)
+    run.begin(feed.stop)
     try:
         await feed.work(priority)
     finally:
@@ -194,28 +176,19 @@ class _Feed:
         self._pending: dict[int, tuple[str, Mapping[str, object]]] = {}
         self._handed = 0
         self._moved = asyncio.Event()
-        snapshot = executor.snapshot()
-        self._taken = snapshot.answered + snapshot.failed
-        self._throttled = False
-        self._finished = False
-        self._work: asyncio.Task[None] | None = None
+        self._stopping: asyncio.Task[None] | None = None
 
     async def work(self, priority: int) -> None:
         """Until all rows are done, or nothing more is to be done."""
-        self._work = asyncio.create_task(self._consume(priority))
         try:
-            await self._work
-        except asyncio.CancelledError:
-            if not self._finished:
-                raise
+            async with aclosing(self._executor.map(self, priority=priority)) as results:
+                async for result in results:
+                    self._take(result)
+            if self._stopping is not None:
+                await self._stopping
         finally:
             for line in self._order.rest() if self._order else ():
                 self._write(line)
-
-    async def _consume(self, priority: int) -> None:
-        async with aclosing(self._executor.map(self, priority=priority)) as results:
-            async for result in results:
-                self._take(result)
 
     # ---- towards the executor
 
@@ -249,10 +222,7 @@ class _Feed:
             if not self._run.ended_by(result.error):
                 self._run.tally.lost(result.error)
                 line = errored(custom_id, result.error, extras)
-        if result.error is None or isinstance(result.error, ExecutorError):
-            self._taken += 1
         self._put(result.index, line)
-        self.look()
 
     def _put(self, index: int, line: bytes) -> None:
         lines = [line] if self._order is None else self._order.put(index, line)
@@ -261,21 +231,8 @@ class _Feed:
             if ready:
                 self._write(ready)
 
-    # ---- stopping early
-
-    def look(self) -> None:
-        """If told to stop: see to it that nothing more is sent, and end when nothing is in flight."""
-        if not self._run.stopping or self._finished:
-            return
-        if not self._throttled:
-            self._throttled = True
-            self._run.before_stop = self._run.seconds, self._executor.snapshot()
-            # There is no public way to refuse what waits and keep what flies; a limit of next to nothing
-            # holds the line (all but one request at most), and the end of `map` drops it.
-            self._executor.tune(_HARDLY_ANY)
-            self._moved.set()
-        snapshot = self._executor.snapshot()
-        if not snapshot.running and self._taken >= snapshot.answered + snapshot.failed:
-            self._finished = True
-            if self._work is not None:
-                self._work.cancel()
+    def stop(self) -> None:
+        """Send nothing more, let what is in flight finish; rows that were waiting come back as `Closed`."""
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._executor.drain(refuse_waiting=True))
+        self._moved.set()

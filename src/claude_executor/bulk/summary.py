@@ -93,7 +93,7 @@ def summarise(run: Run, snapshot: Snapshot, *, stopped: str | None = None) -> Su
         refusals=tally.refusals,
         overloads=tally.overloads,
         failures=tuple(tally.failures),
-        limited=_limited(tally, *(run.before_stop or (seconds, snapshot))),
+        limited=_limited(tally, seconds, snapshot),
         stopped=stopped,
     )
 

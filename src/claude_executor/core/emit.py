@@ -83,5 +83,7 @@ class Emitter:
 
     def _request(self, event: type[ev.RequestEvent], job: Job, now: float, **details: object) -> None:
         self._collected.append(
-            event(at=now, number=job.number, model=job.shape.model, tenant=job.tenant, **details)
+            event(
+                at=now, number=job.number, pool=job.pool, model=job.shape.model, tenant=job.tenant, **details
+            )
         )

@@ -18,6 +18,7 @@ class RequestEvent(Event):
     """Something happened to one request."""
 
     number: int
+    pool: str
     model: str
     tenant: str
 

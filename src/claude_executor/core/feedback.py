@@ -79,7 +79,7 @@ def quota_refused(pool: Pool, job: Job, failure: Failure, now: float, u: float) 
     # Jitter is added, never subtracted: earlier retries fail.
     until = now + hint + u * min(MOST_JITTER, 0.05 + 0.1 * hint)
     if failure.kind is Kind.RAMP:
-        used = pool.used.total(now).input_tokens
+        used = pool.used.last_minute(now).input_tokens
         pool.growth.refused(failure.growth, used, hint, now)
         pool.close(until, now, gently=False)
         return False

@@ -23,7 +23,7 @@ from claude_executor.core.limits import DEFAULT, Limits
 from claude_executor.core.line import Line
 from claude_executor.core.meter import Meter
 from claude_executor.core.pace import Pace
-from claude_executor.core.tally import LastMinute
+from claude_executor.core.tally import Usages
 from claude_executor.core.window import Window
 
 MARGIN = 3.0
@@ -63,7 +63,7 @@ class Pool:
         self.breaker = CircuitBreaker(breaker)
         self.pace = Pace(now)
         self.growth = Growth()
-        self.used = LastMinute()
+        self.used = Usages()
         self.in_flight = 0
         self.answered = False
         self.first_at = now

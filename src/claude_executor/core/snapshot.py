@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from claude_executor.core.breaker import State
 from claude_executor.core.pool import Pool
 
 
@@ -15,7 +16,8 @@ class ResourceState:
         level: What the bucket holds now; negative in debt.
         capacity: What it holds when full.
         others: Amount per minute that others of the organisation seem to draw.
-        used: Amount taken in the last minute.
+        used: Amount used in the last minute.
+        used_in_all: Amount used since the beginning.
     """
 
     limit: float
@@ -24,6 +26,7 @@ class ResourceState:
     capacity: float
     others: float
     used: float
+    used_in_all: float
 
     @property
     def utilisation(self) -> float:
@@ -41,6 +44,7 @@ class PoolState:
         running: Requests in flight.
         concurrency: How many may be in flight.
         breaker: State of its circuit breaker.
+        probe_in: Seconds until its circuit breaker lets a probe through; 0 unless it is open.
         closed_for: Seconds until it opens again after a 429; 0 when open.
         held_by: What the head of the line is waiting for; `None` if for nothing.
         held_for: Seconds for which each thing has held the line up so far.
@@ -53,6 +57,7 @@ class PoolState:
     running: int
     concurrency: float
     breaker: str
+    probe_in: float
     closed_for: float
     held_by: str | None
     held_for: dict[str, float]
@@ -98,7 +103,7 @@ class Snapshot:
 
 def state_of(pool: Pool, now: float) -> PoolState:
     """Read off a pool's state."""
-    used = pool.used.total(now)
+    used = pool.used.last_minute(now)
     resources = {
         resource.value: ResourceState(
             limit=limit,
@@ -107,6 +112,7 @@ def state_of(pool: Pool, now: float) -> PoolState:
             capacity=meter.bucket.capacity,
             others=meter.others * 60.0,
             used=used.of(resource),
+            used_in_all=pool.used.in_all.of(resource),
         )
         for resource, meter in pool.meters.items()
         if meter.bucket is not None and (limit := meter.limit) is not None
@@ -120,6 +126,7 @@ def state_of(pool: Pool, now: float) -> PoolState:
         running=pool.in_flight,
         concurrency=pool.window.limit,
         breaker=pool.breaker.state.value,
+        probe_in=max(0.0, pool.breaker.opens_at - now) if pool.breaker.state is State.OPEN else 0.0,
         closed_for=max(0.0, pool.closed_until - now),
         held_by=pool.held_by,
         held_for=held_for,

@@ -1,6 +1,6 @@
 """Counts: what has happened so far, and what was used in the last minute."""
 
-from claude_executor.core.cost import Cost
+from claude_executor.core.cost import NOTHING, Cost
 
 MINUTE = 60
 
@@ -19,17 +19,24 @@ class Tally:
         self.retries = 0
 
 
-class LastMinute:
-    """Costs of the last sixty seconds, in slots of one second."""
+class Usages:
+    """What was used: in the last sixty seconds, in slots of one second, and in all."""
 
-    __slots__ = ("_seconds", "_slots")
+    __slots__ = ("_seconds", "_slots", "in_all")
 
     def __init__(self) -> None:
+        self.in_all = NOTHING
         self._slots = [(0.0, 0.0, 0.0)] * MINUTE
         self._seconds = [-1] * MINUTE
 
     def add(self, cost: Cost, now: float) -> None:
         """Something was used at `now`."""
+        total = self.in_all
+        self.in_all = Cost(
+            total.requests + cost.requests,
+            total.input_tokens + cost.input_tokens,
+            total.output_tokens + cost.output_tokens,
+        )
         second = int(now)
         slot = second % MINUTE
         requests, inputs, outputs = self._slots[slot] if self._seconds[slot] == second else (0.0, 0.0, 0.0)
@@ -40,7 +47,7 @@ class LastMinute:
             outputs + cost.output_tokens,
         )
 
-    def total(self, now: float) -> Cost:
+    def last_minute(self, now: float) -> Cost:
         """Everything used in the minute before `now`."""
         since = int(now) - MINUTE
         live = [slot for slot, second in zip(self._slots, self._seconds, strict=True) if second > since]
