@@ -13,7 +13,7 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.lab.contestants.roster import ROSTER, Contestant
+from benchmarks.lab.contestants.roster import ROSTER, Contestant, Missing
 from benchmarks.lab.measure import Figures, complaints, figures
 from benchmarks.lab.scenarios import SCENARIOS, Scenario
 from benchmarks.lab.server import World, far_simulator
@@ -69,9 +69,10 @@ def lab(
 
 def run_one(scenario: Scenario, contestant: Contestant, seed: int) -> Figures | str:
     """One contestant in one scenario, or why there is no result."""
-    python = contestant.python()
-    if python is None:
-        return "missing"
+    try:
+        python = contestant.python()
+    except Missing as error:
+        return f"missing: {error}"[:160]
     settings = dataclasses.replace(scenario.world.settings, seed=seed)
     prompts = scenario.prompts(random.Random(seed))
     with far_simulator(World(settings, scenario.world.faults, scenario.world.schedule)) as simulator:

@@ -164,7 +164,7 @@ def test_a_broken_streak_starts_from_nothing():
     assert breaker.failed(20.0, 23.0, 0.0, probe=False)
 
 
-@pytest.mark.parametrize(("sent", "opens"), [(0, True), (5, True), (7, False), (100, False)])
+@pytest.mark.parametrize(("sent", "opens"), [(0, True), (5, True), (6, True), (7, False), (100, False)])
 def test_a_streak_among_many_that_are_still_out_may_be_bad_luck(sent, opens):
     """It must be most of what was sent since it began: of a hundred in flight three may well fail first."""
     breaker = CircuitBreaker(POLICY)
@@ -196,6 +196,24 @@ def test_a_share_of_failures_opens_it_from_a_certain_volume_on(failures, success
     """Half of ten calls is enough, fewer calls or a smaller share is not."""
     policy = BreakerPolicy(streak=10**6, ratio=0.5, volume=10)
     assert mixed(failures, successes, policy=policy) is opens
+
+
+def test_it_opens_at_the_failure_that_makes_it_half():
+    """After twenty successes the twentieth failure, not the first."""
+    breaker = CircuitBreaker(BreakerPolicy(streak=10**6, ratio=0.5, volume=10))
+    for _ in range(20):
+        breaker.succeeded(0.0, 5.0, probe=False)
+    assert [breaker.failed(0.0, 5.0, 0.0, probe=False) for _ in range(20)] == [False] * 19 + [True]
+
+
+def test_old_failures_leave_the_window_with_their_calls():
+    """What failed long ago is not held against the calls of now."""
+    breaker = CircuitBreaker(BreakerPolicy(streak=10**6, ratio=0.5, volume=10))
+    for _ in range(9):
+        breaker.failed(0.0, 0.0, 0.0, probe=False)
+    for _ in range(11):
+        breaker.succeeded(WINDOW + 5.0, WINDOW + 5.0, probe=False)
+    assert [breaker.failed(0.0, WINDOW + 5.0, 0.0, probe=False) for _ in range(11)] == [False] * 10 + [True]
 
 
 def test_old_calls_leave_the_window():

@@ -112,7 +112,7 @@ async def test_a_deadline_that_cannot_be_met_is_rejected_before_anything_is_sent
         )
     late = [r for r in results if isinstance(r, DeadlineExceeded)]
     assert len(late) >= 6
-    assert simulator.stats()["requests"] == 10 - len(late)
+    assert simulator.stats()["by_status"]["200"] == 10 - len(late)
 
 
 @pytest.mark.simulator(QUICK)

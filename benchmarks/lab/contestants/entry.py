@@ -1,6 +1,8 @@
 """How a contestant is run: a task comes in as JSON on standard input, figures go out on standard output.
 
 It imports nothing but the standard library, because contestants live in virtual environments of their own.
+The clock starts when the contestant's own modules have been imported; whatever it sets up afterwards (clients,
+files, questions it asks the server first) is its own time.
 """
 
 import asyncio
@@ -13,6 +15,8 @@ from dataclasses import dataclass
 from typing import Any
 
 Prompt = dict[str, Any]
+Outcomes = list[str | None]
+"""For every prompt, in order: `None` if it was answered, or what went wrong."""
 
 
 @dataclass(frozen=True)
@@ -31,13 +35,46 @@ class Task:
     concurrency: int
     prompts: list[Prompt]
 
+    @property
+    def model(self) -> str:
+        """The model of all prompts: several contestants are told it once and for all."""
+        return str(self._only("model"))
 
-def enter(run: Callable[[Task], Coroutine[Any, Any, list[str | None]]]) -> None:
+    @property
+    def max_tokens(self) -> int:
+        """Likewise their `max_tokens`."""
+        return int(self._only("max_tokens"))
+
+    @property
+    def texts(self) -> list[str]:
+        """The words of each prompt."""
+        return [prompt["messages"][0]["content"] for prompt in self.prompts]
+
+    @property
+    def tokens_told(self) -> float | None:
+        """Input and output a minute in one sum, for contestants with a single bucket; `None` if not told."""
+        told = [self.told[name] for name in ("itpm", "otpm") if name in self.told]
+        return sum(told) if told else None
+
+    def _only(self, name: str) -> object:
+        values = {prompt[name] for prompt in self.prompts}
+        if len(values) != 1:
+            raise ValueError(f"all prompts of a task have the same {name}, but these have {sorted(values)}")
+        return values.pop()
+
+
+def enter(run: Callable[[Task], Coroutine[Any, Any, Outcomes]]) -> None:
     """Read the task, run it, print what it took."""
+    enter_blocking(lambda task: asyncio.run(run(task)))
+
+
+def enter_blocking(run: Callable[[Task], Outcomes]) -> None:
+    """As `enter`, for a library that blocks until all is done, or minds an event loop of its own."""
     task = Task(**json.load(sys.stdin))
+    out, sys.stdout = sys.stdout, sys.stderr  # progress bars and the like do not get among the figures
     before = resource.getrusage(resource.RUSAGE_SELF)
     began = time.monotonic()
-    outcomes = asyncio.run(run(task))
+    outcomes = run(task)
     took = time.monotonic() - began
     after = resource.getrusage(resource.RUSAGE_SELF)
     errors = [outcome for outcome in outcomes if outcome is not None]
@@ -49,4 +86,4 @@ def enter(run: Callable[[Task], Coroutine[Any, Any, list[str | None]]]) -> None:
         "peak_mb": after.ru_maxrss / 1024,
         "errors": errors[:3],
     }
-    print(json.dumps(figures))
+    print(json.dumps(figures), file=out, flush=True)

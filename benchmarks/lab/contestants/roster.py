@@ -1,5 +1,6 @@
 """Who takes part, and the virtual environment each one lives in."""
 
+import shutil
 import subprocess
 import sys
 import venv
@@ -7,6 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ENVIRONMENTS = Path(__file__).parents[2] / ".environments"
+
+
+class Missing(Exception):
+    """A contestant's environment cannot be made; says why."""
 
 
 @dataclass(frozen=True)
@@ -17,40 +22,75 @@ class Contestant:
         name: What the table calls it.
         module: The script that runs it.
         requirements: What its environment needs, pinned; none: it runs in ours.
+        environment: The environment's name, where it is not the contestant's.
+        names_rows: Whether its requests carry our `metadata`, by which the server tells rows apart. Else two
+            rows of equal text are one to the server, and how often a single row was sent is not known.
     """
 
     name: str
     module: str
     requirements: tuple[str, ...] = ()
+    environment: str = ""
+    names_rows: bool = True
 
-    def python(self) -> str | None:
-        """The interpreter to run it with, in an environment made on first use; `None` if it cannot be made."""
+    def python(self) -> str:
+        """The interpreter to run it with, in an environment made on first use.
+
+        Raises:
+            Missing: The environment cannot be made.
+        """
         if not self.requirements:
             return sys.executable
-        home = ENVIRONMENTS / self.name
+        home = ENVIRONMENTS / (self.environment or self.name)
         python = home / "bin" / "python"
         stamp = home / "installed"
         if stamp.exists() and stamp.read_text() == "\n".join(self.requirements):
             return str(python)
-        venv.create(home, with_pip=True, clear=True)
-        done = subprocess.run(
-            [python, "-m", "pip", "install", "--quiet", *self.requirements], check=False, capture_output=True
-        )
-        if done.returncode:
-            return None
+        try:
+            venv.create(home, with_pip=True, clear=True)
+            subprocess.run(
+                [python, "-m", "pip", "install", "--quiet", *self.requirements],
+                check=True,
+                capture_output=True,
+                text=True,
+            )
+        except (OSError, subprocess.CalledProcessError) as error:
+            shutil.rmtree(home, ignore_errors=True)
+            raise Missing(_last_line(getattr(error, "stderr", None)) or str(error)) from error
         stamp.write_text("\n".join(self.requirements))
         return str(python)
 
 
+def _last_line(text: str | None) -> str:
+    lines = (text or "").strip().splitlines()
+    return lines[-1] if lines else ""
+
+
+_HERE = "benchmarks.lab.contestants"
+_SDK = "anthropic[aiohttp]==2.12.0"
+_ASYNC_BATCH_LLM = ("async-batch-llm==0.28.0", _SDK)
+
 ROSTER = {
     contestant.name: contestant
     for contestant in (
-        Contestant("ours", "benchmarks.lab.contestants.ours"),
-        Contestant("sdk", "benchmarks.lab.contestants.sdk"),
+        Contestant("ours", f"{_HERE}.ours"),
+        Contestant("sdk", f"{_HERE}.sdk"),
+        Contestant("recipe", f"{_HERE}.recipe", (_SDK, "aiolimiter==1.3.0", "tenacity==9.2.1")),
+        Contestant("lm-deluge", f"{_HERE}.lm_deluge", ("lm-deluge==0.0.168",), names_rows=False),
         Contestant(
-            "recipe",
-            "benchmarks.lab.contestants.recipe",
-            ("anthropic[aiohttp]==2.12.0", "aiolimiter==1.3.0", "tenacity==9.2.0"),
+            "async-batch-llm, tuned",
+            f"{_HERE}.async_batch_llm_tuned",
+            _ASYNC_BATCH_LLM,
+            environment="async-batch-llm",
         ),
+        Contestant(
+            "async-batch-llm",
+            f"{_HERE}.async_batch_llm_default",
+            _ASYNC_BATCH_LLM,
+            environment="async-batch-llm",
+        ),
+        Contestant("data-designer", f"{_HERE}.data_designer", ("data-designer==0.9.6",), names_rows=False),
+        Contestant("curator", f"{_HERE}.curator", ("bespokelabs-curator==0.1.31",), names_rows=False),
     )
 }
+"""In the order of the table."""

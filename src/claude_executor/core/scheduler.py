@@ -19,29 +19,22 @@ from types import MappingProxyType
 
 from claude_executor.core import feedback
 from claude_executor.core.breaker import BreakerPolicy, State
-from claude_executor.core.bucket import TokenBucket
 from claude_executor.core.cost import NOTHING, Cost, Usage
 from claude_executor.core.emit import Emitter
 from claude_executor.core.estimate import Estimator, Shape
 from claude_executor.core.headers import Advice
 from claude_executor.core.job import Action, Failure, Job, Phase, Refusal, Refuse, Start
 from claude_executor.core.limits import Limits, by_pool, cache_reads_count, pool_of
+from claude_executor.core.opening import Opening
 from claude_executor.core.pool import CONCURRENCY, NEVER, Pool
 from claude_executor.core.retry import TREATMENT, Kind, RetryBudget, RetryPolicy, Scope
 from claude_executor.core.snapshot import Snapshot, state_of
 from claude_executor.core.stops import Stops
 from claude_executor.core.tally import Tally
+from claude_executor.core.urgency import Urgency
 from claude_executor.core.verdict import Circumstances, Verdict, judge, reach
 from claude_executor.core.waiting import Waiting
 
-KEPT_FOR_URGENT = 0.05
-"""Share of every bucket that less urgent work leaves alone while more urgent work is about."""
-URGENT_LASTS = 60.0
-"""Seconds for which that holds after the last urgent request came."""
-NEW_CONNECTIONS_PER_SECOND = 300.0
-NEW_CONNECTIONS_AT_ONCE = 50.0
-"""How fast requests beyond the most ever in flight may start: each opens a connection, and thousands at
-once stall an event loop for seconds, past the connect timeout (measured on loopback)."""
 OPENING = "opening connections"
 
 
@@ -67,12 +60,11 @@ class Scheduler:
         self._breaker_policy = breaker or BreakerPolicy()
         self._budget = RetryBudget(self._policy.budget, now)
         self._estimator = Estimator(reserve_max_tokens=reserve_max_tokens)
-        self._connections = TokenBucket(NEW_CONNECTIONS_PER_SECOND, NEW_CONNECTIONS_AT_ONCE, now=now)
-        self._most_running = 0
+        self._opening = Opening(now)
+        self._urgency = Urgency()
         self._pools: dict[str, Pool] = {}
         self._turn = 0
         self._waiting = Waiting(self._pools)
-        self._urgent_until: dict[int, float] = {}
         self._stops = Stops()
         self._reached = False
         self._closed = False
@@ -101,7 +93,7 @@ class Scheduler:
         self._price(job, pool, now)
         if deadline_at <= now or pool.earliest(job) > deadline_at:
             return self._refuse(job, Refusal.DEADLINE, now)
-        self._urgent_until[priority] = now + URGENT_LASTS
+        self._urgency.seen(priority, now)
         self._waiting.join(job)
         self._waiting.watch(job)
         return job
@@ -198,30 +190,19 @@ class Scheduler:
             pool.hold(held_by, now)
 
     def _opens_at(self, pool: Pool, job: Job, now: float) -> tuple[float, str]:
-        keep = KEPT_FOR_URGENT if self._is_outranked(job.priority, now) else 0.0
+        keep = self._urgency.kept_from(job.priority, now)
         if self.running and self.running + keep * self._max_concurrency > self._max_concurrency - 1:
             return NEVER, CONCURRENCY
         at, why = pool.opens_at(job, now, keep=keep)
-        if (
-            at <= now
-            and self.running >= self._most_running
-            and (ready := self._connections.ready_at(1.0)) > now
-        ):
-            return ready, OPENING
-        return at, why
-
-    def _is_outranked(self, priority: int, now: float) -> bool:
-        others = self._urgent_until
-        return len(others) > 1 and any(other > priority and until > now for other, until in others.items())
+        ready = self._opening.ready_at(self.running)
+        return (ready, OPENING) if ready > max(at, now) else (at, why)
 
     def _start(self, pool: Pool, job: Job, now: float) -> None:
         if job.charge:
             job.charge = pool.seconds(job.cost)[0]
         self._waiting.start(job)
         self.running += 1
-        if self.running > self._most_running:
-            self._most_running = self.running
-            self._connections.take(1.0, now)
+        self._opening.take(self.running, now)
         pool.take(job, now)
         job.charge = 0.0
         job.attempts += 1

@@ -1,0 +1,26 @@
+"""What less urgent work leaves alone for more urgent work, while there is any about."""
+
+SHARE = 0.05
+"""Of every bucket, and of the requests that may be in flight."""
+LASTS = 60.0
+"""Seconds for which it is kept after the last more urgent request came."""
+
+
+class Urgency:
+    """Which priorities are about."""
+
+    __slots__ = ("_until",)
+
+    def __init__(self) -> None:
+        self._until: dict[int, float] = {}
+
+    def seen(self, priority: int, now: float) -> None:
+        """A request of this priority has come."""
+        self._until[priority] = now + LASTS
+
+    def kept_from(self, priority: int, now: float) -> float:
+        """The share that requests of this priority leave alone."""
+        if len(self._until) < 2:
+            return 0.0
+        self._until = {other: until for other, until in self._until.items() if until > now}
+        return SHARE if any(other > priority for other in self._until) else 0.0
