@@ -89,6 +89,7 @@ def run_one(scenario: Scenario, contestant: Contestant, seed: int) -> Figures | 
                 capture_output=True,
                 text=True,
                 cwd=ROOT,
+                env=contestant.variables_set(),
                 timeout=scenario.patience,
                 check=False,
             )

@@ -72,7 +72,7 @@ def test_an_answer_is_settled_and_timed():
     assert pool.round_trip == 2.0
     assert pool.in_flight == 0
     assert pool.meters[Resource.OUTPUT].bucket.level(2.0) == 60_000
-    assert pool.used.total(2.0) == Cost(1.0, 900.0, 50.0)
+    assert pool.used.last_minute(2.0) == Cost(1.0, 900.0, 50.0)
     answered(pool, sent(pool, 2.0), now=12.0)
     assert 2.0 < pool.round_trip < 4.0
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from claude_executor.core.cost import Resource
 from claude_executor.core.headers import Quote
-from claude_executor.core.meter import OTHERS_MOST, RAISE_SHARE, ROUNDING, Meter
+from claude_executor.core.meter import OTHERS_MOST, RAISE_SHARE, ROUNDING, Belief, Meter
 
 LIMIT = 6_000_000.0  # 100,000 a second
 RATE = LIMIT / 60.0
@@ -19,16 +19,29 @@ def a_meter(resource=Resource.INPUT, told=LIMIT, *, burst=None, level=None, anno
     meter = Meter(resource, told, burst=burst, now=0.0)
     if announced is not None:
         full = meter.bucket.capacity if meter.bucket is not None else announced
-        meter.hear(Quote(announced, full, None), (full, full), 0.0, 0.0)
+        meter.hear(Quote(announced, full, None), Belief(0.0, full, full, 0.0, 0.0), 0.0)
     if level is not None:
         meter.bucket.correct(level, 0.0)
     return meter
 
 
-def hear(meter, remaining, now=0.0, *, limit=LIMIT, believed=None, full_in=None, slack=0.0):
-    """By how much the level changes at this news."""
+def hear(
+    meter,
+    remaining,
+    now=0.0,
+    *,
+    limit=LIMIT,
+    believed=None,
+    full_in=None,
+    unsure=0.0,
+    unsettled=0.0,
+    sent_at=None,
+):
+    """By how much the level changes at this news; the belief is the level unless told otherwise."""
     level = meter.bucket.level(now)
-    meter.hear(Quote(limit, remaining, full_in), believed or (level, level), slack, now)
+    lowest, highest = believed or (level, level)
+    sent_at = now if sent_at is None else sent_at
+    meter.hear(Quote(limit, remaining, full_in), Belief(sent_at, lowest, highest, unsure, unsettled), now)
     return meter.bucket.level(now) - level
 
 
@@ -60,7 +73,7 @@ def test_the_smaller_of_what_is_told_and_announced_holds(told, announced, limit,
 def test_a_bucket_that_is_only_announced_begins_with_what_is_left():
     """With no limits given the first answer tells, also that others have used most of it."""
     meter = Meter(Resource.INPUT, None, burst=None, now=0.0)
-    meter.hear(Quote(LIMIT, 90_000.0, None), (90_000.0, 90_000.0), 0.0, 5.0)
+    meter.hear(Quote(LIMIT, 90_000.0, None), Belief(0.0, 90_000.0, 90_000.0, 0.0, 0.0), 5.0)
     assert meter.bucket.level(5.0) == 90_000.0
     assert meter.others == 0.0
 
@@ -113,7 +126,7 @@ def test_less_than_believed_counts_at_once():
 
 
 def test_more_than_believed_counts_little_by_little():
-    """Somebody has stopped spending: the level rises by a fifth of the surplus each time, and gets there."""
+    """Somebody has stopped spending: the level rises by a share of the surplus each time, and gets there."""
     meter = a_meter(level=2e6)
     assert hear(meter, 3e6, believed=(1.5e6, 2e6)) == pytest.approx(RAISE_SHARE * (1e6 - ROUNDING))
     for _ in range(40):
@@ -121,12 +134,29 @@ def test_more_than_believed_counts_little_by_little():
     assert meter.bucket.level(0.0) == pytest.approx(3e6, abs=2 * ROUNDING)
 
 
-def test_slack_is_no_news_in_either_direction():
+def test_the_same_surplus_counts_once():
+    """Answers to what was sent before the level was raised tell of the same surplus again."""
+    meter = a_meter(level=2e6)
+    assert hear(meter, 3e6, 10.0, sent_at=4.0) > 0.0
+    for sent_at in (5.0, 9.0, 9.9):
+        assert hear(meter, 6e6, 11.0, sent_at=sent_at) == 0.0
+    assert hear(meter, 6e6, 12.0, sent_at=10.5) > 0.0
+
+
+def test_what_open_estimates_could_explain_is_no_surplus():
+    """As long as answers in flight may come out shorter than reserved, nobody need have stopped spending."""
+    meter = a_meter(level=2e6)
+    assert hear(meter, 2.5e6, unsettled=6e5) == 0.0
+    assert hear(meter, 3e6, unsettled=6e5) == pytest.approx(RAISE_SHARE * (4e5 - ROUNDING))
+    assert hear(meter, 1e6, 1.0, unsettled=6e5) < -1e6
+
+
+def test_how_unsure_the_estimates_are_is_no_news_in_either_direction():
     """What answers in flight may or may not have drawn explains a difference of that size."""
     meter = a_meter(level=2e6)
-    assert hear(meter, 1.9e6, slack=1e5) == 0.0
-    assert hear(meter, 2.1e6, slack=1e5) == 0.0
-    assert hear(meter, 1.8e6, slack=1e5) < 0.0
+    assert hear(meter, 1.9e6, unsure=1e5) == 0.0
+    assert hear(meter, 2.1e6, unsure=1e5) == 0.0
+    assert hear(meter, 1.8e6, unsure=1e5) < 0.0
 
 
 def test_requests_are_counted_to_one():
@@ -175,7 +205,7 @@ def test_a_correction_goes_towards_the_news_and_not_past_it(level, width, remain
     meter = a_meter(told=told)
     meter.bucket.correct(level, 0.0)
     level = meter.bucket.level(0.0)
-    change = hear(meter, remaining, 10.0, believed=(level - width, level), slack=slack)
+    change = hear(meter, remaining, 10.0, believed=(level - width, level), unsure=slack)
     if remaining < level - width:
         assert remaining - (level - width) - 1e-6 <= change <= 0.0
     elif remaining > level:

@@ -214,7 +214,7 @@ def test_an_attempt_that_was_free_gives_everything_back():
     before = pool.believed(0.0)
     pool.settle(start(pool), NOTHING, 0.0)
     assert pool.believed(0.0) == before
-    assert pool.used.total(0.0) == NOTHING
+    assert pool.used.last_minute(0.0) == NOTHING
 
 
 def test_an_attempt_of_unknown_cost_keeps_its_estimate():
@@ -223,7 +223,7 @@ def test_an_attempt_of_unknown_cost_keeps_its_estimate():
     job = start(pool)
     pool.settle(job, None, 0.0)
     assert pool.meters[Resource.INPUT].bucket.level(0.0) == 599_000
-    assert pool.used.total(0.0)[:3] == job.cost[:3]
+    assert pool.used.last_minute(0.0)[:3] == job.cost[:3]
 
 
 costs = st.builds(
@@ -260,6 +260,7 @@ def test_whatever_flies_lands_without_a_trace(script):
         land("unknown", NOTHING)
     assert pool.in_flight == 0
     assert not any(pool.variance.values())
+    assert not any(pool.reserved.values())
     output = pool.meters[Resource.OUTPUT].bucket
     assert pool.believed(now)[Resource.OUTPUT] == output.level(now)
 

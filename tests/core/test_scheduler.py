@@ -12,9 +12,11 @@ from claude_executor.core.cost import Resource, Usage
 from claude_executor.core.headers import NO_ADVICE
 from claude_executor.core.job import Job, Phase, Refusal, Refuse, Start
 from claude_executor.core.limits import Limits
+from claude_executor.core.opening import CONNECTIONS_AT_ONCE
 from claude_executor.core.retry import Kind, RetryPolicy
-from claude_executor.core.scheduler import KEPT_FOR_URGENT, NEW_CONNECTIONS_AT_ONCE, Scheduler
+from claude_executor.core.scheduler import Scheduler
 from claude_executor.core.stops import LASTS
+from claude_executor.core.urgency import SHARE
 from claude_executor.core.verdict import Verdict
 
 PLENTY = Limits(rpm=1e6, itpm=1e9, otpm=1e9)
@@ -127,9 +129,9 @@ def test_a_crowd_does_not_open_all_its_connections_at_once():
     scheduler = a_scheduler(max_concurrency=1_000)
     for _ in range(600):
         submit(scheduler)
-    assert len(started(scheduler)) <= NEW_CONNECTIONS_AT_ONCE
+    assert len(started(scheduler)) <= CONNECTIONS_AT_ONCE
     assert 0.0 < scheduler.wake_at < 0.1
-    assert len(started(scheduler, 1.0)) <= NEW_CONNECTIONS_AT_ONCE
+    assert len(started(scheduler, 1.0)) <= CONNECTIONS_AT_ONCE
 
 
 @pytest.mark.parametrize("wrong", [{"max_concurrency": 0}, {"max_concurrency": 1, "max_queued": -1}])
@@ -460,12 +462,12 @@ def test_bulk_leaves_the_last_twentieth_to_urgent_work(resource):
             scheduler.poll(now)
             scheduler.answered(job, USAGE, NO_ADVICE, now)
             scheduler._pools["haiku-5.5"].meters[Resource.REQUESTS].bucket.settle(1.0, now)
-        scheduler._connections.retune(1e9, 1e9, now)
-        scheduler._connections.correct(1e9, now)
+        for running in range(1, 301):  # connections enough are open
+            scheduler._opening.take(running, 0.0)
         for _ in range(200):
             submit(scheduler, now)
         flight = len(started(scheduler, now))
-        assert flight == (100 - 100 * KEPT_FOR_URGENT if urgent_about else 100)
+        assert flight == (100 - 100 * SHARE if urgent_about else 100)
         submit(scheduler, now, priority=1)
         assert len(started(scheduler, now)) == urgent_about
 

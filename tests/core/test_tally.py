@@ -1,10 +1,15 @@
 """Counts of the last minute."""
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from claude_executor.core.breaker import BreakerPolicy
 from claude_executor.core.cost import NOTHING, Cost
-from claude_executor.core.snapshot import PoolState, ResourceState, Snapshot
+from claude_executor.core.limits import DEFAULT, Limits
+from claude_executor.core.pool import Pool
+from claude_executor.core.snapshot import Snapshot, state_of
 from claude_executor.core.tally import Usages
 
 
@@ -13,10 +18,10 @@ def test_what_was_used_is_forgotten_after_a_minute():
     used = Usages()
     used.add(Cost(1, 100, 10, 5), 100.5)
     used.add(Cost(1, 100, 10), 130.0)
-    assert used.total(130.0) == Cost(2, 200, 20)
-    assert used.total(159.9) == Cost(2, 200, 20)
-    assert used.total(161.0) == Cost(1, 100, 10)
-    assert used.total(500.0) == NOTHING
+    assert used.last_minute(130.0) == Cost(2, 200, 20)
+    assert used.last_minute(159.9) == Cost(2, 200, 20)
+    assert used.last_minute(161.0) == Cost(1, 100, 10)
+    assert used.last_minute(500.0) == NOTHING
 
 
 @settings(max_examples=80, deadline=None)
@@ -34,7 +39,8 @@ def test_a_minute_is_a_minute_give_or_take_a_second(events):
 
 def a_pool(breaker, held_for=None):
     """The state of a pool of which only this matters."""
-    return PoolState({}, 0, 0, 1.0, breaker, 0.0, None, held_for or {}, 0.0, 0)
+    state = state_of(Pool("x", {}, ceiling=1, breaker=BreakerPolicy(), now=0.0), 0.0)
+    return replace(state, breaker=breaker, held_for=held_for or {})
 
 
 def test_the_worst_breaker_is_the_one_that_is_shown():
@@ -56,5 +62,9 @@ def test_what_has_held_the_line_up_longest_binds():
 
 
 def test_utilisation_is_what_was_used_of_the_limit():
-    """In the last minute, as a share."""
-    assert ResourceState(600.0, "told", 0.0, 600.0, 0.0, 450.0).utilisation == 0.75
+    """In the last minute, as a share; and all that was ever used is counted too."""
+    pool = Pool("x", {DEFAULT: Limits(rpm=600)}, ceiling=1, breaker=BreakerPolicy(), now=0.0)
+    pool.used.add(Cost(300, 0, 0), 0.0)
+    pool.used.add(Cost(450, 0, 0), 100.0)
+    requests = state_of(pool, 100.0).resources["requests"]
+    assert (requests.used, requests.utilisation, requests.used_in_all) == (450, 0.75, 750)

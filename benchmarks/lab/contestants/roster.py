@@ -1,10 +1,12 @@
 """Who takes part, and the virtual environment each one lives in."""
 
+import os
 import shutil
 import subprocess
 import sys
 import venv
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 ENVIRONMENTS = Path(__file__).parents[2] / ".environments"
@@ -25,6 +27,7 @@ class Contestant:
         environment: The environment's name, where it is not the contestant's.
         names_rows: Whether its requests carry our `metadata`, by which the server tells rows apart. Else two
             rows of equal text are one to the server, and how often a single row was sent is not known.
+        variables: What its process finds in the environment beside ours; `{home}` is where it is installed.
     """
 
     name: str
@@ -32,6 +35,16 @@ class Contestant:
     requirements: tuple[str, ...] = ()
     environment: str = ""
     names_rows: bool = True
+    variables: Mapping[str, str] = field(default_factory=dict[str, str])
+
+    @property
+    def home(self) -> Path:
+        """Where its environment is."""
+        return ENVIRONMENTS / (self.environment or self.name)
+
+    def variables_set(self) -> dict[str, str]:
+        """Our environment variables and its own."""
+        return os.environ | {name: text.format(home=self.home) for name, text in self.variables.items()}
 
     def python(self) -> str:
         """The interpreter to run it with, in an environment made on first use.
@@ -41,7 +54,7 @@ class Contestant:
         """
         if not self.requirements:
             return sys.executable
-        home = ENVIRONMENTS / (self.environment or self.name)
+        home = self.home
         python = home / "bin" / "python"
         stamp = home / "installed"
         if stamp.exists() and stamp.read_text() == "\n".join(self.requirements):
@@ -89,8 +102,27 @@ ROSTER = {
             _ASYNC_BATCH_LLM,
             environment="async-batch-llm",
         ),
-        Contestant("data-designer", f"{_HERE}.data_designer", ("data-designer==0.9.6",), names_rows=False),
-        Contestant("curator", f"{_HERE}.curator", ("bespokelabs-curator==0.1.31",), names_rows=False),
+        Contestant(
+            "data-designer",
+            f"{_HERE}.data_designer",
+            ("data-designer==0.9.6",),
+            names_rows=False,
+            variables={"NEMO_TELEMETRY_ENABLED": "false"},
+        ),
+        Contestant(
+            "curator",
+            f"{_HERE}.curator",
+            ("bespokelabs-curator==0.1.31",),
+            names_rows=False,
+            # Without these two it fetches a price list and a tokeniser before it begins.
+            variables={
+                "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+                "TIKTOKEN_CACHE_DIR": "{home}/lib/python3.11/site-packages/litellm/litellm_core_utils/tokenizers",
+                "CURATOR_DISABLE_RICH_DISPLAY": "1",
+                "TELEMETRY_ENABLED": "0",
+                "CURATOR_VIEWER": "0",
+            },
+        ),
     )
 }
 """In the order of the table."""

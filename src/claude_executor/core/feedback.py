@@ -15,6 +15,8 @@ from claude_executor.core.meter import ROUNDING, Belief, Meter
 from claude_executor.core.pool import NEVER, Pool
 from claude_executor.core.retry import Kind
 
+CONFIDENCE = 2.0
+"""Standard deviations of our own estimates within which a difference is not somebody else's doing."""
 SHORTEST_BURST = 1.0
 """Seconds; a bucket is never taken to hold less than this of its refill, and never less than two requests."""
 MOST_JITTER = 2.0
@@ -58,7 +60,7 @@ def hear(pool: Pool, job: Job, advice: Advice, now: float) -> None:
             sent_at=job.sent_at,
             lowest=min(then, today),
             highest=max(then, today),
-            unsure=math.sqrt(pool.variance[resource]),
+            unsure=CONFIDENCE * math.sqrt(pool.variance[resource]),
             # An estimate in flight may turn out to be anything down to nothing, but every request is one.
             unsettled=0.0 if resource is Resource.REQUESTS else pool.reserved[resource],
         )

@@ -28,6 +28,8 @@ WHOLE = 1.0
 RAISE_SHARE = 0.5
 OTHERS_MEMORY = 10.0
 """Seconds over which the draw of others is averaged."""
+OTHERS_DOUBTED = 30.0
+"""Seconds in which what is believed of them fades to 1/e while there is no news of them."""
 OTHERS_MOST = 0.95
 """Never believe that others leave less than a twentieth: we would stop asking, and never learn otherwise."""
 
@@ -40,7 +42,7 @@ class Belief:
         sent_at: When the request was sent.
         lowest: The lowest level believed in between.
         highest: The highest.
-        unsure: Standard deviation of all estimates that are in flight.
+        unsure: How far all estimates in flight together are likely to be off.
         unsettled: Their sum: if all of them were for nothing, the level would be so much higher.
     """
 
@@ -148,6 +150,7 @@ class Meter:
         if error >= 0.0:
             surplus = quote.remaining - below - belief.unsure - belief.unsettled - highest
             if surplus <= 0.0 or ours_is_tighter or belief.sent_at < self._raised_at:
+                self._doubt_others(since, now)
                 return
             error = surplus * RAISE_SHARE
             self._raised_at = now  # and not again before an answer to what is sent from now on
@@ -165,6 +168,12 @@ class Meter:
         weight = 1.0 - math.exp(-since / OTHERS_MEMORY)
         self.others = min(OTHERS_MOST * full_rate, max(0.0, self.others + weight * beyond))
         self._retune(now)
+
+    def _doubt_others(self, since: float, now: float) -> None:
+        """No news: either they draw just what we expect, or there is nobody. Only news can keep telling."""
+        if self.others > 0.0 and since > 0.0:
+            self.others *= math.exp(-since / OTHERS_DOUBTED)
+            self._retune(now)
 
     def _learn_capacity(self, quote: Quote, now: float) -> None:
         """A bucket that is `full_in` from being full holds what it has and what it will get until then."""

@@ -28,7 +28,7 @@ class Pace:
 
     def __init__(self, now: float) -> None:
         self.factor = 1.0
-        self._bucket = TokenBucket(1.0, 1.0, now=now)
+        self._bucket = TokenBucket(1.0, 1.0, now=now, level=0.0)
         self._doubled_at = now
         self._used_at = now
 
@@ -39,14 +39,16 @@ class Pace:
         """The instant from which a request of so many sustained seconds may start."""
         return -math.inf if self.factor >= OFF else self._bucket.ready_at(seconds)
 
-    def take(self, seconds: float, now: float, round_trip: float) -> None:
-        """A request starts."""
+    def take(self, seconds: float, now: float, round_trip: float | None) -> None:
+        """A request starts; `round_trip` is how long an answer takes, `None` before the first one."""
         if now - self._used_at > COLD_AFTER:
             self.restart(now)
         self._used_at = now
         if self.factor >= OFF:
             return
-        if now - self._doubled_at >= max(DOUBLING, round_trip):
+        if round_trip is None:  # nobody has said yet that even this rate is right
+            self._doubled_at = now
+        elif now - self._doubled_at >= max(DOUBLING, round_trip):
             self._doubled_at = now
             self.factor *= 2.0
             self._bucket.retune(self.factor, max(1.0, self.factor / 2.0), now)

@@ -129,7 +129,7 @@ class Pool:
             if ready > at:
                 at, why = ready, resource.value
         for ready in (
-            self.pace.ready_at(self._rush(job.cost)),
+            self.pace.ready_at(self._rush(job.cost)) if self.in_flight or self.answered else at,
             self.growth.ready_at(job.cost.input_tokens, now, self.meters[Resource.INPUT].limit or NEVER),
         ):
             if ready > at:
@@ -137,11 +137,13 @@ class Pool:
         return at, why
 
     def _unanswered_ready_at(self) -> float:
-        """Before the first answer has told us anything: one request, and twice as many each `PROBING`.
+        """Before the first answer has told us anything.
 
-        A refusal comes at once; so the longer none comes, the safer it is not to wait for a long answer.
+        Where limits were declared: at the rate they sustain, which is the pace's to keep. Where not: one
+        request, and twice as many each `PROBING`. A refusal comes at once; so the longer none comes, the safer
+        it is not to wait for a long answer.
         """
-        if not self.in_flight:
+        if not self.in_flight or any(meter.told is not None for meter in self.meters.values()):
             return -math.inf
         return self.first_at + PROBING * math.log2(self.in_flight + 1)
 
@@ -171,7 +173,7 @@ class Pool:
             if meter.bucket is not None:
                 meter.bucket.take(cost.of(resource), now)
         self.growth.take(cost.input_tokens)
-        self.pace.take(self._rush(cost), now, self.round_trip)
+        self.pace.take(self._rush(cost), now, self.round_trip if self.answered else None)
         if not self.answered and not self.in_flight:
             self.first_at = now
         self.in_flight += 1
