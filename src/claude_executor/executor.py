@@ -11,7 +11,7 @@ import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self, TypeVar, cast
 
 from claude_executor.core.breaker import BreakerPolicy
 from claude_executor.core.estimate import Shape, shape_of
@@ -328,8 +328,8 @@ class Executor:
 
     def _perform(self, actions: Sequence[Action]) -> None:
         for action in actions:
-            turn = action.job.owner
-            if isinstance(turn, asyncio.Future) and not turn.done():
+            turn = cast("asyncio.Future[None] | None", action.job.owner)
+            if turn is not None and not turn.done():
                 if isinstance(action, Refuse):
                     turn.set_exception(rejection(action))
                 else:

