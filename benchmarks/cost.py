@@ -144,7 +144,7 @@ class Stub:
         messages: object,
         metadata: object = None,
         extra_body: object = None,
-        timeout: object = None,  # noqa: ASYNC109
+        timeout: object = None,
     ) -> Raw:
         del model, max_tokens, messages, metadata, extra_body, timeout
         if self.gate is not None:
@@ -152,13 +152,13 @@ class Stub:
         return self.raw
 
 
-def stubbed(**options: Any) -> tuple[Any, Stub]:
+def stubbed() -> tuple[Any, Stub]:
     """An executor over a stub."""
     from claude_executor import Executor, Limits
 
     stub = Stub()
     limits = Limits(rpm=AMPLE, itpm=AMPLE, otpm=AMPLE)
-    return Executor(limits, client=stub, max_concurrency=IN_FLIGHT, **options), stub  # type: ignore[arg-type]
+    return Executor(limits, client=stub, max_concurrency=IN_FLIGHT), stub  # type: ignore[arg-type]
 
 
 async def let_run() -> None:
@@ -189,10 +189,10 @@ def submit(rows: int, rounds: int) -> list[Figure]:
                     spent[name].append(1e6 * used / rows)
                 simulator.reset()
     ours, theirs = statistics.median(spent["executor"]), statistics.median(spent["sdk"])
-    note = f"medians of {rounds} × {rows:,} rows in turn"
+    note = f"medians of {rounds} times {rows:,} rows in turn"
     span = {name: f"{min(values):.0f} to {max(values):.0f}" for name, values in spent.items()}
     return [
-        Figure("submit against the SDK, CPU per row", ours / theirs, "times", 1.1, note),
+        Figure("submit against the SDK, CPU per row", ours / theirs, "times", None, note),
         Figure("  Executor.submit", ours, "µs", None, span["executor"]),
         Figure("  messages.create alone", theirs, "µs", None, span["sdk"]),
     ]
@@ -242,7 +242,13 @@ def queue(rows: int, rounds: int) -> list[Figure]:
     note = f"{rows:,} queued; {medians['executor']:.0f} µs less {medians['plain']:.0f} µs for tasks and stub"
     return [
         Figure("the executor's own time per row", own, "µs", 15.0, note),
-        Figure("  the scheduler's part", medians["scheduler"], "µs", None, "submit, poll, answered; no event loop"),
+        Figure(
+            "  the scheduler's part",
+            medians["scheduler"],
+            "µs",
+            None,
+            "submit, poll, answered; no event loop",
+        ),
     ]
 
 
@@ -328,7 +334,9 @@ async def _memory(rows: int) -> Figure:
         stub.gate.set()
         stub.gate = None
         await asyncio.gather(*warm, *tasks)
-    return Figure("memory per queued submit", held / rows / 1000, "kB", 3.0, f"{rows:,} queued, with their tasks")
+    return Figure(
+        "memory per queued submit", held / rows / 1000, "kB", 3.0, f"{rows:,} queued, with their tasks"
+    )
 
 
 def map_(rows: int) -> list[Figure]:
@@ -355,7 +363,9 @@ async def _map(rows: int) -> list[Figure]:
     early, late = (peak / 1e6 for peak in peaks)
     took = 1e6 * (time.process_time() - began) / rows
     return [
-        Figure("peak memory of map", late, "MB", 60.0, f"{rows:,} rows; {early:.1f} MB after a tenth of them"),
+        Figure(
+            "peak memory of map", late, "MB", 60.0, f"{rows:,} rows; {early:.1f} MB after a tenth of them"
+        ),
         Figure("  processor time per row of map", took, "µs", None, "the stub and the consumer included"),
     ]
 

@@ -2,25 +2,26 @@
 
 import dataclasses
 import json
-import platform
 import random
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from benchmarks.lab.contestants.roster import ROSTER, Contestant, Missing
-from benchmarks.lab.measure import Figures, complaints, figures
+from benchmarks.lab.measure import Figures, Trouble, figures
+from benchmarks.lab.report import Run, as_json, markdown, table
 from benchmarks.lab.scenarios import SCENARIOS, Scenario
 from benchmarks.lab.server import World, far_simulator
 
 ROOT = Path(__file__).parents[2]
-PATIENCE = 4.0
-"""How many times the least possible time a contestant gets before it is stopped."""
+WIDTH = 100
+"""Columns, where there is no terminal to say how many."""
 
 
 @click.command()
@@ -30,49 +31,52 @@ PATIENCE = 4.0
 )
 @click.option("--runs", default=1, show_default=True, help="How often; each run has a seed of its own.")
 @click.option("--seed", default=None, type=int, help="Of the first run. Default: from the clock.")
-@click.option("--out", type=click.Path(path_type=Path), help="Write all figures as JSON.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    help="Write all figures as JSON, and a page of Markdown beside it.",
+)
 def lab(
     scenarios: tuple[str, ...], contestants: tuple[str, ...], runs: int, seed: int | None, out: Path | None
 ) -> None:
     """Run contestants through SCENARIOS (default: all), one after the other, and print a table."""
     seed = int(time.time()) % 100_000 if seed is None else seed
-    console = Console()
-    table = Table(
-        "scenario",
-        "contestant",
-        "seed",
-        "failed",
-        "seconds",
-        "share",
-        "429s",
-        "most sent",
-        "CPU ms/row",
-        "MB",
-        "",
-    )
-    records = []
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
+    done: list[Run] = []
     for name in scenarios or SCENARIOS:
-        for run in range(runs):
+        for turn in range(runs):
             for contestant in [ROSTER[c] for c in contestants or ROSTER]:
-                outcome = run_one(SCENARIOS[name], contestant, seed + run)
-                records.append(
-                    {"scenario": name, "contestant": contestant.name, "seed": seed + run} | record(outcome)
-                )
-                table.add_row(*row(SCENARIOS[name], contestant, seed + run, outcome))
-                console.print(" ".join(row(SCENARIOS[name], contestant, seed + run, outcome)), style="dim")
-    console.print(table)
-    if out:
-        out.write_text(json.dumps({"machine": machine(), "results": records}, indent=1) + "\n")
-    ours = [r for r in records if r["contestant"] == "ours"]
-    sys.exit(1 if any(r.get("complaints") for r in ours) else 0)
+                outcome = run_one(SCENARIOS[name], contestant, seed + turn)
+                done.append(Run(SCENARIOS[name], contestant, seed + turn, outcome))
+                console.print(spoken(done[-1]), style="dim", highlight=False)
+                if out:  # after every run: a lab that is interrupted has something to show
+                    write(done, out)
+    console.print(table(done), highlight=False)
+    sys.exit(1 if any(run.complaints for run in done) else 0)
 
 
-def run_one(scenario: Scenario, contestant: Contestant, seed: int) -> Figures | str:
+def spoken(run: Run) -> str:
+    """A line about a run, for whoever watches."""
+    about = f"{run.scenario.name}, {run.contestant.name}, seed {run.seed}: "
+    f = run.outcome
+    if isinstance(f, Trouble):
+        return about + f.words
+    return about + f"{f.took:.1f} s, share {f.share:.3f}, {f.refusals} 429s, {f.failed} failed"
+
+
+def write(done: list[Run], out: Path) -> None:
+    """The figures as JSON, and as a page beside it."""
+    kept = as_json(done)
+    out.write_text(json.dumps(kept, indent=1) + "\n")
+    out.with_suffix(".md").write_text(markdown(kept))
+
+
+def run_one(scenario: Scenario, contestant: Contestant, seed: int) -> Figures | Trouble:
     """One contestant in one scenario, or why there is no result."""
     try:
         python = contestant.python()
     except Missing as error:
-        return f"missing: {error}"[:160]
+        return Trouble("missing", f"missing: {error}"[:160])
     settings = dataclasses.replace(scenario.world.settings, seed=seed)
     prompts = scenario.prompts(random.Random(seed))
     with far_simulator(World(settings, scenario.world.faults, scenario.world.schedule)) as simulator:
@@ -94,45 +98,23 @@ def run_one(scenario: Scenario, contestant: Contestant, seed: int) -> Figures | 
                 check=False,
             )
         except subprocess.TimeoutExpired:
-            answered = simulator.stats()["by_status"].get("200", 0)
-            return f"stopped after {scenario.patience:.0f} s: {answered} of {len(prompts)} answered"
-        if done.returncode:
-            return f"broke: {done.stderr.strip().splitlines()[-1][:120] if done.stderr.strip() else done.returncode}"
-        ran = json.loads(done.stdout.strip().splitlines()[-1])
+            return stopped(scenario, simulator.stats(), len(prompts))
+        try:
+            ran = json.loads(done.stdout.strip().splitlines()[-1])
+        except (IndexError, ValueError):
+            ran = None
+        if done.returncode or not isinstance(ran, dict):
+            said = done.stderr.strip().splitlines() or [f"exit {done.returncode}, no figures"]
+            return Trouble("broke", f"broke: {said[-1]}"[:160])
         return figures(scenario, simulator.stats(), simulator.verdict(), ran)
 
 
-def row(scenario: Scenario, contestant: Contestant, seed: int, outcome: Figures | str) -> list[str]:
-    """A line of the table."""
-    if isinstance(outcome, str):
-        return [scenario.name, contestant.name, str(seed), *[""] * 7, outcome]
-    f = outcome
-    found = complaints(scenario, f) if contestant.name == "ours" else []
-    return [
-        scenario.name, contestant.name, str(seed), str(f.failed), f"{f.took:.1f}", f"{f.share:.3f}",
-        f"{f.refusals} ({f.refused:.1%})", str(f.attempts), f"{1000 * f.cpu / f.rows:.2f}", f"{f.peak_mb:.0f}",
-        "; ".join(found) if found else ("ok" if contestant.name == "ours" else ""),
-    ]  # fmt: skip
-
-
-def record(outcome: Figures | str) -> dict[str, object]:
-    """What is kept of a result."""
-    if isinstance(outcome, str):
-        return {"outcome": outcome}
-    return dataclasses.asdict(outcome) | {"share": outcome.share}
-
-
-def machine() -> dict[str, str]:
-    """What the figures were measured on."""
-    import importlib.metadata as metadata
-
-    names = ("claude-executor", "anthropic", "aiohttp", "httpx2", "uvicorn")
-    return {
-        "date": time.strftime("%Y-%m-%d"),
-        "python": platform.python_version(),
-        "processor": f"{platform.machine()}, {__import__('os').cpu_count()} cores, shared with the simulator",
-        **{name: metadata.version(name) for name in names},
-    }
+def stopped(scenario: Scenario, stats: Mapping[str, Any], rows: int) -> Trouble:
+    """It has had more than enough time."""
+    by_status = stats["by_status"]
+    answered, refusals = int(by_status.get("200", 0)), int(by_status.get("429", 0))
+    words = f"stopped at {scenario.patience:.0f} s, {answered} of {rows} answered"
+    return Trouble("stopped", words, refused=refusals / rows, answered=min(1.0, answered / rows))
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from benchmarks.lab.scenarios import Scenario
 from claude_executor.simulator import Rates
@@ -44,6 +44,23 @@ class Figures:
     def share(self) -> float:
         """Least possible time divided by time taken; 0 where rows are missing."""
         return 0.0 if self.failed else self.least / self.took
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why there are no figures.
+
+    Attributes:
+        kind: Its environment cannot be made, it ended with an error, or it took too long.
+        words: For people.
+        refused: 429s per row until then, where it got so far.
+        answered: Share of the rows that had been answered by then.
+    """
+
+    kind: Literal["missing", "broke", "stopped"]
+    words: str
+    refused: float | None = None
+    answered: float | None = None
 
 
 def least_time(scenario: Scenario, stats: Mapping[str, Any]) -> float:

@@ -1,4 +1,4 @@
-"""The scenarios of the lab: what the server is like, what the client is told, what it has to do, what must hold."""
+"""The scenarios of the lab: what the server is like, what a client is told and has to do, what must hold."""
 
 import random
 from collections.abc import Callable, Mapping
@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmarks.lab.server import World
 from benchmarks.lab.workloads import Prompt, docstrings, heavy_tailed, two_kinds, uniform
-from claude_executor.simulator import Faults, Latency, Lengths, Neighbours, Ramp, Rates, Settings
+from claude_executor.simulator import Change, Faults, Latency, Lengths, Neighbours, Ramp, Rates, Settings
 
 QUICK = Latency(first_token=0.25, tokens_per_second=200.0, spread=0.2)
 
@@ -64,11 +64,22 @@ def told(rates: Rates, **more: float) -> dict[str, float]:
 
 
 def _world(
-    rates: Rates, *, burst: float = 10.0, mean: float = 77.0, faults: Faults | None = None, **more: Any
+    rates: Rates,
+    *,
+    burst: float = 10.0,
+    window: float | None = None,
+    headers: bool = True,
+    mean: float = 77.0,
+    faults: Faults | None = None,
+    schedule: tuple[tuple[float, Change], ...] = (),
 ) -> World:
-    schedule = more.pop("schedule", ())
     settings = Settings(
-        rates=rates, burst=burst, latency=more.pop("latency", QUICK), output_tokens=Lengths(mean, 0.6), **more
+        rates=rates,
+        burst=burst,
+        window=window,
+        headers=headers,
+        latency=QUICK,
+        output_tokens=Lengths(mean, 0.6),
     )
     return World(settings, faults or Faults(), schedule)
 
@@ -177,3 +188,23 @@ SCENARIOS: dict[str, Scenario] = {
         ),
     )
 }
+
+ABOUT = {
+    "steady": "prompts of very different sizes",
+    "output-bound": "output tokens are what is scarce",
+    "request-bound": "requests are what is scarce",
+    "strict": "no second may hold more than its share",
+    "wrong": "told 3,000 requests a minute, given 600",
+    "untold": "told of no limits at all",
+    "blind": "told wrong, and no headers to correct it",
+    "shared": "a neighbour uses half of the input tokens",
+    "cut": "the limit falls to 40 % under way",
+    "outage": "nothing but 529s for 8 seconds",
+    "faults": "12 % of the answers fail or break off",
+    "ramp": "growth is limited too",
+    "sorted": "sorted by size, shortest first",
+    "by kind": "long documents first, then short questions",
+    "by kind, shuffled": "the same in mixed order",
+    "huge output": "max_tokens of 64,000, answers of 500",
+}
+"""Each in a few words."""

@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -21,7 +21,7 @@ class World:
     """What the simulator of a scenario is like."""
 
     settings: Settings
-    faults: Faults = Faults()
+    faults: Faults = field(default_factory=Faults)
     schedule: tuple[tuple[float, Change], ...] = ()
 
 

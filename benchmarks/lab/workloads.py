@@ -1,4 +1,4 @@
-"""Work for the scenarios. Every maker takes how much, and gives a function of a source of chance to a list."""
+"""Work for the scenarios. Every maker takes how much, and gives a function from chance to a list."""
 
 import random
 from collections.abc import Callable

@@ -7,6 +7,7 @@ ends every run before it begins; here it names the model of the task.
 
 import os
 import tempfile
+from collections.abc import Mapping
 from typing import Any
 
 from anthropic import Anthropic
@@ -32,7 +33,7 @@ class Asker(curator.LLM):  # type: ignore[misc]
         return {"row": row["row"], "answer": response}
 
 
-def first_headers(task: Task) -> Any:
+def first_headers(task: Task) -> Mapping[str, str]:
     """What the headers of a first, small request say of the limits."""
     create = Anthropic(base_url=task.base_url).messages.with_raw_response.create
     hello = {"role": "user", "content": "Hello, Claude"}

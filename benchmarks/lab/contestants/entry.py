@@ -1,8 +1,8 @@
 """How a contestant is run: a task comes in as JSON on standard input, figures go out on standard output.
 
 It imports nothing but the standard library, because contestants live in virtual environments of their own.
-The clock starts when the contestant's own modules have been imported; whatever it sets up afterwards (clients,
-files, questions it asks the server first) is its own time.
+The clock starts when the contestant's own modules have been imported; whatever it sets up afterwards
+(clients, files, questions it asks the server first) is its own time.
 """
 
 import asyncio

@@ -18,7 +18,11 @@ async def run(task: Task) -> Outcomes:
     """Send all prompts; per prompt `None` or what went wrong."""
     os.environ["LAB_KEY"] = "k"
     register_model(
-        id="lab", name=task.model, api_base=f"{task.base_url}/v1", api_key_env_var="LAB_KEY", api_spec="anthropic"
+        id="lab",
+        name=task.model,
+        api_base=f"{task.base_url}/v1",
+        api_key_env_var="LAB_KEY",
+        api_spec="anthropic",
     )
     limits = {}
     if task.told:

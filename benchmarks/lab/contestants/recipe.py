@@ -1,4 +1,4 @@
-"""The recipe of many guides: a semaphore, aiolimiter for requests and tokens a minute, tenacity for retries."""
+"""The recipe of many guides: a semaphore, aiolimiter for requests and tokens, tenacity for retries."""
 
 import asyncio
 

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import venv
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -27,7 +28,8 @@ class Contestant:
         environment: The environment's name, where it is not the contestant's.
         names_rows: Whether its requests carry our `metadata`, by which the server tells rows apart. Else two
             rows of equal text are one to the server, and how often a single row was sent is not known.
-        variables: What its process finds in the environment beside ours; `{home}` is where it is installed.
+        variables: What its process finds in the environment beside ours; `{packages}` is where its
+            libraries are.
     """
 
     name: str
@@ -44,7 +46,9 @@ class Contestant:
 
     def variables_set(self) -> dict[str, str]:
         """Our environment variables and its own."""
-        return os.environ | {name: text.format(home=self.home) for name, text in self.variables.items()}
+        home = str(self.home)
+        packages = sysconfig.get_path("purelib", "venv", vars={"base": home, "platbase": home})
+        return os.environ | {name: text.format(packages=packages) for name, text in self.variables.items()}
 
     def python(self) -> str:
         """The interpreter to run it with, in an environment made on first use.
@@ -117,7 +121,7 @@ ROSTER = {
             # Without these two it fetches a price list and a tokeniser before it begins.
             variables={
                 "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-                "TIKTOKEN_CACHE_DIR": "{home}/lib/python3.11/site-packages/litellm/litellm_core_utils/tokenizers",
+                "TIKTOKEN_CACHE_DIR": "{packages}/litellm/litellm_core_utils/tokenizers",
                 "CURATOR_DISABLE_RICH_DISPLAY": "1",
                 "TELEMETRY_ENABLED": "0",
                 "CURATOR_VIEWER": "0",
