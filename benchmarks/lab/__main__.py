@@ -113,7 +113,7 @@ def stopped(scenario: Scenario, stats: Mapping[str, Any], rows: int) -> Trouble:
     """It has had more than enough time."""
     by_status = stats["by_status"]
     answered, refusals = int(by_status.get("200", 0)), int(by_status.get("429", 0))
-    words = f"stopped at {scenario.patience:.0f} s, {answered} of {rows} answered"
+    words = f"stopped at {scenario.patience:.0f} s with {answered} of {rows} rows"
     return Trouble("stopped", words, refused=refusals / rows, answered=min(1.0, answered / rows))
 
 

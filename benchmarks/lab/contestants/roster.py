@@ -28,8 +28,8 @@ class Contestant:
         environment: The environment's name, where it is not the contestant's.
         names_rows: Whether its requests carry our `metadata`, by which the server tells rows apart. Else two
             rows of equal text are one to the server, and how often a single row was sent is not known.
-        variables: What its process finds in the environment beside ours; `{packages}` is where its
-            libraries are.
+        variables: What its process finds in the environment beside ours; `{home}` is where
+            that is installed, `{packages}` where its libraries are.
     """
 
     name: str
@@ -48,7 +48,8 @@ class Contestant:
         """Our environment variables and its own."""
         home = str(self.home)
         packages = sysconfig.get_path("purelib", "venv", vars={"base": home, "platbase": home})
-        return os.environ | {name: text.format(packages=packages) for name, text in self.variables.items()}
+        places = {"home": home, "packages": packages}
+        return os.environ | {name: text.format_map(places) for name, text in self.variables.items()}
 
     def python(self) -> str:
         """The interpreter to run it with, in an environment made on first use.
@@ -111,7 +112,7 @@ ROSTER = {
             f"{_HERE}.data_designer",
             ("data-designer==0.9.6",),
             names_rows=False,
-            variables={"NEMO_TELEMETRY_ENABLED": "false"},
+            variables={"NEMO_TELEMETRY_ENABLED": "false", "DATA_DESIGNER_HOME": "{home}/settings"},
         ),
         Contestant(
             "curator",
