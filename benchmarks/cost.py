@@ -20,6 +20,7 @@ Every part runs in a process of its own.
 
 import asyncio
 import contextlib
+import email.utils
 import gc
 import json
 import resource
@@ -28,7 +29,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,7 @@ def without_collector() -> Iterator[None]:
 class Raw:
     """What ``with_raw_response.create`` gives."""
 
-    def __init__(self, message: object, headers: dict[str, str]) -> None:
+    def __init__(self, message: object, headers: Mapping[str, str]) -> None:
         self.message, self.headers, self.status_code = message, headers, 200
 
     async def parse(self) -> object:
@@ -109,12 +110,14 @@ class Stub:
     """
 
     def __init__(self) -> None:
+        import httpx2
         from anthropic.types import Message
 
         self.gate: asyncio.Event | None = None
         self.messages = self.with_raw_response = self
         in_a_second = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 1))
-        headers = {"request-id": "req_1"}
+        headers = {"date": email.utils.formatdate(usegmt=True), "request-id": "req_1"}
+        headers |= {"content-type": "application/json", "content-length": "300"}
         for name in ("requests", "tokens", "input-tokens", "output-tokens"):
             headers[f"anthropic-ratelimit-{name}-limit"] = str(int(AMPLE))
             headers[f"anthropic-ratelimit-{name}-remaining"] = str(int(AMPLE))
@@ -131,7 +134,7 @@ class Stub:
                 "usage": {"input_tokens": 10, "output_tokens": 3},
             }
         )
-        self.raw = Raw(message, headers)
+        self.raw = Raw(message, httpx2.Headers(headers))  # looking into these is not free
 
     def with_options(self, **_: object) -> "Stub":
         return self
@@ -177,7 +180,7 @@ def submit(rows: int, rounds: int) -> list[Figure]:
 
     settings = Settings(
         rates=Rates(AMPLE, AMPLE, AMPLE),
-        latency=Latency(first_token=0.0, tokens_per_second=1e9, spread=0.0),
+        latency=Latency(),
         output_tokens=Lengths(8, 0.0),
     )
     spent: dict[str, list[float]] = {"executor": [], "sdk": []}
@@ -306,7 +309,7 @@ def scheduled(prompts: list[Params]) -> float:
             now += 0.001
             for action in scheduler.poll(now):
                 assert isinstance(action, Start)
-                scheduler.answered(action.job, usage, read(stub.raw.headers), now)  # type: ignore[arg-type]
+                scheduler.answered(action.job, usage, read(stub.raw.headers), now)
         return time.process_time() - began
 
 

@@ -84,8 +84,8 @@ def draw(found: Sequence[Line], machine: dict[str, str]) -> Figure:
         draw_panel(panel, [line for line in found if line.scenario == names[number]], most)
         panel.tick_params(labelbottom=number + across >= len(names))
     panels[0][0].annotate(
-        "better", (0.0, 1.0), (0.035, 0.7), color=FAINT, fontsize=8, ha="center",
-        arrowprops={"arrowstyle": "->", "color": FAINT, "shrinkA": 1, "shrinkB": 8},
+        "better", (0.0, 0.5), (0.03, 0.24), color=FAINT, fontsize=8, ha="center",
+        arrowprops={"arrowstyle": "->", "color": FAINT, "shrinkA": 1, "shrinkB": 0},
     )  # fmt: skip
     top = 1.0 - 0.78 / height
     figure.subplots_adjust(

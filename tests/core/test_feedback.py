@@ -1,5 +1,7 @@
 """What the outcome of an attempt teaches a pool."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -181,6 +183,33 @@ def test_a_refusal_with_room_everywhere_shortens_the_burst(named, shortened):
         refused(pool, sent(pool, second), second, **quotes, retry_after=1.0, resource=named)
     assert bucket.rate <= bucket.capacity <= 2 * bucket.rate
     assert pool.meters[Resource.OUTPUT].bucket.capacity == 60_000
+
+
+def test_a_burst_nobody_knows_is_not_shortened():
+    """Refused with room everywhere, for a resource that has no bucket."""
+    pool = a_pool(Limits(itpm=600_000))
+    assert not refused(pool, sent(pool), retry_after=1.0, input=(600_000, 500_000))
+    assert pool.meters[Resource.INPUT].bucket.capacity == 600_000
+
+
+def test_a_429_for_growth_limits_growth_and_empties_nothing():
+    """The buckets are as they were; the pool waits for the next minute and then follows its allowance."""
+    pool = a_pool()
+    job = sent(pool)
+    pool.settle(job, NOTHING, 1.0)
+    levels = pool.believed(1.0)
+    failure = a_failure(Kind.RAMP, status=429, retry_after=20.0, input=(600_000, 0))
+    failure = replace(failure, growth=(2_000.0, 4_000.0))
+    assert not feedback.quota_refused(pool, job, failure, 1.0, 0.0)
+    assert pool.believed(1.0) == levels
+    assert pool.opens_at(a_job(), 1.0)[0] == 21.0
+    answered(pool, sent(pool, 30.0), 31.0)
+    starts, now = 0, 31.0
+    while now < 80.0:
+        now = max(now, pool.opens_at(a_job(), now)[0])
+        answered(pool, sent(pool, now), now)
+        starts += 1
+    assert starts <= 4
 
 
 def test_a_burst_is_never_shortened_to_less_than_two_requests():

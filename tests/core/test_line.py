@@ -253,6 +253,30 @@ def test_builds_are_charged_for_what_they_took_as_well():
     assert turns[2] / turns[1] == pytest.approx(4, rel=0.15)
 
 
+@pytest.mark.parametrize("how", ["pausing", "all have cancelled"])
+def test_a_surcharge_is_not_forgotten_while_nobody_of_the_tenant_waits(how):
+    """What an answer took is known only when it comes; by then the tenant's line may have run dry."""
+    line = a_line(*(a_job(n, tenant="other") for n in range(1, 60)))
+    first = a_job(0, tenant="dear")
+    line.push(first)
+    while line.head() is not first:
+        line.pop()
+    line.pop()
+    if how == "pausing":
+        line.adjust(first, 20.0)
+    else:
+        second = a_job(99, tenant="dear")
+        line.push(second)
+        line.adjust(first, 20.0)
+        cancel(line, second)
+        for _ in range(3):
+            line.head()
+            line.pop()
+    line.push(a_job(100, tenant="dear"))
+    tenants = [job.tenant for job in drained(line)]
+    assert 15 <= tenants.index("dear") <= 22
+
+
 def test_a_surcharge_for_somebody_nobody_remembers_is_nothing():
     """A tenant that is long gone, or a priority never seen."""
     line = Line()

@@ -245,6 +245,19 @@ def test_when_others_stop_their_share_comes_back():
     assert meter.others / RATE < 0.1
 
 
+def test_without_news_of_them_others_are_doubted():
+    """What was learned of others fades where every answer is as we expect; only news keeps it."""
+    meter = a_meter(level=5e6)
+    for second in range(1, 6):
+        hear(meter, meter.bucket.level(float(second)) - 50_000.0, float(second))
+    learned = meter.others
+    assert learned > 0.0
+    for second in range(6, 1_200):
+        hear(meter, meter.bucket.level(float(second)), float(second))
+    assert meter.others < learned / 10
+    assert meter.rate > 0.9 * RATE
+
+
 def test_with_nobody_else_nothing_is_learned():
     """Rounding alone does not look like other people."""
     meter = a_meter(level=3e6)
@@ -287,6 +300,15 @@ def test_a_full_minute_is_a_full_minute():
     for level in (0.0, 1e6, 3e6, LIMIT):
         hear(meter, level, full_in=(LIMIT - level) / RATE)
     assert meter.bucket.capacity == LIMIT
+
+
+def test_a_full_bucket_that_holds_less_is_smaller():
+    """Full at this moment, and less in it than we thought: nobody has drawn on it, it is no larger."""
+    meter = a_meter()
+    meter.bucket.correct(LIMIT, 10.0)
+    hear(meter, 2e6, 10.0, full_in=0.0)
+    assert meter.bucket.capacity == pytest.approx(2e6, rel=0.11)
+    assert meter.others == 0.0
 
 
 def test_an_overdrawn_bucket_does_not_look_larger():
