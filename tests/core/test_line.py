@@ -81,11 +81,25 @@ def test_higher_priorities_go_first():
     assert numbers(drained(a_line(*jobs))) == [2, 4, 0, 3, 1]
 
 
-def test_a_job_that_had_its_turn_goes_before_its_like():
-    """A retry keeps its place."""
-    line = a_line(a_job(1), a_job(2))
-    line.push(a_job(3), in_front=True)
-    assert numbers(drained(line)) == [3, 1, 2]
+def test_jobs_that_come_back_keep_their_places():
+    """Three refused together stand again as they stood, before those that came after them."""
+    line = a_line(a_job(4), a_job(5))
+    for number in (3, 1, 2):
+        line.push(a_job(number))
+    assert numbers(drained(line)) == [1, 2, 3, 4, 5]
+
+
+def test_a_crowd_that_is_cancelled_is_swept_out():
+    """The line does not keep those who have left, however far from its head they stood."""
+    line = Line()
+    jobs = [a_job(n) for n in range(5_000)]
+    for job in jobs:
+        line.push(job)
+    for job in jobs[1:]:
+        cancel(line, job)
+    kept = line._by_priority[0]._flows[""].queue._flows[jobs[0].build].queue._jobs
+    assert len(kept) < 2_500
+    assert drained(line) == jobs[:1]
 
 
 def test_looking_changes_nothing():
@@ -466,13 +480,14 @@ class AnyCrowd(RuleBasedStateMachine):
         tenant=st.sampled_from("abc"),
         build=st.integers(0, 2),
         charge=st.floats(0, 5),
-        in_front=st.sampled_from([False, False, False, True]),
+        back=st.sampled_from([False, False, False, True]),
     )
-    def join(self, priority, tenant, build, charge, in_front):
+    def join(self, priority, tenant, build, charge, back):
         self.number += 1
-        job = a_job(self.number, priority=priority, tenant=tenant, build=("", build), charge=charge)
-        self.line.push(job, in_front=in_front)
-        self.there.insert(0 if in_front else len(self.there), job)
+        number = -self.number if back else self.number  # one that comes back is older
+        job = a_job(number, priority=priority, tenant=tenant, build=("", build), charge=charge)
+        self.line.push(job)
+        self.there.insert(0 if back else len(self.there), job)
 
     @precondition(lambda self: self.there)
     @rule(which=st.integers(0))

@@ -1,5 +1,7 @@
 """What becomes of a request whose attempt failed."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -8,12 +10,16 @@ from made import a_failure, a_job
 from claude_executor.core.retry import TREATMENT, Kind, RetryPolicy, Scope
 from claude_executor.core.verdict import FIRST_ATTEMPTS, Circumstances, Verdict, judge, reach
 
-CALM = Circumstances(reached=True, getting_through=True, fits=True, retrying=True)
-NOBODY_GETS_THROUGH = Circumstances(reached=True, getting_through=False, fits=True, retrying=True)
-NOBODY_HOME = Circumstances(reached=False, getting_through=True, fits=True, retrying=True)
-NOBODY_HOME_AND_OPEN = Circumstances(reached=False, getting_through=False, fits=True, retrying=True)
-TEARDOWN = Circumstances(reached=True, getting_through=True, fits=True, retrying=False)
-NEVER_FITS = Circumstances(reached=True, getting_through=True, fits=False, retrying=True)
+CALM = Circumstances(reached=True, getting_through=True, fits=True, opens_at=0.0, retrying=True)
+NOBODY_GETS_THROUGH = Circumstances(
+    reached=True, getting_through=False, fits=True, opens_at=0.0, retrying=True
+)
+NOBODY_HOME = Circumstances(reached=False, getting_through=True, fits=True, opens_at=0.0, retrying=True)
+NOBODY_HOME_AND_OPEN = Circumstances(
+    reached=False, getting_through=False, fits=True, opens_at=0.0, retrying=True
+)
+TEARDOWN = Circumstances(reached=True, getting_through=True, fits=True, opens_at=0.0, retrying=False)
+NEVER_FITS = Circumstances(reached=True, getting_through=True, fits=False, opens_at=0.0, retrying=True)
 
 RETRIED = [kind for kind in Kind if TREATMENT[kind].retry]
 
@@ -137,3 +143,11 @@ def test_a_failure_reaches_as_far_as_its_kind(kind):
     assert reach(a_failure(kind), reached=True) is TREATMENT[kind].scope
     never = Scope.EVERYTHING if kind is Kind.UNREACHABLE else TREATMENT[kind].scope
     assert reach(a_failure(kind), reached=False) is never
+
+
+def test_a_closed_pool_that_opens_after_the_deadline_is_too_late():
+    """Waiting for it would end in the same refusal, only later."""
+    job = a_job(attempts=1, deadline_at=10.0)
+    closed = replace(CALM, opens_at=60.0)
+    assert judge(job, a_failure(Kind.QUOTA), closed, RetryPolicy(), 0.0, 0.5)[0] is Verdict.TOO_LATE
+    assert judge(job, a_failure(Kind.QUOTA), CALM, RetryPolicy(), 0.0, 0.5)[0] is Verdict.AGAIN

@@ -232,7 +232,7 @@ class AnyWait(RuleBasedStateMachine):
             assert self.waiting.leave(job)
         for job in self.waiting.due(self.now, self.budget):
             assert job.phase is Phase.PARKED
-            self.waiting.join(job, in_front=True)
+            self.waiting.join(job)
         assert self.waiting.next_due(self.now, self.budget) > self.now
         assert self.waiting.next_late() > self.now
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from claude_executor.core.window import CUT, CUT_INTERVAL, TROUBLE_LASTS, Window
+from claude_executor.core.window import CUT, CUT_INTERVAL, Window
 
 
 def opened(ceiling=100, to=None):
@@ -128,13 +128,15 @@ def test_above_the_level_that_went_wrong_it_grows_slowly():
 
 
 def test_what_was_in_flight_before_the_trouble_is_remembered_through_it():
-    """Cuts in the same trouble keep it; one a minute later begins a new trouble."""
+    """Failures in the same trouble keep it; one after a time of calm begins a new trouble."""
     window = opened(100)
     overload(window, 80, 0.0)
     overload(window, 40, 30.0)
     overload(window, 20, 59.0)
     assert window.before == 80
-    overload(window, 10, 59.0 + TROUBLE_LASTS + 1.0)
+    for _ in range(200):
+        window.answered(20)
+    overload(window, 10, 60.0)
     assert window.before == 10
 
 

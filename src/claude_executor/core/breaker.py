@@ -55,6 +55,12 @@ class BreakerPolicy:
     pause: float = 1.0
     max_pause: float = 60.0
 
+    def __post_init__(self) -> None:
+        if self.streak < 1 or self.volume < 1 or not 0.0 < self.ratio <= 1.0:
+            raise ValueError(f"streak and volume must be at least 1 and ratio between 0 and 1, got {self}")
+        if not 0.0 < self.pause <= self.max_pause:
+            raise ValueError(f"pause must be positive seconds and max_pause not shorter, got {self}")
+
 
 class CircuitBreaker:
     """Counts failures of one pool of models, and says when its requests may go."""

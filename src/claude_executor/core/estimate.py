@@ -114,6 +114,8 @@ class _Tally:
         if isinstance(source, Mapping):
             held = cast("Mapping[str, object]", source)
         data = held.get("data")
+        if held:
+            self._texts.append(str(data or held.get("url") or held.get("file_id")))  # for the prefix
         if kind == "image":
             self.other_tokens += IMAGE_TOKENS
         elif kind == "document" and held.get("type") == "base64":

@@ -41,7 +41,7 @@ def answered(
         pool.answered = True
         # With a known limit the pace opens the pool up; without one only the window can, by doubling.
         limited = any(meter.bucket is not None for meter in pool.meters.values())
-        pool.window.open_to(NEVER if limited else 2.0)
+        pool.window.open_to(NEVER if limited else max(2.0, pool.in_flight + 1.0))
     if not pool.breaker.succeeded(job.sent_at, now, probe=job.is_probe):
         return False
     pool.reopen(now)

@@ -91,7 +91,9 @@ _TIERS: Mapping[str, Mapping[str, Limits]] = MappingProxyType(
 )
 
 # "claude-opus-4-8", "claude-haiku-5-5", "claude-sonnet-4-5-20250929"; and as it was until 3.7.
-_MODEL = re.compile(r"(?P<family>opus|sonnet|haiku|fable|mythos)-(?P<major>\d)(?:[-.](?P<minor>\d)(?!\d))?")
+_MODEL = re.compile(
+    r"(?P<family>opus|sonnet|haiku|fable|mythos)-(?P<major>\d{1,2})(?!\d)(?:[-.](?P<minor>\d{1,2})(?!\d))?"
+)
 _OLD_MODEL = re.compile(r"claude-(?P<major>\d)(?:[-.](?P<minor>\d))?-(?P<family>opus|sonnet|haiku)")
 
 _SHARED_BY_MAJOR = frozenset({("opus", "4"), ("sonnet", "4"), ("fable", "5"), ("mythos", "5")})

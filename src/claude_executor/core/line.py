@@ -20,7 +20,6 @@ would make cancelling thousands quadratic.
 """
 
 import heapq
-from collections import deque
 from collections.abc import Hashable
 from operator import itemgetter
 from typing import Generic, Protocol, TypeVar
@@ -28,6 +27,11 @@ from typing import Generic, Protocol, TypeVar
 
 class Waiting(Protocol):
     """What the line needs to know of a job."""
+
+    @property
+    def number(self) -> int:
+        """Order of arrival."""
+        ...
 
     @property
     def priority(self) -> int:
@@ -61,24 +65,25 @@ J = TypeVar("J", bound=Waiting)
 class Line(Generic[J]):
     """Jobs waiting for one pool. `head` looks, `pop` takes what `head` showed."""
 
-    __slots__ = ("_by_priority", "_classes", "_length")
+    __slots__ = ("_by_priority", "_classes", "_gone", "_length")
 
     def __init__(self) -> None:
         self._classes: dict[int, _Shared[J]] = {}
         self._by_priority: list[_Shared[J]] = []
         self._length = 0
+        self._gone = 0
 
     def __len__(self) -> int:
         return self._length
 
-    def push(self, job: J, *, in_front: bool = False) -> None:
-        """Join the line; `in_front` of its like for a job that had its turn already and must try again."""
+    def push(self, job: J) -> None:
+        """Join the line; among its like a job stands by its number, also when it comes back to try again."""
         shared = self._classes.get(job.priority)
         if shared is None:
             self._classes = {p: s for p, s in self._classes.items() if s.head() is not None}
             shared = self._classes[job.priority] = _Shared(depth=0)
             self._by_priority = [self._classes[p] for p in sorted(self._classes, reverse=True)]
-        shared.push(job, in_front=in_front)
+        shared.push(job)
         self._length += 1
 
     def head(self) -> J | None:
@@ -106,8 +111,13 @@ class Line(Generic[J]):
         return [job for shared in self._by_priority for job in shared.all()]
 
     def left(self) -> None:
-        """A job that was waiting has been cancelled; it is skipped when it comes up."""
+        """A job that was waiting has been cancelled; skipped when it comes up, or swept out with many."""
         self._length -= 1
+        self._gone += 1
+        if self._gone > _SWEEP_AT + 2 * self._length:
+            self._gone = 0
+            for shared in self._by_priority:
+                shared.sweep()
 
     def adjust(self, job: J, surcharge: float) -> None:
         """Charge a job's flows for what it took beyond its estimate (negative: give back)."""
@@ -117,29 +127,32 @@ class Line(Generic[J]):
 
 
 class _Queue(Generic[J]):
-    """Jobs of one build, in order of arrival."""
+    """Jobs of one build, by number."""
 
-    __slots__ = ("_jobs",)
+    __slots__ = ("_jobs", "_pushes")
 
     def __init__(self) -> None:
-        self._jobs: deque[J] = deque()
+        self._jobs: list[tuple[int, int, J]] = []  # a heap, for those that come back
+        self._pushes = 0
 
-    def push(self, job: J, *, in_front: bool) -> None:
-        if in_front:
-            self._jobs.appendleft(job)
-        else:
-            self._jobs.append(job)
+    def push(self, job: J) -> None:
+        self._pushes += 1
+        heapq.heappush(self._jobs, (job.number, self._pushes, job))
 
     def head(self) -> J | None:
-        while self._jobs and not self._jobs[0].waiting:
-            self._jobs.popleft()
-        return self._jobs[0] if self._jobs else None
+        while self._jobs and not self._jobs[0][2].waiting:
+            heapq.heappop(self._jobs)
+        return self._jobs[0][2] if self._jobs else None
 
     def pop(self) -> J:
-        return self._jobs.popleft()
+        return heapq.heappop(self._jobs)[2]
 
     def all(self) -> list[J]:
-        return [job for job in self._jobs if job.waiting]
+        return [job for _, _, job in self._jobs if job.waiting]
+
+    def sweep(self) -> None:
+        self._jobs = [entry for entry in self._jobs if entry[2].waiting]
+        heapq.heapify(self._jobs)
 
     def adjust(self, job: J, surcharge: float) -> None:
         """Jobs within a queue do not compete for shares."""
@@ -158,6 +171,7 @@ class _Flow(Generic[J]):
 
 
 _LEVELS = 2  # tenants, and within each of them builds
+_SWEEP_AT = 1_000  # cancelled jobs
 _MOST_PAUSING = 1_000  # flows without jobs that are remembered while others wait
 
 
@@ -176,7 +190,7 @@ class _Shared(Generic[J]):
     def _key(self, job: J) -> Hashable:
         return job.tenant if self._depth == 0 else job.build
 
-    def push(self, job: J, *, in_front: bool) -> None:
+    def push(self, job: J) -> None:
         key = self._key(job)
         flow = self._flows.get(key)
         if flow is None:
@@ -184,7 +198,7 @@ class _Shared(Generic[J]):
                 _Queue() if self._depth == _LEVELS - 1 else _Shared(self._depth + 1)
             )
             flow = self._flows[key] = _Flow(inner)
-        flow.queue.push(job, in_front=in_front)
+        flow.queue.push(job)
         if not flow.queued:
             self._enter(key, flow)
 
@@ -219,6 +233,10 @@ class _Shared(Generic[J]):
 
     def all(self) -> list[J]:
         return [job for flow in self._flows.values() for job in flow.queue.all()]
+
+    def sweep(self) -> None:
+        for flow in self._flows.values():
+            flow.queue.sweep()
 
     def _retire(self, key: Hashable, flow: _Flow[J]) -> None:
         """A flow has run dry. Its finish tag is kept while it is ahead of the others, lest pausing pay."""

@@ -61,7 +61,8 @@ class Meter:
     """
 
     __slots__ = (
-        "_burst",
+        "_burst_learned",
+        "_burst_told",
         "_capacity_seen",
         "_heard_at",
         "_raised_at",
@@ -79,7 +80,8 @@ class Meter:
         self.announced: float | None = None
         self.others = 0.0
         self.bucket: TokenBucket | None = None
-        self._burst = ASSUMED_BURST if burst is None else burst
+        self._burst_told = ASSUMED_BURST if burst is None else burst
+        self._burst_learned = math.inf
         self._capacity_seen = math.inf
         self._heard_at: float | None = None
         self._raised_at = -math.inf
@@ -115,12 +117,12 @@ class Meter:
     def tell(self, told: float | None, burst: float | None, now: float) -> None:
         """The user changes the ceiling."""
         self.told = told
-        self._burst = ASSUMED_BURST if burst is None else burst
+        self._burst_told = ASSUMED_BURST if burst is None else burst
         self._retune(now)
 
     def shorten_burst(self, burst: float, now: float) -> None:
         """The bucket turned out to hold no more than `burst` seconds of refill."""
-        self._burst = min(self._burst, burst)
+        self._burst_learned = min(self._burst_learned, burst)
         self._retune(now)
 
     def hear(self, quote: Quote, belief: Belief, now: float) -> None:
@@ -196,7 +198,7 @@ class Meter:
             return
         full_rate = limit / 60.0
         rate = max(full_rate - self.others, (1.0 - OTHERS_MOST) * full_rate)
-        capacity = max(1.0, min(full_rate * self._burst, self._capacity_seen))
+        capacity = max(1.0, min(full_rate * min(self._burst_told, self._burst_learned), self._capacity_seen))
         if self.bucket is None:
             self.bucket = TokenBucket(rate, capacity, now=now)
         else:

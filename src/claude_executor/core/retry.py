@@ -177,7 +177,7 @@ def growth_quoted(message: str) -> tuple[float, float] | None:
     return current, following
 
 
-_GROWTH = re.compile(r"current limit is ([\d,]+).*?increase to ([\d,]+)", re.DOTALL)
+_GROWTH = re.compile(r"current limit is (\d[\d,]*).*?increase to (\d[\d,]*)", re.DOTALL)
 _NAMED: Mapping[str, Resource] = MappingProxyType(
     {
         "input tokens per minute": Resource.INPUT,

@@ -250,7 +250,9 @@ class Scheduler:
         treatment = TREATMENT[failure.kind]
         job.last = failure
         self._reached = self._reached or failure.status is not None
-        spent = failure.usage.cost() if failure.usage else NOTHING if treatment.refund else None
+        spent = NOTHING if treatment.refund else None
+        if failure.usage is not None:
+            spent = failure.usage.cost(cache_reads_count=cache_reads_count(pool.name))
         pool.settle(job, spent, now)
         feedback.hear(pool, job, failure.advice, now)
         self.emit.limits(pool, now)
@@ -267,7 +269,7 @@ class Scheduler:
         verdict, delay = judge(
             job,
             failure,
-            Circumstances(self._reached, getting_through, fits, self._retrying),
+            Circumstances(self._reached, getting_through, fits, pool.closed_until, self._retrying),
             self._policy,
             now,
             u,
@@ -310,9 +312,9 @@ class Scheduler:
         return self._pools[job.pool]
 
     def _rejoin(self, job: Job, now: float) -> None:
-        """Back into line, in front of its like: it has had its turn."""
+        """Back into line, to its place among its like."""
         self._price(job, self._pools[job.pool], now)
-        self._waiting.join(job, in_front=True)
+        self._waiting.join(job)
 
     def _turn_away(self, job: Job, refusal: Refusal, now: float, because: Failure | None) -> Refuse:
         self._waiting.leave(job)

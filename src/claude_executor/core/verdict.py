@@ -27,12 +27,14 @@ class Circumstances:
         reached: Whether the API has ever answered.
         getting_through: Whether others are being answered, that is, the circuit breaker is closed.
         fits: Whether the request could ever fit the limits.
+        opens_at: When the pool opens again that a 429 has closed.
         retrying: Whether anything is retried at all; not while the executor is being torn down.
     """
 
     reached: bool
     getting_through: bool
     fits: bool
+    opens_at: float
     retrying: bool
 
 
@@ -60,7 +62,8 @@ def judge(
         return Verdict.TOO_LARGE, delay
     if not (treatment.retry and circumstances.retrying) or told_not_to or job.counted >= most:
         return Verdict.FAILED, delay
-    return (Verdict.TOO_LATE if now + delay >= job.deadline_at else Verdict.AGAIN), delay
+    too_late = max(now + delay, circumstances.opens_at) >= job.deadline_at
+    return (Verdict.TOO_LATE if too_late else Verdict.AGAIN), delay
 
 
 def reach(failure: Failure, *, reached: bool) -> Scope:

@@ -12,7 +12,7 @@ from claude_executor.core.pool import NEVER, Pool
 from claude_executor.core.retry import RetryBudget
 
 SWEEP_AT = 1_000
-"""Deadlines of jobs that are over, before they are swept out."""
+"""Entries of jobs that are over, before they are swept out."""
 
 _Heap = list[tuple[float, int, Job]]
 
@@ -33,11 +33,11 @@ class Waiting:
     def __len__(self) -> int:
         return self.queued + self.parked
 
-    def join(self, job: Job, *, in_front: bool = False) -> None:
+    def join(self, job: Job) -> None:
         """Stand in line."""
         job.phase = Phase.WAITING
         self.queued += 1
-        self._pools[job.pool].line.push(job, in_front=in_front)
+        self._pools[job.pool].line.push(job)
 
     def watch(self, job: Job) -> None:
         """Mind the job's deadline, for as long as it waits."""
@@ -82,6 +82,8 @@ class Waiting:
         else:
             return False
         job.phase = Phase.OVER
+        if len(self._parked) + len(self._paying) > SWEEP_AT + 2 * self.parked:
+            self._parked, self._paying = _still_parked(self._parked), _still_parked(self._paying)
         return True
 
     def everyone(self) -> list[Job]:
@@ -117,6 +119,12 @@ class Waiting:
     def next_late(self) -> float:
         """When the next job will be late."""
         return self._deadlines[0][0] if self._deadlines else NEVER
+
+
+def _still_parked(heap: _Heap) -> _Heap:
+    live = [entry for entry in heap if entry[2].phase is Phase.PARKED]
+    heapq.heapify(live)
+    return live
 
 
 def _first(heap: _Heap) -> float:

@@ -17,8 +17,8 @@ GROWTH = 4.0
 STRESS = 0.2
 MEMORY = 30.0
 """Outcomes after which an old one weighs 1/e in the share of failures."""
-TROUBLE_LASTS = 30.0
-"""Seconds without a cut after which the next one begins a new trouble."""
+CALM = 0.1
+"""Share of failures below which the next one may be the beginning of trouble."""
 
 
 class Window:
@@ -61,12 +61,12 @@ class Window:
 
     def overloaded(self, in_flight: int, now: float) -> bool:
         """A request met overload while `in_flight` (itself included) were out; whether the window was cut."""
+        if self._stress < CALM:
+            self.before = float(max(in_flight, 1))
         self._stress += (1.0 - self._stress) / MEMORY
         if self._stress < STRESS or now - self._cut_at < CUT_INTERVAL:
             return False
         was = min(self.limit, float(max(in_flight, 1)))
-        if now - self._cut_at > TROUBLE_LASTS:
-            self.before = was
         self._cut_at = now
         self._slow_start_until = max(1.0, SLOW_START_SHARE * was)
         self.limit = max(1.0, CUT * was)
