@@ -11,9 +11,9 @@ from claude_executor.simulator import Simulator
 from claude_executor.testing import VirtualTimeLoop, loop_time, simulated_client
 
 
-
-
-def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """Give every test a loop in virtual time."""
     return {"virtual": VirtualTimeLoop}
 

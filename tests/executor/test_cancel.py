@@ -59,7 +59,7 @@ SITUATIONS = {
 @pytest.mark.parametrize("n", [*range(1, 15), 18, 22, 27])
 @pytest.mark.simulator(SLOW)
 async def test_cancelled_at_any_await_the_executor_is_as_before(simulator, executor_on, situation, n, queued):
-    """Whatever a caller is waiting for when it is cancelled, nothing stays taken and the next one is served."""
+    """Whatever a caller waits for when it is cancelled, nothing stays taken and the next one is served."""
     async with executor_on(
         simulator, Limits(rpm=600), max_concurrency=1, retry=RetryPolicy(max_attempts=3), chance=lambda: 0.5
     ) as executor:
@@ -103,11 +103,16 @@ async def test_cancelling_a_crowd_frees_everything(simulator, executor_on):
 async def test_leaving_the_block_leaves_no_task(simulator, executor_on):
     """Breaking out of `map` and out of the block with an exception leaves no task and no timer behind."""
     before = asyncio.all_tasks()
-    with pytest.raises(RuntimeError, match="enough"):
+    waiting = []
+
+    async def break_out():
         async with executor_on(simulator, Limits(rpm=600)) as executor:
-            waiting = [asyncio.create_task(executor.submit(prompt(f"{i}"))) for i in range(5)]
+            waiting.extend(asyncio.create_task(executor.submit(prompt(f"{i}"))) for i in range(5))
             async for _ in executor.map(prompt(f"{i}") for i in range(100)):
                 raise RuntimeError("enough")
+
+    with pytest.raises(RuntimeError, match="enough"):
+        await break_out()
     await asyncio.gather(*waiting, return_exceptions=True)
     await asyncio.sleep(0)
     assert asyncio.all_tasks() == before

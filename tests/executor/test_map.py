@@ -5,7 +5,7 @@ import itertools
 
 import pytest
 
-from claude_executor import Failed, Limits
+from claude_executor import Failed
 from claude_executor.simulator import Faults, Latency, Rates, Settings
 
 QUICK = Settings(rates=Rates(rpm=60_000, itpm=None, otpm=None), latency=Latency(0.2, 300.0, 0.8))

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from claude_executor import Closed, DeadlineExceeded, Executor, Failed, Kind, Limits, QueueFull, Stopped
-from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings, Simulator
+from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings
 from claude_executor.testing import loop_time, simulated_client
 
 QUICK = Settings(rates=Rates(rpm=6000, itpm=2_000_000, otpm=400_000), latency=Latency(0.5, 100.0, 0.1))
@@ -56,7 +56,7 @@ async def test_the_limit_is_reached_and_not_crossed(simulator, executor_on):
 
 @pytest.mark.simulator(QUICK, faults=Faults(error_500=1.0))
 async def test_sdk_retries_are_off(simulator, executor_on):
-    """A request that always fails reaches the API as often as the policy says, not that times the SDK's own."""
+    """A request that always fails is sent as often as the policy says, not that times the SDK's own."""
     from claude_executor import RetryPolicy
 
     async with executor_on(simulator, retry=RetryPolicy(max_attempts=3, base=0.01)) as executor:
@@ -119,7 +119,9 @@ async def test_a_deadline_that_cannot_be_met_is_rejected_before_anything_is_sent
 async def test_a_full_queue_rejects(simulator, executor_on):
     """Beyond `max_queued` waiting requests, `submit` raises `QueueFull` at once."""
     async with executor_on(simulator, max_queued=5, max_concurrency=1) as executor:
-        results = await asyncio.gather(*(executor.submit(prompt(f"{i}")) for i in range(10)), return_exceptions=True)
+        results = await asyncio.gather(
+            *(executor.submit(prompt(f"{i}")) for i in range(10)), return_exceptions=True
+        )
     assert sum(isinstance(r, QueueFull) for r in results) == 4
 
 
@@ -142,7 +144,10 @@ async def test_submit_outside_the_block_says_what_to_do(simulator, executor_on):
         ({}, "model"),
         ({"model": "claude-haiku-5-5", "max_tokens": 5, "messages": []}, "messages"),
         ({"model": "claude-haiku-5-5", "messages": [{"role": "user", "content": "x"}]}, "max_tokens"),
-        ({"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "x"}], "stream": True}, "stream"),
+        (
+            {"model": "m", "max_tokens": 5, "messages": [{"role": "user", "content": "x"}], "stream": True},
+            "stream",
+        ),
     ],
 )
 async def test_parameters_that_are_no_request_are_refused_with_a_reason(simulator, executor_on, params, says):
@@ -184,8 +189,7 @@ async def test_nothing_secret_is_shown(simulator):
         message = await executor.submit(prompt(secret))
         with pytest.raises(Failed) as caught:
             await executor.submit(prompt(secret, model="claude-none"))
-        async for result in executor.map([prompt(secret)]):
-            seen.append(result)
+        seen += [result async for result in executor.map([prompt(secret)])]
         seen += [executor, executor.snapshot(), caught.value]
     shown = "\n".join([*map(repr, seen), *map(str, seen)])
     assert "SECRET" not in shown
@@ -218,7 +222,9 @@ async def test_tune_takes_hold_while_running(simulator, executor_on):
     assert 55 <= after - before <= 125
 
 
-@pytest.mark.simulator(Settings(rates={"haiku-5.5": Rates(60, None, None), "haiku-4.5": Rates(6000, None, None)}, burst=1.0))
+@pytest.mark.simulator(
+    Settings(rates={"haiku-5.5": Rates(60, None, None), "haiku-4.5": Rates(6000, None, None)}, burst=1.0)
+)
 async def test_pools_do_not_wait_for_each_other(simulator, executor_on):
     """A model whose limit is used up does not hold up another model."""
     began = loop_time()
@@ -262,7 +268,9 @@ async def test_tenants_share(simulator, executor_on):
     assert done["many"] - began > 80.0
 
 
-@pytest.mark.simulator(Settings(rates=Rates(6000, None, 6000), latency=Latency(0.2, 200.0), output_tokens=Lengths(16, 0.0)))
+@pytest.mark.simulator(
+    Settings(rates=Rates(6000, None, 6000), latency=Latency(0.2, 200.0), output_tokens=Lengths(16, 0.0))
+)
 async def test_max_tokens_is_not_reserved(simulator, executor_on):
     """Forty answers of 16 tokens with `max_tokens` 1024 fit into 6,000 output tokens a minute at once."""
     began = loop_time()

@@ -25,7 +25,11 @@ ATTEMPTS = 3
 
 def error(type_: str, message: str = "", code: str | None = None) -> dict[str, Any]:
     details = {"error_code": code} if code else None
-    return {"type": "error", "error": {"type": type_, "message": message, "details": details}, "request_id": "req_1"}
+    return {
+        "type": "error",
+        "error": {"type": type_, "message": message, "details": details},
+        "request_id": "req_1",
+    }
 
 
 async def ask(*responses: httpx2.Response | Exception) -> Any:
@@ -37,7 +41,10 @@ async def ask(*responses: httpx2.Response | Exception) -> Any:
         endless = [*responses, *[responses[-1]] * 20]
         route = api.post(URL).mock(side_effect=endless)
         policy = RetryPolicy(max_attempts=ATTEMPTS)
-        async with client, Executor(client=client, clock=loop_time, retry=policy, chance=lambda: 0.5) as executor:
+        async with (
+            client,
+            Executor(client=client, clock=loop_time, retry=policy, chance=lambda: 0.5) as executor,
+        ):
             try:
                 outcome: Any = await executor.submit(PROMPT, deadline=500.0)
             except Failed as failed:
@@ -135,7 +142,9 @@ WAITED_OUT = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("response", "least"), [row[1:] for row in WAITED_OUT], ids=[row[0] for row in WAITED_OUT])
+@pytest.mark.parametrize(
+    ("response", "least"), [row[1:] for row in WAITED_OUT], ids=[row[0] for row in WAITED_OUT]
+)
 async def test_waited_out_without_counting_and_never_sooner_than_told(response, least):
     """Five times in a row, more than `max_attempts`, and still answered: being told to wait is no failed attempt."""
     began = loop_time()
@@ -147,7 +156,9 @@ async def test_waited_out_without_counting_and_never_sooner_than_told(response, 
 
 async def test_overload_for_longer_than_any_number_of_attempts():
     """Ten 529s in a row do not fail a request: the breaker pauses it until the API answers."""
-    outcome, times = await ask(*[R(529, json=error("overloaded_error", "Overloaded"))] * 10, R(200, json=ANSWER))
+    outcome, times = await ask(
+        *[R(529, json=error("overloaded_error", "Overloaded"))] * 10, R(200, json=ANSWER)
+    )
     assert outcome.content[0].text == "Hi"
     assert times == 11
 
