@@ -70,6 +70,7 @@ def _world(
     window: float | None = None,
     headers: bool = True,
     mean: float = 77.0,
+    latency: Latency = QUICK,
     faults: Faults | None = None,
     schedule: tuple[tuple[float, Change], ...] = (),
 ) -> World:
@@ -78,12 +79,13 @@ def _world(
         burst=burst,
         window=window,
         headers=headers,
-        latency=QUICK,
+        latency=latency,
         output_tokens=Lengths(mean, 0.6),
     )
     return World(settings, faults or Faults(), schedule)
 
 
+START = Rates(1_000, 2_000_000, 400_000)
 STEADY = Rates(6_000, 1_200_000, 1_200_000)
 OUTPUT = Rates(6_000, 1_200_000, 180_000)
 REQUESTS = Rates(1_500, None, None)
@@ -94,6 +96,20 @@ SHARED = Rates(6_000, 600_000, None)
 SCENARIOS: dict[str, Scenario] = {
     s.name: s
     for s in (
+        Scenario(
+            "first run",
+            _world(START, burst=60.0, latency=Latency(0.5, 80.0, 0.2)),
+            told(START),
+            docstrings(2_000),
+            Bounds(share=0.9, refused=0.01),
+        ),
+        Scenario(
+            "first run, untold",
+            _world(START, burst=60.0, latency=Latency(0.5, 80.0, 0.2)),
+            {},
+            docstrings(2_000),
+            Bounds(share=0.9, refused=0.01),
+        ),
         Scenario(
             "steady", _world(STEADY), told(STEADY), heavy_tailed(7_000), Bounds(share=0.97, refused=0.005)
         ),
