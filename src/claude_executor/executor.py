@@ -144,15 +144,17 @@ class Executor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Finish what was submitted; on an exception, refuse what has not been sent and abandon the rest."""
+        for task in self._tasks:  # of a `map` that was left before its end
+            task.cancel()
+        self._scheduler.close(self._clock(), refuse_waiting=False)
         try:
-            self._perform(self._scheduler.close(self._clock(), refuse_waiting=kind is not None))
+            if self._tasks:
+                await asyncio.wait(set(self._tasks))
             if kind is None:
                 await self.drain()
         finally:
-            for task in self._tasks:
-                task.cancel()
-            if self._tasks:
-                await asyncio.wait(self._tasks)
+            # After a clean end nobody waits any more; otherwise everybody is to know that it is over.
+            self._perform(self._scheduler.close(self._clock(), refuse_waiting=True))
             if self._timer is not None:
                 self._timer.cancel()
             self._transport = None
@@ -168,13 +170,16 @@ class Executor:
             params: What ``messages.create`` takes, as a mapping.
             priority: Larger goes first; equal ones share.
             tenant: Requests of different tenants share the limits fairly.
-            deadline: Seconds from now after which the answer is of no use.
+            deadline: Seconds from now by which the last attempt must have started, at the latest. How long an
+                answer may take is `timeout`.
 
         Raises:
             ValueError: `params` cannot be a request.
             Rejected: It was not sent; trying again later is safe.
             Failed: It was sent and did not succeed.
         """
+        if not isinstance(params, Mapping):
+            raise TypeError(f"a request is a mapping, as for messages.create, got {type(params).__name__}")
         if params.get("stream"):
             raise ValueError("submit() returns whole messages; leave 'stream' out of the request")
         transport = self._transport
@@ -257,6 +262,10 @@ class Executor:
     # ---- carrying a request
 
     def _accept(self, shape: Shape, priority: int, tenant: str, deadline: float | None) -> Job:
+        if not isinstance(priority, int) or not isinstance(tenant, str):
+            raise TypeError(f"priority must be an int and tenant a str, got {priority!r} and {tenant!r}")
+        if deadline is not None and not deadline < float("inf"):
+            raise ValueError(f"deadline must be a finite number of seconds, got {deadline!r}")
         now = self._clock()
         deadline_at = float("inf") if deadline is None else now + deadline
         job = self._scheduler.submit(shape, now, priority=priority, tenant=tenant, deadline_at=deadline_at)
@@ -291,6 +300,9 @@ class Executor:
 
     async def _turn(self, job: Job, cause: Exception | None) -> None:
         """Wait until the scheduler starts the job."""
+        told, job.owner = job.owner, None
+        if isinstance(told, Refuse):
+            raise rejection(told) from cause
         if job.running:
             return
         assert self._loop is not None
@@ -329,7 +341,9 @@ class Executor:
     def _perform(self, actions: Sequence[Action]) -> None:
         for action in actions:
             turn = cast("asyncio.Future[None] | None", action.job.owner)
-            if turn is not None and not turn.done():
+            if turn is None:
+                action.job.owner = action  # its caller has not begun to wait yet, and will look here first
+            elif not turn.done():
                 if isinstance(action, Refuse):
                     turn.set_exception(rejection(action))
                 else:

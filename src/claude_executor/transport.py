@@ -23,6 +23,7 @@ from claude_executor.outcome import Broken, Reply
 _Create = Callable[..., Awaitable["anthropic.AsyncAPIResponse[Message]"]]
 
 DETAIL_LENGTH = 400
+SDK_CONNECTIONS = 1_000
 CONNECT_TIMEOUT = 15.0
 """Seconds. More than the SDK's 5: a burst opens hundreds of connections at once, on a busy machine."""
 
@@ -34,7 +35,9 @@ def default_client(
 
     aiohttp takes a half to a third of the processor time of the SDK's default at hundreds in flight.
     """
-    limits = httpx2.Limits(max_connections=max_concurrency, max_keepalive_connections=max_concurrency)
+    # Not fewer than the SDK's own number: `tune` may raise the concurrency, the pool cannot grow.
+    connections = max(SDK_CONNECTIONS, max_concurrency)
+    limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
     http_client = anthropic.DefaultAioHttpClient(limits=limits)
     return anthropic.AsyncAnthropic(
         api_key=api_key, base_url=base_url, max_retries=0, http_client=http_client

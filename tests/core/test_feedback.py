@@ -159,12 +159,14 @@ def test_a_refusal_that_tells_nothing_is_about_requests():
 
 
 def test_what_a_full_bucket_refuses_can_never_fit():
-    """More input than the whole limit."""
-    pool = a_pool()
-    job = sent(pool, cost=Cost(1.0, 700_000.0, 10.0))
-    assert refused(pool, job, retry_after=60.0, requests=(600, 599), input=(600_000, 600_000))
-    job = sent(pool, 200.0, cost=Cost(1.0, 700_000.0, 10.0))
-    assert not refused(pool, job, 201.0, retry_after=60.0, requests=(600, 599), input=(600_000, 300_000))
+    """More input than the whole limit, said by name and twice: our own estimate may be wrong once."""
+    pool, full = a_pool(), {"requests": (600, 599), "input": (600_000, 600_000)}
+    for resource, answers in ((Resource.INPUT, [False, True]), (None, [False, False])):
+        job, now = a_job(cost=Cost(1.0, 700_000.0, 10.0), charge=0.0), 0.0
+        for fits_never in answers:
+            now += 200.0
+            pool.take(job, now)
+            assert refused(pool, job, now, resource=resource, retry_after=60.0, **full) is fits_never
 
 
 @pytest.mark.parametrize(

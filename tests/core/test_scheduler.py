@@ -200,11 +200,11 @@ def test_a_job_that_waits_to_try_again_can_be_late_too():
     for _ in range(20):  # spend the retry budget
         other = submit(scheduler)
         scheduler.poll(0.0)
-        scheduler.failed(other, a_failure(Kind.GARBLED), 0.0, 0.0)
+        scheduler.failed(other, a_failure(Kind.CONFLICT), 0.0, 0.0)
         scheduler.poll(0.0)
     job = submit(scheduler, deadline_at=2.5)
     scheduler.poll(0.0)
-    assert failed(scheduler, job, Kind.GARBLED, u=0.0) is Verdict.AGAIN
+    assert failed(scheduler, job, Kind.CONFLICT, u=0.0) is Verdict.AGAIN
     (action,) = [a for a in scheduler.poll(2.5) if isinstance(a, Refuse)]
     assert (action.job, action.refusal, action.because) == (job, Refusal.DEADLINE, job.last)
 
@@ -327,13 +327,16 @@ def test_a_429_sends_the_job_back_and_closes_its_pool_only():
     assert back[3] is fresh
 
 
-def test_too_large_is_said_at_once():
-    """A request that a full bucket refused will never fit, and stops nobody else."""
+def test_too_large_is_said_the_second_time():
+    """A request that a full bucket refused twice will never fit, and stops nobody else."""
     scheduler = a_scheduler()
     job = scheduler.submit(a_shape(text_bytes=3_000_000), 0.0)
     scheduler.poll(0.0)
     quotes = {"requests": (50, 49), "input": (50_000, 50_000), "output": (8_000, 8_000)}
-    assert failed(scheduler, job, Kind.QUOTA, status=429, retry_after=60.0, **quotes) is Verdict.TOO_LARGE
+    told = {"status": 429, "resource": Resource.INPUT, "retry_after": 60.0, **quotes}
+    assert failed(scheduler, job, Kind.QUOTA, **told) is Verdict.AGAIN
+    assert started(scheduler, 10_000.0) == [job]
+    assert failed(scheduler, job, Kind.QUOTA, 10_000.0, **told) is Verdict.TOO_LARGE
     assert job.phase is Phase.OVER
     assert isinstance(submit(scheduler), Job)
 
@@ -344,7 +347,7 @@ def test_retries_wait_for_their_budget():
     jobs = [submit(scheduler) for _ in range(30)]
     scheduler.poll(0.0)
     for job in jobs:
-        assert failed(scheduler, job, Kind.GARBLED, status=200, u=0.0) is Verdict.AGAIN
+        assert failed(scheduler, job, Kind.CONFLICT, status=409, u=0.0) is Verdict.AGAIN
     assert len(started(scheduler, 0.0)) == 10
     assert 0.0 < scheduler.wake_at <= 1.0
     assert len(started(scheduler, 5.0)) == 5

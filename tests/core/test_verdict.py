@@ -54,10 +54,27 @@ def test_being_told_to_wait_never_runs_out(kind):
     assert after(kind, policy=RetryPolicy(max_attempts=1))[::2] == (Verdict.AGAIN, 0)
 
 
-@pytest.mark.parametrize("kind", RETRIED)
+CHARGED = [Kind.TIMEOUT, Kind.DROPPED, Kind.GARBLED]
+
+
+@pytest.mark.parametrize("kind", [kind for kind in RETRIED if kind not in CHARGED])
 def test_while_nothing_gets_through_no_attempt_counts(kind):
-    """During an outage failing says nothing about the request."""
-    assert after(kind, NOBODY_GETS_THROUGH, attempts=50, counted=5)[::2] == (Verdict.AGAIN, 5)
+    """During an outage failing says little about the request."""
+    assert after(kind, NOBODY_GETS_THROUGH, attempts=20, counted=5)[::2] == (Verdict.AGAIN, 5)
+
+
+@pytest.mark.parametrize("kind", CHARGED)
+def test_what_may_have_been_charged_counts_always(kind):
+    """An answer that was produced and not heard is paid for, outage or not."""
+    assert after(kind, NOBODY_GETS_THROUGH, attempts=20, counted=5)[::2] == (Verdict.FAILED, 6)
+
+
+def test_a_request_that_is_its_own_outage_is_given_up():
+    """After five times the attempts it may have been what opened the breaker; an overloaded API is not."""
+    assert after(Kind.SERVER, NOBODY_GETS_THROUGH, attempts=30)[0] is Verdict.FAILED
+    assert after(Kind.SERVER, NOBODY_GETS_THROUGH, attempts=29)[0] is Verdict.AGAIN
+    assert after(Kind.OVERLOADED, NOBODY_GETS_THROUGH, attempts=500)[0] is Verdict.AGAIN
+    assert after(Kind.QUOTA, NOBODY_GETS_THROUGH, attempts=500)[0] is Verdict.AGAIN
 
 
 @pytest.mark.parametrize("circumstances", [NOBODY_HOME, NOBODY_HOME_AND_OPEN])

@@ -1,11 +1,12 @@
 """One request and many: `Executor.submit`."""
 
 import asyncio
+import itertools
 
 import pytest
 
 from claude_executor import Closed, DeadlineExceeded, Executor, Failed, Kind, Limits, QueueFull, Stopped
-from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings
+from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings, Simulator
 from claude_executor.testing import loop_time, simulated_client
 
 QUICK = Settings(rates=Rates(rpm=6000, itpm=2_000_000, otpm=400_000), latency=Latency(0.5, 100.0, 0.1))
@@ -290,3 +291,80 @@ async def test_observers_mistakes_do_not_disturb_requests(simulator, executor_on
     async with executor_on(simulator, on_event=broken) as executor:
         await executor.submit(prompt())
     assert reported
+
+
+@pytest.mark.simulator(QUICK)
+async def test_a_request_in_flight_when_everything_is_stopped_ends(simulator, executor_on):
+    """Two are in flight, one meets a bad key, the other a dropped connection: both callers hear of it."""
+    async with executor_on(simulator) as executor:
+        await executor.submit(prompt("warm"))
+        simulator.set_faults(Faults(slow_first_byte=1.0, slow_first_byte_seconds=2.0, reset=1.0))
+        dropped = asyncio.create_task(executor.submit(prompt("dropped")))
+        await asyncio.sleep(0.1)
+        simulator.set_faults(Faults(invalid_key=True))
+        results = await asyncio.gather(dropped, executor.submit(prompt("key")), return_exceptions=True)
+    assert all(isinstance(r, (Failed, Stopped)) for r in results)
+
+
+async def test_a_deadline_that_passes_while_the_request_is_accepted_is_told():
+    """The clock may move between accepting a request and looking at it: the caller is not left waiting."""
+    simulator = Simulator(QUICK, clock=loop_time)
+    ticks = itertools.count()
+    async with Executor(
+        client=simulated_client(simulator), clock=lambda: loop_time() + 1e-3 * next(ticks), max_concurrency=1
+    ) as executor:
+        for deadline in (1e-4, 5e-4, 9e-4):
+            with pytest.raises(DeadlineExceeded):
+                await executor.submit(prompt(), deadline=deadline)
+
+
+@pytest.mark.simulator(QUICK)
+async def test_leaving_the_block_on_a_timeout_leaves_nobody_waiting(simulator, executor_on):
+    """A timeout around the block ends the wait for what was submitted, and every caller hears of it."""
+    tasks = []
+
+    async def run():
+        async with executor_on(simulator, Limits(rpm=1, burst=1.0)) as executor:
+            tasks.extend(asyncio.create_task(executor.submit(prompt(f"{i}"))) for i in range(3))
+            await asyncio.sleep(0)
+
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(run(), 5.0)
+    results = await asyncio.wait_for(asyncio.gather(*tasks, return_exceptions=True), 10.0)
+    assert sum(isinstance(r, Closed) for r in results) >= 2
+
+
+@pytest.mark.simulator(QUICK)
+async def test_requests_that_always_fail_end_though_they_open_the_breaker_themselves(simulator, executor_on):
+    """Poison requests that are the breaker's only probes are given up in the end."""
+    async with executor_on(simulator) as executor:
+        await executor.submit(prompt("warm"))
+        simulator.set_faults(Faults(error_500=1.0))
+        results = await asyncio.gather(
+            *(executor.submit(prompt(f"{i}")) for i in range(3)), return_exceptions=True
+        )
+    assert all(isinstance(r, Failed) and r.kind is Kind.SERVER for r in results)
+
+
+@pytest.mark.parametrize(
+    ("more", "error"),
+    [
+        ({"priority": "high"}, TypeError),
+        ({"tenant": ["a"]}, TypeError),
+        ({"deadline": float("nan")}, ValueError),
+    ],
+)
+@pytest.mark.simulator(QUICK)
+async def test_bad_arguments_of_one_caller_harm_no_other(simulator, executor_on, more, error):
+    """They are refused at the door, and the next request is served."""
+    async with executor_on(simulator) as executor:
+        with pytest.raises(error):
+            await executor.submit(prompt(), **more)
+        assert (await executor.submit(prompt())).stop_reason
+
+
+@pytest.mark.simulator(QUICK)
+async def test_a_queue_of_none_still_lets_through_what_can_start_at_once(simulator, executor_on):
+    """`max_queued=0` refuses waiting, not working."""
+    async with executor_on(simulator, max_queued=0) as executor:
+        assert (await executor.submit(prompt())).stop_reason

@@ -6,6 +6,7 @@
     {"custom_id": "b", "result": {"type": "errored", "error": {"type": "error", "error": {…}, …}}}
 """
 
+import json
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -60,9 +61,11 @@ def error_type(error: Exception) -> str:
 
 
 def _line(custom_id: str, result: Mapping[str, object], extras: Mapping[str, object]) -> bytes:
-    return orjson.dumps(
-        {"custom_id": custom_id, "result": result, **extras}, option=orjson.OPT_APPEND_NEWLINE
-    )
+    line = {"custom_id": custom_id, "result": result, **extras}
+    try:
+        return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
+    except TypeError:  # half a surrogate pair, which JSON can hold as an escape and UTF-8 cannot
+        return json.dumps(line).encode() + b"\n"
 
 
 class Results:

@@ -96,8 +96,10 @@ def quota_refused(pool: Pool, job: Job, failure: Failure, now: float, u: float) 
         bucket, need = meter.bucket, job.cost.of(resource)
         if bucket is None:
             continue
-        if quote is not None and _is_full(quote, bucket.capacity) and need > quote.remaining:
-            return True
+        if resource is failure.resource and quote is not None and _is_full(quote, bucket.capacity):
+            job.refused_by_full += 1
+            if job.refused_by_full > 1 and need > quote.remaining:
+                return True
         # `retry-after` is the wait until this request fits, so it tells how far down the level is.
         bucket.correct(min(bucket.level(now), 0.0, need - hint * bucket.rate), now)
     return False

@@ -11,6 +11,8 @@ Minutes are the API's: they begin where its `retry-after` ends.
 import math
 
 MINUTE = 60.0
+LEAST_UNTOLD = 25_000.0
+"""Input tokens that any minute may use, where the API quotes no figures: the least seen quoted."""
 UNTOLD_GROWTH = 2.0
 """What a minute may use, as a multiple of the last, where the API quotes no figures."""
 CAUTION = 1.05
@@ -43,7 +45,7 @@ class Growth:
             wait: Seconds until the next minute begins.
             now: When this is read.
         """
-        current, following = quoted or (used, max(1.0, used) * UNTOLD_GROWTH)
+        current, following = quoted or (used, max(LEAST_UNTOLD, used * UNTOLD_GROWTH))
         self.active = True
         self._step = max(0.0, following - current)
         self._allowance = following - self._step

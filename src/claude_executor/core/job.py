@@ -63,6 +63,7 @@ class Job:
         attempts: Attempts made.
         counted: Attempts that count towards the most a request may have.
         pays_retry: Whether its current attempt is a retry that was paid for from the retry budget.
+        refused_by_full: How often a bucket that was full has refused it.
         last: How its last attempt failed.
         sent_at: When its last attempt was started.
         is_probe: Whether that attempt is the circuit breaker's probe.
@@ -84,6 +85,7 @@ class Job:
     attempts: int = 0
     counted: int = 0
     pays_retry: bool = False
+    refused_by_full: int = 0
     last: Failure | None = None
     sent_at: float = 0.0
     is_probe: bool = False

@@ -32,7 +32,7 @@ MARGIN_MOST = 0.5
 REOPENING_SHARE = 0.25
 """Share of its former flight that a pool starts with after an outage: two round trips below full speed."""
 
-PROBING = 1.0
+PROBING = 0.5
 """Seconds after which a second request follows the first one, unless that was answered before."""
 
 CONCURRENCY = "concurrency"

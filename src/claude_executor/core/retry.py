@@ -91,7 +91,7 @@ TREATMENT: Mapping[Kind, Treatment] = MappingProxyType(
         Kind.TIMEOUT: Treatment(retry=True, overload=True),
         Kind.UNREACHABLE: Treatment(retry=True, overload=True, refund=True),
         Kind.DROPPED: Treatment(retry=True, overload=True),
-        Kind.GARBLED: Treatment(retry=True),
+        Kind.GARBLED: Treatment(retry=True, overload=True),
         Kind.UNEXPECTED: Treatment(retry=False),
     }
 )

@@ -88,9 +88,11 @@ class Scheduler:
             return self._refuse(job, Refusal.CLOSED, now)
         if (stop := self._stops.reason(shape.model, now)) is not None:
             return self._refuse(job, Refusal.STOPPED, now, stop)
-        if self._max_queued is not None and len(self._waiting) >= self._max_queued:
-            return self._refuse(job, Refusal.QUEUE_FULL, now)
         self._price(job, pool, now)
+        if self._max_queued is not None and len(self._waiting) >= self._max_queued:
+            at_once = not len(pool.line) and self._opens_at(pool, job, now)[0] <= now
+            if not at_once:
+                return self._refuse(job, Refusal.QUEUE_FULL, now)
         if deadline_at <= now or pool.earliest(job) > deadline_at:
             return self._refuse(job, Refusal.DEADLINE, now)
         self._urgency.seen(priority, now)

@@ -9,6 +9,10 @@ from claude_executor.core.retry import TREATMENT, Kind, RetryPolicy, Scope
 FIRST_ATTEMPTS = 3
 """Attempts to reach an API that has never answered: that is a wrong address sooner than an outage."""
 
+HOPELESS = 5
+"""Times `max_attempts` after which a request is given up in any case: the outage may be its own doing."""
+_MAY_BE_CHARGED = frozenset({Kind.TIMEOUT, Kind.DROPPED, Kind.GARBLED})  # it may have been answered, unheard
+
 
 class Verdict(Enum):
     """What becomes of a job after a failed attempt."""
@@ -48,8 +52,8 @@ def judge(
     treatment = TREATMENT[failure.kind]
     waits_for_quota = failure.kind in (Kind.QUOTA, Kind.RAMP)
     nowhere = failure.kind is Kind.UNREACHABLE and not circumstances.reached
-    if treatment.counts and (circumstances.getting_through or nowhere):
-        job.counted += 1  # while nothing gets through, failing says nothing about the request
+    if treatment.counts and (circumstances.getting_through or nowhere or failure.kind in _MAY_BE_CHARGED):
+        job.counted += 1  # while nothing gets through, failing says little about the request
     if waits_for_quota:
         delay = 0.0
     elif failure.kind is Kind.DROPPED and job.attempts == 1:
@@ -60,7 +64,10 @@ def judge(
     told_not_to = failure.advice.should_retry is False and not waits_for_quota
     if not circumstances.fits:
         return Verdict.TOO_LARGE, delay
-    if not (treatment.retry and circumstances.retrying) or told_not_to or job.counted >= most:
+    if not (treatment.retry and circumstances.retrying) or told_not_to:
+        return Verdict.FAILED, delay
+    hopeless = failure.kind is not Kind.OVERLOADED and job.attempts >= HOPELESS * policy.max_attempts
+    if job.counted >= most or (hopeless and not waits_for_quota):
         return Verdict.FAILED, delay
     too_late = max(now + delay, circumstances.opens_at) >= job.deadline_at
     return (Verdict.TOO_LATE if too_late else Verdict.AGAIN), delay
