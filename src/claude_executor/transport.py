@@ -88,7 +88,7 @@ class Transport:
         return arguments
 
     async def _read(self, response: "anthropic.AsyncAPIResponse[Message]") -> Reply[Message] | Broken:
-        advice = read(response.headers)
+        advice = read(_plain(response.headers))
         request_id = response.headers.get("request-id")
         cause: Exception | None = None
         try:
@@ -127,7 +127,7 @@ def _status_failure(error: anthropic.APIStatusError) -> Failure:
     kind = classify(error.status_code, error.type, error.error_code, error.api_message or "")
     return Failure(
         kind,
-        read(error.response.headers),
+        read(_plain(error.response.headers)),
         status=error.status_code,
         # Only what the API says of itself; the body of a proxy's error page tells a person nothing.
         detail=(error.api_message or "")[:DETAIL_LENGTH],
@@ -178,6 +178,11 @@ def _unforeseen(error: Exception) -> Failure:
     if isinstance(error, orjson.JSONDecodeError):
         return Failure(Kind.GARBLED, detail="the answer is not JSON")
     return Failure(Kind.UNEXPECTED, detail=type(error).__name__)
+
+
+def _plain(headers: httpx2.Headers) -> dict[str, str]:
+    """Headers as a dictionary; looking one up in `httpx2.Headers` scans all of them."""
+    return {name.decode("ascii").lower(): value.decode("latin-1") for name, value in headers.raw}
 
 
 def _mapping(value: object) -> Mapping[str, object]:

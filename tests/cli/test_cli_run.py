@@ -191,7 +191,8 @@ def test_full_disk(environment, invoke, rows_file):
         (("--burst", "-1"), "--burst"),
         (("--max-concurrency", "0"), "--max-concurrency"),
         (("--max-tokens", "0"), "--max-tokens"),
-        (("--base-url", "localhost:80"), "does not start with http"),
+        (("--base-url", "localhost:80"), "is no address like"),
+        (("--base-url", "http://[::bad"), "is no address like"),
         (("--tier", "gold"), "--tier"),
     ],
 )

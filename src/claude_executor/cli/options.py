@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
 
 import click
 
@@ -107,9 +108,9 @@ def connection(
     Raises:
         click.BadParameter: Not what they say.
     """
-    if base_url is not None and not base_url.startswith(("http://", "https://")):
+    if base_url is not None and not _is_address(base_url):
         raise click.BadParameter(
-            f"{base_url!r} does not start with http:// or https://", param_hint="'--base-url'"
+            f"{base_url!r} is no address like https://api.anthropic.com", param_hint="'--base-url'"
         )
     given = {name: value for name, value in per_minute.items() if value is not None}
     if burst is not None:
@@ -122,3 +123,11 @@ def connection(
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
     return Connection(limits, max_concurrency, base_url)
+
+
+def _is_address(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0
+    except ValueError:
+        return False

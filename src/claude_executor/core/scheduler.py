@@ -93,7 +93,7 @@ class Scheduler:
             at_once = not len(pool.line) and self._opens_at(pool, job, now)[0] <= now
             if not at_once:
                 return self._refuse(job, Refusal.QUEUE_FULL, now)
-        if deadline_at <= now or pool.earliest(job) > deadline_at:
+        if deadline_at <= now or (deadline_at != NEVER and pool.earliest(job) > deadline_at):
             return self._refuse(job, Refusal.DEADLINE, now)
         self._urgency.seen(priority, now)
         self._waiting.join(job)
