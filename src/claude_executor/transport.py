@@ -11,7 +11,6 @@ from typing import cast
 import aiohttp
 import anthropic
 import httpx2
-import orjson
 from anthropic.types import Message
 
 from claude_executor.core.cost import Usage
@@ -175,8 +174,6 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 def _unforeseen(error: Exception) -> Failure:
     if isinstance(error, anthropic.CredentialsError) or "authentication method" in str(error):
         return Failure(Kind.AUTHENTICATION, detail="there is no API key")
-    if isinstance(error, orjson.JSONDecodeError):
-        return Failure(Kind.GARBLED, detail="the answer is not JSON")
     return Failure(Kind.UNEXPECTED, detail=type(error).__name__)
 
 

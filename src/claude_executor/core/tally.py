@@ -8,12 +8,11 @@ MINUTE = 60
 class Tally:
     """Counts over the executor's whole life."""
 
-    __slots__ = ("answered", "attempts", "cancelled", "failed", "refused", "retries")
+    __slots__ = ("answered", "attempts", "cancelled", "failed", "retries")
 
     def __init__(self) -> None:
         self.answered = 0
         self.failed = 0
-        self.refused = 0
         self.cancelled = 0
         self.attempts = 0
         self.retries = 0
