@@ -115,6 +115,7 @@ class Stub:
 
         self.gate: asyncio.Event | None = None
         self.messages = self.with_raw_response = self
+        self.default_headers = {"x-api-key": "k"}
         in_a_second = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 1))
         headers = {"date": email.utils.formatdate(usegmt=True), "request-id": "req_1"}
         headers |= {"content-type": "application/json", "content-length": "300"}
@@ -292,7 +293,7 @@ def scheduled(prompts: list[Params]) -> float:
     """The scheduler alone: queue all, then start and answer them, at most `IN_FLIGHT` at a time."""
     from claude_executor.core.cost import Usage
     from claude_executor.core.estimate import shape_of
-    from claude_executor.core.headers import read
+    from claude_executor.core.headers import NO_ADVICE, read
     from claude_executor.core.job import Start
     from claude_executor.core.limits import Limits
     from claude_executor.core.scheduler import Scheduler
@@ -309,7 +310,8 @@ def scheduled(prompts: list[Params]) -> float:
             now += 0.001
             for action in scheduler.poll(now):
                 assert isinstance(action, Start)
-                scheduler.answered(action.job, usage, read(stub.raw.headers), now)
+                wanted = scheduler.wants_advice(action.job, now)
+                scheduler.answered(action.job, usage, read(stub.raw.headers) if wanted else NO_ADVICE, now)
         return time.process_time() - began
 
 

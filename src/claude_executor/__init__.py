@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from claude_executor.core.limits import Limits
     from claude_executor.core.retry import Kind, RetryPolicy
     from claude_executor.core.snapshot import PoolState, ResourceState, Snapshot
+    from claude_executor.core.spending import SpendingCap
     from claude_executor.errors import (
+        BudgetSpent,
         Closed,
         DeadlineExceeded,
         ExecutorError,
@@ -45,6 +47,7 @@ __all__ = [
     "AttemptStarted",
     "BreakerChanged",
     "BreakerPolicy",
+    "BudgetSpent",
     "Closed",
     "DeadlineExceeded",
     "Event",
@@ -67,6 +70,7 @@ __all__ = [
     "RetryPolicy",
     "RunStopped",
     "Snapshot",
+    "SpendingCap",
     "Stopped",
     "TooLarge",
     "Usage",
@@ -79,6 +83,7 @@ _HOMES = {
     "AttemptStarted": "core.events",
     "BreakerChanged": "core.events",
     "BreakerPolicy": "core.breaker",
+    "BudgetSpent": "errors",
     "Closed": "errors",
     "DeadlineExceeded": "errors",
     "Event": "core.events",
@@ -101,6 +106,7 @@ _HOMES = {
     "RetryPolicy": "core.retry",
     "RunStopped": "core.events",
     "Snapshot": "core.snapshot",
+    "SpendingCap": "core.spending",
     "Stopped": "errors",
     "TooLarge": "errors",
     "Usage": "core.cost",

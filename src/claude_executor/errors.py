@@ -6,7 +6,8 @@
     ├── Rejected                 nothing was sent, nothing is charged: trying again later is always safe
     │   ├── QueueFull            more requests are waiting than `max_queued` allows
     │   ├── DeadlineExceeded     it could not start before its deadline
-    │   ├── Stopped              an earlier answer (bad key, spend limit, …) would be the answer to all
+    │   ├── BudgetSpent          it could cost more than a spending cap has left
+    │   ├── Stopped              a bad key, a spend limit, no connection: the others would meet it as well
     │   ├── TooLarge             the API refused it although its limit was unused: it can never fit
     │   └── Closed               the executor has been closed
     └── Failed                   it was sent, at least once
@@ -19,6 +20,7 @@ from claude_executor.core.retry import TREATMENT, Kind
 from claude_executor.core.verdict import Verdict
 
 __all__ = [
+    "BudgetSpent",
     "Closed",
     "DeadlineExceeded",
     "ExecutorError",
@@ -54,11 +56,18 @@ class DeadlineExceeded(Rejected):
     """The request could not start before its deadline."""
 
 
+class BudgetSpent(Rejected):
+    """The request could cost more than is left under a spending cap."""
+
+
 class Stopped(Rejected):
-    """Requests are not sent, because of an answer that all of them would get.
+    """Not sent, because of something that would meet all others as well.
+
+    That is an answer which an earlier request got (a wrong key, a spent limit, a model that does not exist),
+    a key that is missing or cannot be sent, or that no connection can be made.
 
     Attributes:
-        kind: What that answer was.
+        kind: What it was.
     """
 
     def __init__(self, message: str, *, kind: Kind, retry_after: float | None = None) -> None:
@@ -130,11 +139,15 @@ def rejection(refuse: Refuse) -> ExecutorError:
         return Stopped(
             f"not sent, because an earlier request met this: {describe(because)}", kind=because.kind
         )
+    if refuse.refusal is Refusal.SPENT:
+        return BudgetSpent("not sent: it could cost more than the spending cap has left; raise the cap")
     return Closed("the executor is closed; nothing was sent")
 
 
 def failure(job: Job, last: Failure, verdict: Verdict) -> ExecutorError:
     """The exception for a request whose last attempt failed."""
+    if _unsent(job, last):
+        return Stopped(f"nothing was sent: {describe(last)}", kind=last.kind)
     if verdict is Verdict.TOO_LARGE:
         return TooLarge(f"the request is larger than a limit that was not in use: {describe(last)}")
     if verdict is Verdict.TOO_LATE:
@@ -152,11 +165,18 @@ def _failed(job: Job, last: Failure, what: str) -> Failed:
     )
 
 
+def _unsent(job: Job, last: Failure) -> bool:
+    """Whether it is certain that the API was never given the request: no attempt left this machine."""
+    found_here = last.kind is Kind.AUTHENTICATION and last.status is None
+    return job.attempts == 1 and (found_here or last.kind is Kind.UNREACHABLE)
+
+
 def describe(failure: Failure) -> str:
     """One line for a person: what it was, the API's own words, and what to do about it."""
     parts = [failure.kind.value]
     if failure.status is not None:
-        parts.append(f" (HTTP {failure.status})")
+        exchange = f", {failure.request_id}" if failure.request_id else ""
+        parts.append(f" (HTTP {failure.status}{exchange})")
     if failure.detail:
         parts.append(f": {failure.detail.rstrip('.')}")
     if failure.kind in _REMEDY:

@@ -1,30 +1,23 @@
-"""The executor: performs what the core decides. asyncio, one pump, one timer.
-
-A caller's own coroutine carries its request: it waits for its turn on one future, makes the attempt itself,
-and tells the scheduler how it went. No task is made for it, so cancelling the caller cancels the request,
-and nothing outlives ``async with``. The pump asks the scheduler what to do whenever something happened, and
-sets one timer for when to ask again; nobody polls.
-"""
+"""The executor: the ways in, the client, and the life of both. What moves requests is the `pump`."""
 
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Self
 
 from claude_executor.core.breaker import BreakerPolicy
-from claude_executor.core.estimate import Shape, shape_of
+from claude_executor.core.estimate import shape_of
 from claude_executor.core.events import Event
-from claude_executor.core.job import Action, Job, Refuse
 from claude_executor.core.limits import Limits
 from claude_executor.core.retry import RetryPolicy
 from claude_executor.core.scheduler import Scheduler
 from claude_executor.core.snapshot import Snapshot
-from claude_executor.core.verdict import Verdict
-from claude_executor.errors import Closed, ExecutorError, failure, rejection
+from claude_executor.core.spending import SpendingCap
+from claude_executor.errors import Closed
 from claude_executor.fan_out import Params, Result, fan_out
-from claude_executor.outcome import Broken, Reply
+from claude_executor.pump import Pump
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -32,13 +25,8 @@ if TYPE_CHECKING:
 
     from claude_executor.transport import Transport
 
-T = TypeVar("T")
-
 LOOK_AHEAD = 1_000
 """Requests that `Executor.map` keeps ready beyond those in flight."""
-
-SHORTEST_TIMER = 0.0005
-"""Seconds; a timer set to less might find the clock where it was."""
 
 
 class Executor:
@@ -61,6 +49,7 @@ class Executor:
         breaker: BreakerPolicy | None = None,
         timeout: float = 600.0,
         reserve_max_tokens: bool = False,
+        caps: Iterable[SpendingCap] = (),
         on_event: Callable[[Event], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
@@ -81,6 +70,8 @@ class Executor:
             timeout: Seconds that one answer may take.
             reserve_max_tokens: Reserve `max_tokens` for every request, for platforms that charge it up front
                 (Amazon Bedrock). The Claude API does not.
+            caps: What all requests together may cost. What is in flight counts as the most it can cost, so a
+                cap is never passed; a request that does not fit any more raises `BudgetSpent`.
             on_event: Called with every `Event`, on the event loop: it must not block.
             clock: Seconds on a steady clock.
             chance: Numbers from [0, 1), for jitter.
@@ -97,23 +88,18 @@ class Executor:
             retry=retry,
             breaker=breaker,
             reserve_max_tokens=reserve_max_tokens,
+            caps=caps,
             now=clock(),
         )
+        self._pump = Pump(self._scheduler, clock=clock, chance=chance, on_event=on_event)
         self._client = client
         self._own_client: AsyncAnthropic | None = None
         self._connect_with = (api_key, base_url)
         self._max_concurrency = max_concurrency
         self._timeout = timeout
-        self._on_event = on_event
-        self._scheduler.emit.listening = on_event is not None
         self._clock = clock
-        self._chance = chance
+        self._entered = False
         self._transport: Transport | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = float("inf")
-        self._idle = asyncio.Event()
-        self._idle.set()
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
@@ -123,9 +109,10 @@ class Executor:
 
     async def __aenter__(self) -> Self:
         """Connect to the event loop, and build the client if none was given."""
-        if self._loop is not None:
+        if self._entered:
             raise Closed("an executor can be entered only once; make another")
-        self._loop = asyncio.get_running_loop()
+        self._entered = True
+        self._pump.start()
         if self._client is None:
             # Importing the SDK takes seconds and its constructor reads files: not on the event loop.
             self._client = self._own_client = await asyncio.to_thread(self._build_client)
@@ -146,7 +133,7 @@ class Executor:
         """Finish what was submitted; on an exception, refuse what has not been sent and abandon the rest."""
         for task in self._tasks:  # of a `map` that was left before its end
             task.cancel()
-        self._scheduler.close(self._clock(), refuse_waiting=False)
+        self._pump.close(refuse_waiting=False)
         try:
             if self._tasks:
                 await asyncio.wait(set(self._tasks))
@@ -154,9 +141,7 @@ class Executor:
                 await self.drain()
         finally:
             # After a clean end nobody waits any more; otherwise everybody is to know that it is over.
-            self._perform(self._scheduler.close(self._clock(), refuse_waiting=True))
-            if self._timer is not None:
-                self._timer.cancel()
+            self._pump.stop()
             self._transport = None
             if self._own_client is not None:
                 await self._own_client.close()
@@ -185,8 +170,8 @@ class Executor:
         transport = self._transport
         if transport is None:
             raise Closed("enter the executor first: async with Executor(...) as executor")
-        job = self._accept(shape_of(params), priority, tenant, deadline)
-        return await self._carry(job, lambda: transport.send(params))
+        job = self._pump.accept(shape_of(params), priority=priority, tenant=tenant, deadline=deadline)
+        return await self._pump.carry(job, lambda: transport.send(params))
 
     def map(
         self,
@@ -241,7 +226,7 @@ class Executor:
         changes = {name: value for name, value in parts.items() if value is not None}
         self._scheduler.tune(self._clock(), limits=limits, changes=changes, max_concurrency=max_concurrency)
         self._max_concurrency = max_concurrency or self._max_concurrency
-        self._pump()
+        self._pump.pump()
 
     def snapshot(self) -> Snapshot:
         """Levels, line, requests in flight, breaker, and what limits us, at this moment."""
@@ -255,109 +240,5 @@ class Executor:
                 for what is in flight: how to stop soon without losing an answer that is being paid for.
         """
         if refuse_waiting:
-            self._perform(self._scheduler.close(self._clock(), refuse_waiting=True))
-            self._announce()
-        await self._idle.wait()
-
-    # ---- carrying a request
-
-    def _accept(self, shape: Shape, priority: int, tenant: str, deadline: float | None) -> Job:
-        if not isinstance(priority, int) or not isinstance(tenant, str):
-            raise TypeError(f"priority must be an int and tenant a str, got {priority!r} and {tenant!r}")
-        if deadline is not None and not deadline < float("inf"):
-            raise ValueError(f"deadline must be a finite number of seconds, got {deadline!r}")
-        now = self._clock()
-        deadline_at = float("inf") if deadline is None else now + deadline
-        job = self._scheduler.submit(shape, now, priority=priority, tenant=tenant, deadline_at=deadline_at)
-        if isinstance(job, Refuse):
-            self._announce()
-            raise rejection(job)
-        self._idle.clear()
-        self._pump()
-        return job
-
-    async def _carry(self, job: Job, attempt: "Callable[[], Awaitable[Reply[T] | Broken]]") -> T:
-        """Make attempts, each in its turn, until one is answered or the scheduler says it is enough."""
-        cause: Exception | None = None
-        while True:
-            await self._turn(job, cause)
-            try:
-                outcome = await attempt()
-            except BaseException:
-                self._scheduler.lost(job, self._clock())
-                self._pump()
-                raise
-            now = self._clock()
-            if isinstance(outcome, Reply):
-                self._scheduler.answered(job, outcome.usage, outcome.advice, now)
-                self._pump()
-                return outcome.value
-            cause = outcome.cause
-            verdict = self._scheduler.failed(job, outcome.failure, now, self._chance())
-            self._pump()
-            if verdict is not Verdict.AGAIN:
-                raise failure(job, outcome.failure, verdict) from cause
-
-    async def _turn(self, job: Job, cause: Exception | None) -> None:
-        """Wait until the scheduler starts the job."""
-        told, job.owner = job.owner, None
-        if isinstance(told, Refuse):
-            raise rejection(told) from cause
-        if job.running:
-            return
-        assert self._loop is not None
-        turn: asyncio.Future[None] = self._loop.create_future()
-        job.owner = turn
-        try:
-            await turn
-        except asyncio.CancelledError:
-            self._scheduler.cancel(job, self._clock())
-            self._pump()
-            raise
-        except ExecutorError as error:
-            raise error from cause
-        finally:
-            job.owner = None
-
-    # ---- the pump
-
-    def _pump(self) -> None:
-        """Do what the scheduler says, and set the timer to when it wants to be asked again."""
-        now = self._clock()
-        self._perform(self._scheduler.poll(now))
-        wake_at = self._scheduler.wake_at
-        if wake_at < self._timer_at and self._loop is not None:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer_at = wake_at
-            self._timer = self._loop.call_later(max(wake_at - now, SHORTEST_TIMER), self._on_timer)
-        self._announce()
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        self._timer_at = float("inf")
-        self._pump()
-
-    def _perform(self, actions: Sequence[Action]) -> None:
-        for action in actions:
-            turn = cast("asyncio.Future[None] | None", action.job.owner)
-            if turn is None:
-                action.job.owner = action  # its caller has not begun to wait yet, and will look here first
-            elif not turn.done():
-                if isinstance(action, Refuse):
-                    turn.set_exception(rejection(action))
-                else:
-                    turn.set_result(None)
-        if self._scheduler.idle:
-            self._idle.set()
-
-    def _announce(self) -> None:
-        """Tell whoever listens. An observer's mistake is reported, it does not disturb the requests."""
-        if self._on_event is None:
-            return
-        for event in self._scheduler.emit.take():
-            try:
-                self._on_event(event)
-            except Exception as error:  # the observer's code may raise anything
-                context = {"message": "on_event raised an exception", "exception": error}
-                asyncio.get_running_loop().call_exception_handler(context)
+            self._pump.close(refuse_waiting=True)
+        await self._pump.idle.wait()

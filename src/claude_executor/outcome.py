@@ -1,5 +1,6 @@
 """What came of one attempt, as the transport hands it to the executor."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -12,11 +13,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Reply(Generic[T]):
-    """A complete answer, what it took, and what its headers say."""
+    """A complete answer, what it took, and a way to read its headers."""
 
     value: T
     usage: Usage | None
-    advice: Advice
+    advice: Callable[[], Advice]
 
 
 @dataclass(frozen=True, slots=True)

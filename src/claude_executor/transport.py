@@ -14,7 +14,7 @@ import httpx2
 from anthropic.types import Message
 
 from claude_executor.core.cost import Usage
-from claude_executor.core.headers import read
+from claude_executor.core.headers import Advice, read
 from claude_executor.core.job import Failure
 from claude_executor.core.retry import Kind, classify, growth_quoted, resource_named
 from claude_executor.outcome import Broken, Reply
@@ -87,8 +87,9 @@ class Transport:
         return arguments
 
     async def _read(self, response: "anthropic.AsyncAPIResponse[Message]") -> Reply[Message] | Broken:
-        advice = read(_plain(response.headers))
-        request_id = response.headers.get("request-id")
+        def advice() -> Advice:
+            return read(_plain(response.headers))
+
         cause: Exception | None = None
         try:
             message = await response.parse()
@@ -103,10 +104,10 @@ class Transport:
                 return Reply(message, usage_of(message), advice)
         failure = Failure(
             Kind.GARBLED,
-            advice,
+            advice(),
             status=response.status_code,
             detail="the answer is incomplete or is not JSON",
-            request_id=request_id,
+            request_id=response.headers.get("request-id"),
         )
         return Broken(failure, cause)
 

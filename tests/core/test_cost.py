@@ -2,7 +2,7 @@
 
 import pytest
 
-from claude_executor.core.cost import NOTHING, Cost, Resource, Usage
+from claude_executor.core.cost import AMOUNT, NOTHING, VARIANCE, Cost, Resource, Usage
 
 
 @pytest.mark.parametrize(
@@ -11,8 +11,25 @@ from claude_executor.core.cost import NOTHING, Cost, Resource, Usage
 )
 def test_a_cost_has_an_amount_of_every_resource(resource, amount):
     """Tokens are input and output together."""
-    assert Cost(1.0, 20.0, 300.0, 7.0).of(resource) == amount
-    assert NOTHING.of(resource) == 0
+    assert AMOUNT[resource](Cost(1.0, 20.0, 300.0, 7.0)) == amount
+    assert AMOUNT[resource](NOTHING) == 0
+
+
+@pytest.mark.parametrize(
+    ("resource", "variance"),
+    [(Resource.REQUESTS, 0), (Resource.INPUT, 7), (Resource.OUTPUT, 40), (Resource.TOKENS, 47)],
+)
+def test_a_cost_says_how_unsure_each_amount_is(resource, variance):
+    """A request is one request; tokens are guesses."""
+    assert VARIANCE[resource](Cost(1.0, 20.0, 300.0, 7.0, 40.0)) == variance
+
+
+def test_costs_add_up_and_come_apart_again():
+    """To the same, and never to less than nothing."""
+    one, other = Cost(1.0, 20.0, 300.0, 7.0, 40.0), Cost(1.0, 0.1, 0.2, 0.3, 0.4)
+    assert one.plus(other) == Cost(2.0, 20.1, 300.2, 7.3, 40.4)
+    assert one.plus(other).minus(other) == pytest.approx(one)
+    assert other.minus(one) == NOTHING
 
 
 def test_cache_writes_count_and_cache_reads_do_not():

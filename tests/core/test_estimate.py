@@ -11,7 +11,6 @@ from made import HAIKU, a_shape
 
 from claude_executor.core.cost import Usage
 from claude_executor.core.estimate import (
-    CACHE_LIFETIME,
     IMAGE_TOKENS,
     TOOLS_OVERHEAD,
     Estimator,
@@ -144,8 +143,6 @@ def test_a_shape_holds_no_text():
 # ---- cached prefixes
 
 CACHED = {"cache_control": {"type": "ephemeral"}}
-WRITTEN = Usage(input_tokens=10, output_tokens=5, cache_creation_tokens=2_000)
-READ = Usage(input_tokens=10, output_tokens=5, cache_read_tokens=2_000)
 
 
 def cached(question, prefix="x" * 8_000, model=HAIKU):
@@ -175,48 +172,13 @@ def test_a_system_prompt_and_tools_come_before_the_messages():
     assert shape.prefix_bytes == 110
 
 
-@pytest.mark.parametrize("usage", [WRITTEN, READ])
-def test_a_cached_prefix_is_charged_once(usage):
-    """After an answer wrote or read it, the prefix is free while the cache lives; the rest is not."""
+def test_of_a_request_whose_prefix_is_cached_only_the_rest_counts():
+    """Cached input is free, except for Haiku 3.5, which counts cache reads."""
     estimator = Estimator()
-    cold = estimator.cost(cached("one"), 0.0).input_tokens
-    estimator.learn(cached("one"), usage, 10.0)
-    warm = estimator.cost(cached("another"), 11.0).input_tokens
-    assert warm < 100 < 1_000 < cold
-    assert estimator.cost(cached("one", "y" * 8_000), 11.0).input_tokens > 1_000
-    assert estimator.cost(cached("one"), 9.0 + CACHE_LIFETIME).input_tokens < 100
-    assert estimator.cost(cached("one"), 10.0 + CACHE_LIFETIME).input_tokens > 1_000
-
-
-def test_a_prefix_that_was_not_cached_stays_dear():
-    """A marker on something too short to be cached changes nothing: neither written nor read, it is paid."""
-    estimator = Estimator()
-    for now in range(5):
-        estimator.learn(cached("one"), Usage(input_tokens=2_010, output_tokens=5), float(now))
-    assert estimator.cost(cached("one"), 5.0).input_tokens > 1_000
-
-
-def test_where_reads_count_a_cached_prefix_is_charged_always():
-    """Haiku 3.5 counts cache reads, so knowing the prefix saves nothing."""
-    model = "claude-3-5-haiku-20241022"
-    estimator = Estimator()
-    estimator.learn(cached("one", model=model), WRITTEN, 0.0)
-    assert estimator.cost(cached("one", model=model), 1.0).input_tokens > 1_000
-
-
-def test_a_cache_belongs_to_a_model():
-    """Another model has not seen the prefix."""
-    estimator = Estimator()
-    estimator.learn(cached("one"), WRITTEN, 0.0)
-    assert estimator.cost(cached("one", model="claude-sonnet-5"), 1.0).input_tokens > 1_000
-
-
-def test_old_prefixes_are_forgotten():
-    """Endlessly many different prefixes do not fill the memory."""
-    estimator = Estimator()
-    for number in range(12_000):
-        estimator.learn(cached("q", str(number) * 10), WRITTEN, number * 1.0)
-    assert len(estimator._prefixes) < 5_000
+    assert estimator.cost(cached("one")).input_tokens > 1_000
+    assert estimator.cost(cached("one"), cached=True).input_tokens < 100
+    old = cached("one", model="claude-3-5-haiku-20241022")
+    assert estimator.cost(old, cached=True).input_tokens > 1_000
 
 
 # ---- learning
@@ -229,7 +191,7 @@ def test_old_prefixes_are_forgotten():
 )
 def test_the_first_guess_of_input_is_high(model, real):
     """Before anything is learned, prose is taken for more tokens than it has: too low costs a 429."""
-    cost = Estimator().cost(a_shape(model, text_bytes=100_000), 0.0)
+    cost = Estimator().cost(a_shape(model, text_bytes=100_000))
     assert 100_000 / real < cost.input_tokens < 2 * 100_000 / real
     assert cost.requests == 1.0
 
@@ -240,17 +202,17 @@ def test_the_first_guess_of_input_is_high(model, real):
 def test_learning_finds_the_true_ratio_though_hundreds_are_in_flight(ratio, noise, sizes):
     """With answers 300 requests late the estimate moves to the truth and does not swing past it."""
     chance, estimator, flight = random.Random(1), Estimator(), []
-    guess = (estimator.cost(a_shape(text_bytes=10_000), 0.0).input_tokens - 14) / 10_000
+    guess = (estimator.cost(a_shape(text_bytes=10_000)).input_tokens - 14) / 10_000
     low, high = min(ratio, guess) * (1 - noise), max(ratio, guess) * (1 + noise)
     for number in range(1_200):
         shape = a_shape(text_bytes=sizes[number % len(sizes)])
-        estimate = estimator.cost(shape, 0.0).input_tokens - shape.other_tokens
+        estimate = estimator.cost(shape).input_tokens - shape.other_tokens
         assert low * shape.text_bytes - 1 <= estimate <= high * shape.text_bytes + 1
         wobble = 1 + chance.uniform(-noise, noise)
         flight.append((shape, Usage(round(shape.other_tokens + ratio * wobble * shape.text_bytes), 50)))
         if len(flight) > 300:
-            estimator.learn(*flight.pop(0), 0.0)
-    found = (estimator.cost(a_shape(text_bytes=10_000), 0.0).input_tokens - 14) / 10_000
+            estimator.learn(*flight.pop(0))
+    found = (estimator.cost(a_shape(text_bytes=10_000)).input_tokens - 14) / 10_000
     assert found == pytest.approx(ratio, rel=0.05 + noise / 3, abs=0.02)
     assert dict(estimator.bytes_per_token())[HAIKU] == pytest.approx(1 / found)
 
@@ -259,9 +221,9 @@ def test_cache_reads_are_tokens_of_the_text_too():
     """The ratio is learned from all input, however it was charged."""
     fresh, cached_ = Estimator(), Estimator()
     for _ in range(50):
-        fresh.learn(a_shape(), Usage(1_000, 10), 0.0)
-        cached_.learn(a_shape(), Usage(100, 10, 300, 600), 0.0)
-    assert fresh.cost(a_shape(), 0.0) == cached_.cost(a_shape(), 0.0)
+        fresh.learn(a_shape(), Usage(1_000, 10))
+        cached_.learn(a_shape(), Usage(100, 10, 300, 600))
+    assert fresh.cost(a_shape()) == cached_.cost(a_shape())
 
 
 @pytest.mark.parametrize(
@@ -271,26 +233,26 @@ def test_cache_reads_are_tokens_of_the_text_too():
 def test_an_answer_that_tells_nothing_of_the_text_spoils_nothing(shape, usage):
     """No text, no usage, or less than the overhead: the ratio stays within reason."""
     estimator = Estimator()
-    before = estimator.cost(a_shape(), 0.0).input_tokens
-    estimator.learn(shape, usage, 0.0)
-    assert before / 2 < estimator.cost(a_shape(), 0.0).input_tokens <= before
+    before = estimator.cost(a_shape()).input_tokens
+    estimator.learn(shape, usage)
+    assert before / 2 < estimator.cost(a_shape()).input_tokens <= before
 
 
 def test_models_learn_apart():
     """What one model's tokeniser does says nothing about another's."""
     estimator = Estimator()
-    before = estimator.cost(a_shape("claude-sonnet-5"), 0.0)
+    before = estimator.cost(a_shape("claude-sonnet-5"))
     for _ in range(100):
-        estimator.learn(a_shape(HAIKU), Usage(2_500, 400), 0.0)
-    assert estimator.cost(a_shape("claude-sonnet-5"), 0.0) == before
+        estimator.learn(a_shape(HAIKU), Usage(2_500, 400))
+    assert estimator.cost(a_shape("claude-sonnet-5")) == before
 
 
 def test_output_is_the_mean_of_what_was_answered_and_not_max_tokens():
     """64,000 allowed and 500 used reserves about 500."""
     estimator = Estimator()
     for _ in range(1_000):
-        estimator.learn(a_shape(max_tokens=64_000), Usage(100, 500), 0.0)
-    cost = estimator.cost(a_shape(max_tokens=64_000), 0.0)
+        estimator.learn(a_shape(max_tokens=64_000), Usage(100, 500))
+    cost = estimator.cost(a_shape(max_tokens=64_000))
     assert cost.output_tokens == pytest.approx(500, rel=0.05)
     assert math.sqrt(cost.output_variance) < 250
 
@@ -299,10 +261,10 @@ def test_requests_with_other_max_tokens_are_other_requests():
     """A short form and a long one are learned apart."""
     estimator = Estimator()
     for _ in range(200):
-        estimator.learn(a_shape(max_tokens=16_000), Usage(100, 9_000), 0.0)
-        estimator.learn(a_shape(max_tokens=1_000), Usage(100, 20), 0.0)
-    assert estimator.cost(a_shape(max_tokens=16_000), 0.0).output_tokens > 8_000
-    assert estimator.cost(a_shape(max_tokens=1_000), 0.0).output_tokens < 100
+        estimator.learn(a_shape(max_tokens=16_000), Usage(100, 9_000))
+        estimator.learn(a_shape(max_tokens=1_000), Usage(100, 20))
+    assert estimator.cost(a_shape(max_tokens=16_000)).output_tokens > 8_000
+    assert estimator.cost(a_shape(max_tokens=1_000)).output_tokens < 100
 
 
 @examples
@@ -315,8 +277,8 @@ def test_a_guess_of_output_never_exceeds_what_is_possible(max_tokens, outputs, a
     """The mean lies within max_tokens, and the variance within what values up to there can have."""
     estimator = Estimator()
     for tokens in outputs:
-        estimator.learn(a_shape(max_tokens=max_tokens), Usage(10, tokens), 0.0)
-    cost = estimator.cost(a_shape(max_tokens=asked), 0.0)
+        estimator.learn(a_shape(max_tokens=max_tokens), Usage(10, tokens))
+    cost = estimator.cost(a_shape(max_tokens=asked))
     assert 0 <= cost.output_tokens <= asked
     assert 0 <= cost.output_variance <= cost.output_tokens * (asked - cost.output_tokens) + 1e-6
     assert cost.output_variance <= asked**2 / 4 + 1e-6
@@ -329,8 +291,8 @@ def test_the_spread_of_outputs_is_learned(seed):
     chance, estimator = random.Random(seed), Estimator()
     outputs = [chance.choice((100, 900)) for _ in range(800)]
     for tokens in outputs:
-        estimator.learn(a_shape(max_tokens=1_000), Usage(10, tokens), 0.0)
-    cost = estimator.cost(a_shape(max_tokens=1_000), 0.0)
+        estimator.learn(a_shape(max_tokens=1_000), Usage(10, tokens))
+    cost = estimator.cost(a_shape(max_tokens=1_000))
     assert cost.output_tokens == pytest.approx(500, abs=120)
     # 0 to 1000 with a mean of 500 cannot vary more than 500, and these vary by 400
     assert math.sqrt(cost.output_variance) == pytest.approx(400, abs=60)
@@ -340,6 +302,6 @@ def test_a_platform_that_reserves_max_tokens_is_charged_max_tokens():
     """With the switch, output is the whole of max_tokens, and nothing is uncertain."""
     estimator = Estimator(reserve_max_tokens=True)
     for _ in range(100):
-        estimator.learn(a_shape(max_tokens=8_000), Usage(100, 20), 0.0)
-    cost = estimator.cost(a_shape(max_tokens=8_000), 0.0)
+        estimator.learn(a_shape(max_tokens=8_000), Usage(100, 20))
+    cost = estimator.cost(a_shape(max_tokens=8_000))
     assert (cost.output_tokens, cost.output_variance) == (8_000.0, 0.0)

@@ -34,7 +34,8 @@ def sent(pool, now=0.0, **more):
 
 def answered(pool, job, now=1.0, actual=USED, headers=NO_ADVICE):
     """The attempt is answered."""
-    return feedback.answered(pool, job, actual, headers, now, output_share=1.0)
+    pool.settle(job, actual, now)
+    return feedback.answered(pool, job, headers, now, output_share=1.0)
 
 
 def refused(pool, job, now=1.0, u=0.0, **headers):

@@ -97,7 +97,7 @@ def test_a_crowd_that_is_cancelled_is_swept_out():
         line.push(job)
     for job in jobs[1:]:
         cancel(line, job)
-    kept = line._by_priority[0]._flows[""].queue._flows[jobs[0].build].queue._jobs
+    kept = line._classes[0]._flows[""].queue._flows[jobs[0].build].queue._jobs
     assert len(kept) < 2_500
     assert drained(line) == jobs[:1]
 

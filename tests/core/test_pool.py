@@ -19,7 +19,6 @@ from claude_executor.core.pool import (
     NEVER,
     START,
     Pool,
-    Undrawn,
 )
 
 LIMITS = Limits(rpm=600, itpm=600_000, otpm=60_000)
@@ -253,14 +252,13 @@ def test_whatever_flies_lands_without_a_trace(script):
         for _ in range(min(landings, len(flight))):
             land(how, cost)
         assert pool.in_flight == len(flight)
-        assert min(pool.variance.values()) >= 0.0
+        assert min(pool.flight.reserved) >= 0.0
         for meter in pool.meters.values():
             assert meter.bucket is None or meter.bucket.level(now) <= meter.bucket.capacity
     while flight:
         land("unknown", NOTHING)
     assert pool.in_flight == 0
-    assert not any(pool.variance.values())
-    assert not any(pool.reserved.values())
+    assert not any(pool.flight.reserved)
     output = pool.meters[Resource.OUTPUT].bucket
     assert pool.believed(now)[Resource.OUTPUT] == output.level(now)
 
@@ -276,22 +274,6 @@ def test_what_answers_still_have_to_draw_is_at_the_server_yet():
     pool.meters[Resource.OUTPUT].bucket.correct(20_000 - refill, 0.0)
     assert pool.believed(4.0)[Resource.OUTPUT] == pytest.approx(20_000 + 600)
     assert pool.believed(99.0)[Resource.OUTPUT] == 60_000
-
-
-def test_undrawn_output_falls_evenly_and_not_below_nothing():
-    """Two answers in turn; before any round trip is known all of it is undrawn."""
-    undrawn = Undrawn()
-    undrawn.begin(100.0, 0.0)
-    assert undrawn.left(50.0) == 100.0
-    undrawn.lasts = 10.0
-    undrawn.begin(200.0, 5.0)
-    assert undrawn.left(5.0) == pytest.approx(250.0)
-    assert undrawn.left(8.0) == pytest.approx(20.0 + 140.0)
-    undrawn.end(100.0, 0.0, last=False)
-    assert undrawn.left(8.0) == pytest.approx(140.0)
-    assert undrawn.left(1_000.0) == 0.0
-    undrawn.end(200.0, 5.0, last=True)
-    assert undrawn.left(8.0) == 0.0
 
 
 def test_what_holds_the_line_is_added_up():

@@ -9,18 +9,22 @@ from made import HAIKU, OPUS, a_failure, a_shape, advice
 from claude_executor.core import events as ev
 from claude_executor.core.breaker import BreakerPolicy
 from claude_executor.core.cost import Resource, Usage
+from claude_executor.core.estimate import Shape
 from claude_executor.core.headers import NO_ADVICE
 from claude_executor.core.job import Job, Phase, Refusal, Refuse, Start
 from claude_executor.core.limits import Limits
 from claude_executor.core.opening import CONNECTIONS_AT_ONCE
+from claude_executor.core.prefixes import PATIENCE
 from claude_executor.core.retry import Kind, RetryPolicy
 from claude_executor.core.scheduler import Scheduler
+from claude_executor.core.spending import SpendingCap
 from claude_executor.core.stops import LASTS
 from claude_executor.core.urgency import SHARE
 from claude_executor.core.verdict import Verdict
 
 PLENTY = Limits(rpm=1e6, itpm=1e9, otpm=1e9)
 USAGE = Usage(1_000, 100)
+SPENT_TO_OPEN = 2 * 1_100
 
 
 def a_scheduler(limits=PLENTY, *, max_concurrency=100, opened=True, **options):
@@ -66,7 +70,7 @@ def test_a_request_starts_is_answered_and_is_over():
     assert isinstance(job, Job)
     assert (job.phase, scheduler.idle) == (Phase.WAITING, False)
     assert scheduler.poll(1.0) == [Start(job)]
-    assert (job.phase, job.attempts, job.sent_at, scheduler.running) == (Phase.RUNNING, 1, 1.0, 1)
+    assert (job.phase, job.attempts, job.sent_at, scheduler._ceiling.running) == (Phase.RUNNING, 1, 1.0, 1)
     scheduler.answered(job, USAGE, NO_ADVICE, 3.0)
     assert (job.phase, scheduler.idle) == (Phase.OVER, True)
     assert scheduler.poll(3.0) == []
@@ -304,7 +308,7 @@ def test_while_it_waits_to_try_again_a_request_holds_nothing():
     job = submit(scheduler)
     scheduler.poll(0.0)
     failed(scheduler, job, Kind.OVERLOADED, status=529)
-    assert (scheduler.running, pool.in_flight, any(pool.variance.values())) == (0, 0, False)
+    assert (scheduler._ceiling.running, pool.in_flight, any(pool.flight.reserved)) == (0, 0, False)
     assert pool.meters[Resource.INPUT].bucket.level(0.0) == level
 
 
@@ -478,7 +482,7 @@ def test_bulk_leaves_the_last_twentieth_to_urgent_work(resource):
             scheduler.answered(job, USAGE, NO_ADVICE, now)
             scheduler._pools["haiku-5.5"].meters[Resource.REQUESTS].bucket.settle(1.0, now)
         for running in range(1, 301):  # connections enough are open
-            scheduler._opening.take(running, 0.0)
+            scheduler._ceiling._opening.take(running, 0.0)
         for _ in range(200):
             submit(scheduler, now)
         flight = len(started(scheduler, now))
@@ -525,7 +529,7 @@ def test_a_wrong_change_changes_nothing():
         with pytest.raises(ValueError, match="must be"):
             scheduler.tune(0.0, **wrong)
     assert scheduler._pools["haiku-5.5"].meters[Resource.REQUESTS].limit == 600
-    assert scheduler._max_concurrency == 5
+    assert scheduler._ceiling.most_running == 5
 
 
 def test_more_slots_are_used_at_once_and_fewer_as_they_become_free():
@@ -687,3 +691,111 @@ def test_a_snapshot_tells_the_state():
     assert (requests.limit, requests.source, requests.capacity) == (60, "told", 2)
     assert set(pool.resources) == {"requests"}
     assert snapshot.breaker == "closed"
+
+
+# ---- prompts that begin alike
+
+
+def prefixed(scheduler, now=0.0, **more):
+    """A job with a prefix to be cached."""
+    shape = Shape(HAIKU, 500, 40_050, 14, b"p", 40_000)
+    job = scheduler.submit(shape, now, **more)
+    assert isinstance(job, Job)
+    return job
+
+
+def test_one_request_writes_the_cache_and_the_others_read_it():
+    """They wait aside, hold up nobody, and are costed as what is left of them."""
+    scheduler = a_scheduler()
+    jobs, plain = [prefixed(scheduler) for _ in range(5)], submit(scheduler)
+    scheduler.poll(0.0)
+    scheduler.poll(1.0)
+    assert [job.running for job in [*jobs, plain]] == [True, False, False, False, False, True]
+    assert scheduler.snapshot(1.0).waiting_to_retry == 4
+    written = Usage(input_tokens=20, output_tokens=5, cache_creation_tokens=10_000)
+    scheduler.answered(jobs[0], written, NO_ADVICE, 2.0)
+    scheduler.poll(2.0)
+    scheduler.poll(4.0)
+    assert all(job.running for job in jobs[1:])
+    assert jobs[1].cost.input_tokens < 100 < 1_000 < jobs[0].cost.input_tokens
+
+
+def test_followers_do_not_wait_for_ever():
+    """The one that went ahead may take very long."""
+    scheduler = a_scheduler()
+    jobs = [prefixed(scheduler) for _ in range(3)]
+    scheduler.poll(0.0)
+    scheduler.poll(1.0)
+    assert [job.running for job in jobs] == [True, False, False]
+    assert scheduler.wake_at <= 1.0 + PATIENCE
+    scheduler.poll(1.0 + PATIENCE)
+    assert jobs[1].running
+
+
+@pytest.mark.parametrize("how", ["failed", "lost"])
+def test_when_the_first_is_lost_the_next_goes_ahead(how):
+    """Without it nobody would."""
+    scheduler = a_scheduler()
+    jobs = [prefixed(scheduler) for _ in range(3)]
+    scheduler.poll(0.0)
+    scheduler.poll(1.0)
+    if how == "lost":
+        scheduler.lost(jobs[0], 2.0)
+    else:
+        scheduler.failed(jobs[0], a_failure(Kind.INVALID, status=400), 2.0, 0.5)
+    scheduler.poll(2.0)
+    scheduler.poll(3.0)
+    assert [job.running for job in jobs[1:]] == [True, False]
+
+
+def test_a_follower_can_be_cancelled_and_can_be_late():
+    """It waits like any other."""
+    scheduler = a_scheduler()
+    first, second, third = prefixed(scheduler), prefixed(scheduler), prefixed(scheduler, deadline_at=9.0)
+    scheduler.poll(0.0)
+    scheduler.poll(1.0)
+    scheduler.cancel(second, 2.0)
+    assert [action.refusal for action in scheduler.poll(9.0)] == [Refusal.DEADLINE]
+    scheduler.lost(first, 10.0)
+    assert scheduler.poll(10.0) == []
+    assert scheduler.idle
+    assert not third.running
+
+
+# ---- spending caps
+
+
+def test_under_a_spending_cap_requests_wait_for_those_in_flight_and_then_are_refused():
+    """Nothing is sent that could cost more than is left."""
+    most = SpendingCap(1.0).most(a_shape())
+    scheduler = a_scheduler(caps=[SpendingCap(2.5 * most + SPENT_TO_OPEN)])
+    jobs = [submit(scheduler) for _ in range(4)]
+    scheduler.poll(0.0)
+    scheduler.poll(5.0)
+    assert [job.running for job in jobs] == [True, True, False, False]
+    assert scheduler.snapshot(5.0).pools["haiku-5.5"].held_by == "spending cap"
+    scheduler.answered(jobs[0], USAGE, NO_ADVICE, 6.0)
+    scheduler.poll(6.0)
+    assert [job.running for job in jobs[1:]] == [True, True, False]
+    scheduler.lost(jobs[1], 7.0)
+    scheduler.lost(jobs[2], 7.0)
+    assert [action.refusal for action in scheduler.poll(7.0)] == [Refusal.SPENT]
+    refused = scheduler.submit(a_shape(), 8.0)
+    assert isinstance(refused, Refuse)
+    assert refused.refusal is Refusal.SPENT
+
+
+def test_what_was_not_charged_is_not_spent():
+    """A request that was refused, or never sent, costs nothing."""
+    most = SpendingCap(1.0).most(a_shape())
+    scheduler = a_scheduler(caps=[SpendingCap(most + SPENT_TO_OPEN)])
+    job = submit(scheduler)
+    for second in range(20):
+        scheduler.poll(100.0 * second)
+        assert job.running
+        scheduler.failed(job, a_failure(Kind.QUOTA, status=429, retry_after=5.0), 100.0 * second + 1, 0.5)
+    scheduler.poll(3_000.0)
+    scheduler.cancel(job, 3_000.0)
+    other = submit(scheduler, 3_000.0)
+    scheduler.poll(3_100.0)
+    assert other.running

@@ -1,6 +1,7 @@
 """Any traffic whatever: the scheduler keeps its counts, its limits and its promises, and never gets stuck."""
 
 import math
+from functools import reduce
 
 import pytest
 from hypothesis import settings
@@ -9,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from made import HAIKU, OPUS, a_failure, a_shape, advice, windows_hold
 
 from claude_executor.core.breaker import BreakerPolicy
-from claude_executor.core.cost import NOTHING, Cost, Resource, Usage
+from claude_executor.core.cost import AMOUNT, NOTHING, Cost, Resource, Usage
 from claude_executor.core.job import Failure, Job, Phase, Refuse, Start
 from claude_executor.core.limits import Limits
 from claude_executor.core.retry import TREATMENT, Kind, RetryPolicy, Scope
@@ -33,7 +34,7 @@ def new_scheduler(*, declared, max_concurrency, max_queued):
 
 def at_most_a_bucket(cost, resource):
     """More than a bucket holds goes when it is full: the books count it as one bucket."""
-    return min(cost.of(resource), TOLD[resource])
+    return min(AMOUNT[resource](cost), TOLD[resource])
 
 
 def plain(answer):
@@ -111,7 +112,7 @@ class AnyTraffic(RuleBasedStateMachine):
         if actual is None:
             return
         for resource in TOLD:
-            surplus = at_most_a_bucket(cost, resource) - actual.of(resource)
+            surplus = at_most_a_bucket(cost, resource) - AMOUNT[resource](actual)
             if surplus > 0:
                 self.ledger.setdefault((job.pool, resource), []).append((self.now, -surplus))
 
@@ -138,7 +139,7 @@ class AnyTraffic(RuleBasedStateMachine):
         self.perform(actions)
         assert self.scheduler.wake_at > self.now
         if any(isinstance(action, Start) for action in actions):
-            assert self.scheduler.running <= self.most
+            assert self.scheduler._ceiling.running <= self.most
         return actions
 
     def pick(self, which, numbers):
@@ -304,8 +305,7 @@ class AnyTraffic(RuleBasedStateMachine):
         for name, pool in self.scheduler._pools.items():
             costs = [cost for n, cost in self.flying.items() if self.jobs[n].pool == name]
             assert pool.in_flight == len(costs)
-            for resource, unsure in pool.variance.items():
-                assert unsure == pytest.approx(sum(c.variance_of(resource) for c in costs), abs=1.0)
+            assert pool.flight.reserved == pytest.approx(reduce(Cost.plus, costs, NOTHING), abs=1.0)
             assert sum(self.jobs[n].is_probe for n in self.flying if self.jobs[n].pool == name) <= 1
             for meter in pool.meters.values():
                 assert meter.bucket is None or meter.bucket.level(self.now) <= meter.bucket.capacity
@@ -337,7 +337,7 @@ class AnyTraffic(RuleBasedStateMachine):
             assert polls <= 30 + 10 * len(self.jobs)
         assert set(self.ended) == set(self.jobs)
         for pool in self.scheduler._pools.values():
-            assert (pool.in_flight, any(pool.variance.values()), len(pool.line)) == (0, False, 0)
+            assert (pool.in_flight, any(pool.flight.reserved), len(pool.line)) == (0, False, 0)
 
     def the_limits_were_kept(self):
         """No bucket admitted more than a minute's worth and its refill, less what was given back."""

@@ -18,7 +18,8 @@ def a_crowd():
     """Nobody yet, and two pools to wait for."""
     policy = BreakerPolicy()
     return Waiting(
-        {name: Pool(name, {}, ceiling=9, breaker=policy, now=0.0) for name in map(pool_of, (HAIKU, OPUS))}
+        {name: Pool(name, {}, ceiling=9, breaker=policy, now=0.0) for name in map(pool_of, (HAIKU, OPUS))},
+        room=None,
     )
 
 
@@ -163,7 +164,7 @@ def test_a_stop_recalls_those_it_concerns_and_nobody_else():
     parked(waiting, 4, 40.0, model=HAIKU, pays_retry=True)
     gone = parked(waiting, 5, 40.0, model=OPUS, pool="opus-5")
     waiting.leave(gone)
-    waiting.recall(lambda model: model == OPUS, 5.0)
+    waiting.recall(lambda job: job.shape.model == OPUS, 5.0)
     assert due(waiting, 0.0, budget) == []
     assert sorted(due(waiting, 5.0, budget)) == [2, 3]
     assert due(waiting, 30.0, budget) == [1]
@@ -177,7 +178,7 @@ def test_after_a_recall_the_others_still_come_up_in_order(pays):
     for number, until in enumerate(untils):
         model, pool = (OPUS, "opus-5") if until % 3 == 0 else (HAIKU, "haiku-5.5")
         parked(waiting, number, float(until), model=model, pool=pool, pays_retry=pays)
-    waiting.recall(lambda model: model == OPUS, -1.0)
+    waiting.recall(lambda job: job.shape.model == OPUS, -1.0)
     assert sorted(untils[number] for number in due(waiting, -1.0)) == sorted(u for u in untils if u % 3 == 0)
     budget, found = RetryBudget(0.0, 0.0), []
     for second in range(500):
@@ -238,7 +239,7 @@ class AnyWait(RuleBasedStateMachine):
 
     @rule(model=st.sampled_from([HAIKU, OPUS]))
     def recall(self, model):
-        self.waiting.recall(lambda other: other == model, self.now)
+        self.waiting.recall(lambda job: job.shape.model == model, self.now)
 
     @invariant()
     def counts_agree_with_phases(self):

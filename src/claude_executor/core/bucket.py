@@ -44,7 +44,7 @@ class TokenBucket:
             return self._level
         return min(self.capacity, self._level + self.rate * (now - self._at))
 
-    def ready_at(self, amount: float, *, floor: float = 0.0) -> float:
+    def ready_at(self, amount: float, floor: float = 0.0) -> float:
         """The instant from which `amount` may be taken, leaving `floor` behind; minus infinity if already.
 
         Both together count for at most the capacity, so that every request's time comes.

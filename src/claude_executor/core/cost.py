@@ -4,8 +4,10 @@ Claude counts three things a minute for each family of models: requests, input t
 Before a request is sent its cost is an estimate; afterwards it is settled to what `usage` says.
 """
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from operator import itemgetter
 from typing import NamedTuple
 
 
@@ -34,28 +36,41 @@ class Cost(NamedTuple):
     input_variance: float = 0.0
     output_variance: float = 0.0
 
-    def of(self, resource: Resource) -> float:
-        """The amount of one resource."""
-        if resource is Resource.REQUESTS:
-            return self.requests
-        if resource is Resource.INPUT:
-            return self.input_tokens
-        if resource is Resource.OUTPUT:
-            return self.output_tokens
-        return self.input_tokens + self.output_tokens
+    def plus(self, other: "Cost") -> "Cost":
+        """Both together. Guesses err independently of each other, so their variances add up too."""
+        requests, inputs, outputs, input_variance, output_variance = other
+        return Cost(
+            self[0] + requests,
+            self[1] + inputs,
+            self[2] + outputs,
+            self[3] + input_variance,
+            self[4] + output_variance,
+        )
 
-    def variance_of(self, resource: Resource) -> float:
-        """How unsure the amount of one resource is."""
-        if resource is Resource.REQUESTS:
-            return 0.0
-        if resource is Resource.INPUT:
-            return self.input_variance
-        if resource is Resource.OUTPUT:
-            return self.output_variance
-        return self.input_variance + self.output_variance
+    def minus(self, other: "Cost") -> "Cost":
+        """What is left when one of several is over. Sums of floats drift: nothing becomes negative."""
+        return Cost(*[have - gone if have > gone else 0.0 for have, gone in zip(self, other, strict=True)])
 
 
 NOTHING = Cost(0.0, 0.0, 0.0)
+
+Part = Callable[[Cost], float]
+
+AMOUNT: Mapping[Resource, Part] = {
+    Resource.REQUESTS: itemgetter(0),
+    Resource.INPUT: itemgetter(1),
+    Resource.OUTPUT: itemgetter(2),
+    Resource.TOKENS: lambda cost: cost.input_tokens + cost.output_tokens,
+}
+"""Reads the amount of a resource off a cost. Looked up once, not for every request."""
+
+VARIANCE: Mapping[Resource, Part] = {
+    Resource.REQUESTS: lambda _: 0.0,
+    Resource.INPUT: itemgetter(3),
+    Resource.OUTPUT: itemgetter(4),
+    Resource.TOKENS: lambda cost: cost.input_variance + cost.output_variance,
+}
+"""Reads off how unsure the amount of a resource is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +85,8 @@ class Usage:
     output_tokens: int = 0
     cache_creation_tokens: int = 0
     cache_read_tokens: int = 0
+    cache_hour_tokens: int = 0
+    """Those of `cache_creation_tokens` that are kept for an hour instead of five minutes."""
 
     def cost(self, *, cache_reads_count: bool = False) -> Cost:
         """The settled cost of one answered request."""
@@ -77,3 +94,6 @@ class Usage:
         if cache_reads_count:
             charged += self.cache_read_tokens
         return Cost(1.0, float(charged), float(self.output_tokens))
+
+
+NOTHING_USED = Usage()

@@ -10,8 +10,7 @@ Output. Reserved is the *mean* that answers of this model and size of `max_token
 leaves nine tenths of the limit unused. How wrong the mean may be is carried along as a variance, for one
 margin pooled over all requests in flight (see `pool`).
 
-Cache. A prefix marked with `cache_control` is charged in full while the cache is cold and not at all once an
-answer that wrote or read it has begun; known prefixes are remembered for the five minutes the cache lives.
+Cache. Of a request whose prefix is in the prompt cache (see `prefixes`) only the rest counts.
 """
 
 import hashlib
@@ -37,9 +36,12 @@ IMAGE_TOKENS = 1_600
 PDF_BYTES_PER_TOKEN = 30
 """Base64 of a text-heavy PDF: some 2,000 tokens a page of about 60 kB."""
 
-FIRST_OUTPUT_GUESS = 256
-CACHE_LIFETIME = 300.0
+SYNTAX_BYTES = 16
+"""Quotes and marks around a name and its value, with room for values such as "text" that are not counted."""
 
+FIRST_OUTPUT_GUESS = 256
+
+_NOT_TEXT = frozenset({"type", "role", "cache_control", "signature"})
 _MEMORY = 400
 """Answers after which an old one weighs 1/e: more than are in flight in most runs, so that the short
 answers, which come back first, do not pass for all of them."""
@@ -58,6 +60,12 @@ class Shape:
     other_tokens: int
     prefix: bytes | None = None
     prefix_bytes: int = 0
+    syntax_bytes: int = 0
+
+    @property
+    def most_text_tokens(self) -> int:
+        """No tokeniser makes more of the text and of the names and marks around it."""
+        return self.text_bytes + self.syntax_bytes
 
 
 def shape_of(params: Mapping[str, object]) -> Shape:
@@ -75,12 +83,17 @@ def shape_of(params: Mapping[str, object]) -> Shape:
         raise ValueError("a request needs 'messages', a list with at least one message")
     tally = _Tally()
     # The order in which the API reads a request, and therefore the order that decides what a prefix is.
-    for part in (params.get("tools"), params.get("system"), cast("Sequence[object]", messages)):
-        tally.add(part)
+    tools, system = params.get("tools"), params.get("system")
+    if tools:
+        tally.add(tools)
+        tally.other_tokens += TOOLS_OVERHEAD
+    if system:
+        tally.add(system)
+    tally.add(messages)
     other = tally.other_tokens + REQUEST_OVERHEAD + MESSAGE_OVERHEAD * len(cast("Sequence[object]", messages))
-    if params.get("tools"):
-        other += TOOLS_OVERHEAD
-    return Shape(model, max_tokens, tally.text_bytes, other, tally.prefix, tally.prefix_bytes)
+    return Shape(
+        model, max_tokens, tally.text_bytes, other, tally.prefix, tally.prefix_bytes, tally.syntax_bytes
+    )
 
 
 class _Tally:
@@ -88,6 +101,7 @@ class _Tally:
 
     def __init__(self) -> None:
         self.text_bytes = 0
+        self.syntax_bytes = 0
         self.other_tokens = 0
         self.prefix: bytes | None = None
         self.prefix_bytes = 0
@@ -97,9 +111,9 @@ class _Tally:
         if isinstance(part, str):
             self.text_bytes += len(part) if part.isascii() else len(part.encode("utf-8", "surrogatepass"))
             self._texts.append(part)
-        elif isinstance(part, Mapping):
+        elif isinstance(part, (dict, Mapping)):  # in this order: an abstract class is slow to ask
             self._add_block(cast("Mapping[str, object]", part))
-        elif isinstance(part, Sequence) and not isinstance(part, (bytes, bytearray)):
+        elif isinstance(part, (list, Sequence)) and not isinstance(part, (bytes, bytearray)):
             for item in cast("Sequence[object]", part):
                 self.add(item)
         elif isinstance(part, (int, float)):
@@ -108,10 +122,11 @@ class _Tally:
             self._add_block(vars(part))  # the SDK's own blocks, fed back into a conversation
 
     def _add_block(self, block: Mapping[str, object]) -> None:
+        self.syntax_bytes += SYNTAX_BYTES * len(block) + sum(map(len, block))
         kind = block.get("type")
         source = block.get("source")
         held: Mapping[str, object] = {}
-        if isinstance(source, Mapping):
+        if source is not None and isinstance(source, Mapping):
             held = cast("Mapping[str, object]", source)
         data = held.get("data")
         if held:
@@ -122,7 +137,7 @@ class _Tally:
             self.other_tokens += len(data) // PDF_BYTES_PER_TOKEN if isinstance(data, str) else IMAGE_TOKENS
         else:
             for key, value in block.items():
-                if key not in {"type", "role", "cache_control", "signature"}:
+                if key not in _NOT_TEXT:
                     self.add(value)
         if block.get("cache_control"):
             self.prefix_bytes = self.text_bytes
@@ -139,15 +154,12 @@ class Estimator:
         self._reserve_max_tokens = reserve_max_tokens
         self._input: dict[str, _Ratio] = {}
         self._output: dict[tuple[str, int], _Spread] = {}
-        self._prefixes: dict[tuple[str, bytes], float] = {}
 
-    def cost(self, shape: Shape, now: float) -> Cost:
-        """The cost to reserve for a request that would be sent at `now`."""
+    def cost(self, shape: Shape, *, cached: bool = False) -> Cost:
+        """The cost to reserve for a request, whose prefix may be in the cache."""
         text = shape.text_bytes
-        if shape.prefix is not None and not cache_reads_count(pool_of(shape.model)):
-            seen = self._prefixes.get((shape.model, shape.prefix))
-            if seen is not None and now - seen < CACHE_LIFETIME:
-                text -= shape.prefix_bytes
+        if cached and not cache_reads_count(pool_of(shape.model)):
+            text -= shape.prefix_bytes
         ratio = self._ratio(shape.model)
         input_tokens = shape.other_tokens + ratio.value * text
         input_variance = ratio.error * input_tokens * input_tokens
@@ -159,10 +171,8 @@ class Estimator:
         variance = min(spread.variance, mean * (shape.max_tokens - mean))
         return Cost(1.0, input_tokens, mean, input_variance, variance)
 
-    def learn(self, shape: Shape, usage: Usage, now: float) -> None:
+    def learn(self, shape: Shape, usage: Usage) -> None:
         """Take note of what a request of this shape really took."""
-        if usage.cache_creation_tokens or usage.cache_read_tokens:  # else it was too short to be cached
-            self._remember_prefix(shape, now)
         everything = usage.input_tokens + usage.cache_creation_tokens + usage.cache_read_tokens
         if shape.text_bytes and everything:
             self._ratio(shape.model).add(float(everything), shape.other_tokens, shape.text_bytes)
@@ -178,13 +188,6 @@ class Estimator:
             ratio = self._input[model] = _Ratio(_first_ratio(model))
         return ratio
 
-    def _remember_prefix(self, shape: Shape, now: float) -> None:
-        if shape.prefix is None:
-            return
-        if len(self._prefixes) > 4096:
-            self._prefixes = {key: at for key, at in self._prefixes.items() if now - at < CACHE_LIFETIME}
-        self._prefixes[shape.model, shape.prefix] = now
-
     def bytes_per_token(self) -> Iterator[tuple[str, float]]:
         """What has been learned of each model's input, for people to look at."""
         for model, ratio in self._input.items():
@@ -194,22 +197,16 @@ class Estimator:
 class _Ratio:
     """Tokens per byte as a decayed ratio of sums, and how far off it is."""
 
-    __slots__ = ("_bytes", "_squared_errors", "_squares", "_tokens")
+    __slots__ = ("_bytes", "_squared_errors", "_squares", "_tokens", "error", "value")
 
     def __init__(self, prior: float) -> None:
+        self.value = prior
+        self.error = _PRIOR_ERROR * _PRIOR_ERROR
+        """Mean square of the relative error, weighted by size squared: large requests matter most."""
         self._bytes = _PRIOR_BYTES
         self._tokens = prior * _PRIOR_BYTES
         self._squares = self._tokens * self._tokens
-        self._squared_errors = _PRIOR_ERROR * _PRIOR_ERROR * self._squares
-
-    @property
-    def value(self) -> float:
-        return self._tokens / self._bytes
-
-    @property
-    def error(self) -> float:
-        """Mean square of the relative error, weighted by size squared: large requests matter most."""
-        return self._squared_errors / self._squares
+        self._squared_errors = self.error * self._squares
 
     def add(self, tokens: float, other_tokens: int, text_bytes: int) -> None:
         keep = 1.0 - 1.0 / _MEMORY
@@ -218,32 +215,29 @@ class _Ratio:
         self._squared_errors = self._squared_errors * keep + (tokens - guess) ** 2
         self._tokens = self._tokens * keep + max(0.0, tokens - other_tokens)
         self._bytes = self._bytes * keep + text_bytes
+        self.value = self._tokens / self._bytes
+        self.error = self._squared_errors / self._squares
 
 
 class _Spread:
     """Decayed mean and variance of output lengths, with a prior worth a few answers."""
 
-    __slots__ = ("_count", "_squares", "_sum")
+    __slots__ = ("_count", "_squares", "_sum", "mean", "variance")
 
     def __init__(self, prior: float) -> None:
+        self.mean = prior
+        self.variance = prior * prior  # a spread as wide as the mean
         self._count = _PRIOR_ANSWERS
         self._sum = prior * _PRIOR_ANSWERS
-        self._squares = 2.0 * prior * prior * _PRIOR_ANSWERS  # a spread as wide as the mean
-
-    @property
-    def mean(self) -> float:
-        return self._sum / self._count
-
-    @property
-    def variance(self) -> float:
-        mean = self.mean
-        return max(0.0, self._squares / self._count - mean * mean)
+        self._squares = 2.0 * prior * prior * _PRIOR_ANSWERS
 
     def add(self, tokens: float) -> None:
         keep = 1.0 - 1.0 / _MEMORY
         self._count = self._count * keep + 1.0
         self._sum = self._sum * keep + tokens
         self._squares = self._squares * keep + tokens * tokens
+        self.mean = self._sum / self._count
+        self.variance = max(0.0, self._squares / self._count - self.mean * self.mean)
 
 
 def _output_key(shape: Shape) -> tuple[str, int]:

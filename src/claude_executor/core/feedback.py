@@ -5,18 +5,16 @@ Most of the learning is in what they call: `Meter.hear` for the headers, `Window
 `CircuitBreaker` for outages, `Pace` for how fast to open up.
 """
 
-import math
-
 from claude_executor.core.breaker import State
-from claude_executor.core.cost import Cost, Resource
+from claude_executor.core.cost import AMOUNT, Cost, Resource
 from claude_executor.core.headers import Advice, Quote
 from claude_executor.core.job import Failure, Job
-from claude_executor.core.meter import ROUNDING, Belief, Meter
+from claude_executor.core.meter import ROUNDING, Meter
 from claude_executor.core.pool import NEVER, Pool
 from claude_executor.core.retry import Kind
 
-CONFIDENCE = 2.0
-"""Standard deviations of our own estimates within which a difference is not somebody else's doing."""
+NEWS_EVERY = 0.02
+"""Seconds: the headers of an answer that comes sooner after the last one read tell nothing new."""
 SHORTEST_BURST = 1.0
 """Seconds; a bucket is never taken to hold less than this of its refill, and never less than two requests."""
 MOST_JITTER = 2.0
@@ -25,14 +23,11 @@ WAIT_UNTOLD = 2.0
 """Seconds to wait after a 429 that brings no `retry-after`; doubled while it goes on, up to a minute."""
 
 
-def answered(
-    pool: Pool, job: Job, actual: Cost | None, advice: Advice, now: float, *, output_share: float
-) -> bool:
-    """An attempt was answered and took `actual`; whether that closed the circuit breaker.
+def answered(pool: Pool, job: Job, advice: Advice, now: float, *, output_share: float) -> bool:
+    """An attempt, already settled, was answered; whether that closed the circuit breaker.
 
     `output_share` is the share of the round trip in which output was produced.
     """
-    pool.settle(job, actual, now)
     pool.note_round_trip(now - job.sent_at, output_share)
     pool.refused_in_row = 0
     pool.window.answered(pool.in_flight + 1)
@@ -40,31 +35,22 @@ def answered(
     if not pool.answered:
         pool.answered = True
         # With a known limit the pace opens the pool up; without one only the window can, by doubling.
-        limited = any(meter.bucket is not None for meter in pool.meters.values())
-        pool.window.open_to(NEVER if limited else max(2.0, pool.in_flight + 1.0))
+        pool.window.open_to(NEVER if pool.limited else max(2.0, pool.in_flight + 1.0))
     if not pool.breaker.succeeded(job.sent_at, now, probe=job.is_probe):
         return False
     pool.reopen(now)
     return True
 
 
+def wants_news(pool: Pool, now: float) -> bool:
+    """Whether the headers of an answer are worth reading, so soon after those of the last one."""
+    return now - pool.heard_at >= NEWS_EVERY
+
+
 def hear(pool: Pool, job: Job, advice: Advice, now: float) -> None:
     """Take in the rate-limit headers of the response to an attempt that has been settled."""
-    if not advice.quotes:
-        return
-    current, before = pool.believed(now), job.believed or {}
-    for resource, quote in advice.quotes.items():
-        today = current.get(resource, quote.remaining)
-        then = before.get(resource, today)
-        belief = Belief(
-            sent_at=job.sent_at,
-            lowest=min(then, today),
-            highest=max(then, today),
-            unsure=CONFIDENCE * math.sqrt(pool.variance[resource]),
-            # An estimate in flight may turn out to be anything down to nothing, but every request is one.
-            unsettled=0.0 if resource is Resource.REQUESTS else pool.reserved[resource],
-        )
-        pool.meters[resource].hear(quote, belief, now)
+    if advice.quotes:
+        pool.hear(job, advice.quotes, now)
 
 
 def quota_refused(pool: Pool, job: Job, failure: Failure, now: float, u: float) -> bool:
@@ -93,7 +79,7 @@ def quota_refused(pool: Pool, job: Job, failure: Failure, now: float, u: float) 
         _shorten_burst(pool.meters[failure.resource or Resource.REQUESTS], now)
     for resource in culprits:
         meter, quote = pool.meters[resource], advice.quotes.get(resource)
-        bucket, need = meter.bucket, job.cost.of(resource)
+        bucket, need = meter.bucket, meter.amount(job.cost)
         if bucket is None:
             continue
         if resource is failure.resource and quote is not None and _is_full(quote, bucket.capacity):
@@ -130,7 +116,7 @@ def _plenty(resource: Resource, cost: Cost) -> float:
         return 2.0
     if resource is Resource.OUTPUT:
         return 1.0 + ROUNDING  # output is drawn as it is produced: any is enough to begin
-    return 1.5 * cost.of(resource) + 2.0 * ROUNDING
+    return 1.5 * AMOUNT[resource](cost) + 2.0 * ROUNDING
 
 
 def _is_full(quote: Quote, capacity: float) -> bool:

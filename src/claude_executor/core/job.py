@@ -58,7 +58,9 @@ class Job:
         deadline_at: When it is of no more use; infinite if never.
         cost: What its next or current attempt is expected to take.
         build: Which requests it is like in what it costs: the resource it needs most, and how much.
+        most: What its next attempt can cost at most, under each spending cap; empty where there is none.
         charge: What its turn costs its flow in the line, in seconds; 0 once it had a turn.
+        charged: What it was charged, in the end.
         phase: Where it stands.
         attempts: Attempts made.
         counted: Attempts that count towards the most a request may have.
@@ -79,8 +81,10 @@ class Job:
     submitted_at: float
     deadline_at: float
     cost: Cost = NOTHING
+    most: tuple[float, ...] = ()
     build: tuple[str, int] = ("", 0)
     charge: float = 0.0
+    charged: float = 0.0
     phase: Phase = Phase.WAITING
     attempts: int = 0
     counted: int = 0
@@ -109,6 +113,7 @@ class Refusal(StrEnum):
     QUEUE_FULL = "the queue is full"
     DEADLINE = "its deadline cannot be met"
     STOPPED = "requests are stopped"
+    SPENT = "the spending cap is reached"
     CLOSED = "the executor is closed"
 
 

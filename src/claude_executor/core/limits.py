@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
 
 DEFAULT = "*"
@@ -100,6 +101,7 @@ _SHARED_BY_MAJOR = frozenset({("opus", "4"), ("sonnet", "4"), ("fable", "5"), ("
 """Families whose point releases draw on one pool; every other model has a pool of its own."""
 
 
+@lru_cache(maxsize=1024)
 def pool_of(model: str) -> str:
     """The name of the pool that a model's requests are counted in.
 

@@ -20,6 +20,7 @@ would make cancelling thousands quadratic.
 """
 
 import heapq
+from bisect import insort
 from collections.abc import Hashable
 from operator import itemgetter
 from typing import Generic, Protocol, TypeVar
@@ -65,11 +66,11 @@ J = TypeVar("J", bound=Waiting)
 class Line(Generic[J]):
     """Jobs waiting for one pool. `head` looks, `pop` takes what `head` showed."""
 
-    __slots__ = ("_by_priority", "_classes", "_gone", "_length")
+    __slots__ = ("_classes", "_gone", "_length", "_priorities")
 
     def __init__(self) -> None:
         self._classes: dict[int, _Shared[J]] = {}
-        self._by_priority: list[_Shared[J]] = []
+        self._priorities: list[int] = []  # of the classes, in ascending order
         self._length = 0
         self._gone = 0
 
@@ -80,18 +81,18 @@ class Line(Generic[J]):
         """Join the line; among its like a job stands by its number, also when it comes back to try again."""
         shared = self._classes.get(job.priority)
         if shared is None:
-            self._classes = {p: s for p, s in self._classes.items() if s.head() is not None}
             shared = self._classes[job.priority] = _Shared(depth=0)
-            self._by_priority = [self._classes[p] for p in sorted(self._classes, reverse=True)]
+            insort(self._priorities, job.priority)
         shared.push(job)
         self._length += 1
 
     def head(self) -> J | None:
         """Whose turn it is."""
-        for shared in self._by_priority:
-            job = shared.head()
+        while self._priorities:
+            job = self._classes[self._priorities[-1]].head()
             if job is not None:
                 return job
+            del self._classes[self._priorities.pop()]
         return None
 
     def pop(self) -> J:
@@ -100,15 +101,18 @@ class Line(Generic[J]):
         Raises:
             LookupError: Nobody is waiting.
         """
-        for shared in self._by_priority:
-            if shared.head() is not None:
-                self._length -= 1
-                return shared.pop()
-        raise LookupError("nobody is waiting")
+        if self.head() is None:
+            raise LookupError("nobody is waiting")
+        self._length -= 1
+        shared = self._classes[self._priorities[-1]]
+        job = shared.pop()
+        if shared.empty:
+            del self._classes[self._priorities.pop()]
+        return job
 
     def all(self) -> list[J]:
         """Everybody in line, in no particular order."""
-        return [job for shared in self._by_priority for job in shared.all()]
+        return [job for shared in self._classes.values() for job in shared.all()]
 
     def left(self) -> None:
         """A job that was waiting has been cancelled; skipped when it comes up, or swept out with many."""
@@ -116,7 +120,7 @@ class Line(Generic[J]):
         self._gone += 1
         if self._gone > _SWEEP_AT + 2 * self._length:
             self._gone = 0
-            for shared in self._by_priority:
+            for shared in self._classes.values():
                 shared.sweep()
 
     def adjust(self, job: J, surcharge: float) -> None:
@@ -186,6 +190,11 @@ class _Shared(Generic[J]):
         self._starts: list[tuple[float, int, Hashable]] = []  # a heap of the flows that have jobs
         self._virtual_time = 0.0
         self._order = 0
+
+    @property
+    def empty(self) -> bool:
+        """Whether no flow has jobs."""
+        return not self._starts
 
     def _key(self, job: J) -> Hashable:
         return job.tenant if self._depth == 0 else job.build

@@ -16,7 +16,7 @@ import math
 from dataclasses import dataclass
 
 from claude_executor.core.bucket import TokenBucket
-from claude_executor.core.cost import Resource
+from claude_executor.core.cost import AMOUNT, VARIANCE, Resource
 from claude_executor.core.headers import Quote
 
 ASSUMED_BURST = 60.0
@@ -56,8 +56,18 @@ class Belief:
 class Meter:
     """What is believed about one resource of one pool.
 
-    The limit in force is the smaller of what the user allows (`told`) and what the API announces. Without
-    either there is no bucket, and the resource holds nobody up.
+    Attributes:
+        resource: Which one.
+        name: Its name.
+        amount: Reads its amount off a cost.
+        variance: Reads off how unsure that is.
+        told: The ceiling set by the user, per minute.
+        announced: The limit the API announces, per minute.
+        limit: The limit in force, per minute: the smaller of the two. Without either it is `None`; there is
+            no bucket then, and the resource holds nobody up.
+        rounding: How far the announced level may be from the true one; kept as a reserve in the bucket.
+        others: What others are believed to draw, per second.
+        bucket: The level, at what the limit leaves for us.
     """
 
     __slots__ = (
@@ -66,18 +76,28 @@ class Meter:
         "_capacity_seen",
         "_heard_at",
         "_raised_at",
+        "amount",
         "announced",
         "bucket",
+        "limit",
+        "name",
         "others",
         "resource",
+        "rounding",
         "told",
+        "variance",
     )
 
     def __init__(self, resource: Resource, told: float | None, *, burst: float | None, now: float) -> None:
         """`told` is per minute; `burst` is in seconds of refill."""
         self.resource = resource
+        self.name = resource.value
+        self.amount = AMOUNT[resource]
+        self.variance = VARIANCE[resource]
         self.told = told
         self.announced: float | None = None
+        self.limit: float | None = None
+        self.rounding = 0.0
         self.others = 0.0
         self.bucket: TokenBucket | None = None
         self._burst_told = ASSUMED_BURST if burst is None else burst
@@ -86,12 +106,6 @@ class Meter:
         self._heard_at: float | None = None
         self._raised_at = -math.inf
         self._retune(now)
-
-    @property
-    def limit(self) -> float | None:
-        """The limit in force, per minute."""
-        known = [limit for limit in (self.told, self.announced) if limit is not None]
-        return min(known) if known else None
 
     @property
     def source(self) -> str:
@@ -104,15 +118,6 @@ class Meter:
     def rate(self) -> float:
         """Amount a second that we may use in the long run; infinite where nothing is known."""
         return self.bucket.rate if self.bucket is not None else math.inf
-
-    @property
-    def rounding(self) -> float:
-        """How far the announced level may be from the true one; kept as a reserve in the bucket."""
-        if self.announced is None or self.bucket is None:
-            return 0.0
-        if self.resource is Resource.REQUESTS:
-            return WHOLE
-        return min(ROUNDING, 0.05 * self.bucket.capacity)
 
     def tell(self, told: float | None, burst: float | None, now: float) -> None:
         """The user changes the ceiling."""
@@ -192,7 +197,8 @@ class Meter:
             self._retune(now)
 
     def _retune(self, now: float) -> None:
-        limit = self.limit
+        known = [limit for limit in (self.told, self.announced) if limit is not None]
+        self.limit = limit = min(known, default=None)
         if limit is None:
             self.bucket = None
             return
@@ -203,3 +209,5 @@ class Meter:
             self.bucket = TokenBucket(rate, capacity, now=now)
         else:
             self.bucket.retune(rate, capacity, now)
+        if self.announced is not None:
+            self.rounding = WHOLE if self.resource is Resource.REQUESTS else min(ROUNDING, 0.05 * capacity)

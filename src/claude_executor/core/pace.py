@@ -35,9 +35,14 @@ class Pace:
     def __repr__(self) -> str:
         return f"<Pace x{self.factor:g}>"
 
+    @property
+    def off(self) -> bool:
+        """Whether it holds nothing back any more."""
+        return self.factor >= OFF
+
     def ready_at(self, seconds: float) -> float:
         """The instant from which a request of so many sustained seconds may start."""
-        return -math.inf if self.factor >= OFF else self._bucket.ready_at(seconds)
+        return -math.inf if self.off else self._bucket.ready_at(seconds)
 
     def take(self, seconds: float, now: float, round_trip: float | None) -> None:
         """A request starts; `round_trip` is how long an answer takes, `None` before the first one."""

@@ -9,23 +9,28 @@ covered once for all requests in flight: `MARGIN` standard deviations of their s
 ``MARGIN * sqrt(sum of variances)``, stay in the bucket.
 
 Output tokens. The server draws output as it is produced: we have taken the whole answer at its start, the
-server has not. What is still to be drawn (`Undrawn`) lies between our level and the one it announces.
+server has not. What is still to be drawn (see `flight`) lies between our level and the one it announces.
 """
 
 import math
 from collections.abc import Mapping
 
 from claude_executor.core.breaker import BreakerPolicy, CircuitBreaker
-from claude_executor.core.cost import Cost, Resource
+from claude_executor.core.bucket import TokenBucket
+from claude_executor.core.cost import Cost, Resource, Usage
+from claude_executor.core.flight import Flight
 from claude_executor.core.growth import Growth
+from claude_executor.core.headers import Quote
 from claude_executor.core.job import Job
-from claude_executor.core.limits import DEFAULT, Limits
+from claude_executor.core.limits import DEFAULT, Limits, cache_reads_count
 from claude_executor.core.line import Line
-from claude_executor.core.meter import Meter
+from claude_executor.core.meter import Belief, Meter
 from claude_executor.core.pace import Pace
 from claude_executor.core.tally import Usages
 from claude_executor.core.window import Window
 
+CONFIDENCE = 2.0
+"""Standard deviations of our own estimates within which a difference is not somebody else's doing."""
 MARGIN = 3.0
 MARGIN_MOST = 0.5
 """The margin is never more than half a bucket."""
@@ -46,9 +51,9 @@ class Pool:
     """Buckets, line, window, breaker and pace of the models that share limits."""
 
     __slots__ = (
-        "_undrawn", "answered", "blocked_for", "breaker", "closed_until", "first_at", "growth",
-        "held_by", "held_since", "in_flight", "line", "meters", "name", "pace", "refusals",
-        "refused_in_row", "reserved", "round_trip", "used", "variance", "window",
+        "_cache_reads_count", "answered", "blocked_for", "breaker", "closed_until", "first_at", "flight",
+        "growth", "heard_at", "held", "held_by", "held_since", "limited", "line", "meters", "name", "pace",
+        "refusals", "refused_in_row", "round_trip", "used", "window",
     )  # fmt: skip
 
     def __init__(
@@ -56,57 +61,93 @@ class Pool:
     ) -> None:
         """A pool with its share of the declared `limits`, and at most `ceiling` requests in flight."""
         self.name = name
+        self._cache_reads_count = cache_reads_count(name)
         mine = _declared(limits, name)
         self.meters = {r: Meter(r, told, burst=mine.burst, now=now) for r, told in _by_resource(mine)}
+        self.limited = self._find_limited()
         self.line: Line[Job] = Line()
         self.window = Window(ceiling)
         self.breaker = CircuitBreaker(breaker)
         self.pace = Pace(now)
         self.growth = Growth()
         self.used = Usages()
-        self.in_flight = 0
+        self.flight = Flight()
         self.answered = False
+        self.heard_at = -math.inf
         self.first_at = now
         self.closed_until = -math.inf
         self.refusals = 0
         self.refused_in_row = 0
         self.round_trip = 0.0
-        self.variance = dict.fromkeys(Resource, 0.0)
-        self.reserved = dict.fromkeys(Resource, 0.0)
+        self.held: Job | None = None
         self.held_by: str | None = None
         self.blocked_for: dict[str, float] = {}
         self.held_since = now
-        self._undrawn = Undrawn()
 
     def __repr__(self) -> str:
         return f"<Pool {self.name}: {len(self.line)} waiting, {self.in_flight} in flight, {self.window!r}>"
+
+    @property
+    def in_flight(self) -> int:
+        """Requests in flight."""
+        return self.flight.count
 
     def tell(self, limits: Mapping[str, Limits], now: float) -> None:
         """The user changes the ceilings."""
         mine = _declared(limits, self.name)
         for resource, told in _by_resource(mine):
             self.meters[resource].tell(told, mine.burst, now)
+        self.limited = self._find_limited()
+
+    def hear(self, job: Job, quotes: Mapping[Resource, Quote], now: float) -> None:
+        """Compare what the API says, in response to an attempt that has been settled, with our beliefs."""
+        self.heard_at = now
+        current, before = self.believed(now), job.believed or {}
+        for resource, quote in quotes.items():
+            meter = self.meters[resource]
+            today = current.get(resource, quote.remaining)
+            then = before.get(resource, today)
+            belief = Belief(
+                sent_at=job.sent_at,
+                lowest=min(then, today),
+                highest=max(then, today),
+                unsure=CONFIDENCE * math.sqrt(meter.variance(self.flight.reserved)),
+                # An estimate in flight may turn out to be anything down to nothing, but every request is one.
+                unsettled=0.0 if resource is Resource.REQUESTS else meter.amount(self.flight.reserved),
+            )
+            meter.hear(quote, belief, now)
+        self.limited = self._find_limited()
+
+    def _find_limited(self) -> list[tuple[Meter, TokenBucket]]:
+        """The meters that have a bucket; asked for with every request, and seldom other than before."""
+        return [(m, m.bucket) for m in self.meters.values() if m.bucket is not None]
 
     def seconds(self, cost: Cost) -> tuple[float, str]:
         """How long a request occupies the resource it needs most, and which that is."""
         most, which = 0.0, ""
-        for resource, meter in self.meters.items():
-            if meter.bucket is not None:
-                seconds = cost.of(resource) / meter.bucket.rate
-                if seconds > most:
-                    most, which = seconds, resource.value
+        for meter, bucket in self.limited:
+            seconds = meter.amount(cost) / bucket.rate
+            if seconds > most:
+                most, which = seconds, meter.name
         return most, which
+
+    def cost_of(self, usage: Usage) -> Cost:
+        """What an attempt that took so much is charged here."""
+        return usage.cost(cache_reads_count=self._cache_reads_count)
 
     def _rush(self, cost: Cost) -> float:
         """What a request asks of the pace: as `seconds`, but for what is counted when it arrives.
 
         Output is counted as it is produced, so it cannot come in a rush.
         """
-        return max(
-            cost.of(resource) / meter.bucket.rate if meter.bucket is not None else 0.0
-            for resource, meter in self.meters.items()
-            if resource is not Resource.OUTPUT
-        )
+        if self.pace.off:
+            return 0.0
+        most = 0.0
+        for meter, bucket in self.limited:
+            seconds = meter.amount(cost) / bucket.rate
+            if seconds > most and meter.resource is not Resource.OUTPUT:
+                most = seconds
+        return most
 
     def opens_at(self, job: Job, now: float, *, keep: float = 0.0) -> tuple[float, str]:
         """The instant from which `job` may start, and what holds it until then.
@@ -117,22 +158,23 @@ class Pool:
         admitted = self.breaker.admits_at(now)
         if admitted is None:
             return NEVER, BREAKER
+        in_flight = self.flight.count
         at, why = self.closed_until, GATE
         if not self.answered:
             if (ready := self._unanswered_ready_at()) > max(at, now):
                 at, why = ready, START
-        elif self.in_flight and self.in_flight + keep * self.window.limit > self.window.limit - 1.0:
+        elif in_flight and in_flight + keep * self.window.limit > self.window.limit - 1.0:
             return NEVER, CONCURRENCY
-        if admitted > max(at, now):
+        if admitted > now and admitted > at:
             at, why = admitted, BREAKER
-        for resource, ready in self._buckets_ready_at(job.cost, keep):
-            if ready > at:
-                at, why = ready, resource.value
-        for ready in (
-            self.pace.ready_at(self._rush(job.cost)) if self.in_flight or self.answered else at,
-            self.growth.ready_at(job.cost.input_tokens, now, self.meters[Resource.INPUT].limit or NEVER),
-        ):
-            if ready > at:
+        ready, short = self._buckets_ready_at(job.cost, keep)
+        if ready > at:
+            at, why = ready, short
+        if (in_flight or self.answered) and (ready := self.pace.ready_at(self._rush(job.cost))) > at:
+            at, why = ready, START
+        if self.growth.active:
+            most = self.meters[Resource.INPUT].limit or NEVER
+            if (ready := self.growth.ready_at(job.cost.input_tokens, now, most)) > at:
                 at, why = ready, START
         return at, why
 
@@ -149,70 +191,57 @@ class Pool:
 
     def earliest(self, job: Job) -> float:
         """The instant before which `job` cannot start even if it were next in line."""
-        return max(
-            self.closed_until, *(ready for _, ready in self._buckets_ready_at(job.cost, 0.0)), -math.inf
-        )
+        return max(self.closed_until, self._buckets_ready_at(job.cost, 0.0)[0])
 
-    def _buckets_ready_at(self, cost: Cost, keep: float) -> list[tuple[Resource, float]]:
-        ready: list[tuple[Resource, float]] = []
-        for resource, meter in self.meters.items():
-            bucket = meter.bucket
-            if bucket is None:
-                continue
+    def _buckets_ready_at(self, cost: Cost, keep: float) -> tuple[float, str]:
+        """When every bucket has what `cost` takes, and which is the last to have it."""
+        at, which = -math.inf, ""
+        reserved = self.flight.reserved
+        for meter, bucket in self.limited:
             floor = meter.rounding + keep * bucket.capacity
-            unsure = self.variance[resource] + cost.variance_of(resource)
+            unsure = meter.variance(reserved) + meter.variance(cost)
             if unsure:
                 floor += min(MARGIN * math.sqrt(unsure), MARGIN_MOST * bucket.capacity)
-            ready.append((resource, bucket.ready_at(cost.of(resource), floor=floor)))
-        return ready
+            ready = bucket.ready_at(meter.amount(cost), floor)
+            if ready > at:
+                at, which = ready, meter.name
+        return at, which
 
     def take(self, job: Job, now: float) -> None:
         """Start `job`: take everything it needs."""
         cost = job.cost
-        for resource, meter in self.meters.items():
-            if meter.bucket is not None:
-                meter.bucket.take(cost.of(resource), now)
+        for meter, bucket in self.limited:
+            bucket.take(meter.amount(cost), now)
         self.growth.take(cost.input_tokens)
         self.pace.take(self._rush(cost), now, self.round_trip if self.answered else None)
-        if not self.answered and not self.in_flight:
+        if not self.answered and not self.flight.count:
             self.first_at = now
-        self.in_flight += 1
-        for resource in Resource:
-            self.variance[resource] += cost.variance_of(resource)
-            self.reserved[resource] += cost.of(resource)
-        self._undrawn.begin(cost.output_tokens, now)
+        self.flight.begin(cost, now)
         job.is_probe = self.breaker.started()
         job.sent_at = now
         job.believed = self.believed(now)
 
     def settle(self, job: Job, actual: Cost | None, now: float) -> None:
         """The attempt is over: replace its estimate by what it took; `None` where that is not known."""
-        self.in_flight -= 1
-        for resource in Resource:
-            self.variance[resource] -= job.cost.variance_of(resource)
-            self.reserved[resource] -= job.cost.of(resource)
-            if not self.in_flight or self.variance[resource] < 0.0:
-                self.variance[resource] = 0.0  # what is left is rounding
-            if not self.in_flight:
-                self.reserved[resource] = 0.0
-        self._undrawn.end(job.cost.output_tokens, job.sent_at, last=not self.in_flight)
+        self.flight.end(job.cost, job.sent_at)
         self.used.add(job.cost if actual is None else actual, now)
         if actual is None:
             return
-        for resource, meter in self.meters.items():
-            if meter.bucket is not None:
-                meter.bucket.settle(job.cost.of(resource) - actual.of(resource), now)
+        for meter, bucket in self.limited:
+            surplus = meter.amount(job.cost) - meter.amount(actual)
+            if surplus:
+                bucket.settle(surplus, now)
 
     def note_round_trip(self, seconds: float, output_share: float) -> None:
         """An answer took so many seconds, in `output_share` of which its output was produced."""
         self.round_trip = 0.9 * self.round_trip + 0.1 * seconds if self.round_trip else seconds
-        self._undrawn.lasts = self.round_trip * output_share
+        self.flight.lasts = self.round_trip * output_share
 
     def believed(self, now: float) -> dict[Resource, float]:
         """The levels the server's buckets are taken to have."""
-        levels = {r: m.bucket.level(now) for r, m in self.meters.items() if m.bucket is not None}
+        levels = {meter.resource: bucket.level(now) for meter, bucket in self.limited}
         if Resource.OUTPUT in levels:
-            levels[Resource.OUTPUT] += self._undrawn.left(now)
+            levels[Resource.OUTPUT] += self.flight.undrawn(now)
         return levels
 
     def close(self, until: float, now: float, *, gently: bool) -> None:
@@ -232,38 +261,6 @@ class Pool:
             self.blocked_for[self.held_by] = self.blocked_for.get(self.held_by, 0.0) + now - self.held_since
         self.held_by = why
         self.held_since = now
-
-
-class Undrawn:
-    """Output tokens taken here and not yet produced there, over all requests in flight.
-
-    Every answer is taken to be produced evenly over `lasts` seconds. Then two sums are enough: of the
-    amounts, and of amount times start. An answer that takes longer counts as drawing on.
-    """
-
-    __slots__ = ("_amounts", "_amounts_times_start", "lasts")
-
-    def __init__(self) -> None:
-        self.lasts = 0.0
-        self._amounts = 0.0
-        self._amounts_times_start = 0.0
-
-    def begin(self, amount: float, now: float) -> None:
-        """An answer of `amount` tokens begins to be produced."""
-        self._amounts += amount
-        self._amounts_times_start += amount * now
-
-    def end(self, amount: float, started_at: float, *, last: bool) -> None:
-        """The answer is complete; `last` if no other is in flight."""
-        self._amounts = 0.0 if last else self._amounts - amount
-        self._amounts_times_start = 0.0 if last else self._amounts_times_start - amount * started_at
-
-    def left(self, now: float) -> float:
-        """Tokens still to be produced."""
-        if self.lasts <= 0.0:
-            return self._amounts
-        drawn = (now * self._amounts - self._amounts_times_start) / self.lasts
-        return max(0.0, self._amounts - drawn)
 
 
 def _by_resource(limits: Limits) -> tuple[tuple[Resource, float | None], ...]:

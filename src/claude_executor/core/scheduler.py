@@ -12,30 +12,30 @@ The life of a job: it stands in its pool's line (WAITING); `poll` takes from the
 attempt is due and goes back to the front of its own kind. While WAITING or PARKED it holds nothing.
 """
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
 from claude_executor.core import feedback
 from claude_executor.core.breaker import BreakerPolicy, State
-from claude_executor.core.cost import NOTHING, Cost, Usage
+from claude_executor.core.ceiling import NEVER, Ceiling
+from claude_executor.core.cost import NOTHING, NOTHING_USED, Usage
 from claude_executor.core.emit import Emitter
-from claude_executor.core.estimate import Estimator, Shape
+from claude_executor.core.estimate import Shape
 from claude_executor.core.headers import Advice
 from claude_executor.core.job import Action, Failure, Job, Phase, Refusal, Refuse, Start
-from claude_executor.core.limits import Limits, by_pool, cache_reads_count, pool_of
-from claude_executor.core.opening import Opening
-from claude_executor.core.pool import CONCURRENCY, NEVER, Pool
+from claude_executor.core.limits import Limits, by_pool, pool_of
+from claude_executor.core.pool import Pool
+from claude_executor.core.prefixes import PATIENCE
+from claude_executor.core.pricing import Pricing
 from claude_executor.core.retry import TREATMENT, Kind, RetryBudget, RetryPolicy, Scope
-from claude_executor.core.snapshot import Snapshot, state_of
+from claude_executor.core.snapshot import Snapshot, snapshot
+from claude_executor.core.spending import SpendingCap
 from claude_executor.core.stops import Stops
 from claude_executor.core.tally import Tally
 from claude_executor.core.urgency import Urgency
 from claude_executor.core.verdict import Circumstances, Verdict, judge, reach
 from claude_executor.core.waiting import Waiting
-
-OPENING = "opening connections"
 
 
 class Scheduler:
@@ -50,27 +50,26 @@ class Scheduler:
         retry: RetryPolicy | None = None,
         breaker: BreakerPolicy | None = None,
         reserve_max_tokens: bool = False,
+        caps: Iterable[SpendingCap] = (),
         now: float,
     ) -> None:
         """`max_queued` bounds the jobs that are neither in flight nor over; `None` does not."""
         self._limits = by_pool(limits)
-        self._max_concurrency = _at_least(1, max_concurrency, "max_concurrency")
-        self._max_queued = None if max_queued is None else _at_least(0, max_queued, "max_queued")
+        self._ceiling = Ceiling(max_concurrency, caps, now)
         self._policy = retry or RetryPolicy()
         self._breaker_policy = breaker or BreakerPolicy()
         self._budget = RetryBudget(self._policy.budget, now)
-        self._estimator = Estimator(reserve_max_tokens=reserve_max_tokens)
-        self._opening = Opening(now)
+        self._pricing = Pricing(reserve_max_tokens=reserve_max_tokens)
         self._urgency = Urgency()
         self._pools: dict[str, Pool] = {}
         self._turn = 0
-        self._waiting = Waiting(self._pools)
+        self._waiting = Waiting(self._pools, max_queued)
         self._stops = Stops()
         self._reached = False
         self._closed = False
         self._retrying = True
         self._numbers = 0
-        self.running = 0
+        self._news = True
         self.tally = Tally()
         self.wake_at = NEVER
         self.emit = Emitter()
@@ -88,14 +87,21 @@ class Scheduler:
             return self._refuse(job, Refusal.CLOSED, now)
         if (stop := self._stops.reason(shape.model, now)) is not None:
             return self._refuse(job, Refusal.STOPPED, now, stop)
-        self._price(job, pool, now)
-        if self._max_queued is not None and len(self._waiting) >= self._max_queued:
+        self._pricing.join(job, pool, now)
+        self._ceiling.price(job)
+        if self._ceiling.spent(job):
+            return self._refuse(job, Refusal.SPENT, now)
+        if self._waiting.full:
             at_once = not len(pool.line) and self._opens_at(pool, job, now)[0] <= now
             if not at_once:
                 return self._refuse(job, Refusal.QUEUE_FULL, now)
         if deadline_at <= now or (deadline_at != NEVER and pool.earliest(job) > deadline_at):
             return self._refuse(job, Refusal.DEADLINE, now)
         self._urgency.seen(priority, now)
+        # Behind a head that is held up it changes nothing; `line` promises that nobody overtakes a head.
+        held = pool.held if pool.held_by is not None else None
+        if held is None or priority > held.priority or deadline_at != NEVER:
+            self._news = True
         self._waiting.join(job)
         self._waiting.watch(job)
         return job
@@ -105,14 +111,15 @@ class Scheduler:
 
         For a job whose attempt has been sent it is `lost`.
         """
+        self._news = True
         if job.running:
-            self._give_up(job, NOTHING, now)
+            self._give_up(job, NOTHING_USED, now)
         elif self._waiting.leave(job):
             self.tally.cancelled += 1
 
     def close(self, now: float, *, refuse_waiting: bool) -> list[Refuse]:
         """Refuse what comes from now on and, if asked, what is waiting; then nothing is retried either."""
-        self._closed = True
+        self._closed = self._news = True
         if not refuse_waiting:
             return []
         self._retrying = False
@@ -131,34 +138,29 @@ class Scheduler:
         if changes:
             declared = {pool: replace(limit, **changes) for pool, limit in declared.items()}
         if max_concurrency is not None:
-            self._max_concurrency = _at_least(1, max_concurrency, "max_concurrency")
+            self._ceiling.retune(max_concurrency)
         self._limits = declared
+        self._news = True
         for pool in self._pools.values():
             pool.tell(declared, now)
-            pool.window.retune(self._max_concurrency)
+            pool.window.retune(self._ceiling.most_running)
 
     def snapshot(self, now: float) -> Snapshot:
         """The state at this moment."""
-        return Snapshot(
-            queued=self._waiting.queued,
-            running=self.running,
-            waiting_to_retry=self._waiting.parked,
-            answered=self.tally.answered,
-            failed=self.tally.failed,
-            attempts=self.tally.attempts,
-            retries=self.tally.retries,
-            pools={name: state_of(pool, now) for name, pool in self._pools.items()},
-        )
+        return snapshot(self._waiting, self._ceiling.running, self.tally, self._pools, now)
 
     @property
     def idle(self) -> bool:
         """Whether nothing is waiting and nothing is in flight."""
-        return not self.running and not len(self._waiting)
+        return not self._ceiling.running and not len(self._waiting)
 
     # ---- what to do now
 
     def poll(self, now: float) -> list[Action]:
         """What may start now, and what is to be refused. Sets `wake_at` to the next time to ask."""
+        if not self._news and now < self.wake_at:
+            return []
+        self._news = False
         actions: list[Action] = [
             self._turn_away(job, Refusal.DEADLINE, now, job.last) for job in self._waiting.late(now)
         ]
@@ -168,44 +170,52 @@ class Scheduler:
             else:
                 self._rejoin(job, now)
         self.wake_at = min(self._waiting.next_late(), self._waiting.next_due(now, self._budget))
-        pools = list(self._pools.values())
+        pools = [pool for pool in self._pools.values() if len(pool.line) or pool.held_by is not None]
         self._turn += 1  # pools take turns at being first, for they share one ceiling on concurrency
         for i in range(len(pools)):
             self._drain(pools[(self._turn + i) % len(pools)], now, actions)
         return actions
 
     def _drain(self, pool: Pool, now: float, actions: list[Action]) -> None:
-        held_by: str | None = None
+        held_by, held = None, None
         while (job := pool.line.head()) is not None:
             if (stop := self._stops.reason(job.shape.model, now)) is not None:
                 actions.append(self._turn_away(job, Refusal.STOPPED, now, stop))
                 continue
-            job.cost = self._estimator.cost(job.shape, now)  # it knows more now than when the job came
+            if job is not pool.held:
+                self._pricing.renew(job, now)
+            if self._ceiling.spent(job):
+                actions.append(self._turn_away(job, Refusal.SPENT, now, None))
+                continue
+            if self._pricing.prefixes.follows(job, now):
+                self._waiting.set_aside(job, now + PATIENCE)
+                self.wake_at = min(self.wake_at, now + PATIENCE)
+                continue
             at, why = self._opens_at(pool, job, now)
             if at > now:
-                self.wake_at = min(self.wake_at, at)
-                held_by = why
+                self.wake_at = min(self.wake_at, at, self._urgency.lapses_at(job.priority, now))
+                held_by, held = why, job
                 break
             self._start(pool, job, now)
             actions.append(Start(job))
+        pool.held = held
         if held_by != pool.held_by:
             pool.hold(held_by, now)
 
     def _opens_at(self, pool: Pool, job: Job, now: float) -> tuple[float, str]:
         keep = self._urgency.kept_from(job.priority, now)
-        if self.running and self.running + keep * self._max_concurrency > self._max_concurrency - 1:
-            return NEVER, CONCURRENCY
+        ready, short = self._ceiling.opens_at(job, keep)
+        if ready == NEVER:
+            return ready, short
         at, why = pool.opens_at(job, now, keep=keep)
-        ready = self._opening.ready_at(self.running)
-        return (ready, OPENING) if ready > max(at, now) else (at, why)
+        return (ready, short) if ready > max(at, now) else (at, why)
 
     def _start(self, pool: Pool, job: Job, now: float) -> None:
-        if job.charge:
-            job.charge = pool.seconds(job.cost)[0]
+        self._pricing.start(job, pool)
         self._waiting.start(job)
-        self.running += 1
-        self._opening.take(self.running, now)
+        self._ceiling.take(job, now)
         pool.take(job, now)
+        self._pricing.prefixes.started(job, now)
         job.charge = 0.0
         job.attempts += 1
         self.tally.attempts += 1
@@ -217,18 +227,20 @@ class Scheduler:
 
     # ---- an attempt is over
 
+    def wants_advice(self, job: Job, now: float) -> bool:
+        """Whether the headers of an answer to it would tell anything; reading them is not free."""
+        return feedback.wants_news(self._pools[job.pool], now)
+
     def answered(
         self, job: Job, usage: Usage | None, advice: Advice, now: float, *, output_share: float = 1.0
     ) -> None:
         """It was answered, and used so much."""
-        pool = self._over(job)
+        pool = self._over(job, usage, now)
         self._reached = True
         self.tally.answered += 1
-        actual = None if usage is None else usage.cost(cache_reads_count=cache_reads_count(pool.name))
-        if usage is not None and actual is not None:
-            self._estimator.learn(job.shape, usage, now)
-            pool.line.adjust(job, pool.seconds(actual)[0] - pool.seconds(job.cost)[0])
-        if feedback.answered(pool, job, actual, advice, now, output_share=output_share):
+        if usage is not None:
+            self._pricing.answered(job, pool, usage)
+        if feedback.answered(pool, job, advice, now, output_share=output_share):
             self.emit.breaker(pool, now)
         if job.pays_retry:
             self._budget.earn(now, succeeded_retry=True)
@@ -239,23 +251,19 @@ class Scheduler:
         """It was cancelled, or ended in a way nobody foresaw. It was sent, so its estimate stays taken."""
         self._give_up(job, None, now)
 
-    def _give_up(self, job: Job, spent: Cost | None, now: float) -> None:
-        pool = self._over(job)
+    def _give_up(self, job: Job, used: Usage | None, now: float) -> None:
+        pool = self._over(job, used, now)
         self.tally.cancelled += 1
-        pool.settle(job, spent, now)
         if job.is_probe:
             pool.breaker.forget()
 
     def failed(self, job: Job, failure: Failure, now: float, u: float) -> Verdict:
         """It failed: what becomes of the job. On `AGAIN` it is back among those waiting."""
-        pool = self._over(job)
         treatment = TREATMENT[failure.kind]
+        used = NOTHING_USED if failure.usage is None and treatment.refund else failure.usage
+        pool = self._over(job, used, now)
         job.last = failure
         self._reached = self._reached or failure.status is not None
-        spent = NOTHING if treatment.refund else None
-        if failure.usage is not None:
-            spent = failure.usage.cost(cache_reads_count=cache_reads_count(pool.name))
-        pool.settle(job, spent, now)
         feedback.hear(pool, job, failure.advice, now)
         self.emit.limits(pool, now)
         fits = True
@@ -294,13 +302,17 @@ class Scheduler:
         scope = reach(failure, reached=self._reached)
         if scope is not Scope.REQUEST:
             until = self._stops.add(job.shape.model, failure, scope, now)
-            self._waiting.recall(lambda model: self._stops.reason(model, now) is not None, now)
+            # They will be turned away, not sent.
+            self._waiting.recall(lambda job: self._stops.reason(job.shape.model, now) is not None, now)
             self.emit.stopped(failure.kind, scope, until, now)
 
     # ---- moving jobs about
 
-    def _over(self, job: Job) -> Pool:
-        """End the attempt of a job: every way out of an attempt comes through here, and then settles it.
+    def _over(self, job: Job, used: Usage | None, now: float) -> Pool:
+        """End the attempt of a job, and settle it: every way out of an attempt comes through here, once.
+
+        `used` is what it took: `NOTHING_USED` if it was not charged, not even as a request, `None` if that is
+        not known.
 
         Raises:
             RuntimeError: The job has no attempt under way: it would be settled twice.
@@ -310,12 +322,18 @@ class Scheduler:
                 f"request {job.number} has no attempt under way, it is {job.phase.name.lower()}"
             )
         job.phase = Phase.OVER
-        self.running -= 1
-        return self._pools[job.pool]
+        self._ceiling.release(job, used)
+        self._news = True
+        if self._pricing.prefixes.ended(job, used, now):
+            self._waiting.recall(lambda other: other.shape.prefix == job.shape.prefix, now)
+        pool = self._pools[job.pool]
+        actual = None if used is None else NOTHING if used is NOTHING_USED else pool.cost_of(used)
+        pool.settle(job, actual, now)
+        return pool
 
     def _rejoin(self, job: Job, now: float) -> None:
         """Back into line, to its place among its like."""
-        self._price(job, self._pools[job.pool], now)
+        self._pricing.join(job, self._pools[job.pool], now)
         self._waiting.join(job)
 
     def _turn_away(self, job: Job, refusal: Refusal, now: float, because: Failure | None) -> Refuse:
@@ -328,23 +346,10 @@ class Scheduler:
         self.emit.refused(job, refusal.value, now)
         return Refuse(job, refusal, because)
 
-    def _price(self, job: Job, pool: Pool, now: float) -> None:
-        job.cost = self._estimator.cost(job.shape, now)
-        seconds, resource = pool.seconds(job.cost)
-        job.build = (resource, math.frexp(seconds)[1] // 3)  # alike: the same resource, within a factor of 8
-        if not job.attempts:
-            job.charge = seconds
-
     def _pool(self, name: str, now: float) -> Pool:
         pool = self._pools.get(name)
         if pool is None:
             pool = self._pools[name] = Pool(
-                name, self._limits, ceiling=self._max_concurrency, breaker=self._breaker_policy, now=now
+                name, self._limits, ceiling=self._ceiling.most_running, breaker=self._breaker_policy, now=now
             )
         return pool
-
-
-def _at_least(least: int, value: int, name: str) -> int:
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
-    return value

@@ -1,9 +1,12 @@
 """The state of an executor at one moment, as plain values for people and programs to read."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from claude_executor.core.breaker import State
 from claude_executor.core.pool import Pool
+from claude_executor.core.tally import Tally
+from claude_executor.core.waiting import Waiting
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +104,20 @@ class Snapshot:
         return next((state for state in ("open", "half-open") if state in states), "closed")
 
 
+def snapshot(waiting: Waiting, running: int, tally: Tally, pools: Mapping[str, Pool], now: float) -> Snapshot:
+    """The state at this moment."""
+    return Snapshot(
+        queued=waiting.queued,
+        running=running,
+        waiting_to_retry=waiting.parked,
+        answered=tally.answered,
+        failed=tally.failed,
+        attempts=tally.attempts,
+        retries=tally.retries,
+        pools={name: state_of(pool, now) for name, pool in pools.items()},
+    )
+
+
 def state_of(pool: Pool, now: float) -> PoolState:
     """Read off a pool's state."""
     used = pool.used.last_minute(now)
@@ -111,8 +128,8 @@ def state_of(pool: Pool, now: float) -> PoolState:
             level=meter.bucket.level(now),
             capacity=meter.bucket.capacity,
             others=meter.others * 60.0,
-            used=used.of(resource),
-            used_in_all=pool.used.in_all.of(resource),
+            used=meter.amount(used),
+            used_in_all=meter.amount(pool.used.in_all),
         )
         for resource, meter in pool.meters.items()
         if meter.bucket is not None and (limit := meter.limit) is not None

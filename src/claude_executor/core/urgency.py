@@ -1,5 +1,7 @@
 """What less urgent work leaves alone for more urgent work, while there is any about."""
 
+import math
+
 SHARE = 0.05
 """Of every bucket, and of the requests that may be in flight."""
 LASTS = 60.0
@@ -24,3 +26,8 @@ class Urgency:
             return 0.0
         self._until = {other: until for other, until in self._until.items() if until > now}
         return SHARE if any(other > priority for other in self._until) else 0.0
+
+    def lapses_at(self, priority: int, now: float) -> float:
+        """When requests of this priority need to leave nothing alone any more, if they do now."""
+        ends = [until for other, until in self._until.items() if other > priority and until > now]
+        return max(ends, default=math.inf)

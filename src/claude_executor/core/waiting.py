@@ -20,10 +20,14 @@ _Heap = list[tuple[float, int, Job]]
 class Waiting:
     """The jobs that wait. `queued` of them stand in line, `parked` of them are not due yet."""
 
-    __slots__ = ("_deadlines", "_parked", "_paying", "_pools", "parked", "queued")
+    __slots__ = ("_deadlines", "_parked", "_paying", "_pools", "_room", "parked", "queued")
 
-    def __init__(self, pools: Mapping[str, Pool]) -> None:
+    def __init__(self, pools: Mapping[str, Pool], room: int | None) -> None:
+        """There is `room` for so many; `None` for any number."""
+        if room is not None and room < 0:
+            raise ValueError(f"max_queued must be at least 0, got {room}")
         self._pools = pools
+        self._room = room
         self._parked: _Heap = []
         self._paying: _Heap = []  # retries to be paid for, apart: lack of budget holds up nobody else
         self._deadlines: _Heap = []
@@ -32,6 +36,11 @@ class Waiting:
 
     def __len__(self) -> int:
         return self.queued + self.parked
+
+    @property
+    def full(self) -> bool:
+        """Whether there is room for nobody more."""
+        return self._room is not None and len(self) >= self._room
 
     def join(self, job: Job) -> None:
         """Stand in line."""
@@ -54,11 +63,18 @@ class Waiting:
         self.parked += 1
         heapq.heappush(self._paying if job.pays_retry else self._parked, (until, job.number, job))
 
-    def recall(self, stopped: Callable[[str], bool], now: float) -> None:
-        """Let parked jobs of stopped models be due now, and unpaid: they will be turned away, not sent."""
+    def set_aside(self, job: Job, until: float) -> None:
+        """The head of a line is to wait elsewhere: for another one to end, or until then."""
+        job.charge = 0.0  # it has not had its turn yet
+        self._pools[job.pool].line.pop()
+        self.queued -= 1
+        self.park(job, until)
+
+    def recall(self, wanted: Callable[[Job], bool], now: float) -> None:
+        """Let parked jobs be due now, and unpaid."""
         entries: _Heap = []
         for at, number, job in self._parked + self._paying:
-            recalled = job.phase is Phase.PARKED and stopped(job.shape.model)
+            recalled = job.phase is Phase.PARKED and wanted(job)
             job.pays_retry = job.pays_retry and not recalled
             entries.append((min(at, now) if recalled else at, number, job))
         self._parked = [entry for entry in entries if not entry[2].pays_retry]

@@ -1,0 +1,40 @@
+"""What a job costs its pool, and what that makes it in the line."""
+
+import math
+
+from claude_executor.core.cost import Usage
+from claude_executor.core.estimate import Estimator
+from claude_executor.core.job import Job
+from claude_executor.core.pool import Pool
+from claude_executor.core.prefixes import Prefixes
+
+
+class Pricing:
+    """Prices jobs, and gets better at it with every answer."""
+
+    __slots__ = ("_estimator", "prefixes")
+
+    def __init__(self, *, reserve_max_tokens: bool) -> None:
+        self._estimator = Estimator(reserve_max_tokens=reserve_max_tokens)
+        self.prefixes = Prefixes()
+
+    def join(self, job: Job, pool: Pool, now: float) -> None:
+        """Before it joins the line, which mixes jobs by what they need."""
+        self.renew(job, now)
+        seconds, resource = pool.seconds(job.cost)
+        job.build = (resource, math.frexp(seconds)[1] // 3)  # alike: the same resource, within a factor of 8
+        job.charge = 0.0 if job.attempts else seconds
+
+    def renew(self, job: Job, now: float) -> None:
+        """When its turn comes near: more is known now than when it joined."""
+        job.cost = self._estimator.cost(job.shape, cached=self.prefixes.warm(job.shape, now))
+
+    def start(self, job: Job, pool: Pool) -> None:
+        """As it starts; only its first attempt is charged to its flow in the line."""
+        if not job.attempts:
+            job.charge = job.charged = pool.seconds(job.cost)[0]
+
+    def answered(self, job: Job, pool: Pool, usage: Usage) -> None:
+        """It took so much: learn from it, and put right what its flow was charged."""
+        self._estimator.learn(job.shape, usage)
+        pool.line.adjust(job, pool.seconds(pool.cost_of(usage))[0] - job.charged)

@@ -1,0 +1,206 @@
+"""The pump: performs on an event loop what the scheduler decides. One pump, one timer.
+
+A caller's own coroutine carries its request: it waits for its turn on one future, makes the attempt itself,
+and tells the scheduler how it went. No task is made for it, so cancelling the caller cancels the request.
+The pump asks the scheduler what to do whenever something happened, and sets one timer for when to ask again;
+nobody polls.
+"""
+
+import asyncio
+import math
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar, cast
+
+from claude_executor.core.estimate import Shape
+from claude_executor.core.events import Event
+from claude_executor.core.headers import NO_ADVICE
+from claude_executor.core.job import Action, Job, Refuse
+from claude_executor.core.scheduler import Scheduler
+from claude_executor.core.verdict import Verdict
+from claude_executor.errors import ExecutorError, failure, rejection
+from claude_executor.outcome import Broken, Reply
+
+T = TypeVar("T")
+
+SHORTEST_TIMER = 0.0005
+"""Seconds; a timer set to less might find the clock where it was."""
+
+
+class Pump:
+    """Carries requests for one executor, on one event loop.
+
+    Attributes:
+        idle: Set while nothing is waiting and nothing is in flight.
+    """
+
+    def __init__(
+        self,
+        scheduler: Scheduler,
+        *,
+        clock: Callable[[], float],
+        chance: Callable[[], float],
+        on_event: Callable[[Event], None] | None,
+    ) -> None:
+        """`on_event` is called on the event loop."""
+        self._scheduler = scheduler
+        self._clock = clock
+        self._chance = chance
+        self._on_event = on_event
+        scheduler.emit.listening = on_event is not None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+        self._due = False
+        self.idle = asyncio.Event()
+        self.idle.set()
+
+    def start(self) -> None:
+        """Belong to the event loop that is running."""
+        self._loop = asyncio.get_running_loop()
+
+    def stop(self) -> None:
+        """Refuse everybody who waits; nothing is pumped any more."""
+        self.close(refuse_waiting=True)
+        self._loop = None
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def close(self, *, refuse_waiting: bool) -> None:
+        """Accept nothing more and, if asked, refuse what has not been sent."""
+        self._perform(self._scheduler.close(self._clock(), refuse_waiting=refuse_waiting))
+        self._announce()
+
+    # ---- carrying a request
+
+    def accept(self, shape: Shape, *, priority: int, tenant: str, deadline: float | None) -> Job:
+        """A request comes; `deadline` is in seconds from now.
+
+        Raises:
+            TypeError: An argument is of the wrong type.
+            ValueError: The deadline is no number of seconds.
+            Rejected: It is turned away at once.
+        """
+        if not isinstance(priority, int) or not isinstance(tenant, str):
+            raise TypeError(f"priority must be an int and tenant a str, got {priority!r} and {tenant!r}")
+        if deadline is not None and not deadline < math.inf:
+            raise ValueError(f"deadline must be a finite number of seconds, got {deadline!r}")
+        now = self._clock()
+        deadline_at = math.inf if deadline is None else now + deadline
+        job = self._scheduler.submit(shape, now, priority=priority, tenant=tenant, deadline_at=deadline_at)
+        if isinstance(job, Refuse):
+            self._announce()
+            raise rejection(job)
+        self.idle.clear()
+        self.pump()
+        return job
+
+    async def carry(self, job: Job, attempt: Callable[[], Awaitable[Reply[T] | Broken]]) -> T:
+        """Make attempts, each in its turn, until one is answered or the scheduler says it is enough."""
+        cause: Exception | None = None
+        while True:
+            await self.turn(job, cause)
+            try:
+                outcome = await attempt()
+            except BaseException:
+                self.lost(job)
+                raise
+            if isinstance(outcome, Reply):
+                self.answered(job, outcome)
+                return outcome.value
+            cause = outcome.cause
+            self.failed(job, outcome)
+
+    async def turn(self, job: Job, cause: Exception | None) -> None:
+        """Wait until the scheduler starts the job; `cause` is what its last attempt raised."""
+        told, job.owner = job.owner, None
+        if isinstance(told, Refuse):
+            raise rejection(told) from cause
+        if job.running:
+            return
+        assert self._loop is not None
+        turn: asyncio.Future[None] = self._loop.create_future()
+        job.owner = turn
+        try:
+            await turn
+        except asyncio.CancelledError:
+            self._scheduler.cancel(job, self._clock())
+            self._soon()
+            raise
+        except ExecutorError as error:
+            raise error from cause
+        finally:
+            job.owner = None
+
+    def answered(self, job: Job, reply: Reply[T]) -> None:
+        """The attempt was answered."""
+        now = self._clock()
+        advice = reply.advice() if self._scheduler.wants_advice(job, now) else NO_ADVICE
+        self._scheduler.answered(job, reply.usage, advice, now)
+        self._soon()
+
+    def failed(self, job: Job, broken: Broken) -> None:
+        """The attempt failed.
+
+        Raises:
+            ExecutorError: There will be no other.
+        """
+        verdict = self._scheduler.failed(job, broken.failure, self._clock(), self._chance())
+        self._soon()
+        if verdict is not Verdict.AGAIN:
+            raise failure(job, broken.failure, verdict) from broken.cause
+
+    def lost(self, job: Job) -> None:
+        """The attempt was abandoned, or ended in a way nobody foresaw."""
+        self._scheduler.lost(job, self._clock())
+        self._soon()
+
+    # ---- the pump
+
+    def _soon(self) -> None:
+        """Pump once for everything that happens in this turn of the event loop."""
+        self._announce()
+        if not self._due and self._loop is not None:
+            self._due = True
+            self._loop.call_soon(self.pump)
+
+    def pump(self) -> None:
+        """Do what the scheduler says, and set the timer to when it wants to be asked again."""
+        self._due = False
+        now = self._clock()
+        self._perform(self._scheduler.poll(now))
+        wake_at = self._scheduler.wake_at
+        if wake_at < self._timer_at and self._loop is not None:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = wake_at
+            self._timer = self._loop.call_later(max(wake_at - now, SHORTEST_TIMER), self._on_timer)
+        self._announce()
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._timer_at = math.inf
+        self.pump()
+
+    def _perform(self, actions: Sequence[Action]) -> None:
+        for action in actions:
+            turn = cast("asyncio.Future[None] | None", action.job.owner)
+            if turn is None:
+                action.job.owner = action  # its caller has not begun to wait yet, and will look here first
+            elif not turn.done():
+                if isinstance(action, Refuse):
+                    turn.set_exception(rejection(action))
+                else:
+                    turn.set_result(None)
+        if self._scheduler.idle:
+            self.idle.set()
+
+    def _announce(self) -> None:
+        """Tell whoever listens. An observer's mistake is reported, it does not disturb the requests."""
+        if self._on_event is None:
+            return
+        for event in self._scheduler.emit.take():
+            try:
+                self._on_event(event)
+            except Exception as error:  # the observer's code may raise anything
+                context = {"message": "on_event raised an exception", "exception": error}
+                asyncio.get_running_loop().call_exception_handler(context)
