@@ -11,14 +11,12 @@ from claude_executor.core.headers import Advice, Quote
 from claude_executor.core.job import Failure, Job
 from claude_executor.core.meter import ROUNDING, Meter
 from claude_executor.core.pool import NEVER, Pool
-from claude_executor.core.retry import Kind
+from claude_executor.core.retry import Kind, not_before
 
 NEWS_EVERY = 0.02
 """Seconds: the headers of an answer that comes sooner after the last one read tell nothing new."""
 SHORTEST_BURST = 1.0
 """Seconds; a bucket is never taken to hold less than this of its refill, and never less than two requests."""
-MOST_JITTER = 2.0
-"""Seconds; after it the buckets keep requests apart."""
 WAIT_UNTOLD = 2.0
 """Seconds to wait after a 429 that brings no `retry-after`; doubled while it goes on, up to a minute."""
 
@@ -64,8 +62,7 @@ def quota_refused(pool: Pool, job: Job, failure: Failure, now: float, u: float) 
         hint = min(60.0, WAIT_UNTOLD * 2.0 ** min(pool.refused_in_row, 5))
     pool.refused_in_row += 1
     pool.refusals += 1
-    # Jitter is added, never subtracted: earlier retries fail.
-    until = now + hint + u * min(MOST_JITTER, 0.05 + 0.1 * hint)
+    until = now + not_before(hint, u)
     if failure.kind is Kind.RAMP:
         used = pool.used.last_minute(now).input_tokens
         pool.growth.refused(failure.growth, used, hint, now)

@@ -21,6 +21,9 @@ from types import MappingProxyType
 
 from claude_executor.core.cost import Resource
 
+MOST_JITTER = 2.0
+"""Seconds."""
+
 
 class Kind(StrEnum):
     """What went wrong with an attempt."""
@@ -218,8 +221,16 @@ class RetryPolicy:
             hint: The API's `retry-after` in seconds: the wait is never shorter than it.
         """
         if hint is not None:
-            return hint + u * (0.05 + 0.1 * hint)
+            return not_before(hint, u)
         return u * min(self.cap, self.base * 2.0 ** min(retries, 32))
+
+
+def not_before(hint: float, u: float) -> float:
+    """Seconds to wait where `hint` were asked for: a little longer, never shorter, and not all at once.
+
+    After `MOST_JITTER` the buckets keep requests apart.
+    """
+    return hint + u * min(MOST_JITTER, 0.05 + 0.1 * hint)
 
 
 class RetryBudget:
