@@ -138,6 +138,7 @@ STRUGGLING = Treatment(retry=True, counts=True, overload=True, refund=False, sco
         (Kind.TIMEOUT, STRUGGLING),  # it may have run and been charged: no refund
         (Kind.DROPPED, STRUGGLING),
         (Kind.UNREACHABLE, Treatment(retry=True, overload=True, refund=True)),  # surely not sent
+        (Kind.TRUNCATED, Treatment(retry=True, overload=True)),
         (Kind.GARBLED, Treatment(retry=True, overload=True)),
         (Kind.UNEXPECTED, Treatment(retry=False)),
     ],

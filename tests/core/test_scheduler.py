@@ -799,3 +799,57 @@ def test_what_was_not_charged_is_not_spent():
     other = submit(scheduler, 3_000.0)
     scheduler.poll(3_100.0)
     assert other.running
+
+
+# ---- answers that come piece by piece
+
+
+def test_the_beginning_of_an_answer_frees_those_who_share_its_prefix():
+    """The cache is written when the first event comes, long before the last."""
+    scheduler = a_scheduler()
+    first, second = prefixed(scheduler), prefixed(scheduler)
+    scheduler.poll(0.0)
+    scheduler.poll(1.0)
+    assert not second.running
+    scheduler.begun(first, Usage(20, 1, cache_creation_tokens=10_000), NO_ADVICE, 2.0)
+    scheduler.poll(2.0)
+    scheduler.poll(4.0)
+    assert first.running
+    assert second.running
+    assert second.cost.input_tokens < 100
+
+
+def test_the_beginning_of_an_answer_tells_the_limits():
+    """With no limit told the second request need not wait for the end of a long first answer."""
+    scheduler = a_scheduler(Limits(), opened=False)
+    first = submit(scheduler)
+    scheduler.poll(0.0)
+    scheduler.begun(first, Usage(1_000, 1), advice(requests=(600, 590)), 0.2)
+    assert scheduler.snapshot(0.2).pools["haiku-5.5"].resources["requests"].limit == 600
+    submit(scheduler, 0.2)
+    scheduler.poll(0.2)
+    assert len(started(scheduler, 2.0)) == 1 or scheduler._ceiling.running == 2
+    scheduler.answered(first, USAGE, NO_ADVICE, 30.0)
+
+
+def test_a_stream_that_breaks_in_use_is_not_tried_again():
+    """Its caller has read some of it; but others learn from it as from any failure."""
+    scheduler = a_scheduler()
+    job = submit(scheduler)
+    scheduler.poll(0.0)
+    failure = a_failure(Kind.DROPPED, status=None, used=Usage(1_000, 40))
+    assert scheduler.failed(job, failure, 3.0, 0.5, again=False) is Verdict.FAILED
+    assert job.phase is Phase.OVER
+    assert scheduler.idle
+    assert scheduler._pools[job.pool].breaker._failed == 1
+
+
+def test_a_stream_that_is_closed_early_costs_what_it_took():
+    """The rest of its estimate is given back."""
+    scheduler = a_scheduler(Limits(otpm=60_000))
+    job = submit(scheduler)
+    scheduler.poll(0.0)
+    bucket = scheduler._pools[job.pool].meters[Resource.OUTPUT].bucket
+    before = bucket.level(0.0)
+    scheduler.lost(job, 0.0, Usage(1_000, 10))
+    assert bucket.level(0.0) == pytest.approx(before + job.cost.output_tokens - 10)

@@ -54,7 +54,7 @@ def test_being_told_to_wait_never_runs_out(kind):
     assert after(kind, policy=RetryPolicy(max_attempts=1))[::2] == (Verdict.AGAIN, 0)
 
 
-CHARGED = [Kind.TIMEOUT, Kind.DROPPED, Kind.GARBLED]
+CHARGED = [Kind.TIMEOUT, Kind.DROPPED, Kind.TRUNCATED, Kind.GARBLED]
 
 
 @pytest.mark.parametrize("kind", [kind for kind in RETRIED if kind not in CHARGED])

@@ -1,9 +1,11 @@
 """What the outcome of an attempt teaches a pool about limits, bursts and concurrency.
 
-`answered`, `quota_refused` and `overloaded` are the three kinds of news; each corrects the pool it is given.
+`answered` and `failed` are the two kinds of news; each corrects the pool it is given.
 Most of the learning is in what they call: `Meter.hear` for the headers, `Window` for concurrency,
 `CircuitBreaker` for outages, `Pace` for how fast to open up.
 """
+
+from typing import NamedTuple
 
 from claude_executor.core.breaker import State
 from claude_executor.core.cost import AMOUNT, Cost, Resource
@@ -11,7 +13,7 @@ from claude_executor.core.headers import Advice, Quote
 from claude_executor.core.job import Failure, Job
 from claude_executor.core.meter import ROUNDING, Meter
 from claude_executor.core.pool import NEVER, Pool
-from claude_executor.core.retry import Kind, not_before
+from claude_executor.core.retry import TREATMENT, Kind, not_before
 
 NEWS_EVERY = 0.02
 """Seconds: the headers of an answer that comes sooner after the last one read tell nothing new."""
@@ -29,15 +31,20 @@ def answered(pool: Pool, job: Job, advice: Advice, now: float, *, output_share: 
     pool.note_round_trip(now - job.sent_at, output_share)
     pool.refused_in_row = 0
     pool.window.answered(pool.in_flight + 1)
+    begun(pool, job, advice, now)
+    if not pool.breaker.succeeded(job.sent_at, now, probe=job.is_probe):
+        return False
+    pool.reopen(now)
+    return True
+
+
+def begun(pool: Pool, job: Job, advice: Advice, now: float) -> None:
+    """The head of an answer is here, be it that the rest is to follow."""
     hear(pool, job, advice, now)
     if not pool.answered:
         pool.answered = True
         # With a known limit the pace opens the pool up; without one only the window can, by doubling.
         pool.window.open_to(NEVER if pool.limited else max(2.0, pool.in_flight + 1.0))
-    if not pool.breaker.succeeded(job.sent_at, now, probe=job.is_probe):
-        return False
-    pool.reopen(now)
-    return True
 
 
 def wants_news(pool: Pool, now: float) -> bool:
@@ -46,9 +53,36 @@ def wants_news(pool: Pool, now: float) -> bool:
 
 
 def hear(pool: Pool, job: Job, advice: Advice, now: float) -> None:
-    """Take in the rate-limit headers of the response to an attempt that has been settled."""
+    """Take in the rate-limit headers of the response to an attempt."""
     if advice.quotes:
         pool.hear(job, advice.quotes, now)
+
+
+class Lesson(NamedTuple):
+    """What a failure has changed.
+
+    Attributes:
+        fits: Whether the request can ever fit the limits.
+        closed: Whether the pool is closed for a while.
+        tripped: Whether the circuit breaker has opened, or stays open after a probe.
+    """
+
+    fits: bool
+    closed: bool
+    tripped: bool
+
+
+def failed(pool: Pool, job: Job, failure: Failure, now: float, u: float) -> Lesson:
+    """An attempt, already settled, has failed."""
+    hear(pool, job, failure.advice, now)
+    refused, fits, tripped = failure.kind in (Kind.QUOTA, Kind.RAMP), True, False
+    if refused:
+        fits = not quota_refused(pool, job, failure, now, u)
+    if TREATMENT[failure.kind].overload:
+        tripped = overloaded(pool, job, failure.advice.retry_after, now, u)
+    elif job.is_probe:
+        pool.breaker.forget()
+    return Lesson(fits, refused, tripped)
 
 
 def quota_refused(pool: Pool, job: Job, failure: Failure, now: float, u: float) -> bool:

@@ -100,7 +100,7 @@ class Pool:
         self.limited = self._find_limited()
 
     def hear(self, job: Job, quotes: Mapping[Resource, Quote], now: float) -> None:
-        """Compare what the API says, in response to an attempt that has been settled, with our beliefs."""
+        """Compare what the API says, in response to an attempt, with our beliefs."""
         self.heard_at = now
         current, before = self.believed(now), job.believed or {}
         for resource, quote in quotes.items():

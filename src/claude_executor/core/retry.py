@@ -44,6 +44,7 @@ class Kind(StrEnum):
     TIMEOUT = "timeout"
     UNREACHABLE = "no connection"
     DROPPED = "connection dropped"
+    TRUNCATED = "stream ended early"
     GARBLED = "unreadable answer"
     UNEXPECTED = "unexpected error"
 
@@ -94,6 +95,7 @@ TREATMENT: Mapping[Kind, Treatment] = MappingProxyType(
         Kind.TIMEOUT: Treatment(retry=True, overload=True),
         Kind.UNREACHABLE: Treatment(retry=True, overload=True, refund=True),
         Kind.DROPPED: Treatment(retry=True, overload=True),
+        Kind.TRUNCATED: Treatment(retry=True, overload=True),
         Kind.GARBLED: Treatment(retry=True, overload=True),
         Kind.UNEXPECTED: Treatment(retry=False),
     }

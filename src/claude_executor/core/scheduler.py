@@ -28,7 +28,7 @@ from claude_executor.core.limits import Limits, by_pool, pool_of
 from claude_executor.core.pool import Pool
 from claude_executor.core.prefixes import PATIENCE
 from claude_executor.core.pricing import Pricing
-from claude_executor.core.retry import TREATMENT, Kind, RetryBudget, RetryPolicy, Scope
+from claude_executor.core.retry import TREATMENT, RetryBudget, RetryPolicy, Scope
 from claude_executor.core.snapshot import Snapshot, snapshot
 from claude_executor.core.spending import SpendingCap
 from claude_executor.core.stops import Stops
@@ -231,6 +231,14 @@ class Scheduler:
         """Whether the headers of an answer to it would tell anything; reading them is not free."""
         return feedback.wants_news(self._pools[job.pool], now)
 
+    def begun(self, job: Job, usage: Usage, advice: Advice, now: float) -> None:
+        """Its answer begins to come, and will have used so much of the input."""
+        pool = self._pools[job.pool]
+        self._reached = self._news = True
+        feedback.begun(pool, job, advice, now)
+        self.emit.limits(pool, now)
+        self._free_followers(job, usage, now)
+
     def answered(
         self, job: Job, usage: Usage | None, advice: Advice, now: float, *, output_share: float = 1.0
     ) -> None:
@@ -247,9 +255,12 @@ class Scheduler:
         self.emit.limits(pool, now)
         self.emit.answered(job, usage, now)
 
-    def lost(self, job: Job, now: float) -> None:
-        """It was cancelled, or ended in a way nobody foresaw. It was sent, so its estimate stays taken."""
-        self._give_up(job, None, now)
+    def lost(self, job: Job, now: float, used: Usage | None = None) -> None:
+        """It was cancelled, or ended in a way nobody foresaw, having used so much.
+
+        Where that is not known its estimate stays taken, for it was sent.
+        """
+        self._give_up(job, used, now)
 
     def _give_up(self, job: Job, used: Usage | None, now: float) -> None:
         pool = self._over(job, used, now)
@@ -257,29 +268,29 @@ class Scheduler:
         if job.is_probe:
             pool.breaker.forget()
 
-    def failed(self, job: Job, failure: Failure, now: float, u: float) -> Verdict:
-        """It failed: what becomes of the job. On `AGAIN` it is back among those waiting."""
+    def failed(self, job: Job, failure: Failure, now: float, u: float, *, again: bool = True) -> Verdict:
+        """It failed: what becomes of the job. On `AGAIN` it is back among those waiting.
+
+        Without `again` it is over: what has come of its answer is in use already.
+        """
         treatment = TREATMENT[failure.kind]
         used = NOTHING_USED if failure.usage is None and treatment.refund else failure.usage
         pool = self._over(job, used, now)
         job.last = failure
         self._reached = self._reached or failure.status is not None
-        feedback.hear(pool, job, failure.advice, now)
+        lesson = feedback.failed(pool, job, failure, now, u)
         self.emit.limits(pool, now)
-        fits = True
-        if failure.kind in (Kind.QUOTA, Kind.RAMP):
-            fits = not feedback.quota_refused(pool, job, failure, now, u)
+        if lesson.closed:
             self.emit.closed(pool, failure.kind, now)
-        if treatment.overload:
-            if feedback.overloaded(pool, job, failure.advice.retry_after, now, u):
-                self.emit.breaker(pool, now)
-        elif job.is_probe:
-            pool.breaker.forget()
+        if lesson.tripped:
+            self.emit.breaker(pool, now)
         getting_through = pool.breaker.state is State.CLOSED
         verdict, delay = judge(
             job,
             failure,
-            Circumstances(self._reached, getting_through, fits, pool.closed_until, self._retrying),
+            Circumstances(
+                self._reached, getting_through, lesson.fits, pool.closed_until, self._retrying and again
+            ),
             self._policy,
             now,
             u,
@@ -324,12 +335,15 @@ class Scheduler:
         job.phase = Phase.OVER
         self._ceiling.release(job, used)
         self._news = True
-        if self._pricing.prefixes.ended(job, used, now):
-            self._waiting.recall(lambda other: other.shape.prefix == job.shape.prefix, now)
+        self._free_followers(job, used, now)
         pool = self._pools[job.pool]
         actual = None if used is None else NOTHING if used is NOTHING_USED else pool.cost_of(used)
         pool.settle(job, actual, now)
         return pool
+
+    def _free_followers(self, job: Job, used: Usage | None, now: float) -> None:
+        if self._pricing.prefixes.ended(job, used, now):
+            self._waiting.recall(lambda other: other.shape.prefix == job.shape.prefix, now)
 
     def _rejoin(self, job: Job, now: float) -> None:
         """Back into line, to its place among its like."""

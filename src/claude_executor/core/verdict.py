@@ -11,7 +11,7 @@ FIRST_ATTEMPTS = 3
 
 HOPELESS = 5
 """Times `max_attempts` after which a request is given up in any case: the outage may be its own doing."""
-_MAY_BE_CHARGED = frozenset({Kind.TIMEOUT, Kind.DROPPED, Kind.GARBLED})  # it may have been answered, unheard
+_MAY_BE_CHARGED = frozenset({Kind.TIMEOUT, Kind.DROPPED, Kind.TRUNCATED, Kind.GARBLED})
 
 
 class Verdict(Enum):
