@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from json import loads
 
 import anthropic
 import pytest
@@ -69,6 +70,25 @@ async def test_events_come_in_the_documented_order(client):
     assert kinds[:2] == ["message_start", "content_block_start"]
     assert set(kinds[2:-3]) == {"content_block_delta"}
     assert kinds[-3:] == ["content_block_stop", "message_delta", "message_stop"]
+
+
+async def test_a_stream_tells_its_usage_twice(make):
+    """message_start has the whole usage with one output token, message_delta the cumulative counts only."""
+    text = (await make(latency=Latency(0.5, 50)).send(stream=True)).text
+    events = [loads(line.removeprefix("data: ")) for line in text.splitlines() if line.startswith("data: ")]
+    first, last = events[0]["message"]["usage"], events[-2]["usage"]
+    assert (first["input_tokens"], first["output_tokens"], first["service_tier"]) == (5, 1, "standard")
+    assert last == {
+        "input_tokens": 5,
+        "cache_creation_input_tokens": 0,
+        "cache_read_input_tokens": 0,
+        "output_tokens": 100,
+        "output_tokens_details": None,
+        "server_tool_use": None,
+    }
+    pings = [index for index, event in enumerate(events) if event["type"] == "ping"]
+    assert pings[0] == 2
+    assert len(pings) == 4
 
 
 async def test_the_sdk_counts_tokens_and_lists_models(client):

@@ -73,6 +73,37 @@ def test_output_flows_out_while_it_is_generated():
     assert tank.lowest < 0
 
 
+@pytest.mark.parametrize("seconds", [1e-3, 1e-6])
+def test_no_answer_drains_more_than_its_tokens_however_fast(seconds):
+    """Between a very fast answer's end and the timer that notices it, nothing more leaves the bucket."""
+    ours = pool(Rates(None, None, 60_000))
+    grant = ours.admit(1, 1, 0.0)
+    ours.begin_output(grant, 100, seconds, 0.0)
+    assert ours.output_tokens.level(0.05) == pytest.approx(60_000 - 100 + 50)
+    assert ours.end(grant, 0.06) == 100
+    assert ours.output_tokens.lowest == pytest.approx(60_000 - 100, abs=2)
+
+
+@given(
+    answers=st.lists(
+        st.tuples(st.floats(0, 10), st.floats(1, 500), st.floats(0.001, 20), st.floats(0, 30)), max_size=20
+    )
+)
+def test_what_leaves_the_bucket_is_what_the_answers_say(answers):
+    """Answers that begin, overlap and are ended early or late take just what each of them produced."""
+    tank = Tank(60, 1e6, 0.0)
+    tank.take(500_000, 0.0)
+    running, produced = {}, 0.0
+    moments = [(begun, number, "begin") for number, (begun, *_) in enumerate(answers)]
+    moments += [(begun + after, number, "end") for number, (begun, _, _, after) in enumerate(answers)]
+    for at, number, what in sorted(moments, key=lambda moment: (moment[0], moment[2])):
+        if what == "begin":
+            running[number] = tank.begin(answers[number][1], answers[number][2], at)
+        else:
+            produced += tank.end(running[number], at)
+    assert tank.level(100.0) == pytest.approx(500_000 + 100 - produced)
+
+
 def test_a_new_rate_counts_from_now_on():
     """What was refilled before a change was refilled at the old rate, and a smaller capacity clips."""
     tank = Tank(60, 60, 0.0)

@@ -151,6 +151,60 @@ async def test_an_outage_lasts_as_long_as_it_was_set_for(make):
     assert (await client.send("three")).status_code == 200
 
 
+async def test_an_hour_of_outage_by_schedule(make):
+    """Sixty minutes of 529 between two instants, seen by a request every minute."""
+    client = make(schedule=[(600, {"outage": 3_600})])
+    seen = []
+    for number in range(90):
+        seen.append((await client.send(f"{number}")).status_code)
+        await asyncio.sleep(60)
+    assert seen == [200] * 10 + [529] * 60 + [200] * 20
+    assert client.simulator.verdict().sent_in_outage == 60
+
+
+async def test_a_span_of_html_errors_by_schedule(make):
+    """A proxy that answers for an API that is down, from one instant to another."""
+    client = make(schedule=[(60, {"error_502_html": 1}), (120, {"error_502_html": 0})])
+    seen = []
+    for number in range(4):
+        response = await client.send(f"{number}")
+        seen.append((response.status_code, response.headers["content-type"]))
+        await asyncio.sleep(40)
+    assert [status for status, _ in seen] == [200, 200, 502, 200]
+    assert seen[2][1] == "text/html"
+
+
+async def test_nobody_listens_for_a_while(make):
+    """Connections are refused, for messages as for the counting of tokens; then all is well."""
+    client = make(schedule=[(10, {"unreachable": 60})])
+    assert (await client.send("one")).status_code == 200
+    await asyncio.sleep(10)
+    for path in ("/v1/messages", "/v1/messages/count_tokens"):
+        with pytest.raises(httpx2.ConnectError):
+            await client.post(client.body("two"), path=path)
+    assert client.simulator.verdict().sent_in_outage == 1
+    assert client.simulator.verdict().clean
+    await asyncio.sleep(60)
+    assert client.simulator.verdict().given_up == 1
+    assert (await client.send("two")).status_code == 200
+    assert client.simulator.verdict().clean
+    assert client.simulator.stats()["by_cause"] == {"answered": 2, "unreachable": 1}
+
+
+async def test_two_spans_end_each_at_its_own_time(make):
+    """An outage that began earlier and one of the line, overlapping."""
+    client = make(faults=Faults(outage=100), schedule=[(50, {"unreachable": 20})])
+    await asyncio.sleep(49)
+    assert (await client.send("a")).status_code == 529
+    await asyncio.sleep(1)
+    with pytest.raises(httpx2.ConnectError):
+        await client.send("b")
+    await asyncio.sleep(20)
+    assert (await client.send("c")).status_code == 529
+    await asyncio.sleep(30)
+    assert (await client.send("d")).status_code == 200
+
+
 async def test_an_outage_of_one_pool_leaves_the_others(make):
     """Only the pools named are out."""
     client = make(faults=Faults(outage=60, outage_pools=("haiku-5.5",)))
@@ -204,7 +258,14 @@ async def test_too_steep_a_climb(make):
 
 
 @pytest.mark.parametrize(
-    "changes", [{"error_500": 1.5}, {"no_such_fault": 1}, {"neighbours": {"requests": 1}}, {"outage": -1}]
+    "changes",
+    [
+        {"error_500": 1.5},
+        {"no_such_fault": 1},
+        {"neighbours": {"requests": 1}},
+        {"outage": -1},
+        {"unreachable": -1},
+    ],
 )
 async def test_nonsense_is_refused(make, changes):
     """A fault that does not exist or is out of range is an error, and changes nothing."""

@@ -2,8 +2,11 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
+from json import dumps
+from urllib.parse import urlsplit
 
 import anthropic
 import httpx2
@@ -52,6 +55,27 @@ def test_a_reset_is_a_real_one(server, http):
     with pytest.raises(httpx2.ReadError):
         http.post("/v1/messages", json=BODY)
     assert http.post("/v1/messages", json=BODY).status_code == 200
+
+
+def test_nobody_listens_looks_like_a_reset(server, http):
+    """The kernel has accepted the connection before anyone could refuse it."""
+    server.set_faults(unreachable=True)
+    with pytest.raises(httpx2.ReadError):
+        http.post("/v1/messages", json=BODY)
+    server.set_faults(unreachable=0)
+    assert http.post("/v1/messages", json=BODY).status_code == 200
+
+
+def test_head_and_body_of_an_answer_come_together(server, http):
+    """One packet: what is written in one turn of the server's loop leaves it at once."""
+    parts = urlsplit(server.base_url)
+    body = dumps(BODY).encode()
+    head = f"POST /v1/messages HTTP/1.1\r\nhost: s\r\nx-api-key: k\r\ncontent-length: {len(body)}\r\n\r\n"
+    with socket.create_connection((parts.hostname, parts.port)) as connection:
+        connection.sendall(head.encode() + body)
+        first = connection.recv(65_536)
+    assert first.startswith(b"HTTP/1.1 200")
+    assert first.endswith(b"}")
 
 
 def test_a_client_that_hangs_up_is_noticed(server, http):

@@ -30,18 +30,16 @@ async def test_a_good_client_is_clean(make):
 
 
 async def test_an_early_retry(make):
-    """Sending the same again before retry-after is over is a violation; another request is only noted."""
+    """Sending the same again before retry-after is over is a violation."""
     client = make(Rates(1))
     await client.send("one")
     await client.send("two")
     await asyncio.sleep(59)
     await client.send("two")
-    await client.send("three")
     verdict = client.simulator.verdict()
     assert verdict.early_retries == 1
-    assert kinds(client) == ["early_retry"]
+    assert kinds(client) == ["early_retries", "given_up"]
     assert "1.000 s" in verdict.violations[0].detail
-    assert verdict.early_others == 1
     assert not verdict.clean
 
 
@@ -64,7 +62,7 @@ async def test_a_forbidden_retry(make, faults):
     assert client.simulator.verdict().clean
     await asyncio.sleep(3_600)
     await client.send("one")
-    assert kinds(client) == ["forbidden_retry"]
+    assert kinds(client) == ["forbidden_retries"]
 
 
 async def test_a_bad_request_must_not_be_repeated(make):
@@ -82,7 +80,7 @@ async def test_a_duplicate_answer(make):
     client = make()
     await client.send("one")
     await client.send("one")
-    assert kinds(client) == ["duplicate"]
+    assert kinds(client) == ["duplicates"]
 
 
 async def test_equal_prompts_are_told_apart_by_their_user(make):
@@ -96,7 +94,7 @@ async def test_equal_prompts_are_told_apart_by_their_user(make):
 
 
 async def test_an_answer_nobody_waited_for_is_no_duplicate(make):
-    """A client that hung up was not answered; asking again is right."""
+    """A client that hung up before the first token was not answered; asking again is right."""
     client = make(latency=Latency(10))
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(5):
@@ -118,7 +116,9 @@ async def test_a_truncated_answer_that_was_accepted(make, fault):
     assert kinds(client) == ["truncated_accepted"]
     client.simulator.set_faults(Faults())
     await client.send("one", stream=stream)
-    assert client.simulator.verdict().clean
+    verdict = client.simulator.verdict()
+    assert verdict.clean
+    assert verdict.truncated == 1
 
 
 async def test_overlapping_requests_are_noted(make):
@@ -143,8 +143,146 @@ async def test_requests_sent_into_an_outage_are_counted(make):
     verdict = client.simulator.verdict()
     assert verdict.in_flight_at_outage == (3,)
     assert verdict.sent_in_outage == 4
-    assert verdict.given_up == 3
-    assert verdict.clean
+    assert verdict.hammered_outage == 0
+    assert verdict.findings == {"given_up": 3}
+
+
+async def test_hammering_an_outage_is_not_clean(make):
+    """Every row retrying for itself is found out; the ten that any client may send to learn of it are not."""
+    client = make(faults=Faults(outage=60))
+    for number in range(200):
+        await client.send(f"under way {number}")
+    assert client.simulator.verdict().hammered_outage == 0
+    await asyncio.sleep(0.501)
+    for number in range(15):
+        await client.send(f"under way {number}")
+    assert client.simulator.verdict().hammered_outage == 5
+    assert set(kinds(client)) == {"hammered_outage"}
+
+
+async def test_probing_an_outage_is_clean(make):
+    """One request a second for ten minutes harms nobody; the next outage has to be found out anew."""
+    client = make(faults=Faults(outage=600))
+    for _ in range(600):
+        assert (await client.send("probe")).status_code == 529
+        await asyncio.sleep(1)
+    assert (await client.send("probe")).status_code == 200
+    client.simulator.set_faults(outage=60)
+    for number in range(50):
+        assert (await client.send(f"{number}")).status_code == 529
+    await asyncio.sleep(60)
+    for number in range(50):
+        assert (await client.send(f"{number}")).status_code == 200
+    assert client.simulator.verdict().findings == {}
+
+
+async def test_each_pool_has_its_own_outage(make):
+    """Knowing that one pool is out says nothing about another."""
+    client = make(faults=Faults(outage=60))
+    await client.send("one")
+    await asyncio.sleep(1)
+    for number in range(20):
+        await client.send(f"{number}", model="claude-opus-5-5")
+    assert client.simulator.verdict().hammered_outage == 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_sending_again_after_hanging_up_on_an_answer_pays_twice(make, stream):
+    """A timeout shorter than the answers makes a client pay for every row again and again."""
+    client = make(latency=Latency(1, 10))
+    for _ in range(2):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(5):
+                await client.send("one", stream=stream)
+        await asyncio.sleep(0.1)
+    assert kinds(client) == ["resent_after_leaving"]
+    await client.send("one", stream=stream)
+    assert client.simulator.verdict().findings == {"resent_after_leaving": 2}
+
+
+async def test_hanging_up_on_the_slower_of_two_pays_twice(make):
+    """A hedged request whose loser was already being written was paid for twice, though answered once."""
+    client = make(latency=Latency(1, 10))
+    first = asyncio.create_task(client.send("one"))
+    await asyncio.sleep(5)
+    second = asyncio.create_task(client.send("one"))
+    await first
+    second.cancel()
+    await asyncio.sleep(0.1)
+    assert client.simulator.verdict().findings == {"resent_after_leaving": 1}
+
+
+async def test_leaving_for_good_is_clean(make):
+    """Whoever hangs up and never asks again has changed its mind, no more."""
+    client = make(latency=Latency(1, 10))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(5):
+            await client.send("one")
+    await asyncio.sleep(0.1)
+    assert client.simulator.stats()["by_cause"] == {"left": 1}
+    assert client.simulator.verdict().findings == {}
+
+
+async def test_sending_to_a_pool_that_was_told_to_wait_is_not_clean(make):
+    """The wait of one request is the wait of its pool: others that come meanwhile are refused too."""
+    client = make(Rates(1))
+    await client.send("one")
+    await client.send("two")
+    await asyncio.sleep(59)
+    await client.send("three")
+    await client.send("elsewhere", model="claude-opus-5-5")
+    verdict = client.simulator.verdict()
+    assert (verdict.sent_too_early, verdict.early_others) == (1, 1)
+    assert kinds(client)[0] == "sent_too_early"
+
+
+async def test_what_was_under_way_when_a_pool_closed_is_nobodys_fault(make):
+    """A refusal needs half a second to be known."""
+    client = make(Rates(1))
+    await client.send("one")
+    await client.send("two")
+    await asyncio.sleep(0.5)
+    await client.send("three")
+    await asyncio.sleep(60)
+    await client.send("two")
+    await asyncio.sleep(60)
+    await client.send("three")
+    assert client.simulator.verdict().findings == {}
+
+
+async def test_a_smaller_request_that_fits_does_no_harm(make):
+    """A pool without room for a large prompt may have some for a small one: noted, not held against it."""
+    client = make(Rates(None, 6_000, None))
+    await client.send("word " * 5_000)
+    assert (await client.send("word " * 3_000)).status_code == 429
+    await asyncio.sleep(5)
+    assert (await client.send("word " * 50)).status_code == 200
+    await asyncio.sleep(60)
+    assert (await client.send("word " * 3_000)).status_code == 200
+    verdict = client.simulator.verdict()
+    assert verdict.findings == {}
+    assert verdict.early_others == 1
+
+
+@pytest.mark.parametrize("fault", ["error_500", "overloaded", "reset"])
+async def test_rows_given_up_are_lost(make, fault):
+    """A refusal that a retry would have cured, and no retry came."""
+    client = make(faults=Faults(**{fault: 1}))
+    with suppress(httpx2.ReadError):
+        await client.send("one")
+    assert client.simulator.verdict().findings == {"given_up": 1}
+    client.simulator.set_faults(Faults())
+    await client.send("one")
+    assert client.simulator.verdict().clean
+
+
+async def test_giving_up_while_nobody_answers_is_not_losing(make):
+    """As long as the outage lasts, no retry would have been answered."""
+    client = make(faults=Faults(outage=60))
+    await client.send("one")
+    assert client.simulator.verdict().given_up == 0
+    await asyncio.sleep(60)
+    assert client.simulator.verdict().given_up == 1
 
 
 async def test_debts_tell_how_far_a_limit_was_overdrawn(make):
@@ -161,7 +299,8 @@ async def test_the_owner_reads_the_verdict_and_the_numbers_over_http(make):
     await client.send("one")
     verdict = (await client.http.get("/simulator/verdict")).json()
     assert verdict["clean"] is False
-    assert verdict["violations"][0]["kind"] == "duplicate"
+    assert verdict["findings"] == {"duplicates": 1}
+    assert verdict["violations"][0]["kind"] == "duplicates"
     stats = (await client.http.get("/simulator/stats")).json()
     assert stats["requests"] == 2
     assert stats["tokens"]["haiku-5.5"]["output"] == 200

@@ -2,10 +2,12 @@
 
 Model: the level rises at the limit's rate up to the capacity and falls in steps (``take``) and in steady
 flows (``begin``/``end``: one flow per answer being generated), so that a thousand running answers cost
-nothing between their beginnings and ends. Between two events the level is a straight line clipped at the
-capacity. It may fall below zero: whoever was let in is served, and the debt delays those who come after.
+nothing between their beginnings and ends. A flow dries up by itself when its answer is complete, however late
+``end`` is called. Between two events the level is a straight line clipped at the capacity. It may fall below
+zero: whoever was let in is served, and the debt delays those who come after.
 """
 
+import heapq
 import math
 from dataclasses import dataclass
 
@@ -14,13 +16,23 @@ from dataclasses import dataclass
 _GRAIN = 1e-6
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Flow:
     """One answer being generated: ``amount`` tokens leave evenly over ``seconds`` from ``begun_at`` on."""
 
     amount: float
     seconds: float
     begun_at: float
+    dry: bool = False
+
+    @property
+    def dry_at(self) -> float:
+        """When the last token has left."""
+        return self.begun_at + self.seconds
+
+    def __lt__(self, other: "Flow") -> bool:
+        """Whether this one dries up first."""
+        return self.dry_at < other.dry_at
 
     @property
     def per_second(self) -> float:
@@ -41,7 +53,17 @@ class Tank:
         now: The current instant in seconds; every method takes the same clock.
     """
 
-    __slots__ = ("_flowing", "_flows", "_held", "_seen_at", "capacity", "lowest", "neighbours", "per_minute")
+    __slots__ = (
+        "_flowing",
+        "_flows",
+        "_held",
+        "_running",
+        "_seen_at",
+        "capacity",
+        "lowest",
+        "neighbours",
+        "per_minute",
+    )
 
     def __init__(self, per_minute: int, seconds: float, now: float) -> None:
         self.per_minute = per_minute
@@ -50,7 +72,8 @@ class Tank:
         self.lowest = self.capacity
         self._held = self.capacity
         self._seen_at = now
-        self._flows = 0
+        self._flows: list[Flow] = []
+        self._running = 0
         self._flowing = 0.0
 
     @property
@@ -60,12 +83,14 @@ class Tank:
 
     def level(self, now: float) -> float:
         """What the tank holds; negative while in debt. A clock that steps back changes nothing."""
-        elapsed = now - self._seen_at
-        if elapsed > 0:
-            self._seen_at = now
-            inflow = self.per_minute / 60.0 * (1.0 - self.neighbours) - self._flowing
-            self._held = min(self.capacity, self._held + inflow * elapsed)
-            self.lowest = min(self.lowest, self._held)
+        if now <= self._seen_at:
+            return self._held
+        while self._flows and self._flows[0].dry_at <= now:
+            flow = heapq.heappop(self._flows)
+            if not flow.dry:
+                self._run(flow.dry_at)
+                self._dry_up(flow)
+        self._run(now)
         return self._held
 
     def holds(self, need: float, now: float) -> bool:
@@ -81,23 +106,21 @@ class Tank:
         """Let ``amount`` flow out evenly over ``seconds`` (more than 0)."""
         self.level(now)
         flow = Flow(amount, seconds, now)
-        self._flows += 1
+        heapq.heappush(self._flows, flow)
+        self._running += 1
         self._flowing += flow.per_second
         return flow
 
     def end(self, flow: Flow, now: float) -> float:
-        """Stop a flow, early or late, and set right what a late timer let out too much.
+        """Stop a flow, early or late.
 
         Returns:
             The tokens that were really produced.
         """
         self.level(now)
-        self._flows -= 1
-        self._flowing = self._flowing - flow.per_second if self._flows else 0.0
-        drawn = flow.drawn(now)
-        ran_out = flow.per_second * max(0.0, now - flow.begun_at)
-        self.take(drawn - ran_out, now)
-        return drawn
+        if not flow.dry:
+            self._dry_up(flow)
+        return flow.drawn(now)
 
     def wait(self, need: float, now: float) -> float:
         """Seconds of plain refill until ``need`` is there: the API does not know anybody's next move."""
@@ -113,6 +136,21 @@ class Tank:
         self.per_minute = per_minute
         self.capacity = max(1.0, per_minute / 60.0 * seconds)
         self._held = min(self.capacity, self._held)
+
+    def _run(self, now: float) -> None:
+        """Let time pass in which no flow begins or dries up."""
+        elapsed = now - self._seen_at
+        if elapsed > 0:
+            self._seen_at = now
+            inflow = self.per_minute / 60.0 * (1.0 - self.neighbours) - self._flowing
+            self._held = min(self.capacity, self._held + inflow * elapsed)
+            self.lowest = min(self.lowest, self._held)
+
+    def _dry_up(self, flow: Flow) -> None:
+        flow.dry = True
+        self._running -= 1
+        # Set to nothing when nothing runs, so that rounding errors do not add up over millions of flows.
+        self._flowing = self._flowing - flow.per_second if self._running else 0.0
 
 
 def quoted(seconds: float) -> int:

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 
 from claude_executor.simulator.prompts import Mark, Prompt
 
+# Prefixes beyond which those that have expired are dropped: memory stays in proportion to those in use.
+_FIRST_SWEEP = 10_000
+
 
 @dataclass(frozen=True, slots=True)
 class Split:
@@ -40,6 +43,7 @@ class PromptCache:
         self._minimum = minimum
         self._clock = clock
         self._until: dict[bytes, float] = {}
+        self._sweep_at = _FIRST_SWEEP
 
     def look_up(self, prompt: Prompt) -> Split:
         """Divide a prompt's tokens by what is in the cache now."""
@@ -58,6 +62,9 @@ class PromptCache:
         now = self._clock()
         for mark in self._kept(prompt):
             self._until[mark.digest] = now + mark.seconds
+        if len(self._until) > self._sweep_at:
+            self._until = {digest: until for digest, until in self._until.items() if until > now}
+            self._sweep_at = max(_FIRST_SWEEP, 2 * len(self._until))
 
     def _kept(self, prompt: Prompt) -> list[Mark]:
         return [mark for mark in prompt.marks if mark.tokens >= self._minimum]

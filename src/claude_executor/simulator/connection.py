@@ -8,10 +8,13 @@ A server that knows its sockets (``server.py``) or a transport that imitates the
 
 import asyncio
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 CONNECTION = "claude_executor.simulator.connection"
 """The name of the ASGI extension."""
+
+
+Cut = Literal["reset", "close", "refuse"]
 
 
 class CannotCutError(RuntimeError):
@@ -22,14 +25,13 @@ class Connection:
     """One client connection.
 
     Args:
-        cut: Called with ``True`` to reset the connection and with ``False`` to close it, both at once and
-            unflushed.
+        cut: Breaks the connection, at once and unflushed.
         reused: Whether the connection has served a request before.
     """
 
     __slots__ = ("_cut", "_waiter", "gone", "reused")
 
-    def __init__(self, cut: Callable[[bool], None] | None = None, *, reused: bool = False) -> None:
+    def __init__(self, cut: Callable[[Cut], None] | None = None, *, reused: bool = False) -> None:
         self._cut = cut
         self._waiter: asyncio.Future[None] | None = None
         self.gone = False
@@ -48,18 +50,19 @@ class Connection:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
-    def cut(self, *, reset: bool) -> None:
+    def cut(self, how: Cut) -> None:
         """Break the connection without another word.
 
         Args:
-            reset: Whether the client sees a reset (``ECONNRESET``) or an early end.
+            how: What the client sees: a ``"reset"`` (``ECONNRESET``), an early end (``"close"``), or nobody
+                who listens (``"refuse"``).
         """
         if self._cut is None:
             raise CannotCutError(
                 "this ASGI server cannot cut connections: use claude_executor.simulator.running"
             )
         self.gone = True
-        self._cut(reset)
+        self._cut(how)
 
     async def sleep(self, seconds: float) -> bool:
         """Wait, but no longer than the client does.

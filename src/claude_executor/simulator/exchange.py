@@ -3,7 +3,7 @@
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from claude_executor.simulator import headers
+from claude_executor.simulator import headers, refusals
 from claude_executor.simulator.connection import Connection
 from claude_executor.simulator.organization import Organization
 from claude_executor.simulator.pools import Pool
@@ -38,6 +38,7 @@ class Exchange:
         "ended",
         "request_id",
         "status",
+        "writing",
     )
 
     def __init__(self, organization: Organization, scope: Scope, receive: Receive, send: Send) -> None:
@@ -50,6 +51,7 @@ class Exchange:
         self.status = 0
         self.cause = "left"
         self.ended = False
+        self.writing = False
 
     def key(self) -> str | None:
         """The API key, from ``x-api-key`` or ``Authorization: Bearer``; ``None`` if there is neither."""
@@ -59,6 +61,11 @@ class Exchange:
             if name == b"x-api-key":
                 return bytes(value).decode("latin-1")
         return None
+
+    def barred(self, now: float) -> Refusal | None:
+        """The answer that no request body could change, if there is one: a bad key, or an episode."""
+        organization = self._organization
+        return self.unauthorized() or refusals.episode(organization.faults, organization.wall(now))
 
     def unauthorized(self, *, admin: bool = False) -> Refusal | None:
         """The answer to a request whose key is missing or wrong, or ``None`` if the key is good."""
@@ -73,23 +80,25 @@ class Exchange:
         return None
 
     async def body(self) -> bytes | None:
-        """The whole body; ``None`` if it is too large or the client left before its end."""
-        message = await self._receive()
-        if not message.get("more_body"):
-            whole = bytes(message.get("body", b""))
-            return whole if len(whole) <= LARGEST_BODY else None
-        parts = [message["body"]]
-        size = len(parts[0])
-        while message.get("more_body"):
+        """The whole body; ``None`` if the client left before its end, or was told that it is too large."""
+        parts: list[bytes] = []
+        size = 0
+        more = True
+        while more:
             message = await self._receive()
             if message["type"] == "http.disconnect":
                 self.connection.gone = True
                 return None
             # Read to the end even if it is too much: a client still sending would miss the answer.
-            size += len(message["body"])
+            part = message.get("body", b"")
+            size += len(part)
             if size <= LARGEST_BODY:
-                parts.append(message["body"])
-        return b"".join(parts) if size <= LARGEST_BODY else None
+                parts.append(part)
+            more = message.get("more_body", False)
+        if size > LARGEST_BODY:
+            await self.refuse(refusals.TOO_LARGE, self._organization.tick())
+            return None
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def refuse(self, refusal: Refusal, now: float, pool: Pool | None = None) -> None:
         """Answer with an error."""

@@ -56,6 +56,8 @@ class Faults:
             to 0.
         outage_retry_after: The ``retry-after`` of those, in seconds; ``None`` sends none, as is usual.
         outage_pools: The pools that are out; empty means all.
+        unreachable: Seconds, from the moment this is set, during which nobody listens: every connection is
+            refused (over real sockets: reset as soon as it is used); ``inf`` until set to 0.
         spend_cap: Every request is the 429 of a tier's spend cap: ``enforced_spend_limit_reached``, no
             ``retry-after``.
         contract_spend: The same with ``contract_spend_limit_reached``.
@@ -90,6 +92,7 @@ class Faults:
     outage: float = 0.0
     outage_retry_after: int | None = None
     outage_pools: tuple[str, ...] = ()
+    unreachable: float = 0.0
     spend_cap: bool = False
     contract_spend: bool = False
     spend_limit_400: bool = False
@@ -106,15 +109,16 @@ class Faults:
         for name in PROBABILITIES:
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a probability from 0 to 1")
-        if not self.outage >= 0:
-            raise ValueError("outage is a span of seconds and must not be negative")
+        for name in SPANS:
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} is a span of seconds and must not be negative")
 
     def changed(self, changes: Mapping[str, Any]) -> Self:
         """The same world with some things changed.
 
         Args:
             changes: New values by name, as Python objects or as JSON would give them (``true`` for an endless
-                outage, objects for ``rates``, ``ramp`` and ``neighbours``).
+                span, objects for ``rates``, ``ramp`` and ``neighbours``).
 
         Raises:
             ValueError: A name is unknown or a value is out of range.
@@ -147,10 +151,13 @@ PROBABILITIES: tuple[str, ...] = (
 )
 """The faults that strike single requests by chance."""
 
+SPANS: tuple[str, ...] = ("outage", "unreachable")
+"""The faults that begin when they are set and last so many seconds."""
+
 _RATE_NAMES = frozenset({"rpm", "itpm", "otpm"})
 
 
-def _read_outage(value: Json) -> float:
+def _read_span(value: Json) -> float:
     if isinstance(value, bool):
         return math.inf if value else 0.0
     return float(value)
@@ -165,7 +172,8 @@ def _read_rates(value: Json) -> Rates | Mapping[str, Rates] | None:
 
 
 _READERS: Mapping[str, Callable[[Any], Any]] = {
-    "outage": _read_outage,
+    "outage": _read_span,
+    "unreachable": _read_span,
     "outage_pools": tuple,
     "rates": _read_rates,
     "neighbours": lambda value: Neighbours(**value) if is_object(value) else value,
@@ -193,7 +201,7 @@ class Script:
 
     def __init__(self, faults: Faults, schedule: Iterable[tuple[float, Change]], started_at: float) -> None:
         self._faults = faults
-        self._since = started_at
+        self._since = dict.fromkeys(SPANS, started_at)
         self._due = sorted(
             ((started_at + after, change) for after, change in schedule), key=lambda pair: pair[0]
         )
@@ -207,24 +215,26 @@ class Script:
         return at
 
     def next_at(self, now: float) -> float:
-        """When something changes by itself after ``now``: a change falls due, or an outage ends."""
+        """When something changes by itself after ``now``: a change falls due, or a span ends."""
         due = self._due[0][0] if self._due else math.inf
-        return min(due, self._since + self._faults.outage) if self.outage(now) else due
+        return min([due, *(end for span in SPANS if (end := self._end(span)) > now)])
 
     def set(self, change: Change, now: float) -> None:
         """Change the world now."""
         if isinstance(change, Faults):
-            self._faults, self._since = change, now
+            self._faults, self._since = change, dict.fromkeys(SPANS, now)
             return
         self._faults = self._faults.changed(change)
-        if "outage" in change:
-            self._since = now
+        self._since.update((name, now) for name in SPANS if name in change)
 
     @property
     def faults(self) -> Faults:
         """The world as it is."""
         return self._faults
 
-    def outage(self, now: float) -> bool:
-        """Whether an outage is on for at least some pools."""
-        return self._faults.outage > 0 and now < self._since + self._faults.outage
+    def lasts(self, span: str, now: float) -> bool:
+        """Whether ``outage`` (for at least some pools) or ``unreachable`` is on."""
+        return now < self._end(span)
+
+    def _end(self, span: str) -> float:
+        return self._since[span] + float(getattr(self._faults, span))

@@ -14,6 +14,17 @@ from claude_executor.simulator.refusals import ORGANIZATION, WORKSPACE
 
 Header = tuple[bytes, bytes]
 
+_Names = tuple[bytes, bytes, bytes]
+
+
+def _names(resource: bytes) -> _Names:
+    prefix = b"anthropic-ratelimit-" + resource
+    return prefix + b"-limit", prefix + b"-remaining", prefix + b"-reset"
+
+
+_REQUESTS, _TOKENS = _names(b"requests"), _names(b"tokens")
+_INPUT_TOKENS, _OUTPUT_TOKENS = _names(b"input-tokens"), _names(b"output-tokens")
+
 _IDS: list[Header] = [
     (b"anthropic-organization-id", ORGANIZATION.encode()),
     (b"anthropic-workspace-id", WORKSPACE.encode()),
@@ -58,7 +69,7 @@ def limits(pool: Pool, now: float, wall: float) -> list[Header]:
         held = pool.requests.level(now)
         _triple(
             found,
-            b"requests",
+            _REQUESTS,
             pool.requests.per_minute,
             max(0, int(held + 1e-6)),
             _reset(pool.requests, now, wall),
@@ -66,17 +77,17 @@ def limits(pool: Pool, now: float, wall: float) -> list[Header]:
     both = pool.input_tokens is not None and pool.output_tokens is not None
     total = left = 0
     resets: list[int] = []
-    for name, tank in ((b"input-tokens", pool.input_tokens), (b"output-tokens", pool.output_tokens)):
+    for names, tank in ((_INPUT_TOKENS, pool.input_tokens), (_OUTPUT_TOKENS, pool.output_tokens)):
         if tank is None:
             continue
         remaining = nearest_thousand(tank.level(now))
         reset = _reset(tank, now, wall)
-        _triple(found, name, tank.per_minute, remaining, reset)
+        _triple(found, names, tank.per_minute, remaining, reset)
         total += tank.per_minute
         left += remaining
         resets.append(reset)
     if both:
-        _triple(found, b"tokens", total, left, min(resets))
+        _triple(found, _TOKENS, total, left, min(resets))
     return found
 
 
@@ -89,8 +100,7 @@ def _reset(tank: Tank, now: float, wall: float) -> int:
     return int(wall + tank.full_in(now))
 
 
-def _triple(found: list[Header], name: bytes, limit: int, remaining: int, reset: int) -> None:
-    prefix = b"anthropic-ratelimit-" + name
-    found.append((prefix + b"-limit", b"%d" % limit))
-    found.append((prefix + b"-remaining", b"%d" % remaining))
-    found.append((prefix + b"-reset", rfc3339(reset)))
+def _triple(found: list[Header], names: _Names, limit: int, remaining: int, reset: int) -> None:
+    found.append((names[0], b"%d" % limit))
+    found.append((names[1], b"%d" % remaining))
+    found.append((names[2], rfc3339(reset)))

@@ -16,10 +16,11 @@ from claude_executor.simulator.organization import Organization
 from claude_executor.simulator.pools import Grant, Pool, Shortage
 from claude_executor.simulator.prompts import Prompt
 from claude_executor.simulator.refusals import BY_CHANCE, Refusal
-from claude_executor.simulator.replies import Reply, compose, error_event
+from claude_executor.simulator.replies import PING, Reply, compose, error_event
 
 _MOST_PIECES = 12
 _PIECES_AT_ONCE = 3
+_PIECES_BETWEEN_PINGS = 4
 
 _STREAM_ERRORS = {
     "stream_overloaded": ("overloaded_error", "Overloaded"),
@@ -66,16 +67,20 @@ class Messages:
     async def _serve(self, exchange: Exchange) -> None:
         organization, witness = self._organization, self._organization.witness
         body = await exchange.body()
-        now = organization.tick()
         if body is None:
-            if not exchange.connection.gone:
-                await exchange.refuse(refusals.TOO_LARGE, now)
             return
+        now = organization.tick()
         identity, digest, value = organization.reader.identify(body)
         prompt = organization.reader.read(identity, digest, value)
         name = prompt.pool if isinstance(prompt, Prompt) else "none"
-        witness.arrived(identity, name, now, outage=organization.out(name, now))
+        witness.arrived(identity, name, now, outage=organization.out(name))
         try:
+            if organization.unreachable:
+                exchange.ended = True
+                exchange.cause = "unreachable"
+                witness.broken(identity, now, begun=False)
+                exchange.connection.cut("refuse")
+                return
             admitted = self._admit(exchange, prompt, now)
             if isinstance(admitted, Refusal):
                 pool = organization.pool(name) if isinstance(prompt, Prompt) else None
@@ -86,16 +91,16 @@ class Messages:
                 await self._perform(admitted)
         finally:
             if not exchange.ended:
-                witness.left(identity, organization.tick())
+                witness.left(identity, organization.tick(), begun=exchange.writing)
 
     def _admit(self, exchange: Exchange, prompt: Prompt | Refusal, now: float) -> _Job | Refusal:
         organization = self._organization
-        refusal = exchange.unauthorized() or refusals.episode(organization.faults, organization.wall(now))
-        if refusal is not None:
-            return refusal
+        barred = exchange.barred(now)
+        if barred is not None:
+            return barred
         if isinstance(prompt, Refusal):
             return prompt
-        if organization.out(prompt.pool, now):
+        if organization.out(prompt.pool):
             return refusals.outage(organization.faults)
         pool = organization.pool(prompt.pool)
         split = organization.cache.look_up(prompt)
@@ -133,7 +138,7 @@ class Messages:
                 if name == "reset" or (name == "stale_keepalive" and exchange.connection.reused):
                     self._undo(job, now)
                     self._broken(job, name, begun=False)
-                    exchange.connection.cut(reset=True)
+                    exchange.connection.cut("reset")
                     return
             await self._generate(job)
         finally:
@@ -160,6 +165,7 @@ class Messages:
             job.pool.name, fresh=split.fresh, cache_read=split.read, cache_written=split.written
         )
         job.pool.begin_output(job.grant, reply.tokens, seconds, now)
+        exchange.writing = True
         if job.prompt.stream:
             await self._stream(job, reply, seconds)
         elif await exchange.connection.sleep(seconds):
@@ -196,7 +202,7 @@ class Messages:
                 return
             if not await exchange.connection.sleep(pause):
                 return
-            await exchange.more(piece)
+            await exchange.more(PING + piece if index % _PIECES_BETWEEN_PINGS == 1 else piece)
         job.pool.end(job.grant, organization.tick())
         await exchange.end(reply.closing())
         self._answered(job)
@@ -209,7 +215,7 @@ class Messages:
         elif fault == "stream_cut":
             await exchange.end()
         else:
-            exchange.connection.cut(reset=organization.random.random() < 0.5)
+            exchange.connection.cut("reset" if organization.random.random() < 0.5 else "close")
 
     def _answered(self, job: _Job) -> None:
         """Note a delivered answer, unless the client left while it was being sent."""
@@ -240,13 +246,13 @@ class CountTokens:
         organization = self._organization
         exchange = Exchange(organization, scope, receive, send)
         body = await exchange.body()
-        now = organization.tick()
         if body is None:
-            if not exchange.connection.gone:
-                await exchange.refuse(refusals.TOO_LARGE, now)
             return
-        faults = organization.faults
-        refusal = exchange.unauthorized() or refusals.episode(faults, organization.wall(now))
+        now = organization.tick()
+        if organization.unreachable:
+            exchange.connection.cut("refuse")
+            return
+        refusal = exchange.barred(now)
         prompt = organization.reader.read(*organization.reader.identify(body), counting=True)
         if refusal is None and isinstance(prompt, Refusal):
             refusal = prompt

@@ -14,7 +14,8 @@ from claude_executor.simulator.pools import RESOURCES, Pool, Shortage
 from claude_executor.simulator.prompts import PromptReader
 from claude_executor.simulator.settings import Settings
 from claude_executor.simulator.tokens import TokenCounter
-from claude_executor.simulator.verdict import Verdict, Witness
+from claude_executor.simulator.verdict import Verdict
+from claude_executor.simulator.witness import Witness
 
 
 class Organization:
@@ -55,6 +56,7 @@ class Organization:
         self._script = Script(faults, schedule, now)
         self._answers = 0
         self._out = False
+        self.unreachable = False
         self._possible: tuple[tuple[str, float], ...] = ()
         self._news_at = now
         self._changed(now)
@@ -84,10 +86,12 @@ class Organization:
         self._changed(now)
         self._look_ahead(now)
 
-    def out(self, pool: str, now: float) -> bool:
-        """Whether a pool is out of service now."""
-        if not self._out or not self._script.outage(now):
+    def out(self, pool: str) -> bool:
+        """Whether a pool is out of service, or nobody listens at all, as of the last ``tick``."""
+        if not self._out:
             return False
+        if self.unreachable:
+            return True
         pools = self.faults.outage_pools
         return not pools or pool in pools
 
@@ -121,7 +125,7 @@ class Organization:
 
     def verdict(self) -> Verdict:
         """The judgement on the client so far."""
-        return self.witness.verdict(self._debts(self.tick()))
+        return self.witness.verdict(self._debts(self.tick()), self.out)
 
     def stats(self) -> dict[str, Any]:
         """The numbers so far, as JSON can say them."""
@@ -151,7 +155,7 @@ class Organization:
         return debts
 
     def _look_ahead(self, now: float) -> None:
-        self._out = self._script.outage(now)
+        self._note_outage(now)
         self._news_at = self._script.next_at(now)
 
     def _changed(self, at: float) -> None:
@@ -160,11 +164,16 @@ class Organization:
         self._possible = tuple((name, chance) for name, chance in chances if chance > 0)
         for name, pool in self._pools.items():
             pool.change(self._rates(name), faults.neighbours, at)
-        if self._script.outage(at) and not self._out:
+        was_out = self._out
+        self._note_outage(at)
+        if self._out and not was_out:
             self.witness.outage_began(self.ledger.in_flight)
-        self._out = self._script.outage(at)
+
+    def _note_outage(self, now: float) -> None:
+        self.unreachable = self._script.lasts("unreachable", now)
+        self._out = self.unreachable or self._script.lasts("outage", now)
 
 
 def as_json(verdict: Verdict) -> dict[str, Any]:
     """A verdict as JSON can say it."""
-    return asdict(verdict) | {"clean": verdict.clean}
+    return asdict(verdict) | {"clean": verdict.clean, "findings": verdict.findings}

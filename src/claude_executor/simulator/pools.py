@@ -20,6 +20,9 @@ RESOURCES: tuple[Resource, ...] = ("requests", "input_tokens", "output_tokens")
 # "More than nothing" in the output bucket, as an amount: what was waited for as told must be enough.
 _LEAST_OUTPUT = 0.001
 
+# Seconds that no clock resolves well enough to divide tokens by.
+_AT_ONCE = 1e-4
+
 
 @dataclass(frozen=True, slots=True)
 class Shortage:
@@ -129,8 +132,8 @@ class Pool:
         grant.estimate = actual
 
     def begin_output(self, grant: Grant, tokens: float, seconds: float, now: float) -> None:
-        """Let the answer's tokens leave the output bucket, evenly over ``seconds`` (0: at once)."""
-        if seconds <= 0:
+        """Let the answer's tokens leave the output bucket, evenly over ``seconds`` (few: at once)."""
+        if seconds <= _AT_ONCE:
             grant.produced = tokens
             if grant.output is not None and not grant.reserved:
                 grant.output.take(tokens, now)

@@ -43,22 +43,28 @@ class Reply:
     split: Split
 
     def usage(self, output_tokens: int) -> dict[str, Any]:
-        """The ``usage`` object after ``output_tokens``."""
+        """The ``usage`` object after ``output_tokens``, as ``message_delta`` has it: cumulative."""
         split = self.split
         return {
             "input_tokens": split.fresh,
             "cache_creation_input_tokens": split.written,
             "cache_read_input_tokens": split.read,
-            "cache_creation": {
-                "ephemeral_5m_input_tokens": split.written - split.written_1h,
-                "ephemeral_1h_input_tokens": split.written_1h,
-            },
             "output_tokens": output_tokens,
             "output_tokens_details": None,
             "server_tool_use": None,
-            "service_tier": "standard",
-            "inference_geo": "global",
         }
+
+    def full_usage(self, output_tokens: int) -> dict[str, Any]:
+        """The ``usage`` object of a message, which says more."""
+        split = self.split
+        usage = self.usage(output_tokens)
+        usage["cache_creation"] = {
+            "ephemeral_5m_input_tokens": split.written - split.written_1h,
+            "ephemeral_1h_input_tokens": split.written_1h,
+        }
+        usage["service_tier"] = "standard"
+        usage["inference_geo"] = "global"
+        return usage
 
     def body(self) -> bytes:
         """The answer as one JSON document."""
@@ -75,7 +81,7 @@ class Reply:
             + event(
                 "content_block_start", {"type": "content_block_start", "index": 0, "content_block": start}
             )
-            + event("ping", {"type": "ping"})
+            + PING
         )
 
     def pieces(self, count: int) -> list[bytes]:
@@ -112,13 +118,17 @@ class Reply:
             "content": [],
             "stop_reason": None,
             "stop_sequence": None,
-            "usage": self.usage(output_tokens),
+            "usage": self.full_usage(output_tokens),
         }
 
 
 def event(name: str, data: dict[str, Any]) -> bytes:
     """One server-sent event."""
     return b"event: " + name.encode() + b"\ndata: " + orjson.dumps(data) + b"\n\n"
+
+
+PING = event("ping", {"type": "ping"})
+"""Means nothing, and may come between any two others."""
 
 
 def error_event(kind: str, message: str) -> bytes:

@@ -19,6 +19,9 @@ from claude_executor.simulator.refusals import Refusal, unknown_model
 if TYPE_CHECKING:
     from claude_executor.simulator.app import Simulator
 
+LONGEST_PAGE = 1_000
+"""Entries that the list of limits gives at a time, at most (documented)."""
+
 _Answer = Callable[[Request], Awaitable[Response]]
 
 # The names of the limiters in the organisation's list are documented, except that its ids look different.
@@ -74,9 +77,14 @@ class _Owner:
             entries = [entry for entry in entries if model in (entry["models"] or ())]
             if refusal is None and not entries:
                 refusal = unknown_model(model)
+        page = _page(request)
+        if refusal is None and page is None:
+            refusal = refusals.invalid_request("limit and page: must be from 1 to 1000, and a cursor")
         if refusal is not None:
             return self._refuse(refusal)
-        return self._json({"data": entries, "next_page": None})
+        assert page is not None
+        more = f"page_{page.stop}" if page.stop < len(entries) else None
+        return self._json({"data": entries[page.start : page.stop], "next_page": more})
 
     async def set_faults(self, request: Request) -> Response:
         try:
@@ -143,6 +151,16 @@ class _Owner:
         found = found + [header for header in own if header[0] not in known]
         response.raw_headers.extend(found)
         return response
+
+
+def _page(request: Request) -> range | None:
+    """Which of the entries are asked for; `None` if that cannot be told."""
+    try:
+        begin = int(request.query_params.get("page", "page_0").removeprefix("page_"))
+        most = int(request.query_params.get("limit", LONGEST_PAGE))
+    except ValueError:
+        return None
+    return range(begin, begin + most) if begin >= 0 and 1 <= most <= LONGEST_PAGE else None
 
 
 async def _nowhere(message: Any) -> None:  # noqa: ANN401

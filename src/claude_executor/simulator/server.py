@@ -146,6 +146,7 @@ def build_server(simulator: Simulator) -> "uvicorn.Server":
         access_log=False,
         server_header=False,
         date_header=False,
+        proxy_headers=False,
         backlog=_BACKLOG,
         timeout_keep_alive=_KEEP_ALIVE,
         timeout_graceful_shutdown=_GRACE,

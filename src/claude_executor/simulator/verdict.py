@@ -1,19 +1,25 @@
 """How the client behaved: was anything lost, paid for twice, or sent when it should not have been?
 
-A client's request is known by its ``metadata.user_id`` if it has one, else by the hash of its body. Give
-equal prompts different ids, or the second looks like a repetition of the first.
+What makes a verdict not clean is what a client could have known and avoided: it was told to wait, it was told
+no, it had its answer, its answer had visibly broken off, it let go of a row. What it could not know is only
+told: what was under way when a refusal left, how deep a bucket went into debt, that two of its requests
+overlapped.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
 
-from claude_executor.simulator.refusals import Refusal
-
-Ending = Literal["running", "answered", "refused", "truncated", "left"]
-
-_GRAIN = 1e-6
-_MOST_VIOLATIONS = 1_000
+FINDINGS = (
+    "early_retries",
+    "forbidden_retries",
+    "duplicates",
+    "truncated_accepted",
+    "resent_after_leaving",
+    "sent_too_early",
+    "hammered_outage",
+    "given_up",
+)
+"""The counts that make a verdict not clean."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +27,7 @@ class Violation:
     """One thing that a well-behaved client does not do.
 
     Attributes:
-        kind: ``early_retry``, ``forbidden_retry``, ``duplicate`` or ``truncated_accepted``.
+        kind: The name of the count in the verdict.
         identity: Whose request it was.
         at: When, on the simulator's clock.
         detail: What happened, in words.
@@ -33,9 +39,11 @@ class Violation:
     detail: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The judgement on a client so far. The first four counts are violations, the others are for information.
+    """The judgement on a client so far. The first eight counts are findings, the others are only told.
+
+    Judge at the end of a run: in the middle of one, a request that waits for its next attempt looks given up.
 
     Attributes:
         early_retries: Requests repeated before the ``retry-after`` that they were told was over.
@@ -43,16 +51,26 @@ class Verdict:
             spend caps.
         duplicates: Answers delivered for requests that had been answered in full before: paid for twice.
         truncated_accepted: Answers that broke off (or were garbage) and were never asked for again.
+        resent_after_leaving: Requests for which a second answer was begun although the client had hung up on
+            one that was being written: paid for twice. Hanging up before the first token costs nothing.
+        sent_too_early: Requests to a pool that had told another request to wait, and that were refused in
+            their turn. Those that were let in did no harm: a smaller request may fit where a larger one did
+            not.
+        hammered_outage: Requests sent into an outage that the client knew of, beyond ten and one a second.
+        given_up: Requests whose last answer was a refusal, or a broken connection, after which a retry would
+            have been answered: not those of pools that are out of service at this moment.
+
         requests: HTTP requests seen.
         identities: Different requests among them.
         answered: Requests that got a full answer at least once.
-        given_up: Requests whose last answer was a refusal that might have been retried.
-        early_others: Requests to a pool that had told another request to wait. Soft: they may have been under
-            way.
+        truncated: Answers that broke off, or were garbage, whether or not they were asked for again.
+        early_others: Requests to a pool that had told another request to wait, let in or not.
         overlapping: Requests sent while the same request was still running.
         sent_in_outage: Requests sent during outages.
         in_flight_at_outage: Requests running when each outage began.
         most_attempts: The most often a single request was sent.
+        forgotten: Identities that were dropped from memory to keep it small. If one of these comes again, it
+            counts as new: what would be found against it goes unseen.
         refusals: 429s by pool and cause.
         debts: The deepest debt of each bucket by pool and resource, in tokens: what was let in above the
             limit.
@@ -63,149 +81,30 @@ class Verdict:
     forbidden_retries: int
     duplicates: int
     truncated_accepted: int
+    resent_after_leaving: int
+    sent_too_early: int
+    hammered_outage: int
+    given_up: int
     requests: int
     identities: int
     answered: int
-    given_up: int
+    truncated: int
     early_others: int
     overlapping: int
     sent_in_outage: int
     in_flight_at_outage: tuple[int, ...]
     most_attempts: int
+    forgotten: int
     refusals: Mapping[str, Mapping[str, int]]
     debts: Mapping[str, Mapping[str, float]]
     violations: tuple[Violation, ...]
 
     @property
+    def findings(self) -> dict[str, int]:
+        """What makes the verdict not clean: the counts that are not zero, by name."""
+        return {name: count for name in FINDINGS if (count := getattr(self, name))}
+
+    @property
     def clean(self) -> bool:
-        """Whether there is no violation at all."""
-        return not (
-            self.early_retries or self.forbidden_retries or self.duplicates or self.truncated_accepted
-        )
-
-
-@dataclass(slots=True)
-class _Case:
-    attempts: int = 0
-    running: int = 0
-    wait_until: float = -1.0
-    final: str = ""
-    answers: int = 0
-    ending: Ending = "running"
-    ended_at: float = 0.0
-
-
-@dataclass(slots=True)
-class Witness:
-    """Watches one client and gives the verdict. It sees what arrives and how each request ends."""
-
-    _cases: dict[str, _Case] = field(default_factory=dict[str, _Case])
-    _closed_until: dict[str, float] = field(default_factory=dict[str, float])
-    _refusals: dict[str, dict[str, int]] = field(default_factory=dict[str, dict[str, int]])
-    _counts: dict[str, int] = field(default_factory=dict[str, int])
-    _violations: list[Violation] = field(default_factory=list[Violation])
-    _outages: list[int] = field(default_factory=list[int])
-
-    def arrived(self, identity: str, pool: str, now: float, *, outage: bool) -> None:
-        """A request came in."""
-        self._count("requests")
-        case = self._cases.get(identity)
-        if case is None:
-            case = self._cases[identity] = _Case()
-        case.attempts += 1
-        if outage:
-            self._count("sent_in_outage")
-        if case.running:
-            self._count("overlapping")
-        if case.final:
-            self._violate("forbidden_retry", identity, now, f"sent again after a final answer ({case.final})")
-        elif now < case.wait_until - _GRAIN:
-            early = case.wait_until - now
-            self._violate("early_retry", identity, now, f"sent again {early:.3f} s before it was allowed to")
-        elif now < self._closed_until.get(pool, now) - _GRAIN:
-            self._count("early_others")
-        case.running += 1
-
-    def refused(self, identity: str, pool: str, refusal: Refusal, now: float) -> None:
-        """A request was answered with an error."""
-        case = self._end(identity, "refused", now)
-        if refusal.final:
-            case.final = refusal.cause
-        if refusal.status == 429:
-            causes = self._refusals.setdefault(pool, {})
-            causes[refusal.cause] = causes.get(refusal.cause, 0) + 1
-        if refusal.retry_after is not None:
-            case.wait_until = now + refusal.retry_after
-            self._closed_until[pool] = max(self._closed_until.get(pool, now), case.wait_until)
-
-    def answered(self, identity: str, now: float) -> None:
-        """A request was answered in full, and the answer was delivered."""
-        case = self._end(identity, "answered", now)
-        case.answers += 1
-        if case.answers == 1:
-            self._count("answered")
-        else:
-            self._violate("duplicate", identity, now, f"answered in full for the {case.answers}th time")
-
-    def broken(self, identity: str, now: float, *, begun: bool) -> None:
-        """An answer broke off (``begun``), or the connection broke before there was one."""
-        self._end(identity, "truncated" if begun else "refused", now)
-
-    def left(self, identity: str, now: float) -> None:
-        """The client hung up."""
-        self._end(identity, "left", now)
-
-    def outage_began(self, in_flight: int) -> None:
-        """An outage began while ``in_flight`` requests were running."""
-        self._outages.append(in_flight)
-
-    def verdict(self, debts: Mapping[str, Mapping[str, float]]) -> Verdict:
-        """The judgement so far.
-
-        Args:
-            debts: The deepest debts, which the witness cannot see.
-        """
-        accepted = [
-            (identity, case)
-            for identity, case in self._cases.items()
-            if case.ending == "truncated" and not case.running and not case.answers
-        ]
-        found = self._violations + [
-            Violation(
-                "truncated_accepted", identity, case.ended_at, "broke off and was never asked for again"
-            )
-            for identity, case in accepted
-        ]
-        return Verdict(
-            early_retries=self._counts.get("early_retry", 0),
-            forbidden_retries=self._counts.get("forbidden_retry", 0),
-            duplicates=self._counts.get("duplicate", 0),
-            truncated_accepted=len(accepted),
-            requests=self._counts.get("requests", 0),
-            identities=len(self._cases),
-            answered=self._counts.get("answered", 0),
-            given_up=sum(case.ending == "refused" and not case.final for case in self._cases.values()),
-            early_others=self._counts.get("early_others", 0),
-            overlapping=self._counts.get("overlapping", 0),
-            sent_in_outage=self._counts.get("sent_in_outage", 0),
-            in_flight_at_outage=tuple(self._outages),
-            most_attempts=max((case.attempts for case in self._cases.values()), default=0),
-            refusals={pool: dict(causes) for pool, causes in self._refusals.items()},
-            debts=debts,
-            violations=tuple(found[:_MOST_VIOLATIONS]),
-        )
-
-    def _end(self, identity: str, ending: Ending, now: float) -> _Case:
-        case = self._cases[identity]
-        case.running -= 1
-        case.ending = ending
-        case.ended_at = now
-        return case
-
-    def _count(self, name: str) -> None:
-        self._counts[name] = self._counts.get(name, 0) + 1
-
-    def _violate(self, kind: str, identity: str, now: float, detail: str) -> None:
-        self._count(kind)
-        if len(self._violations) < _MOST_VIOLATIONS:
-            self._violations.append(Violation(kind, identity, now, detail))
+        """Whether nothing was found."""
+        return not self.findings

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 
-from claude_executor.simulator.connection import CONNECTION, Connection
+from claude_executor.simulator.connection import CONNECTION, Connection, Cut
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -21,10 +21,10 @@ class SimulatorTransport(httpx2.AsyncBaseTransport):
     """Carries requests to a simulator by calling it.
 
     Chunks arrive when they are sent. A client that cancels its request or closes a stream early is seen to
-    leave, as over a socket. A cut connection becomes ``httpx2.ReadError`` (reset) or
-    ``httpx2.RemoteProtocolError`` (closed early); read timeouts become ``httpx2.ReadTimeout``. Connections
-    are imagined: one that is idle is used again, for the sake of faults that strike only those. An exception
-    in the simulator itself is raised as it is.
+    leave, as over a socket. A cut connection becomes ``httpx2.ReadError`` (reset),
+    ``httpx2.RemoteProtocolError`` (closed early) or ``httpx2.ConnectError`` (nobody listens); read timeouts
+    become ``httpx2.ReadTimeout``. Connections are imagined: one that is idle is used again, for the sake of
+    faults that strike only those. An exception in the simulator itself is raised as it is.
 
     Args:
         simulator: Where requests go.
@@ -172,8 +172,10 @@ class _Call(httpx2.AsyncByteStream):
         self.status = self._scope["status"]
         self._wake()
 
-    def _cut(self, reset: bool) -> None:
-        if reset:
+    def _cut(self, how: Cut) -> None:
+        if how == "refuse":
+            self._fail(httpx2.ConnectError("Connection refused", request=self._request))
+        elif how == "reset":
             self._fail(httpx2.ReadError("Connection reset by peer", request=self._request))
         else:
             said = "peer closed connection without sending complete message body"

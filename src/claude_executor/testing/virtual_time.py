@@ -23,7 +23,6 @@ import sys
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
-from contextlib import suppress
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -190,8 +189,11 @@ def loop_time() -> float:
     Outside a running loop it gives the last instant it saw.
     """
     global _last_seen  # noqa: PLW0603 - a clock is shared by nature; only its last reading is kept
-    with suppress(RuntimeError):
-        _last_seen = asyncio.get_running_loop().time()
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        return _last_seen
+    _last_seen = loop.time()
     return _last_seen
 
 
