@@ -6,8 +6,9 @@ its speed. Needs the `lab` extra.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 import matplotlib as mpl
@@ -17,8 +18,8 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter
 
 from benchmarks.lab.contestants.roster import ROSTER
-from benchmarks.lab.report import OURS, Line, lines
-from benchmarks.lab.scenarios import ABOUT, SCENARIOS
+from benchmarks.lab.results import OURS, Line, lines
+from benchmarks.lab.scenarios import SCENARIOS
 
 DOCS = Path(__file__).parents[2] / "docs" / "lab.svg"
 ACROSS = 3
@@ -48,7 +49,11 @@ LEAST_SHOWN = 0.01
 def plot(results: Path, out: Path, chosen: tuple[str, ...]) -> None:
     """Draw RESULTS as a picture; the ending of its name says of what kind (.svg, .png, .pdf)."""
     kept = json.loads(results.read_text())
-    found = [line for line in lines(kept["results"]) if not chosen or line.scenario in chosen]
+    found = [
+        line
+        for line in lines(kept["results"])
+        if line.kind != "not offered" and (not chosen or line.scenario in chosen)
+    ]
     if not found:
         raise click.ClickException("there is nothing to draw in it")
     mpl.rcParams.update(
@@ -64,11 +69,11 @@ def plot(results: Path, out: Path, chosen: tuple[str, ...]) -> None:
         }
     )
     metadata = {"Date": None} if out.suffix == ".svg" else None
-    draw(found, kept["machine"]).savefig(out, metadata=metadata, facecolor="white", dpi=144)
+    draw(found, kept).savefig(out, metadata=metadata, facecolor="white", dpi=144)
     print(f"{out}: {len({line.scenario for line in found})} scenarios")
 
 
-def draw(found: Sequence[Line], machine: dict[str, str]) -> Figure:
+def draw(found: Sequence[Line], kept: Mapping[str, Any]) -> Figure:
     """The picture."""
     names = list(dict.fromkeys(line.scenario for line in found))
     across = min(ACROSS, len(names))
@@ -81,7 +86,8 @@ def draw(found: Sequence[Line], machine: dict[str, str]) -> Figure:
         if number >= len(names):
             panel.set_visible(False)
             continue
-        draw_panel(panel, [line for line in found if line.scenario == names[number]], most)
+        about = kept["scenarios"][names[number]]["about"]
+        draw_panel(panel, [line for line in found if line.scenario == names[number]], about, most)
         panel.tick_params(labelbottom=number + across >= len(names))
     panels[0][0].annotate(
         "better", (0.0, 0.5), (0.03, 0.24), color=FAINT, fontsize=8, ha="center",
@@ -101,18 +107,20 @@ def draw(found: Sequence[Line], machine: dict[str, str]) -> Figure:
     middle = (top + 1.05 / height) / 2
     figure.supylabel("speed, as a share of what the limits allow", fontsize=9, x=0.012, y=middle)
     legend(figure, found)
-    versions = f"Python {machine['python']}, anthropic {machine['anthropic']}"
-    about = f"{machine['date']}, {versions}, {machine['processor']}"
-    figure.text(0.988, 1 - 0.17 / height, about, fontsize=7, color=FAINT, ha="right", va="top")
+    machine = kept["machine"]
+    measured = (
+        f"{machine['date']}, Python {machine['python']}, {machine['cpus']} CPUs shared with the simulator"
+    )
+    figure.text(0.988, 1 - 0.17 / height, measured, fontsize=7, color=FAINT, ha="right", va="top")
     return figure
 
 
-def draw_panel(panel: Axes, found: Sequence[Line], most: float) -> None:
+def draw_panel(panel: Axes, found: Sequence[Line], about: str, most: float) -> None:
     """One scenario."""
     name = found[0].scenario
     panel.set_title(name, fontsize=10, weight="bold", loc="left", pad=15)
     panel.annotate(
-        ABOUT.get(name, ""), (0, 1), (0, 4), xycoords="axes fraction", textcoords="offset points",
+        about, (0, 1), (0, 4), xycoords="axes fraction", textcoords="offset points",
         fontsize=8, color=FAINT,
     )  # fmt: skip
     panel.set_xscale("symlog", linthresh=LEAST_SHOWN, linscale=0.5)

@@ -1,85 +1,35 @@
-"""How results are shown: a table for the terminal, JSON for programs, Markdown for readers."""
+"""How results are shown: a table for the terminal, Markdown for readers.
 
-import importlib.metadata
-import os
-import platform
+Both are made from the JSON that the lab writes; ``python -m benchmarks.lab.report results.json`` prints the
+Markdown once more.
+"""
+
+import json
 import statistics
-import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import click
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from benchmarks.lab.contestants.roster import ROSTER, Contestant
-from benchmarks.lab.measure import Figures, Trouble, complaints
-from benchmarks.lab.scenarios import ABOUT, SCENARIOS, Scenario
+from benchmarks.lab.measure import WORDS, must_hold, written
+from benchmarks.lab.results import OURS, Line, bounded, lines
 
-OURS = "ours"
-OUR_PACKAGES = ("claude-executor", "anthropic", "aiohttp", "httpx2", "uvicorn")
-HEADINGS = ("failed", "seconds", "share", "429s/row", "sent", "CPU ms", "MB")
 LEGEND = (
     "share: least possible time / time taken (0 with rows missing) · 429s/row: refusals for each row · "
     "sent: most often for one row · CPU ms: of the contestant, per row"
 )
+HEADINGS = ("failed", "seconds", "share", "429s/row", "sent", "CPU ms", "MB")
 
 
-@dataclass(frozen=True)
-class Run:
-    """One contestant in one scenario with one seed."""
-
-    scenario: Scenario
-    contestant: Contestant
-    seed: int
-    outcome: Figures | Trouble
-
-    @property
-    def complaints(self) -> list[str]:
-        """Which bounds do not hold; only we have any."""
-        if self.contestant.name != OURS:
-            return []
-        if isinstance(self.outcome, Trouble):
-            return [self.outcome.words]
-        return complaints(self.scenario, self.outcome)
-
-    def cells(self) -> list[str]:
-        """What the columns of `HEADINGS` say of it."""
-        f = self.outcome
-        if isinstance(f, Trouble):
-            return ["-", "-", "-", "-" if f.refused is None else _few(f.refused), "-", "-", "-"]
-        return [
-            str(f.failed),
-            f"{f.took:.1f}",
-            f"{f.share:.3f}",
-            _few(f.refused),
-            str(f.attempts) if self.contestant.names_rows else "-",
-            f"{1000 * f.cpu / f.rows:.1f}",
-            f"{f.peak_mb:.0f}",
-        ]
-
-    def remark(self) -> str:
-        """In words: what is wrong, or that nothing is."""
-        if isinstance(self.outcome, Trouble):
-            return self.outcome.words
-        if self.contestant.name == OURS:
-            return "; ".join(self.complaints) or "ok"
-        return ""
-
-    def record(self) -> dict[str, Any]:
-        """What is kept of it."""
-        about = {"scenario": self.scenario.name, "contestant": self.contestant.name, "seed": self.seed}
-        if isinstance(self.outcome, Trouble):
-            return about | {"outcome": self.outcome.kind} | asdict(self.outcome)
-        kept = about | {"outcome": "finished"} | asdict(self.outcome) | {"share": self.outcome.share}
-        if self.contestant.name == OURS:
-            kept["complaints"] = self.complaints
-        return kept
+# ---- for the terminal
 
 
-def table(runs: Sequence[Run]) -> Table:
-    """A section for each scenario; within 100 columns."""
-    several = len({run.seed for run in runs}) > 1
+def table(kept: Mapping[str, Any]) -> Table:
+    """A section for each scenario, a line for each run; within 100 columns."""
+    several = len(kept["seeds"]) > 1
     grid = Table(box=SIMPLE_HEAD, caption=LEGEND, caption_justify="left", padding=(0, 1, 0, 0))
     grid.add_column("scenario, contestant", no_wrap=True)
     if several:
@@ -87,184 +37,186 @@ def table(runs: Sequence[Run]) -> Table:
     for heading in HEADINGS:
         grid.add_column(heading, justify="right", no_wrap=True)
     grid.add_column("", overflow="fold")
-    for name in dict.fromkeys(run.scenario.name for run in runs):
+    found = lines(kept["results"])
+    for name in dict.fromkeys(line.scenario for line in found):
         grid.add_section()
         grid.add_row(f"[bold]{name}[/]")
-        for run in (run for run in runs if run.scenario.name == name):
-            seed = [str(run.seed)] if several else []
-            grid.add_row(f"  {run.contestant.name}", *seed, *run.cells(), run.remark(), style=_style(run))
+        for line in (line for line in found if line.scenario == name):
+            for result in line.results:
+                seed = [str(result["seed"])] if several else []
+                grid.add_row(
+                    f"  {line.contestant}",
+                    *seed,
+                    *_cells(result),
+                    _remark(kept, result),
+                    style=_style(result),
+                )
+            if several and line.held:
+                grid.add_row("  [bold]held[/]", "", line.held)
     return grid
 
 
-def _style(run: Run) -> str:
-    if run.contestant.name == OURS:
-        return "bold red" if run.complaints else "bold green"
-    return "yellow" if isinstance(run.outcome, Trouble) or run.outcome.failed else ""
+def cost_table(kept: Mapping[str, Any]) -> Table:
+    """What the executor itself costs."""
+    grid = Table("cost", "figure", "target", "", box=SIMPLE_HEAD, padding=(0, 1, 0, 0))
+    grid.columns[1].justify = grid.columns[2].justify = "right"
+    for group in _costs(kept):
+        missed = any(not _met(figure) for figure in group)
+        style = "bold red" if missed else "dim" if group[0]["target"] is None else "bold green"
+        grid.add_row(*_cost_cells(group), style=style)
+    return grid
 
 
-def as_json(runs: Iterable[Run]) -> dict[str, Any]:
-    """Everything, for programs."""
-    runs = list(runs)
-    return {
-        "machine": machine(),
-        "contestants": {
-            name: list(ROSTER[name].requirements) for name in dict.fromkeys(r.contestant.name for r in runs)
-        },
-        "results": [run.record() for run in runs],
-    }
+def _cells(result: Mapping[str, Any]) -> list[str]:
+    """What the columns of `HEADINGS` say of a run."""
+    if result["outcome"] != "finished":
+        refused = result.get("refused")
+        return ["-", "-", "-", "-" if refused is None else _few(refused), "-", "-", "-"]
+    return [
+        str(result["failed"]),
+        f"{result['took']:.1f}",
+        f"{result['share']:.3f}",
+        _few(result["refused"]),
+        str(result["attempts"] or "-"),
+        f"{1000 * result['cpu'] / result['rows']:.1f}",
+        f"{result['peak_mb']:.0f}",
+    ]
 
 
-def machine() -> dict[str, str]:
-    """What the figures were measured on."""
-    return {
-        "date": time.strftime("%Y-%m-%d"),
-        "python": platform.python_version(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "processor": f"{os.cpu_count()} cores, shared with the simulator",
-        "load": " ".join(f"{load:.1f}" for load in os.getloadavg()),
-        **{name: importlib.metadata.version(name) for name in OUR_PACKAGES},
-    }
+def _remark(kept: Mapping[str, Any], result: Mapping[str, Any]) -> str:
+    """The figures that only this scenario has, and what is wrong or that nothing is."""
+    if result["outcome"] != "finished":
+        return str(result["words"])
+    figures = [figure for figure in bounded(kept, result["scenario"]) if result[figure] is not None]
+    said = [f"{WORDS[figure].name} {written(figure, result[figure])}" for figure in figures]
+    if "complaints" in result:
+        said += result["complaints"] or ["ok"]
+    return "; ".join(said)
 
 
-# ---- several runs in one line
+def _style(result: Mapping[str, Any]) -> str:
+    if "complaints" in result:
+        return "bold red" if result["complaints"] else "bold green"
+    return "yellow" if result["outcome"] != "finished" or result["failed"] else ""
 
 
-@dataclass(frozen=True)
-class Line:
-    """All runs of a contestant in a scenario, taken together.
-
-    Attributes:
-        scenario: Which.
-        contestant: Who.
-        runs: How many, with a result or without.
-        rows: Rows asked for in each.
-        lost: Of all rows of all runs with a result, those without an answer.
-        seconds: Median, like all that follow; `None` where no run has a result.
-        share: Least possible time divided by time taken.
-        refused: 429s per row.
-        cpu_ms: Processor time per row.
-        peak_mb: Peak memory.
-        trouble: Why a run has no result, if one has none.
-        kind: `missing`, `broke` or `stopped`; empty if all have a result.
-    """
-
-    scenario: str
-    contestant: str
-    runs: int
-    rows: int
-    lost: float
-    seconds: float | None
-    share: float | None
-    refused: float | None
-    cpu_ms: float | None
-    peak_mb: float | None
-    trouble: str
-    kind: str
+# ---- for readers
 
 
-def lines(results: Iterable[dict[str, Any]]) -> list[Line]:
-    """Take together what belongs together, from the records of `as_json`."""
-    groups: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for result in results:
-        groups.setdefault((result["scenario"], result["contestant"]), []).append(result)
-    return [_line(scenario, contestant, group) for (scenario, contestant), group in groups.items()]
-
-
-def _line(scenario: str, contestant: str, group: list[dict[str, Any]]) -> Line:
-    done = [r for r in group if r["outcome"] == "finished"]
-    wrong = [r for r in group if r["outcome"] != "finished"]
-    refused = [r["refused"] for r in group if r.get("refused") is not None]
-    rows = sum(r["rows"] for r in done)
-    return Line(
-        scenario,
-        contestant,
-        len(group),
-        rows // len(done) if done else 0,
-        sum(r["failed"] for r in done) / rows if rows else 0.0,
-        _median(r["took"] for r in done),
-        _median(r["share"] for r in done),
-        _median(refused),
-        _median(1000 * r["cpu"] / r["rows"] for r in done),
-        _median(r["peak_mb"] for r in done),
-        wrong[0]["words"] if wrong else "",
-        wrong[0]["outcome"] if wrong else "",
-    )
-
-
-def _median(values: Iterable[float]) -> float | None:
-    known = list(values)
-    return statistics.median(known) if known else None
-
-
-def markdown(kept: dict[str, Any]) -> str:
+def markdown(kept: Mapping[str, Any]) -> str:
     """A page: what was measured on what, then a table for each scenario."""
     about = kept["machine"]
-    ours = ", ".join(f"{name} {about[name]}" for name in OUR_PACKAGES)
     found = lines(kept["results"])
     page = [
         "# Lab results",
         "",
-        _machine_in_words(about),
-        f"{ours}.",
-        *(f"{name}: {', '.join(pinned)}." for name, pinned in kept["contestants"].items() if pinned),
+        _measured_on(about, kept["seeds"]),
         "",
-        f"{LEGEND[0].upper()}{LEGEND[1:]}. Medians where there are several runs.",
+        *(
+            f"- {name}: {', '.join(f'{package} {version}' for package, version in packages.items())}"
+            for name, packages in kept["contestants"].items()
+        ),
+        "",
+        f"{LEGEND[0].upper()}{LEGEND[1:]}. Of several runs: the median (least to most).",
     ]
+    if not kept["judged"]:
+        page += ["", "A quick look with a tenth of the work: these figures are not to be judged."]
     for name in dict.fromkeys(line.scenario for line in found):
-        mine = [line for line in found if line.scenario == name]
-        page += ["", f"## {name}: {ABOUT[name]}", "", _conditions(SCENARIOS[name]), ""]
-        page += [
-            "| contestant | runs | rows lost | seconds | share | 429s/row | CPU ms/row | MB | |",
-            "|:--|--:|--:|--:|--:|--:|--:|--:|:--|",
-        ]
-        page += [_markdown_row(line) for line in mine]
+        page += _section(kept, name, [line for line in found if line.scenario == name])
+    if kept["costs"]:
+        page += ["", "## cost: what the executor itself takes", ""]
+        page += _rows(["", "figure", "target", ""], ":--:", [_cost_cells(group) for group in _costs(kept)])
     return "\n".join(page) + "\n"
 
 
-def _machine_in_words(about: Mapping[str, str]) -> str:
-    system = f"{about['system']}, {about['processor']}; load {about['load']}"
-    return f"{about['date']}, Python {about['python']}, {system}."
+def _measured_on(about: Mapping[str, Any], seeds: Sequence[int]) -> str:
+    where = f"Python {about['python']}, {about['system']}, {about['cpus']} CPUs shared with the simulator"
+    return f"{about['date']}, {where}, load {about['load']}. Seeds {', '.join(map(str, seeds))}."
 
 
-def _markdown_row(line: Line) -> str:
+def _section(kept: Mapping[str, Any], name: str, found: Sequence[Line]) -> list[str]:
+    scenario = kept["scenarios"][name]
+    own = bounded(kept, name)
+    headings = ["contestant", "held", "rows lost", "seconds", "share", "429s/row", "sent"]
+    headings += [WORDS[figure].name for figure in own] + ["CPU ms/row", "MB", ""]
+    sides = "::" + "-" * (len(headings) - 3) + ":"
+    must = ", ".join(map(must_hold, scenario["bounds"]))
+    about = f"{scenario['conditions']} Must hold for us: no row lost, {must}."
+    meanings = [f"- {WORDS[figure].name}: {WORDS[figure].meaning}" for figure in own]
+    rows = [_markdown_row(line, own) for line in found]
+    title = ["", f"## {name}: {scenario['about']}", "", about, ""]
+    return [*title, *(meanings and [*meanings, ""]), *_rows(headings, sides, rows)]
+
+
+def _markdown_row(line: Line, own: Sequence[str]) -> list[str]:
     cells = [
         line.contestant,
-        str(line.runs),
-        "-" if line.seconds is None else f"{line.lost:.1%}" if line.lost else "0",
-        _told(line.seconds, ".1f"),
-        _told(line.share, ".3f"),
-        "-" if line.refused is None else _few(line.refused),
-        _told(line.cpu_ms, ".1f"),
-        _told(line.peak_mb, ".0f"),
-        line.trouble.replace("|", "/"),
+        line.held,
+        "-" if line.share is None else f"{line.lost:.1%}" if line.lost else "0",
+        _spread(line.values("took"), ".1f"),
+        _spread(line.values("share"), ".3f"),
+        _spread(line.values("refused"), ".4g"),
+        _spread(line.values("attempts"), ".0f"),
+        *(_spread(line.values(figure), WORDS[figure].form, WORDS[figure].unit) for figure in own),
+        _spread([1000 * cpu for cpu in line.per_row("cpu")], ".1f"),
+        _spread(line.values("peak_mb"), ".0f"),
+        "; ".join(line.complaints) or line.trouble,
     ]
-    if line.contestant == OURS:
-        cells = [f"**{cell}**" if cell else "" for cell in cells]
-    return f"| {' | '.join(cells)} |"
+    return [f"**{cell}**" if cell else "" for cell in cells] if line.contestant == OURS else cells
 
 
-def _conditions(scenario: Scenario) -> str:
-    settings = scenario.world.settings
-    enforced = ", ".join(_limits(_set_in(settings.rates)))
-    told = ", ".join(_limits(scenario.told)) or "nothing"
-    return f"The server enforces {enforced} a minute, with {settings.burst:g} s of burst; told: {told}."
+def _rows(headings: Sequence[str], sides: str, rows: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table; of every column, `sides` says with a colon that it begins on the left."""
+    rule = "|".join(":--" if side == ":" else "--:" for side in sides)
+    written = [f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in (headings, *rows)]
+    return [written[0], f"|{rule}|", *written[1:]]
 
 
-def _set_in(rates: object) -> dict[str, float]:
-    """The limits of a server that are set."""
-    named = {name: getattr(rates, name, None) for name in ("rpm", "itpm", "otpm")}
-    return {name: value for name, value in named.items() if value is not None}
+# ---- for both
 
 
-def _limits(limits: Mapping[str, float]) -> list[str]:
-    words = {"rpm": "requests", "itpm": "input tokens", "otpm": "output tokens", "burst": "s of burst"}
-    return [f"{value:,.0f} {words.get(name, name)}" for name, value in limits.items()]
+def _costs(kept: Mapping[str, Any]) -> list[list[dict[str, Any]]]:
+    """The figures of what the executor costs, those of several runs together."""
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for figure in kept["costs"]:
+        groups.setdefault(figure["what"], []).append(figure)
+    return list(groups.values())
 
 
-def _told(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)
+def _cost_cells(group: Sequence[Mapping[str, Any]]) -> list[str]:
+    one = group[0]
+    target = ""
+    if one["target"] is not None:
+        target = f"≤ {one['target']:g}"
+        if len(group) > 1:
+            target += f", met {sum(map(_met, group))} of {len(group)}"
+    figure = _spread([figure["value"] for figure in group], ".3g", f" {one['unit']}")
+    return [one["what"].strip(), figure, target, one["note"]]
+
+
+def _met(figure: Mapping[str, Any]) -> bool:
+    return figure["target"] is None or figure["value"] <= figure["target"]
+
+
+def _spread(values: Sequence[float], form: str, unit: str = "") -> str:
+    """The median of several values and how far they go; or the only one."""
+    if not values:
+        return "-"
+    low, middle, high = (format(at, form) for at in (min(values), statistics.median(values), max(values)))
+    return middle + unit if low == high else f"{middle}{unit} ({low} to {high})"
 
 
 def _few(share: float) -> str:
     """A share or a multiple, with as many places as say something."""
     return "0" if share == 0 else f"{share:.4f}" if share < 0.01 else f"{share:.2f}"
+
+
+@click.command()
+@click.argument("results", type=click.Path(exists=True, path_type=Path))
+def report(results: Path) -> None:
+    """Print RESULTS, as written by the lab's --out, as a page of Markdown."""
+    print(markdown(json.loads(results.read_text())), end="")
+
+
+if __name__ == "__main__":
+    report()

@@ -6,7 +6,6 @@ limit. Ten attempts for errors, its own twenty for 429s, after each of which eve
 
 from typing import Any
 
-import anthropic
 from async_batch_llm import (
     CallableStrategy,
     CallOutcome,
@@ -18,6 +17,7 @@ from async_batch_llm import (
 from async_batch_llm.token_estimation import TokenEstimate
 
 from benchmarks.lab.contestants.entry import Outcomes, Task, enter
+from benchmarks.lab.contestants.plain import ask, client_for
 
 EXPECTED_OUTPUT = 256
 """Tokens; what the library's own estimator begins with."""
@@ -39,23 +39,16 @@ async def run(task: Task, pauses: RateLimitConfig | None = None) -> Outcomes:
         rate_limit=pauses or RateLimitConfig(),
         **limits,
     )
-    client = anthropic.AsyncAnthropic(
-        api_key="k",
-        base_url=task.base_url,
-        max_retries=0,
-        timeout=600,
-        http_client=anthropic.DefaultAioHttpClient(),
-    )
+    client = client_for(task)
 
     # A prompt is text to the library: it gets the row's number, and we look the row up.
     async def invoke(row: str, *, attempt: int, timeout: float, state: object) -> CallOutcome[str]:
         del attempt, timeout, state
-        message = await client.messages.create(**task.prompts[int(row)])
-        if not getattr(message, "stop_reason", None):
-            raise RuntimeError("incomplete answer")
+        message = await ask(client, task.prompts[int(row)])
         usage = {"input_tokens": message.usage.input_tokens, "output_tokens": message.usage.output_tokens}
         usage["total_tokens"] = sum(usage.values())
-        return CallOutcome(message.content[0].text, token_usage=usage)
+        answer = "".join(block.text for block in message.content if block.type == "text")
+        return CallOutcome(answer, token_usage=usage)
 
     def estimate(row: str, **_: object) -> TokenEstimate:
         params = task.prompts[int(row)]

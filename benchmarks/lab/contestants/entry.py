@@ -10,8 +10,8 @@ import json
 import resource
 import sys
 import time
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Coroutine
+from dataclasses import dataclass, field
 from typing import Any
 
 Prompt = dict[str, Any]
@@ -28,12 +28,18 @@ class Task:
         told: Limits it is told: `rpm`, `itpm`, `otpm` per minute, `burst` in seconds; any may be missing.
         concurrency: Requests in flight it may have.
         prompts: Parameters for `messages.create`.
+        at: When each of them comes, in seconds after the start; empty: all at the start.
+        priorities: Of each of them; empty: they have none.
+        submitted: When each was handed over, on `time.monotonic`, by its number; filled by `each`.
     """
 
     base_url: str
     told: dict[str, float]
     concurrency: int
     prompts: list[Prompt]
+    at: list[float]
+    priorities: list[int]
+    submitted: dict[int, float] = field(default_factory=dict[int, float])
 
     @property
     def model(self) -> str:
@@ -63,6 +69,29 @@ class Task:
         return values.pop()
 
 
+async def each(task: Task, one: Callable[[Prompt, int], Awaitable[str | None]]) -> Outcomes:
+    """Hand every prompt over when it comes, with its priority, and wait for all.
+
+    What has a priority comes beside what has none: once that is done, nothing more of it comes.
+    """
+    priorities = task.priorities or [0] * len(task.prompts)
+    if not task.at:
+        return await asyncio.gather(*map(one, task.prompts, priorities))
+    began = time.monotonic()
+
+    async def row(number: int) -> str | None:
+        await asyncio.sleep(began + task.at[number] - time.monotonic())
+        task.submitted[number] = time.monotonic()
+        return await one(task.prompts[number], priorities[number])
+
+    rows = [asyncio.ensure_future(row(number)) for number in range(len(task.prompts))]
+    await asyncio.gather(*(done for done, priority in zip(rows, priorities, strict=True) if not priority))
+    for number, waiting in enumerate(rows):
+        if number not in task.submitted:
+            waiting.cancel()
+    return await asyncio.gather(*(rows[number] for number in task.submitted))
+
+
 def enter(run: Callable[[Task], Coroutine[Any, Any, Outcomes]]) -> None:
     """Read the task, run it, print what it took."""
     enter_blocking(lambda task: asyncio.run(run(task)))
@@ -81,7 +110,9 @@ def enter_blocking(run: Callable[[Task], Outcomes]) -> None:
     figures = {
         "rows": len(outcomes),
         "failed": len(errors),
+        "began": began,
         "took": took,
+        "submitted": task.submitted,
         "cpu": after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime,
         "peak_mb": after.ru_maxrss / 1024,
         "errors": errors[:3],

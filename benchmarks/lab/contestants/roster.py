@@ -1,5 +1,6 @@
 """Who takes part, and the virtual environment each one lives in."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -28,6 +29,7 @@ class Contestant:
         environment: The environment's name, where it is not the contestant's.
         names_rows: Whether its requests carry our `metadata`, by which the server tells rows apart. Else two
             rows of equal text are one to the server, and how often a single row was sent is not known.
+        timed: Whether it takes requests one by one, as they come, so that a latecomer can be given to it.
         variables: What its process finds in the environment beside ours; `{home}` is where
             that is installed, `{packages}` where its libraries are.
     """
@@ -37,6 +39,7 @@ class Contestant:
     requirements: tuple[str, ...] = ()
     environment: str = ""
     names_rows: bool = True
+    timed: bool = False
     variables: Mapping[str, str] = field(default_factory=dict[str, str])
 
     @property
@@ -50,6 +53,19 @@ class Contestant:
         packages = sysconfig.get_path("purelib", "venv", vars={"base": home, "platbase": home})
         places = {"home": home, "packages": packages}
         return os.environ | {name: text.format_map(places) for name, text in self.variables.items()}
+
+    def versions(self) -> dict[str, str]:
+        """The packages that matter and their versions, as they are installed in its environment."""
+        named = [requirement.partition("==")[0].partition("[")[0] for requirement in self.requirements]
+        names = [*(["claude-executor"] if self.name == "ours" else named), *_MATTER]
+        try:
+            done = subprocess.run(
+                [self.python(), "-c", _ASK, *names], capture_output=True, text=True, check=True
+            )
+        except (Missing, subprocess.CalledProcessError):
+            return {}
+        found: dict[str, str] = json.loads(done.stdout)
+        return found
 
     def python(self) -> str:
         """The interpreter to run it with, in an environment made on first use.
@@ -84,6 +100,13 @@ def _last_line(text: str | None) -> str:
     return lines[-1] if lines else ""
 
 
+_MATTER = ("anthropic", "aiohttp", "httpx2", "httpx", "litellm")
+"""Beside itself: what it speaks HTTP with."""
+_ASK = """
+import importlib.metadata, json, sys
+installed = {found.name.lower(): found.version for found in importlib.metadata.distributions()}
+print(json.dumps({name: installed[name] for name in sys.argv[1:] if name in installed}))
+"""
 _HERE = "benchmarks.lab.contestants"
 _SDK = "anthropic[aiohttp]==2.12.0"
 _ASYNC_BATCH_LLM = ("async-batch-llm==0.28.0", _SDK)
@@ -91,9 +114,9 @@ _ASYNC_BATCH_LLM = ("async-batch-llm==0.28.0", _SDK)
 ROSTER = {
     contestant.name: contestant
     for contestant in (
-        Contestant("ours", f"{_HERE}.ours"),
-        Contestant("sdk", f"{_HERE}.sdk"),
-        Contestant("recipe", f"{_HERE}.recipe", (_SDK, "aiolimiter==1.3.0", "tenacity==9.2.1")),
+        Contestant("ours", f"{_HERE}.ours", timed=True),
+        Contestant("sdk", f"{_HERE}.sdk", timed=True),
+        Contestant("recipe", f"{_HERE}.recipe", (_SDK, "aiolimiter==1.3.0", "tenacity==9.2.1"), timed=True),
         Contestant("lm-deluge", f"{_HERE}.lm_deluge", ("lm-deluge==0.0.168",), names_rows=False),
         Contestant(
             "async-batch-llm, tuned",
