@@ -129,12 +129,13 @@ _REMEDY = {
 def rejection(refuse: Refuse) -> ExecutorError:
     """The exception for a request that is turned away; `Failed` if it had been sent before."""
     job, because = refuse.job, refuse.because
-    if job.attempts and job.last is not None:
+    if job.sent and job.last is not None:
         return _failed(job, job.last, f"given up after {_times(job.attempts)}, because {refuse.refusal}")
     if refuse.refusal is Refusal.QUEUE_FULL:
         return QueueFull("too many requests are waiting (max_queued); try again when some are done")
     if refuse.refusal is Refusal.DEADLINE:
-        return DeadlineExceeded("the request cannot start before its deadline; allow it more time")
+        why = f" ({describe(job.last)})" if job.last is not None else ""
+        return DeadlineExceeded(f"the request cannot start before its deadline{why}; allow it more time")
     if refuse.refusal is Refusal.STOPPED and because is not None:
         return Stopped(
             f"not sent, because an earlier request met this: {describe(because)}", kind=because.kind
@@ -146,8 +147,10 @@ def rejection(refuse: Refuse) -> ExecutorError:
 
 def failure(job: Job, last: Failure, verdict: Verdict) -> ExecutorError:
     """The exception for a request whose last attempt failed."""
-    if _unsent(job, last):
-        return Stopped(f"nothing was sent: {describe(last)}", kind=last.kind)
+    if not job.sent:
+        if verdict is Verdict.TOO_LATE:
+            return DeadlineExceeded(f"nothing could be sent before its deadline: {describe(last)}")
+        return Stopped(f"nothing was sent{_in_vain(job)}: {describe(last)}", kind=last.kind)
     if verdict is Verdict.TOO_LARGE:
         return TooLarge(f"the request is larger than a limit that was not in use: {describe(last)}")
     if verdict is Verdict.TOO_LATE:
@@ -165,10 +168,8 @@ def _failed(job: Job, last: Failure, what: str) -> Failed:
     )
 
 
-def _unsent(job: Job, last: Failure) -> bool:
-    """Whether it is certain that the API was never given the request: no attempt left this machine."""
-    found_here = last.kind is Kind.AUTHENTICATION and last.status is None
-    return job.attempts == 1 and (found_here or last.kind is Kind.UNREACHABLE)
+def _in_vain(job: Job) -> str:
+    return f" in {_times(job.attempts)}" if job.attempts > 1 else ""
 
 
 def describe(failure: Failure) -> str:

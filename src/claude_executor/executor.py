@@ -17,6 +17,7 @@ from claude_executor.core.snapshot import Snapshot
 from claude_executor.core.spending import SpendingCap
 from claude_executor.errors import Closed
 from claude_executor.fan_out import Params, Result, fan_out
+from claude_executor.preflight import check
 from claude_executor.pump import Pump
 
 if TYPE_CHECKING:
@@ -159,6 +160,7 @@ class Executor:
                 answer may take is `timeout`.
 
         Raises:
+            TypeError: `params` hold something that JSON cannot.
             ValueError: `params` cannot be a request.
             Rejected: It was not sent; trying again later is safe.
             Failed: It was sent and did not succeed.
@@ -170,6 +172,7 @@ class Executor:
         transport = self._transport
         if transport is None:
             raise Closed("enter the executor first: async with Executor(...) as executor")
+        check(params)
         job = self._pump.accept(shape_of(params), priority=priority, tenant=tenant, deadline=deadline)
         return await self._pump.carry(job, lambda: transport.send(params))
 

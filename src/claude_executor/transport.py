@@ -17,11 +17,16 @@ from claude_executor.core.cost import Usage
 from claude_executor.core.headers import Advice, read
 from claude_executor.core.job import Failure
 from claude_executor.core.retry import Kind, classify, growth_quoted, resource_named
+from claude_executor.errors import Stopped
 from claude_executor.outcome import Broken, Reply
+from claude_executor.preflight import flaw_of_key
+from claude_executor.redaction import redacted
 
 _Create = Callable[..., Awaitable["anthropic.AsyncAPIResponse[Message]"]]
 
 DETAIL_LENGTH = 400
+LONGEST_READ = 4_000
+"""Characters of the API's own words that are looked at, to leave out of them what the request says."""
 SDK_CONNECTIONS = 1_000
 CONNECT_TIMEOUT = 15.0
 """Seconds. More than the SDK's 5: a burst opens hundreds of connections at once, on a busy machine."""
@@ -33,14 +38,20 @@ def default_client(
     """The client an executor builds for itself: no retries, aiohttp, a connection for each request in flight.
 
     aiohttp takes a half to a third of the processor time of the SDK's default at hundreds in flight.
+
+    Raises:
+        Stopped: The profile or the files that the key is to come from are not as they should be.
     """
     # Not fewer than the SDK's own number: `tune` may raise the concurrency, the pool cannot grow.
     connections = max(SDK_CONNECTIONS, max_concurrency)
     limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
     http_client = anthropic.DefaultAioHttpClient(limits=limits)
-    return anthropic.AsyncAnthropic(
-        api_key=api_key, base_url=base_url, max_retries=0, http_client=http_client
-    )
+    try:
+        return anthropic.AsyncAnthropic(
+            api_key=api_key, base_url=base_url, max_retries=0, http_client=http_client
+        )
+    except anthropic.CredentialsError as error:
+        raise Stopped(f"nothing was sent: there is no API key: {error}", kind=Kind.AUTHENTICATION) from error
 
 
 class Transport:
@@ -53,14 +64,18 @@ class Transport:
         self._timeout = httpx2.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT))
         # The SDK's overloads cannot be satisfied by a mapping; the API itself says what is wrong with one.
         self._create = cast("_Create", self._client.messages.with_raw_response.create)
+        flaw = flaw_of_key(self._client.default_headers)
+        self._flaw = None if flaw is None else Failure(Kind.AUTHENTICATION, detail=flaw)
         self._known = frozenset(inspect.signature(self._client.messages.create).parameters)
 
     async def send(self, params: Mapping[str, object]) -> Reply[Message] | Broken:
         """Make one attempt."""
+        if self._flaw is not None:
+            return Broken(self._flaw, None)
         try:
             response = await self._create(**self._arguments(params))
         except anthropic.APIStatusError as error:
-            return Broken(_status_failure(error), error)
+            return Broken(_status_failure(error, params), error)
         except anthropic.APITimeoutError as error:
             return Broken(Failure(Kind.TIMEOUT, detail="no answer in time"), error)
         except anthropic.APIConnectionError as error:
@@ -123,17 +138,18 @@ def usage_of(message: Message) -> Usage:
     )
 
 
-def _status_failure(error: anthropic.APIStatusError) -> Failure:
-    kind = classify(error.status_code, error.type, error.error_code, error.api_message or "")
+def _status_failure(error: anthropic.APIStatusError, params: Mapping[str, object]) -> Failure:
+    # Only what the API says of itself; the body of a proxy's error page tells a person nothing.
+    said = error.api_message or ""
+    kind = classify(error.status_code, error.type, error.error_code, said)
     return Failure(
         kind,
         read(_plain(error.response.headers)),
         status=error.status_code,
-        # Only what the API says of itself; the body of a proxy's error page tells a person nothing.
-        detail=(error.api_message or "")[:DETAIL_LENGTH],
+        detail=redacted(said[:LONGEST_READ], params)[:DETAIL_LENGTH] or error.type or "",
         request_id=error.request_id,
-        resource=resource_named(error.api_message or "") if kind is Kind.QUOTA else None,
-        growth=growth_quoted(error.api_message or "") if kind is Kind.RAMP else None,
+        resource=resource_named(said) if kind is Kind.QUOTA else None,
+        growth=growth_quoted(said) if kind is Kind.RAMP else None,
     )
 
 

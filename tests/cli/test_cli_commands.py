@@ -107,18 +107,6 @@ def test_limits_as_a_table(environment, invoke):
     assert "2,000,000" in result.stdout
 
 
-def test_limits_of_a_tier_send_nothing(environment, invoke):
-    """A tier's published limits need no request."""
-    result = invoke("limits", "--tier", "build", "--json")
-    entries = json.loads(result.stdout)
-    assert {
-        "pool": "every other",
-        "resource": "requests",
-        "limit": 5_000,
-        "source": "published or told",
-    } in entries
-    assert environment.verdict().requests == 0
-
 
 def test_limits_of_an_unknown_model(environment, invoke):
     """A model that does not exist: exit 2, one line."""

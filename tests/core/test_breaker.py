@@ -335,3 +335,11 @@ class AnyTraffic(RuleBasedStateMachine):
 
 TestAnyTraffic = AnyTraffic.TestCase
 TestAnyTraffic.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
+
+
+def test_no_probe_goes_before_the_longest_wait_that_was_asked_for():
+    """Also if it was not the last failure that asked for it."""
+    breaker = CircuitBreaker(BreakerPolicy(streak=2, pause=1.0))
+    breaker.failed(0.0, 1.0, 0.0, probe=False, hint=30.0)
+    assert breaker.failed(0.0, 2.0, 0.0, probe=False)
+    assert breaker.opens_at == 31.0

@@ -10,7 +10,7 @@ import httpx2
 import pytest
 import respx
 
-from claude_executor import Executor, Failed, Kind, RetryPolicy
+from claude_executor import DeadlineExceeded, Executor, Failed, Kind, Rejected, RetryPolicy, Stopped
 from claude_executor.testing import loop_time
 
 URL = "https://api.anthropic.com/v1/messages"
@@ -47,8 +47,8 @@ async def ask(*responses: httpx2.Response | Exception) -> Any:
         ):
             try:
                 outcome: Any = await executor.submit(PROMPT, deadline=5_000.0)
-            except Failed as failed:
-                outcome = failed
+            except (Failed, Stopped) as error:
+                outcome = error
         return outcome, route.call_count
 
 
@@ -177,6 +177,33 @@ async def test_an_unreachable_api_is_given_up_soon_and_says_what_to_do():
     assert outcome.kind is Kind.UNREACHABLE
     assert times == 3
     assert "ANTHROPIC_BASE_URL" in str(outcome)
+
+
+async def test_without_a_connection_it_was_told_as_if_something_had_been_sent():
+    """No attempt reached the API, so the error is one of those that say so; its cause is the SDK's."""
+    outcome, _ = await ask(httpx2.ConnectError("refused"))
+    assert isinstance(outcome, Stopped)
+    assert isinstance(outcome, Rejected)
+    assert str(outcome).startswith("nothing was sent in 3 attempts: ")
+    assert isinstance(outcome.__cause__, anthropic.APIConnectionError)
+
+
+@pytest.mark.parametrize("first", [httpx2.ReadError("reset"), R(529, json=error("overloaded_error"))])
+async def test_what_was_sent_once_was_sent_though_the_last_attempts_were_not(first):
+    """One attempt got through before the connection was lost: it may have been answered, and charged."""
+    outcome, _ = await ask(first, *[httpx2.ConnectError("refused")] * 90)
+    assert isinstance(outcome, Failed)
+    assert outcome.kind is Kind.UNREACHABLE
+
+
+async def test_a_deadline_without_a_connection_is_a_deadline():
+    """Nothing was sent, and the time is up: `DeadlineExceeded`, and what stood in the way."""
+    client = anthropic.AsyncAnthropic(api_key="k", http_client=anthropic.DefaultAsyncHttpxClient())
+    with respx.mock() as api:
+        api.post(URL).mock(side_effect=httpx2.ConnectError("refused"))
+        async with client, Executor(client=client, clock=loop_time, chance=lambda: 0.5) as executor:
+            with pytest.raises(DeadlineExceeded, match="no connection could be made"):
+                await executor.submit(PROMPT, deadline=0.2)
 
 
 async def test_an_unforeseen_exception_settles_the_attempt():

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from claude_executor.cli import INTERRUPTED, OK, SOME_FAILED, TERMINATED
+from claude_executor.cli.steer import import_sdk
 from claude_executor.cli.trouble import Trouble, reason
 from claude_executor.cli.words import count
 
@@ -62,6 +63,7 @@ def demo(rows: int, svg: Path | None) -> None:
     from claude_executor.cli.simulated import SimulatedApi
 
     try:
+        import_sdk()
         with SimulatedApi(**SETTINGS) as api:
             code = asyncio.run(_perform(api, rows, svg))
     except OSError as error:
@@ -131,20 +133,18 @@ def _rows(count_: int) -> Iterator[Row]:
 
 def _judge(api: SimulatedApi, run: Run, ending: Ending, console: Console) -> int:
     """Print the simulator's verdict on us; the exit code."""
-    verdict = api.verdict()
+    # Judged before its end a row that waits for its next attempt looks as if it had been given up.
+    unfair = {"given_up"} if ending.number is not None else set[str]()
+    findings = {name: found for name, found in api.verdict()["findings"].items() if name not in unfair}
     console.print()
-    if verdict["clean"]:
+    if not findings:
         console.print(
             "[bold green]The simulator's verdict: clean.[/] Nothing was asked twice that had been answered, "
             "nothing sent before it was allowed to be."
         )
     else:
-        counts = ", ".join(
-            f"{name.replace('_', ' ')} {verdict[name]}"
-            for name in ("early_retries", "forbidden_retries", "duplicates", "truncated_accepted")
-            if verdict[name]
-        )
+        counts = ", ".join(f"{name.replace('_', ' ')} {found}" for name, found in findings.items())
         console.print(f"[bold red]The simulator's verdict: not clean.[/] {counts}")
     if ending.number is not None:
         return TERMINATED if ending.number == signal.SIGTERM else INTERRUPTED
-    return OK if verdict["clean"] and run.tally.succeeded == run.rows else SOME_FAILED
+    return OK if not findings and run.tally.succeeded == run.rows else SOME_FAILED

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
+import os
 import signal
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import click
+
+from claude_executor.cli import INTERRUPTED, TERMINATED
 from claude_executor.cli.display import shown
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Generator
+    from types import FrameType
 
     from rich.console import Console
 
@@ -19,6 +26,7 @@ if TYPE_CHECKING:
     from claude_executor.cli.watch import Watch
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 
 
 @dataclass(slots=True)
@@ -27,6 +35,33 @@ class Ending:
 
     number: int | None = None
     aborted: bool = False
+
+
+def import_sdk() -> None:
+    """Import the SDK, which takes seconds, so that a signal meanwhile ends the process at once.
+
+    To be called before the event loop runs. There, a thread would import it, and Python waits for threads.
+    """
+    with _ending_at_once():
+        importlib.import_module("anthropic")
+
+
+@contextmanager
+def _ending_at_once() -> Generator[None]:
+    def end(number: int, frame: FrameType | None) -> None:
+        del frame
+        click.echo("interrupted", err=True)
+        os._exit(_CODES[signal.Signals(number)])  # nothing is open, and half an import cannot be tidied up
+
+    if threading.current_thread() is not threading.main_thread():  # then the signals are not ours
+        yield
+        return
+    before = {number: signal.signal(number, end) for number in _SIGNALS}
+    try:
+        yield
+    finally:
+        for number, usual in before.items():
+            signal.signal(number, usual)
 
 
 async def steer(work: Coroutine[object, object, None], watch: Watch, console: Console) -> Ending:

@@ -68,6 +68,7 @@ class CircuitBreaker:
     __slots__ = (
         "_calls",
         "_failed",
+        "_not_before",
         "_policy",
         "_probing",
         "_sent_in_streak",
@@ -84,6 +85,7 @@ class CircuitBreaker:
         self.state = State.CLOSED
         self.opens_at = 0.0
         self.tripped_at = 0.0
+        self._not_before = 0.0
         self._probing = False
         self._slots: deque[list[float]] = deque()  # [second, calls, failures]
         self._calls = self._failed = 0.0
@@ -135,8 +137,9 @@ class CircuitBreaker:
     def failed(self, sent_at: float, now: float, u: float, *, probe: bool, hint: float | None = None) -> bool:
         """A request met overload; whether that opened the breaker, or kept it open after a probe.
 
-        `hint` is a `retry-after` in seconds; the pause is never shorter.
+        `hint` is a `retry-after` in seconds; the pause is never shorter than what any failure asked for.
         """
+        self._not_before = max(self._not_before, now + (hint or 0.0))
         if self.state is State.CLOSED:
             self._note(now, failed=True)
             if not self._streak:
@@ -157,7 +160,7 @@ class CircuitBreaker:
         pause = min(self._policy.max_pause, max(self._policy.pause, ELAPSED_SHARE * elapsed))
         self.state = State.OPEN
         self._probing = False
-        self.opens_at = now + max(pause, hint or 0.0) * (1.0 + JITTER * u)
+        self.opens_at = now + max(pause, self._not_before - now) * (1.0 + JITTER * u)
         return True
 
     def _note(self, now: float, *, failed: bool) -> None:

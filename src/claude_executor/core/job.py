@@ -43,6 +43,11 @@ class Failure:
     growth: tuple[float, float] | None = None
     usage: Usage | None = None
 
+    @property
+    def sent(self) -> bool:
+        """Whether the API may have been given the request."""
+        return self.status is not None or self.kind not in (Kind.UNREACHABLE, Kind.AUTHENTICATION)
+
 
 @dataclass(slots=True, eq=False)
 class Job:
@@ -64,6 +69,7 @@ class Job:
         phase: Where it stands.
         attempts: Attempts made.
         counted: Attempts that count towards the most a request may have.
+        sent: Whether the API may have been given it in any of them.
         pays_retry: Whether its current attempt is a retry that was paid for from the retry budget.
         refused_by_full: How often a bucket that was full has refused it.
         last: How its last attempt failed.
@@ -88,6 +94,7 @@ class Job:
     phase: Phase = Phase.WAITING
     attempts: int = 0
     counted: int = 0
+    sent: bool = False
     pays_retry: bool = False
     refused_by_full: int = 0
     last: Failure | None = None

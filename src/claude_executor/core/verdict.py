@@ -49,6 +49,7 @@ def judge(
 
     What holds up everybody (a closed pool, an open breaker) is not in those seconds: the pool sees to it.
     """
+    job.sent = job.sent or failure.sent
     treatment = TREATMENT[failure.kind]
     waits_for_quota = failure.kind in (Kind.QUOTA, Kind.RAMP)
     nowhere = failure.kind is Kind.UNREACHABLE and not circumstances.reached

@@ -1,0 +1,120 @@
+"""What can be told of a request and of a key before anything is sent.
+
+A key that cannot stand in a header and params that cannot be written as JSON would fail deep inside the SDK,
+row after row, with an error that names neither. Nothing found here is ever quoted: only where it is, and
+what is wrong with it.
+"""
+
+import io
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from datetime import date
+from typing import cast
+
+_NOT_SENT = frozenset({"timeout", "extra_headers", "extra_query"})
+"""Arguments of ``messages.create`` that are no part of the body."""
+_KEY_HEADERS = frozenset({"authorization", "x-api-key"})
+_LEFT_OUT = frozenset({"NotGiven", "Omit"})
+"""Names of the SDK's marks for arguments that are not given; it strips them."""
+_BYTES: frozenset[type] = frozenset({bytes, bytearray, memoryview})
+_NAME = re.compile(r"\w{1,40}")
+"""What is shown of a path. Longer keys are somebody's content."""
+
+
+def check(params: Mapping[str, object]) -> None:
+    """See whether a request can be written as JSON, as the SDK writes it.
+
+    Raises:
+        TypeError: Something in it has no form in JSON; the message says where and of what type it is.
+        ValueError: A text or a number in it has none.
+    """
+    for name, value in params.items():
+        if name in _NOT_SENT:
+            continue
+        try:
+            found = _flaw(value)
+        except RecursionError:
+            raise ValueError(f"{name} cannot be sent: it is nested too deeply, or holds itself") from None
+        if found is not None:
+            path, error = found
+            where = ".".join([name, *reversed(path)])
+            raise type(error)(f"{where} cannot be sent: {error}") from None
+
+
+_Found = tuple[list[str], TypeError | ValueError]
+
+
+def _flaw(value: object) -> _Found | None:
+    """The first thing that cannot be sent: the way to it, innermost first, and why. `None` if all is well."""
+    if isinstance(value, str):
+        return None if value.isascii() else _flaw_of_text(value)
+    if value is None or isinstance(value, int):
+        return None
+    if isinstance(value, float):
+        return None if math.isfinite(value) else ([], ValueError("JSON has no infinity and no NaN"))
+    if isinstance(value, (dict, Mapping)):  # asked in this order because an abstract class answers slowly
+        return _flaw_of_mapping(cast("Mapping[object, object]", value))
+    if type(value) in _BYTES:
+        return _flaw_of_other(value)
+    if isinstance(value, (list, Sequence, AbstractSet)):
+        return _flaw_of_items(cast("Sequence[object] | AbstractSet[object]", value))
+    return _flaw_of_other(value)
+
+
+def _flaw_of_other(value: object) -> _Found | None:
+    if isinstance(value, date) or hasattr(value, "model_dump") or type(value).__name__ in _LEFT_OUT:
+        return None  # the SDK writes dates and its own blocks
+    if isinstance(value, Iterator):
+        return [], TypeError("an iterator can be read only once, a retry would send nothing; make it a list")
+    return [], TypeError(f"{type(value).__name__} has no form in JSON")
+
+
+def _flaw_of_text(text: str) -> _Found | None:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return [], ValueError("its text holds half of a surrogate pair, which is no character")
+    return None
+
+
+def _flaw_of_mapping(mapping: Mapping[object, object]) -> _Found | None:
+    for key, value in mapping.items():
+        if key is not None and not isinstance(key, (str, int, float)):
+            return [], TypeError(f"a key in it is {type(key).__name__}, and must be a text")
+        if key == "data" and isinstance(value, (os.PathLike, io.IOBase)):
+            continue  # a file, which the SDK reads and encodes
+        found = _flaw(value)
+        if found is not None:
+            name = str(key)
+            found[0].append(name if _NAME.fullmatch(name) else "…")
+            return found
+    return None
+
+
+def _flaw_of_items(items: Sequence[object] | AbstractSet[object]) -> _Found | None:
+    for index, item in enumerate(items):
+        found = _flaw(item)
+        if found is not None:
+            found[0].append(str(index))
+            return found
+    return None
+
+
+def flaw_of_key(headers: Mapping[str, object]) -> str | None:
+    """What is wrong with the keys among a client's headers, such that no answer but a refusal is possible."""
+    keys = [
+        value.removeprefix("Bearer ").removeprefix("Bearer")
+        for name, value in headers.items()
+        if name.lower() in _KEY_HEADERS and isinstance(value, str)
+    ]
+    for key in keys:
+        if any(mark in key for mark in "\r\n\v\f\x85\u2028\u2029"):
+            return "the API key holds a line break"
+        if key.strip() and any(mark.isspace() for mark in key):
+            return "the API key holds a space"
+        if not (key.isascii() and key.isprintable()):
+            return "the API key holds a character that no key has"
+    return "the API key is empty" if keys and not any(key.strip() for key in keys) else None
