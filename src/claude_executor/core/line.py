@@ -1,14 +1,16 @@
 """The waiting line of one pool: who is next?
 
-Order. First by priority, higher numbers first. Within a priority, tenants share in proportion to what they
-have been given, not to how many requests they have waiting. Within a tenant, requests of different build
-(small, input-heavy, output-heavy, …) share likewise, so that a file sorted by size runs as mixed as a
-shuffled one and no bucket idles while another is short. Within one build, in order of arrival.
+Order. First by priority, higher numbers first. Within a priority, tenants share equally, however much each
+has waiting. Within a tenant, requests of different build (small, input-heavy, output-heavy, …) share in
+proportion to the work that waits in each: they run dry together, so that a file sorted by size or by kind
+runs as mixed as a shuffled one and no bucket idles while another is short. Within one build, in order of
+arrival.
 
 Sharing is start-time fair queueing (Goyal, Vin, Cheng 1996). Every flow carries a finish tag; its next
 request starts at ``start = max(virtual time, finish)``, the flow with the smallest start tag is the head, the
-virtual time moves there, and ``finish = start + charge``. The charge of a request is the time it occupies
-the resource it needs most, ``max(cost / rate)`` in seconds: dominant-resource fairness.
+virtual time moves there, and ``finish = start + charge / weight``. The charge of a request is the time it
+occupies the resource it needs most, ``max(cost / rate)`` in seconds: dominant-resource fairness. The weight
+of a tenant is 1, that of a build the sum of the charges that wait in it.
 
 Nothing overtakes: once `head` has shown a request the virtual time is its start tag, newcomers of its
 priority start no earlier, and it stays the head until it starts. So a large request waits for its tokens but
@@ -114,8 +116,9 @@ class Line(Generic[J]):
         """Everybody in line, in no particular order."""
         return [job for shared in self._classes.values() for job in shared.all()]
 
-    def left(self) -> None:
+    def left(self, job: J) -> None:
         """A job that was waiting has been cancelled; skipped when it comes up, or swept out with many."""
+        self._classes[job.priority].left(job)
         self._length -= 1
         self._gone += 1
         if self._gone > _SWEEP_AT + 2 * self._length:
@@ -124,7 +127,7 @@ class Line(Generic[J]):
                 shared.sweep()
 
     def adjust(self, job: J, surcharge: float) -> None:
-        """Charge a job's flows for what it took beyond its estimate (negative: give back)."""
+        """Charge a job's tenant for what it took beyond its estimate (negative: give back)."""
         shared = self._classes.get(job.priority)
         if shared is not None:
             shared.adjust(job, surcharge)
@@ -133,15 +136,18 @@ class Line(Generic[J]):
 class _Queue(Generic[J]):
     """Jobs of one build, by number."""
 
-    __slots__ = ("_jobs", "_pushes")
+    __slots__ = ("_jobs", "_pushes", "work")
 
     def __init__(self) -> None:
-        self._jobs: list[tuple[int, int, J]] = []  # a heap, for those that come back
+        self._jobs: list[tuple[int, int, J, float]] = []  # a heap, for those that come back
         self._pushes = 0
+        self.work = 0.0
+        """The sum of the charges, as they were when the jobs joined."""
 
     def push(self, job: J) -> None:
         self._pushes += 1
-        heapq.heappush(self._jobs, (job.number, self._pushes, job))
+        self.work += job.charge
+        heapq.heappush(self._jobs, (job.number, self._pushes, job, job.charge))
 
     def head(self) -> J | None:
         while self._jobs and not self._jobs[0][2].waiting:
@@ -149,17 +155,19 @@ class _Queue(Generic[J]):
         return self._jobs[0][2] if self._jobs else None
 
     def pop(self) -> J:
-        return heapq.heappop(self._jobs)[2]
+        _, _, job, charge = heapq.heappop(self._jobs)
+        self.work = self.work - charge if self._jobs else 0.0  # what is left is rounding
+        return job
+
+    def left(self, job: J) -> None:
+        self.work -= job.charge
 
     def all(self) -> list[J]:
-        return [job for _, _, job in self._jobs if job.waiting]
+        return [job for _, _, job, _ in self._jobs if job.waiting]
 
     def sweep(self) -> None:
         self._jobs = [entry for entry in self._jobs if entry[2].waiting]
         heapq.heapify(self._jobs)
-
-    def adjust(self, job: J, surcharge: float) -> None:
-        """Jobs within a queue do not compete for shares."""
 
 
 class _Flow(Generic[J]):
@@ -182,10 +190,12 @@ _MOST_PAUSING = 1_000  # flows without jobs that are remembered while others wai
 class _Shared(Generic[J]):
     """Flows that share; tenants at depth 0, builds at depth 1."""
 
-    __slots__ = ("_depth", "_flows", "_order", "_starts", "_virtual_time")
+    __slots__ = ("_depth", "_flows", "_order", "_starts", "_virtual_time", "work")
 
     def __init__(self, depth: int) -> None:
         self._depth = depth
+        self.work = 1.0
+        """Its weight among others: all tenants weigh the same."""
         self._flows: dict[Hashable, _Flow[J]] = {}
         self._starts: list[tuple[float, int, Hashable]] = []  # a heap of the flows that have jobs
         self._virtual_time = 0.0
@@ -231,8 +241,9 @@ class _Shared(Generic[J]):
     def pop(self) -> J:
         start, _, key = heapq.heappop(self._starts)
         flow = self._flows[key]
+        weight = flow.queue.work
         job = flow.queue.pop()
-        flow.finish = start + job.charge + flow.owed
+        flow.finish = start + (job.charge + flow.owed) / (max(weight, job.charge) or 1.0)
         flow.owed = 0.0
         if flow.queue.head() is not None:
             self._enter(key, flow)
@@ -266,6 +277,9 @@ class _Shared(Generic[J]):
         for _, key in pausing[: len(pausing) // 2]:
             del self._flows[key]
 
+    def left(self, job: J) -> None:
+        self._flows[self._key(job)].queue.left(job)
+
     def adjust(self, job: J, surcharge: float) -> None:
         flow = self._flows.get(self._key(job))
         if flow is None:
@@ -274,4 +288,3 @@ class _Shared(Generic[J]):
             flow.owed += surcharge  # its start tag is in the heap already
         else:
             flow.finish += surcharge
-        flow.queue.adjust(job, surcharge)

@@ -92,7 +92,7 @@ class Waiting:
         """Go away; whether the job was waiting at all."""
         if job.phase is Phase.WAITING:
             self.queued -= 1
-            self._pools[job.pool].line.left()
+            self._pools[job.pool].line.left(job)
         elif job.phase is Phase.PARKED:
             self.parked -= 1
         else:
