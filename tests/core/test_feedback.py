@@ -86,7 +86,7 @@ def test_news_is_compared_with_what_was_believed_meanwhile():
         pool = a_pool()
         job = sent(pool, cost=Cost(1.0, 1_000.0, 1_000.0))
         answered(pool, job, 0.001, Cost(1.0, 1_000.0, 1_000.0), advice(output=(60_000, remaining)))
-        assert pool.meters[Resource.OUTPUT].bucket.level(0.001) == pytest.approx(59_001)
+        assert pool.meters[Resource.OUTPUT].bucket.level(0.001) == pytest.approx(59_000)
 
 
 def test_headers_of_others_spending_lower_the_level():

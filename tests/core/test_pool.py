@@ -16,6 +16,7 @@ from claude_executor.core.pool import (
     CONCURRENCY,
     GATE,
     MARGIN,
+    ON_THE_WAY,
     NEVER,
     START,
     Pool,
@@ -197,7 +198,7 @@ def test_one_margin_is_kept_for_all_answers_in_flight():
     bucket.correct(need, 0.0)
     assert may_start(pool, cost=cost) is True
     bucket.correct(need - 10.0, 0.0)
-    assert may_start(pool, cost=cost) == (pytest.approx(0.01), "output tokens")
+    assert may_start(pool, cost=cost) == (pytest.approx(ON_THE_WAY + 0.01), "output tokens")
 
 
 def test_the_margin_never_takes_most_of_a_small_bucket():
@@ -270,10 +271,21 @@ def test_what_answers_still_have_to_draw_is_at_the_server_yet():
     start(pool, cost=Cost(1.0, 0.0, 1_000.0))
     assert pool.meters[Resource.OUTPUT].bucket.level(0.0) == 59_000
     assert pool.believed(0.0)[Resource.OUTPUT] == 60_000
-    refill = 1_000.0 * 4.0
+    refill = 1_000.0 * (4.0 - ON_THE_WAY)
     pool.meters[Resource.OUTPUT].bucket.correct(20_000 - refill, 0.0)
     assert pool.believed(4.0)[Resource.OUTPUT] == pytest.approx(20_000 + 600)
     assert pool.believed(99.0)[Resource.OUTPUT] == 60_000
+
+
+def test_a_full_bucket_earns_nothing_before_the_request_has_arrived():
+    """The server's is full until then; counting on a refill it never had ends an opening burst in 429s."""
+    pool = a_pool()
+    bucket = pool.meters[Resource.REQUESTS].bucket
+    for _ in range(50):
+        start(pool, 5.0)
+    assert bucket.level(5.0 + ON_THE_WAY) == 550
+    start(pool, 6.0)
+    assert bucket.level(7.0) == pytest.approx(549 + 10.0 * (2.0 - ON_THE_WAY))
 
 
 def test_what_holds_the_line_is_added_up():

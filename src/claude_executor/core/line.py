@@ -241,9 +241,9 @@ class _Shared(Generic[J]):
     def pop(self) -> J:
         start, _, key = heapq.heappop(self._starts)
         flow = self._flows[key]
-        weight = flow.queue.work
+        weight = flow.queue.work if flow.queue.work > 0.0 else 1.0  # nothing is known of free requests
         job = flow.queue.pop()
-        flow.finish = start + (job.charge + flow.owed) / (max(weight, job.charge) or 1.0)
+        flow.finish = start + (job.charge + flow.owed) / weight
         flow.owed = 0.0
         if flow.queue.head() is not None:
             self._enter(key, flow)

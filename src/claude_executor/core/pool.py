@@ -37,6 +37,8 @@ MARGIN_MOST = 0.5
 REOPENING_SHARE = 0.25
 """Share of its former flight that a pool starts with after an outage: two round trips below full speed."""
 
+ON_THE_WAY = 0.1
+"""Seconds after which a request has surely reached the server's buckets."""
 PROBING = 0.5
 """Seconds after which a second request follows the first one, unless that was answered before."""
 
@@ -211,7 +213,9 @@ class Pool:
         """Start `job`: take everything it needs."""
         cost = job.cost
         for meter, bucket in self.limited:
-            bucket.take(meter.amount(cost), now)
+            # The server's bucket stays full, and earns nothing, until the request arrives there.
+            full = bucket.level(now) >= bucket.capacity
+            bucket.take(meter.amount(cost), now + ON_THE_WAY if full else now)
         self.growth.take(cost.input_tokens)
         self.pace.take(self._rush(cost), now, self.round_trip if self.answered else None)
         if not self.answered and not self.flight.count:
