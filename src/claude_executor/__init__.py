@@ -39,6 +39,7 @@ if TYPE_CHECKING:
         Stopped,
         TooLarge,
     )
+    from claude_executor.estimate import Estimate
     from claude_executor.executor import Executor
     from claude_executor.fan_out import Params, Result
 
@@ -50,6 +51,7 @@ __all__ = [
     "BudgetSpent",
     "Closed",
     "DeadlineExceeded",
+    "Estimate",
     "Event",
     "Executor",
     "ExecutorError",
@@ -86,6 +88,7 @@ _HOMES = {
     "BudgetSpent": "errors",
     "Closed": "errors",
     "DeadlineExceeded": "errors",
+    "Estimate": "estimate",
     "Event": "core.events",
     "Executor": "executor",
     "ExecutorError": "errors",

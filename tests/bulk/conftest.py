@@ -1,8 +1,10 @@
 """Runs of these tests go through executor, SDK and simulator in virtual time: nothing really waits."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import Any
 
+import orjson
 import pytest
 
 from claude_executor import Executor
@@ -50,3 +52,16 @@ def some_rows() -> Callable[..., list[Row]]:
         ]
 
     return make
+
+
+@pytest.fixture
+def rows_in(tmp_path: Path) -> Callable[..., Path]:
+    """Write rows to a file."""
+
+    def write(rows: Iterable[Row], name: str = "rows.jsonl") -> Path:
+        path = tmp_path / name
+        lines = [{"custom_id": row.custom_id, "params": row.params, **row.extras} for row in rows]
+        path.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
+        return path
+
+    return write

@@ -49,3 +49,34 @@ def test_fast_mode_costs_double():
     fast = Prices().spent("claude-opus-5-5", Usage(input_tokens=1_000, output_tokens=10, speed="fast"))
     assert slow.dollars is not None
     assert fast.dollars == pytest.approx(2 * slow.dollars)
+
+
+def test_batch_answers_cost_half():
+    """Answers of Message Batches are half price, and say so in usage."""
+    usage = {"input_tokens": 1_000, "output_tokens": 10}
+    single = Prices().spent("claude-opus-5-5", Usage(**usage))
+    batch = Prices().spent("claude-opus-5-5", Usage(**usage, service_tier="batch"))
+    assert single.dollars is not None
+    assert batch.dollars == pytest.approx(single.dollars / 2)
+
+
+def test_inference_in_the_united_states_costs_a_tenth_more():
+    """Where it was kept there, the answer says so; searches cost the same everywhere."""
+    usage = {"input_tokens": 1_000, "output_tokens": 10}
+    anywhere = Prices().spent("claude-opus-5-5", Usage(**usage, inference_geo="global"))
+    there = Prices().spent("claude-opus-5-5", Usage(**usage, inference_geo="us"))
+    searched = Prices().dollars("claude-opus-5-5", 1_000, 10, searches=1, factor=1.1)
+    assert anywhere.dollars is not None
+    assert there.dollars == pytest.approx(1.1 * anywhere.dollars)
+    assert searched == pytest.approx(1.1 * anywhere.dollars + 0.01)
+
+
+def test_sums_of_many_requests_are_priced_by_the_length_of_each():
+    """A hundred short prompts are not one long one."""
+    prices = Prices()
+    (step,) = prices.steps("claude-haiku-5-5")
+    each = prices.dollars("claude-haiku-5-5", step, 50)
+    assert each is not None
+    assert prices.dollars("claude-haiku-5-5", 100 * step, 5_000, prompt=step) == pytest.approx(100 * each)
+    assert prices.dollars("claude-haiku-5-5", 100 * step, 5_000) > 150 * each
+    assert prices.steps("claude-of-tomorrow") == []

@@ -53,6 +53,18 @@ def test_reads_bare_prompt():
     assert row.extras == {"topic": "x"}
 
 
+def test_prompt_with_params_of_its_own():
+    """Model, max_tokens and system beside a prompt are used, not given back as the user's own."""
+    row = read_row(line(prompt="Hello", model="m", max_tokens=7, system="Be brief.", mine=1), 1)
+    assert row.params == {
+        "messages": [{"role": "user", "content": "Hello"}],
+        "model": "m",
+        "max_tokens": 7,
+        "system": "Be brief.",
+    }
+    assert row.extras == {"mine": 1}
+
+
 def test_defaults_do_not_override():
     """What a line says itself is left as it is."""
     row = read_row(params(), 1, Defaults("other", 99))
@@ -79,9 +91,12 @@ def test_defaults_fill_what_is_missing():
         (line(custom_id=7, params=PARAMS), "'custom_id' must be a text"),
         (line(custom_id="x" * 65, params=PARAMS), "65 characters; at most 64"),
         (line(custom_id="a", method="GET", body=PARAMS), "'method' must be \"POST\""),
-        (line(custom_id="a", url="/v1/chat/completions", body=PARAMS), "'url' must be \"/v1/messages\""),
+        (line(custom_id="a", url="/v1/responses", body=PARAMS), "'url' must be \"/v1/messages\""),
+        (line(custom_id="a", url=["/v1/messages"], body=PARAMS), "'url' must be \"/v1/messages\""),
         (line(custom_id="a", body="x"), "'body' must be an object, not a text"),
         (line(prompt=""), "'prompt' must be a text that is not empty"),
+        (line(prompt=" \n"), "not an empty text"),
+        (line(prompt="x", model="m", system=5), "'system' must be a text or a list of blocks, not 5"),
         (line(prompt="x"), "no 'model'; add it, or name one for all rows with -m"),
         (params(model=None), "no 'model'"),
         (params(model=5), "no 'model'"),
@@ -96,6 +111,9 @@ def test_defaults_fill_what_is_missing():
         (params(messages=[{"content": "x"}]), "message 1 must have a 'role'"),
         (params(messages=[*MESSAGES, {"role": "user"}]), "message 2 must have a 'content'"),
         (params(stream=True), "'stream' must be left out"),
+        (params(system={"a": 1}), "'system' must be a text or a list of blocks, not an object"),
+        (params(messages=[{"role": "system", "content": "x"}]), "nothing but system messages"),
+        (params(system="x", messages=[{"role": "system", "content": "x"}, *MESSAGES]), "put both into"),
         (line(custom_id="a", params=PARAMS, result={}), "is this a results file?"),
     ],
 )
@@ -146,6 +164,14 @@ def test_first_twenty_problems_and_a_count(tmp_path):
     assert caught.value.count == 51
     assert [problem.line for problem in caught.value.problems] == list(range(1, 21))
     assert str(caught.value).endswith("and 31 more problems")
+
+
+def test_duplicates_among_many_rows(tmp_path):
+    """Ids are told apart even where there are more of them than drawers; only the equal ones are told."""
+    lines = [line(custom_id=f"r{number}", params=PARAMS) for number in range(5_000)]
+    with pytest.raises(BadInput) as caught:
+        check(written(tmp_path / "a.jsonl", *lines, lines[4_321]))
+    assert [problem.line for problem in caught.value.problems] == [5_001]
 
 
 def test_file_changed_between_the_passes(tmp_path):

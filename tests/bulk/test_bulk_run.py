@@ -1,13 +1,14 @@
-"""Runs: every row once, extras kept, the order asked for, and an end when there must be one."""
+"""Runs: every row once, extras kept, and an end when there must be one."""
 
 import asyncio
+from pathlib import Path
 
 import orjson
 import pytest
 from anthropic.types.messages import MessageBatchIndividualResponse
 
 from claude_executor import Limits
-from claude_executor.bulk import Row, run_file, run_rows, summarise
+from claude_executor.bulk import ResultsFile, Row, run_file, run_rows, summarise
 from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings
 
 MESSAGE = [{"role": "user", "content": "the secret prompt"}]
@@ -35,14 +36,14 @@ async def test_every_row_once_with_its_extras(begin, some_rows, simulator):
     assert simulator.verdict().clean
 
 
-@pytest.mark.simulator(SLOW)
-async def test_answers_come_as_they_arrive_unless_ordered(begin, some_rows, simulator):
-    """Completion order by default, input order on request."""
-    _, _, results = await collected(begin, simulator, some_rows(100))
-    assert [result["place"] for result in results] != list(range(100))
-    simulator.reset()
-    _, _, results = await collected(begin, simulator, some_rows(100), ordered=True)
-    assert [result["place"] for result in results] == list(range(100))
+@pytest.mark.simulator(SLOW, schedule=[(10.0, {"outage": 3_600.0})])
+async def test_an_hour_of_529_is_waited_out(begin, some_rows, simulator):
+    """The API is down for an hour in the middle: the run waits, and every row is answered."""
+    run, _, results = await collected(begin, simulator, some_rows(300), setup={"max_concurrency": 20})
+    assert run.seconds > 3_600
+    assert (len(results), run.tally.succeeded, run.unsent) == (300, 300, 0)
+    assert simulator.verdict().clean
+    assert run.tally.overloads < 300
 
 
 @pytest.mark.simulator(Settings(rates=Rates()))
@@ -111,16 +112,13 @@ async def test_unknown_model_alone_ends_the_run(begin, some_rows, simulator):
     assert (run.unsent, results) == (500, [])
 
 
-@pytest.mark.parametrize("ordered", [False, True])
 @pytest.mark.simulator(SLOW, faults=Faults(error_500=0.25))
-async def test_stop_finishes_what_is_in_flight(begin, some_rows, simulator, ordered):
+async def test_stop_finishes_what_is_in_flight(begin, some_rows, simulator):
     """Told to stop, it sends no more than one request more, and writes every answer it paid for."""
     lines: list[bytes] = []
     run, executor = begin(simulator, 1_000, max_concurrency=30)
     async with executor:
-        work = asyncio.create_task(
-            run_rows(some_rows(1_000), lines.append, executor=executor, run=run, ordered=ordered)
-        )
+        work = asyncio.create_task(run_rows(some_rows(1_000), lines.append, executor=executor, run=run))
         await asyncio.sleep(20)
         sent = simulator.verdict().requests
         run.stop()
@@ -158,9 +156,8 @@ async def test_cancelling_the_run_leaves_nothing_behind(begin, some_rows, simula
 
 
 @pytest.mark.simulator(SLOW)
-async def test_rows_are_read_no_faster_than_they_are_needed(begin, some_rows, simulator, monkeypatch):
-    """An endless file is read only so far ahead of what is written, even if one row holds up the order."""
-    monkeypatch.setattr("claude_executor.bulk.run.AHEAD", 10)
+async def test_rows_are_read_no_faster_than_they_are_needed(begin, some_rows, simulator):
+    """An endless file is read only so far ahead of what is written."""
     read, most, written = 0, 0, []
 
     def endless():
@@ -173,40 +170,68 @@ async def test_rows_are_read_no_faster_than_they_are_needed(begin, some_rows, si
 
     run, executor = begin(simulator, 10**9, max_concurrency=50)
     async with executor:
-        work = asyncio.create_task(
-            run_rows(endless(), written.append, executor=executor, run=run, ordered=True)
-        )
+        work = asyncio.create_task(run_rows(endless(), written.append, executor=executor, run=run))
         await asyncio.sleep(60)
         run.stop()
         await work
     assert len(written) > 100
-    assert 10 < most <= 21
+    assert 10 < most <= 1_051
 
 
 @pytest.mark.simulator(Settings(rates=Rates()))
 async def test_file_to_file(begin, tmp_path, simulator):
-    """A file goes in and a file comes out; what exists is not overwritten unasked."""
+    """A file goes in and a file comes out, with the user's own fields."""
     source, target = tmp_path / "a.jsonl", tmp_path / "a.results.jsonl"
     params = {"model": "claude-haiku-5-5", "max_tokens": 5, "messages": MESSAGE}
     source.write_bytes(orjson.dumps({"custom_id": "a", "params": params, "mine": 1}))
     run, executor = begin(simulator, 1)
-    async with executor:
-        await run_file(source, target, executor=executor, run=run)
+    with ResultsFile(target) as results:
+        async with executor:
+            await run_file(source, results, executor=executor, run=run)
         assert orjson.loads(target.read_bytes())["mine"] == 1
-        with pytest.raises(FileExistsError):
-            await run_file(source, target, executor=executor, run=run)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.jsonl", "a.results.jsonl"]
 
 
 @pytest.mark.simulator(Settings(rates=Rates()), faults=Faults(invalid_key=True))
 async def test_a_run_without_results_leaves_no_file(begin, tmp_path, simulator):
-    """After a wrong key the same command can simply be given again."""
+    """After a wrong key there is nothing that looks like results."""
     source, target = tmp_path / "a.jsonl", tmp_path / "a.results.jsonl"
     params = {"model": "claude-haiku-5-5", "max_tokens": 5, "messages": MESSAGE}
     source.write_bytes(orjson.dumps({"custom_id": "a", "params": params}))
     run, executor = begin(simulator, 1)
-    async with executor:
-        await run_file(source, target, executor=executor, run=run)
+    with ResultsFile(target) as results:
+        async with executor:
+            await run_file(source, results, executor=executor, run=run)
     assert not target.exists()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+@pytest.mark.simulator(SLOW)
+async def test_a_full_disk_ends_the_run_and_counts_nothing_unwritten(begin, some_rows, rows_in, simulator):
+    """What cannot be written is not counted, and no more is sent."""
+    run, executor = begin(simulator, 1_000, max_concurrency=20)
+    with pytest.raises(OSError, match="No space left"), ResultsFile(Path("/dev/full")) as results:
+        async with executor:
+            await run_file(rows_in(some_rows(1_000)), results, executor=executor, run=run)
+    assert run.tally.done == 0
+    assert simulator.verdict().requests < 100
+
+
+@pytest.mark.simulator(SLOW)
+async def test_an_abort_keeps_the_answers_that_are_there(begin, some_rows, rows_in, simulator, tmp_path):
+    """Cancelled, a run still writes and counts what has been answered, even a moment ago."""
+    run, executor = begin(simulator, 500, max_concurrency=50)
+    target = tmp_path / "r.jsonl"
+    with ResultsFile(target) as results:
+        async with executor:
+            work = asyncio.create_task(run_file(rows_in(some_rows(500)), results, executor=executor, run=run))
+            while simulator.verdict().answered < 20:  # noqa: ASYNC110 - a moment in the middle
+                await asyncio.sleep(0.01)
+            assert run.tally.done < 20
+            work.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await work
+    assert 20 <= len(target.read_bytes().splitlines()) == run.tally.succeeded == simulator.verdict().answered
 
 
 @pytest.mark.simulator(Settings(rates=Rates(rpm=60), output_tokens=Lengths(20)))

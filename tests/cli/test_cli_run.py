@@ -95,7 +95,8 @@ def test_no_access(environment, invoke, rows_file, faults, code, words):
     source = rows_file(50)
     result = invoke("run", source)
     assert result.exit_code == code
-    assert words in result.stderr.splitlines()[-1]
+    assert words in result.stderr.splitlines()[-2]
+    assert result.stderr.splitlines()[-1] == f"go on with: claude-executor run {source}"
     assert environment.verdict().requests == 1
     assert not source.with_name("rows.results.jsonl").exists()
 
@@ -104,7 +105,7 @@ def test_unknown_model(environment, invoke, rows_file):
     """A model that does not exist is bad input, told after one request."""
     result = invoke("run", rows_file(50, model="claude-nope"))
     assert result.exit_code == 2
-    assert "check the name of the model" in result.stderr.splitlines()[-1]
+    assert "check the name of the model" in result.stderr.splitlines()[-2]
     assert environment.verdict().requests == 1
 
 
@@ -115,7 +116,7 @@ def test_missing_key(environment, invoke, rows_file, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     result = invoke("run", rows_file())
     assert result.exit_code == 3
-    assert "there is no API key; check the API key (ANTHROPIC_API_KEY)" in result.stderr.splitlines()[-1]
+    assert "there is no API key; check the API key (ANTHROPIC_API_KEY)" in result.stderr.splitlines()[-2]
 
 
 def test_unreachable_host(environment, invoke, rows_file):
@@ -125,7 +126,7 @@ def test_unreachable_host(environment, invoke, rows_file):
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
     result = invoke("run", rows_file(30), "--base-url", url)
     assert result.exit_code == 3
-    assert "check the network and the base URL" in result.stderr.splitlines()[-1]
+    assert "check the network and the base URL" in result.stderr.splitlines()[-2]
     assert "0 of 30 answered, 30 not done" in result.stderr
 
 
@@ -152,7 +153,7 @@ def test_bad_files(environment, invoke, rows_file, tmp_path):
         ((tmp_path / "missing.jsonl",), "no such file or directory"),
         ((tmp_path,), "cannot"),
         ((empty,), "there are no rows in it"),
-        ((source, "-o", existing), "overwrite it with --force"),
+        ((source, "-o", existing), "is no results file (line 1: it is not of the form of a result)"),
         ((source, "-o", source, "--force"), "is the input"),
         ((source, "-o", tmp_path), "is a directory"),
         ((source, "-o", tmp_path / "nowhere" / "x.jsonl"), "there is no directory"),
@@ -178,7 +179,7 @@ def test_full_disk(environment, invoke, rows_file):
     """A full disk stops the run with one line and exit 1."""
     result = invoke("run", rows_file(), "-o", "/dev/full", "--force")
     assert result.exit_code == 1
-    assert "cannot write /dev/full: no space left on device" in result.stderr.splitlines()[-1]
+    assert "cannot write /dev/full: no space left on device" in result.stderr.splitlines()[-2]
 
 
 @pytest.mark.parametrize(
@@ -240,7 +241,7 @@ def test_interrupt_finishes_what_is_in_flight(launch, rows_file):
     assert process.returncode == 130
     assert len(results_of(target)) == verdict.answered
     assert verdict.requests == verdict.answered < 3_000
-    assert "rows left undone" in stderr.splitlines()[-1]
+    assert "rows left undone" in stderr.splitlines()[-2]
     assert "Traceback" not in stderr
 
 

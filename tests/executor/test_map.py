@@ -83,19 +83,28 @@ async def test_a_bad_row_is_a_result_and_does_not_end_the_others(simulator, exec
     assert isinstance(results[2].error, Failed)
 
 
+@pytest.mark.parametrize("ordered", [False, True])
 @pytest.mark.simulator(QUICK)
-async def test_an_exception_in_the_iterable_reaches_the_consumer(simulator, executor_on):
-    """What the generator of prompts raises is raised by `map`, and nothing stays behind."""
+async def test_an_exception_in_the_iterable_comes_after_what_was_submitted(simulator, executor_on, ordered):
+    """What the generator of prompts raises is raised by `map` when all that it gave before is yielded."""
 
     def broken():
-        yield prompt("a")
+        for number in range(40):
+            yield prompt(f"{number}")
         raise OSError("disk")
+
+    yielded = []
+
+    async def consume(results):
+        async for result in results:
+            yielded.append(result.index)  # noqa: PERF401 - what came before the exception is to be seen
 
     async with executor_on(simulator) as executor:
         with pytest.raises(OSError, match="disk"):
-            async for _ in executor.map(broken()):
-                pass
+            await consume(executor.map(broken(), ordered=ordered))
         assert "[queued 0 | running 0 |" in repr(executor)
+    assert sorted(yielded) == list(range(40))
+    assert simulator.verdict().answered == 40
 
 
 @pytest.mark.simulator(QUICK, faults=Faults(invalid_key=True))

@@ -1,47 +1,72 @@
-"""Bulk jobs: a JSONL file of requests in, a JSONL file of results out.
+"""Bulk jobs: a JSONL file of requests in, a JSONL file of results out, and every row in it exactly once.
 
 ::
 
-    survey = check(source)                                 # every line, before anything is sent
-    run = Run(survey.rows, models=survey.models)
-    async with Executor(Limits(), on_event=run.listen) as executor:
-        await run_file(source, target, executor=executor, run=run)
+    with ResultsFile(target) as results:                   # locked, and repaired after a crash
+        resumption = Resumption(results)                   # what is done already
+        survey = check(source)                             # every line, before anything is sent
+        for row in rows_of(source):
+            resumption.see(row.custom_id, row.params)
+        rest = resumption.rest()
+        run = Run(rest.to_do, models=survey.models, rest=rest)
+        async with Executor(Limits(), on_event=run.listen) as executor:
+            await run_file(source, results, executor=executor, run=run, rest=rest)
+
+The same for prompts that are not in a file: ``executor.map(prompts, journal=Journal(path))``.
 """
 
+from claude_executor.bulk.cases import Range
+from claude_executor.bulk.check import Survey, check
+from claude_executor.bulk.count import Counted, NotCounted, count_tokens
+from claude_executor.bulk.journal import NotResults, ResultsFile
+from claude_executor.bulk.lock import Busy
+from claude_executor.bulk.map_journal import Journal
+from claude_executor.bulk.order import put_in_order
+from claude_executor.bulk.plan import ModelPlan, Plan, PoolPlan, plan
 from claude_executor.bulk.prices import Prices, Spent
-from claude_executor.bulk.results import Results
-from claude_executor.bulk.rows import (
-    BadInput,
-    BadRow,
-    Defaults,
-    Problem,
-    Row,
-    Survey,
-    check,
-    read_row,
-    rows_of,
-)
+from claude_executor.bulk.problems import BadInput, BadRow, Problem
+from claude_executor.bulk.resume import Changed, OnChanged, Rest, Resumption
+from claude_executor.bulk.rows import Defaults, Row, read_row, rows_of
 from claude_executor.bulk.run import Run, run_file, run_rows
+from claude_executor.bulk.sources import Source, readable
 from claude_executor.bulk.summary import Limited, Summary, summarise
 from claude_executor.bulk.tally import FailureGroup, Tally
 
 __all__ = [
     "BadInput",
     "BadRow",
+    "Busy",
+    "Changed",
+    "Counted",
     "Defaults",
     "FailureGroup",
+    "Journal",
     "Limited",
+    "ModelPlan",
+    "NotCounted",
+    "NotResults",
+    "OnChanged",
+    "Plan",
+    "PoolPlan",
     "Prices",
     "Problem",
-    "Results",
+    "Range",
+    "Rest",
+    "ResultsFile",
+    "Resumption",
     "Row",
     "Run",
+    "Source",
     "Spent",
     "Summary",
     "Survey",
     "Tally",
     "check",
+    "count_tokens",
+    "plan",
+    "put_in_order",
     "read_row",
+    "readable",
     "rows_of",
     "run_file",
     "run_rows",

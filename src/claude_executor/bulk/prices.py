@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -10,7 +10,11 @@ if TYPE_CHECKING:
 
 PER_MILLION = 1e-6
 FAST = 2.0
-"""What fast mode multiplies every price by."""
+"""What fast mode multiplies the price of every token by."""
+BATCH = 0.5
+"""The same for Message Batches."""
+UNITED_STATES = 1.1
+"""The same for inference that is to stay in the United States."""
 SEARCHES = 1_000
 
 
@@ -54,8 +58,15 @@ class Price:
         tiers = getattr(listed, "tiers", ())
         self._steps = sorted(((float(tier.start), float(tier.price)) for tier in tiers), reverse=True)
 
-    def at(self, prompt_tokens: int) -> float:
+    @property
+    def steps(self) -> list[float]:
+        """Where it changes."""
+        return [start for start, _ in self._steps]
+
+    def at(self, prompt_tokens: float) -> float:
         """The price for a prompt of that length."""
+        if not self._steps:
+            return self._base
         return next((price for start, price in self._steps if prompt_tokens > start), self._base)
 
 
@@ -84,33 +95,87 @@ class Prices:
         """What one answer took, and its price."""
         read = usage.cache_read_input_tokens or 0
         written = usage.cache_creation_input_tokens or 0
-        return Spent(
-            usage.input_tokens, usage.output_tokens, read, written, self._dollars(model, usage, read, written)
+        # The API says how it really served the request, which need not be how it was asked to.
+        dollars = self.dollars(
+            model,
+            fresh=usage.input_tokens,
+            output=usage.output_tokens,
+            read=read,
+            written=written,
+            written_1h=usage.cache_creation.ephemeral_1h_input_tokens if usage.cache_creation else 0,
+            searches=usage.server_tool_use.web_search_requests if usage.server_tool_use else 0,
+            factor=factor(
+                speed=usage.speed,
+                geo=getattr(usage, "inference_geo", None),
+                tier=getattr(usage, "service_tier", None),
+            ),
         )
+        return Spent(usage.input_tokens, usage.output_tokens, read, written, dollars)
 
-    def _dollars(self, model: str, usage: Usage, read: int, written: int) -> float | None:
+    def dollars(
+        self,
+        model: str,
+        fresh: float,
+        output: float,
+        read: float = 0.0,
+        written: float = 0.0,
+        written_1h: float = 0.0,
+        *,
+        searches: int = 0,
+        factor: float = 1.0,
+        prompt: float | None = None,
+    ) -> float | None:
+        """What one request costs; `None` if the model has no known price.
+
+        Args:
+            model: Its model.
+            fresh: Input tokens that are neither read from the cache nor written to it.
+            output: Output tokens.
+            read: Input tokens read from the cache.
+            written: Input tokens written to it.
+            written_1h: Those of them that are written for an hour.
+            searches: Searches in the web.
+            factor: What `factor` says.
+            prompt: How long the whole prompt is, if the amounts are those of many requests.
+        """
         prices = self._of(model)
         if prices is None:
             return None
-        prompt = usage.input_tokens + read + written
-        for_an_hour = usage.cache_creation.ephemeral_1h_input_tokens if usage.cache_creation else 0
-        searches = usage.server_tool_use.web_search_requests if usage.server_tool_use else 0
-        dollars = PER_MILLION * (
-            usage.input_tokens * prices.input.at(prompt)
-            + usage.output_tokens * prices.output.at(prompt)
-            + read * prices.cache_read.at(prompt)
-            + (written - for_an_hour) * prices.cache_written.at(prompt)
-            + for_an_hour * prices.cache_written_1h.at(prompt)
-        )
-        # The API says which speed it really served; only tokens are dearer when it is the fast one.
-        if usage.speed == "fast":
-            dollars *= FAST
-        return dollars + searches * prices.searches.at(prompt) / SEARCHES
+        prompt = fresh + read + written if prompt is None else prompt
+        dollars = fresh * prices.input.at(prompt) + output * prices.output.at(prompt)
+        if read or written:
+            dollars += (
+                read * prices.cache_read.at(prompt)
+                + (written - written_1h) * prices.cache_written.at(prompt)
+                + written_1h * prices.cache_written_1h.at(prompt)
+            )
+        return PER_MILLION * factor * dollars + searches * prices.searches.at(prompt) / SEARCHES
+
+    def steps(self, model: str) -> list[float]:
+        """Lengths of prompts beyond each of which a price is another, the shortest first."""
+        prices = self._of(model)
+        if prices is None:
+            return []
+        return sorted({start for one in fields(prices) for start in getattr(prices, one.name).steps})
 
     def _of(self, model: str) -> PriceList | None:
         if model not in self._lists:
             self._lists[model] = _look_up(model)
         return self._lists[model]
+
+
+def factor(*, speed: object = None, geo: object = None, tier: object = None) -> float:
+    """What the way a request is served multiplies the price of its tokens by.
+
+    Args:
+        speed: ``"fast"`` or not.
+        geo: ``"us"`` or not.
+        tier: ``"batch"`` or not.
+    """
+    times = FAST if speed == "fast" else 1.0
+    if geo == "us":
+        times *= UNITED_STATES
+    return times * BATCH if tier == "batch" else times
 
 
 def _look_up(model: str) -> PriceList | None:

@@ -1,20 +1,24 @@
-"""Results of a bulk job: one JSON line each, in the shape of Message Batches results.
+"""Result lines: the shape of Message Batches results, with one field of ours.
 
 ::
 
-    {"custom_id": "a", "result": {"type": "succeeded", "message": {…}}}
-    {"custom_id": "b", "result": {"type": "errored", "error": {"type": "error", "error": {…}, …}}}
+    {"custom_id": "a", "result": {"type": "succeeded", "message": {…}}, "executor": {"hash": …, "at": …}}
+    {"custom_id": "b", "result": {"type": "errored", "error": {"type": "error", …}}, "executor": {…}}
+
+``executor`` says what the next start must know, the hash of the request, and how the row went: ``at`` (Unix
+time), ``attempts``, ``waited`` and ``took`` (seconds), ``copy_of`` (the row whose answer this is).
 """
 
 import json
-from collections.abc import Mapping
-from contextlib import suppress
-from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import orjson
 
-from claude_executor import Failed, Kind, Stopped, TooLarge
+from claude_executor import Failed, Kind, Params, Result, Stopped, TooLarge
 
 if TYPE_CHECKING:
     from anthropic.types import Message
@@ -34,20 +38,115 @@ _TYPES: Mapping[Kind, str] = {
 }
 """The API's own words for what went wrong; everything else is an ``api_error``."""
 
+_FINAL = frozenset(
+    {
+        "authentication_error",
+        "billing_error",
+        "invalid_request_error",
+        "not_found_error",
+        "permission_error",
+        "request_too_large",
+    }
+)
+"""What the same request will meet again, unless a person mends something first."""
 
-def succeeded(custom_id: str, message: "Message", extras: Mapping[str, object]) -> bytes:
+# A line of our own making is not read as a whole: only its beginning and its end. Neither of these can occur
+# inside a text, where quotation marks are escaped.
+_BEGINNING = re.compile(rb'\{"custom_id":"([^"\\]+)","result":\{"type":"succeeded"')
+_MARK = b',"executor":{"hash":"'
+_HASH_DIGITS = 16
+_LONGEST_MARK = 300
+
+
+class NotAResult(ValueError):
+    """A line is no result. The message says why, and quotes nothing of it."""
+
+
+class Entry(NamedTuple):
+    """What a start must know of a result line.
+
+    Attributes:
+        custom_id: Whose result it is.
+        hash: What was asked; `None` in results that somebody else made.
+        answered: Whether it is an answer.
+        final: Whether it is settled: an answer, or a failure that trying again will not mend.
+    """
+
+    custom_id: str
+    hash: int | None
+    answered: bool
+    final: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """The field of ours.
+
+    Attributes:
+        hash: Hash of the request.
+        at: When the row was done, in Unix time.
+        attempts: Requests sent for it, if known.
+        waited: Seconds it waited for its turn, if known.
+        took: Seconds its last attempt took, if known.
+        copy_of: The row that was sent in its place, if one was.
+    """
+
+    hash: int
+    at: float
+    attempts: int | None = None
+    waited: float | None = None
+    took: float | None = None
+    copy_of: str | None = None
+
+    @classmethod
+    def of(cls, result: Result, hash_: int, at: float) -> "Mark":
+        """What is known of how a request went."""
+        error = result.error
+        attempts = error.attempts if isinstance(error, Failed) else result.attempts
+        return cls(hash_, at, attempts, result.waited, result.took)
+
+    def as_dict(self) -> dict[str, object]:
+        """The field as it is written; what is not known is left out."""
+        fields: dict[str, object] = {"hash": f"{self.hash:016x}", "at": round(self.at, 3)}
+        if self.attempts:
+            fields["attempts"] = self.attempts
+        for name, seconds in (("waited", self.waited), ("took", self.took)):
+            if seconds is not None:
+                fields[name] = round(seconds, 3)
+        if self.copy_of is not None:
+            fields["copy_of"] = self.copy_of
+        return fields
+
+
+def hash_of(params: Params) -> int:
+    """What a request is, in 64 bits: the same for equal parameters in any order.
+
+    Raises:
+        TypeError: Not all of it can be said in JSON.
+    """
+    try:
+        text = orjson.dumps(params, option=orjson.OPT_SORT_KEYS, default=_plain)
+    except TypeError:  # half a surrogate pair, numbers beyond 64 bits: the standard library takes more
+        text = json.dumps(params, sort_keys=True, separators=(",", ":"), default=_plain).encode()
+    return int.from_bytes(blake2b(text, digest_size=8).digest())
+
+
+def succeeded(
+    custom_id: str, answer: "Message | Mapping[str, object]", extras: Mapping[str, object], mark: Mark
+) -> bytes:
     """The line of a row that was answered."""
-    return _line(custom_id, {"type": "succeeded", "message": message.to_dict()}, extras)
+    message = answer if isinstance(answer, Mapping) else answer.to_dict()
+    return _line(custom_id, {"type": "succeeded", "message": message}, extras, mark)
 
 
-def errored(custom_id: str, error: Exception, extras: Mapping[str, object]) -> bytes:
+def errored(custom_id: str, error: Exception, extras: Mapping[str, object], mark: Mark) -> bytes:
     """The line of a row that was not."""
     body: dict[str, object] = {
         "type": "error",
         "error": {"type": error_type(error), "message": str(error)},
         "request_id": error.request_id if isinstance(error, Failed) else None,
     }
-    return _line(custom_id, {"type": "errored", "error": body}, extras)
+    return _line(custom_id, {"type": "errored", "error": body}, extras, mark)
 
 
 def error_type(error: Exception) -> str:
@@ -60,66 +159,68 @@ def error_type(error: Exception) -> str:
     return "api_error"
 
 
-def _line(custom_id: str, result: Mapping[str, object], extras: Mapping[str, object]) -> bytes:
-    line = {"custom_id": custom_id, "result": result, **extras}
+def read_entry(line: bytes) -> Entry:
+    """Read of a result line what a start must know.
+
+    Raises:
+        NotAResult: It is none.
+    """
+    beginning = _BEGINNING.match(line)
+    mark = line.rfind(_MARK, -_LONGEST_MARK)
+    if beginning is None or mark < 0:
+        return _read_whole(line)
+    digits = mark + len(_MARK)
+    try:
+        return Entry(beginning[1].decode(), int(line[digits : digits + _HASH_DIGITS], 16), True, True)
+    except ValueError:
+        return _read_whole(line)
+
+
+def read_message(line: bytes) -> dict[str, Any]:
+    """The answer in a result line that has one."""
+    message: dict[str, Any] = json_of(line)["result"]["message"]
+    return message
+
+
+def _read_whole(line: bytes) -> Entry:
+    try:
+        value = json_of(line)
+        custom_id, result = value["custom_id"], value["result"]
+        type_ = result["type"]
+        error = result["error"] if type_ == "errored" else None
+        said = error["error"]["type"] if error is not None else None
+        mark = value.get("executor")
+        hash_ = int(mark["hash"], 16) if mark is not None else None
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise NotAResult("it is not of the form of a result") from None
+    if not (isinstance(custom_id, str) and isinstance(type_, str)):
+        raise NotAResult("it is not of the form of a result")
+    answered = type_ == "succeeded"
+    return Entry(custom_id, hash_, answered, answered or said in _FINAL)
+
+
+def json_of(line: bytes) -> dict[str, Any]:
+    """The value of a line; of one that only the standard library could write, too."""
+    try:
+        value = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        value = json.loads(line)
+    return cast("dict[str, Any]", value)
+
+
+def _line(custom_id: str, result: Mapping[str, object], extras: Mapping[str, object], mark: Mark) -> bytes:
+    line = {"custom_id": custom_id, "result": result, **extras, "executor": mark.as_dict()}
     try:
         return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
     except TypeError:  # half a surrogate pair, which JSON can hold as an escape and UTF-8 cannot
         return json.dumps(line).encode() + b"\n"
 
 
-class Results:
-    """A results file that is being written: each line goes to the operating system as it comes."""
-
-    def __init__(self, path: Path, *, overwrite: bool = False) -> None:
-        """Open the file.
-
-        Raises:
-            FileExistsError: It is there already, and `overwrite` is false.
-            OSError: It cannot be written.
-        """
-        self.path = path
-        self._file: BinaryIO = path.open("wb" if overwrite else "xb")
-        self._ours = not overwrite
-
-    def write(self, line: bytes) -> None:
-        """Add a line.
-
-        Raises:
-            OSError: It could not be written, be it because the disk is full.
-        """
-        self._ours = False
-        self._file.write(line)
-        self._file.flush()
-
-    def close(self) -> None:
-        """Close the file; if there is nothing in it and it is new, take it away again."""
-        with suppress(OSError):  # what could not be written was already told by `write`
-            self._file.close()
-            if self._ours:
-                self.path.unlink()
-
-
-class InOrder:
-    """Puts results into the order of the rows again, and says how far the writing has come.
-
-    Attributes:
-        written: Rows, from the first one on, that have been passed on.
-    """
-
-    def __init__(self) -> None:
-        self.written = 0
-        self._early: dict[int, bytes] = {}
-
-    def put(self, index: int, line: bytes) -> list[bytes]:
-        """Take one result; those that can be written now."""
-        self._early[index] = line
-        ready: list[bytes] = []
-        while (line_or_none := self._early.pop(self.written, None)) is not None:
-            ready.append(line_or_none)
-            self.written += 1
-        return ready
-
-    def rest(self) -> list[bytes]:
-        """What is left at the end of a run that was cut short, with gaps."""
-        return [self._early.pop(index) for index in sorted(self._early)]
+def _plain(value: object) -> object:
+    """What the SDK's own objects are in JSON: an answer's content may be part of the next question."""
+    if isinstance(value, Mapping):
+        return dict(cast("Mapping[str, object]", value))
+    to_dict: Callable[[], object] | None = getattr(value, "to_dict", None)
+    if to_dict is None:
+        raise TypeError(f"{type(value).__name__} cannot be said in JSON")
+    return to_dict()

@@ -41,7 +41,7 @@ class Summary:
     """How a run went.
 
     Attributes:
-        rows: Rows there were.
+        rows: Rows there were to do.
         succeeded: Rows that were answered.
         failed: Rows that were not.
         unsent: Rows that were not tried to the end, because the run was stopped.
@@ -55,6 +55,9 @@ class Summary:
         failures: The failures by kind.
         limited: What held it up, if something did.
         stopped: Why it ended early, if it did.
+        copied: Rows that were answered without being sent, because another row asked the same.
+        answered_before: Rows that had been answered at earlier starts.
+        failed_before: Rows that had failed at earlier starts, and were left at that.
     """
 
     rows: int
@@ -71,6 +74,9 @@ class Summary:
     failures: tuple[FailureGroup, ...]
     limited: Limited | None
     stopped: str | None
+    copied: int = 0
+    answered_before: int = 0
+    failed_before: int = 0
 
     def as_dict(self) -> dict[str, object]:
         """The same as plain values, for JSON."""
@@ -95,6 +101,9 @@ def summarise(run: Run, snapshot: Snapshot, *, stopped: str | None = None) -> Su
         failures=tuple(tally.failures),
         limited=_limited(tally, seconds, snapshot),
         stopped=stopped,
+        copied=tally.copies,
+        answered_before=run.rest.answered if run.rest is not None else 0,
+        failed_before=run.rest.failed if run.rest is not None else 0,
     )
 
 

@@ -43,6 +43,7 @@ class Tally:
     Attributes:
         succeeded: Rows that were answered.
         failed: Rows that were not, and will not be.
+        copies: Rows among those answered that were not sent, because another asked the same.
         spent: Tokens and money of the answers.
         refusals: 429s met on the way.
         overloads: 529s met on the way.
@@ -52,6 +53,7 @@ class Tally:
     def __init__(self) -> None:
         self.succeeded = 0
         self.failed = 0
+        self.copies = 0
         self.spent = Spent()
         self.refusals = 0
         self.overloads = 0
@@ -73,6 +75,11 @@ class Tally:
         """A row was answered."""
         self.succeeded += 1
         self.spent += self._prices.spent(model, message.usage)
+
+    def copied(self) -> None:
+        """A row got the answer of another that asked the same; nothing was paid for it."""
+        self.succeeded += 1
+        self.copies += 1
 
     def lost(self, error: Exception) -> None:
         """A row has failed."""

@@ -51,6 +51,12 @@ def _rows(summary: Summary) -> Text:
     if summary.unsent:
         text.append(", ")
         text.append(f"{summary.unsent:,} not done", "bold yellow")
+    if summary.copied:
+        text.append(f"; {summary.copied:,} of them asked the same as another and cost nothing")
+    if summary.answered_before:
+        text.append(f"; {summary.answered_before:,} more had been answered before")
+    if summary.failed_before:
+        text.append(f"; {summary.failed_before:,} had failed before and were not sent again")
     return text
 
 

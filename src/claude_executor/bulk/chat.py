@@ -1,0 +1,136 @@
+"""Bodies of OpenAI's chat completions, made into those of Messages where nothing is lost by it.
+
+Batch files for `/v1/chat/completions` differ in little as long as they hold only text: the system prompt is
+a message, and some fields have another name. What has no like is refused with what to write instead.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import cast
+
+from claude_executor.bulk.problems import BadRow
+
+PATHS = frozenset({"/v1/chat/completions", "/chat/completions"})
+
+SYSTEM = frozenset({"system", "developer"})
+_RENAMED = {"max_completion_tokens": "max_tokens", "stop": "stop_sequences"}
+_WITHOUT_LIKE = {
+    "audio": "",
+    "frequency_penalty": "",
+    "function_call": "; use 'tool_choice' of the Messages API",
+    "functions": "; use 'tools' of the Messages API",
+    "logit_bias": "",
+    "logprobs": "",
+    "modalities": "",
+    "parallel_tool_calls": "; use 'disable_parallel_tool_use' in 'tool_choice'",
+    "prediction": "",
+    "presence_penalty": "",
+    "reasoning_effort": "; use 'effort' in 'output_config'",
+    "response_format": "; use 'output_config' of the Messages API",
+    "seed": "",
+    "store": "",
+    "stream_options": "",
+    "top_logprobs": "",
+    "verbosity": "",
+    "web_search_options": "; use the web search tool of the Messages API",
+}
+_PARTS = {"image_url": "'image'", "file": "'document'", "input_audio": None, "refusal": "'text'"}
+_WARMEST = 1.0
+
+
+def converted(body: Mapping[str, object]) -> dict[str, object]:
+    """The same request for ``messages.create``.
+
+    Raises:
+        BadRow: Something in it cannot be said there.
+    """
+    params = {name: value for name, value in body.items() if value is not None}
+    for name, instead in _WITHOUT_LIKE.items():
+        if name in params:
+            raise BadRow(f"{name!r} has no like in the Messages API: leave it out{instead}")
+    for name, other in _RENAMED.items():
+        if name in params and other in params:
+            raise BadRow(f"{name!r} and {other!r} mean the same: leave one of them out")
+        if name in params:
+            params[other] = params.pop(name)
+    _convert_values(params)
+    if messages := _list(params.get("messages")):
+        params["messages"] = [_message(value, place) for place, value in enumerate(messages, start=1)]
+    return params
+
+
+def lift_system(params: dict[str, object]) -> None:
+    """Make the system messages a conversation begins with the system prompt, in place.
+
+    Later ones are left to the API: recent models take them.
+
+    Raises:
+        BadRow: There is a system prompt already.
+    """
+    messages = _list(params.get("messages"))
+    texts: list[object] = []
+    for message in messages:
+        if _dict(message).get("role") not in SYSTEM:
+            break
+        texts.append(_dict(message).get("content"))
+    if params.get("system"):
+        raise BadRow("there is a 'system' and a system message too: put both into 'system'")
+    params["system"] = texts[0] if len(texts) == 1 else [block for text in texts for block in _blocks(text)]
+    params["messages"] = messages[len(texts) :]
+
+
+def _convert_values(params: dict[str, object]) -> None:
+    if params.pop("n", 1) != 1:
+        raise BadRow("'n' must be 1: a request has one answer; write a row for each")
+    if isinstance(params.get("stop_sequences"), str):
+        params["stop_sequences"] = [params["stop_sequences"]]
+    warmth = params.get("temperature")
+    if isinstance(warmth, (int, float)) and warmth > _WARMEST:
+        raise BadRow("'temperature' must be at most 1: the scale of the Messages API ends there")
+    if "user" in params:
+        metadata = params.get("metadata", {})
+        if metadata not in ({}, {"user_id": params["user"]}):
+            raise BadRow("'user' and 'metadata' cannot both be kept: leave one of them out")
+        params["metadata"] = {"user_id": params.pop("user")}
+    elif _dict(params.get("metadata")).keys() - {"user_id"}:
+        raise BadRow("'metadata' may hold nothing but 'user_id': put the rest beside 'body'")
+    if params.get("service_tier", "auto") not in ("auto", "standard_only"):
+        raise BadRow('\'service_tier\' must be "auto" or "standard_only", or be left out')
+    if isinstance(params.get("tool_choice"), str):
+        raise BadRow('\'tool_choice\' must be an object such as {"type": "auto"}')
+    if any("function" in _dict(tool) for tool in _list(params.get("tools"))):
+        raise BadRow("'tools' must have the Messages form: 'name', 'description', 'input_schema'")
+
+
+def _message(value: object, place: int) -> object:
+    message = {name: part for name, part in _dict(value).items() if part is not None}
+    if not message:
+        return value  # the check of all messages says what is wrong with it
+    if message.get("role") in ("tool", "function") or "tool_calls" in message or "function_call" in message:
+        raise BadRow(
+            f"message {place} is of a tool call: write it with 'tool_use' and 'tool_result' blocks, "
+            "and 'url' as \"/v1/messages\""
+        )
+    if "name" in message:
+        raise BadRow(f"message {place} has a 'name', which has no like in the Messages API: leave it out")
+    message.pop("annotations", None)
+    if message.get("role") == "developer":
+        message["role"] = "system"
+    for part in _list(message.get("content")):
+        kind = _dict(part).get("type")
+        if isinstance(kind, str) and kind in _PARTS:
+            instead = _PARTS[kind]
+            what = f"write it as a block of type {instead}" if instead else "leave it out"
+            raise BadRow(f"message {place} has a part of type {kind!r}, which Messages does not know: {what}")
+    return message
+
+
+def _blocks(content: object) -> Sequence[object]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else _list(content)
+
+
+def _list(value: object) -> list[object]:
+    return cast("list[object]", value) if isinstance(value, list) else []
+
+
+def _dict(value: object) -> dict[str, object]:
+    return cast("dict[str, object]", value) if isinstance(value, dict) else {}

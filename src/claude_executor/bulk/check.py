@@ -1,0 +1,85 @@
+"""The check of a whole input before anything is sent: every row is read, and no id may come twice.
+
+Nothing is kept of a row but the hash of its id, so that a million rows cost eight megabytes. They are
+counted out into drawers by their last bits, and each drawer is looked through for itself: a set of all of
+them would take ten times as much.
+"""
+
+from array import array
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from claude_executor.bulk.problems import BadInput, BadRow, Problems
+from claude_executor.bulk.rows import NO_DEFAULTS, Defaults, parts_of
+from claude_executor.bulk.sources import Source, source_of
+
+SHOWN_OF_ID = 40
+_DRAWERS = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Survey:
+    """What a file holds.
+
+    Attributes:
+        rows: Rows that can be sent.
+        models: The models they ask for.
+    """
+
+    rows: int
+    models: frozenset[str]
+
+
+def check(source: Path | Source, defaults: Defaults = NO_DEFAULTS) -> Survey:
+    """Read every row of a source and say what it holds.
+
+    Raises:
+        BadInput: Something is wrong with it.
+        OSError: It cannot be read.
+    """
+    source = source_of(source)
+    unit = source.unit
+    problems = Problems(unit)
+    drawers = [array("q") for _ in range(_DRAWERS)]
+    models: set[str] = set()
+    for number, record in source.records():
+        try:
+            custom_id, params, _ = parts_of(record, number, defaults, unit)
+        except BadRow as error:
+            problems.add(number, str(error))
+        else:
+            mark = hash(custom_id)
+            drawers[mark % _DRAWERS].append(mark)
+            models.add(str(params["model"]))
+    rows = sum(map(len, drawers))
+    if not rows and not problems.count:
+        problems.add(0, "there are no rows in it; a row is a line of JSON, or of a table below its header")
+    if doubtful := _repeated(drawers):
+        _find_duplicates(source, defaults, doubtful, problems)
+    if problems.count:
+        raise BadInput(source.name, problems.first(), problems.count)
+    return Survey(rows, frozenset(models))
+
+
+def _repeated(drawers: "list[array[int]]") -> set[int]:
+    """Hashes that occur more than once."""
+    repeated: set[int] = set()
+    for drawer in drawers:
+        if len(set(drawer)) != len(drawer):
+            repeated.update(mark for mark, times in Counter(drawer).items() if times > 1)
+    return repeated
+
+
+def _find_duplicates(source: Source, defaults: Defaults, doubtful: set[int], problems: Problems) -> None:
+    """Read the source again for ids whose hashes are equal: that may still be chance."""
+    first: dict[str, int] = {}
+    unit = source.unit
+    for number, record in source.records():
+        try:
+            custom_id, _, _ = parts_of(record, number, defaults, unit)
+        except BadRow:
+            continue
+        if hash(custom_id) in doubtful and first.setdefault(custom_id, number) != number:
+            shown = custom_id if len(custom_id) <= SHOWN_OF_ID else custom_id[:SHOWN_OF_ID] + "…"
+            problems.add(number, f"'custom_id' {shown!r} is already that of {unit} {first[custom_id]}")

@@ -1,0 +1,270 @@
+"""A results file as a journal: a line counts when it is on disk, and what is on disk is never lost.
+
+Lines are added to the end, in groups: one `write` and one `fsync` for all that came within a tenth of a
+second, or for a hundred of them, made in a thread so that the event loop does not stand still meanwhile.
+Whoever adds a line is told when its group is on disk.
+
+What a crash leaves behind is repaired when the file is opened again: the beginning of a line that was never
+written to its end is cut off. Lines are taken out by writing the others to a new file, which takes the place
+of the old one in a single step.
+"""
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Self
+
+from claude_executor.bulk.lock import Lock
+from claude_executor.bulk.results import Entry, NotAResult, json_of, read_entry
+
+GROUP_EVERY = 0.1
+GROUP_LINES = 100
+MOST_UNWRITTEN = 16_000_000
+"""Bytes that may wait for a slow disk before nothing more is taken in."""
+
+_ANY_LINE = b'{"custom_id":'
+_READ_AT_ONCE = 1 << 20
+
+
+class NotResults(Exception):
+    """A file holds something else than results."""
+
+    def __init__(self, path: Path, line: int, why: str) -> None:
+        super().__init__(
+            f"{path} is no results file (line {line}: {why}); "
+            "name another with -o, or overwrite it with --force"
+        )
+
+
+class ResultsFile:
+    """A results file that this process writes; nobody else does. Close it, or use it as ``with …``.
+
+    Attributes:
+        path: Where it is.
+        end: How long it is, with what is still to be written.
+    """
+
+    def __init__(self, path: Path, *, overwrite: bool = False) -> None:
+        """Open it, repaired, or begin it; with `overwrite`, anew.
+
+        Raises:
+            Busy: Another process writes it.
+            NotResults: Its end is not that of a results file.
+            OSError: It cannot be written.
+        """
+        self.path = path
+        # What is no file (``/dev/null``, a pipe) can be neither read again nor locked nor synced.
+        self._lasting = path.is_file() or not path.exists()
+        self._lock = Lock(path) if self._lasting else None
+        self._ours = False
+        self._file = -1
+        self._lines: list[bytes] = []
+        self._group: asyncio.Future[None] | None = None
+        self._enough = asyncio.Event()
+        self._unwritten = 0
+        self._writer: asyncio.Task[None] | None = None
+        self._one_at_a_time = threading.Lock()
+        self._broken: OSError | None = None
+        try:
+            self._ours = not path.exists()
+            self._open(os.O_TRUNC if overwrite else 0)
+            if self._ours:
+                _sync_directory(path.parent)
+            self.end = self._repaired() if self._lasting else 0
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close it, and take it away if it is new and empty. What was not yet written will not be."""
+        with self._one_at_a_time:
+            if self._file >= 0:
+                empty = os.fstat(self._file).st_size == 0
+                os.close(self._file)
+                self._file = -1
+                if self._ours and empty:
+                    self.path.unlink(missing_ok=True)
+            if self._lock is not None:
+                self._lock.release()
+
+    # ---- what is in it
+
+    def entries(self) -> Iterator[tuple[int, Entry]]:
+        """What its lines say, with the places where they begin.
+
+        Raises:
+            NotResults: A line is no result.
+        """
+        at = 0
+        for number, line in enumerate(self._lines_in_it(), start=1):
+            try:
+                yield at, read_entry(line)
+            except NotAResult as error:
+                raise NotResults(self.path, number, str(error)) from None
+            at += len(line)
+
+    def read(self, places: Iterable[int]) -> Iterator[bytes]:
+        """The lines that begin at these places."""
+        with self.path.open("rb") as file:
+            for place in places:
+                file.seek(place)
+                yield file.readline()
+
+    def rewrite(self, lines: Iterable[bytes]) -> None:
+        """Let it hold these lines instead, which may come out of it: all of them, or it is as it was.
+
+        Raises:
+            OSError: The new file could not be written; the old one is as it was.
+        """
+        fresh = self.path.with_name(self.path.name + ".new")
+        try:
+            with fresh.open("wb", buffering=_READ_AT_ONCE) as file:
+                file.writelines(lines)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.chmod(self.path.stat().st_mode & 0o7777)
+            fresh.replace(self.path)
+        except BaseException:
+            fresh.unlink(missing_ok=True)
+            raise
+        _sync_directory(self.path.parent)
+        os.close(self._file)
+        self._open()
+        self.end = os.fstat(self._file).st_size
+
+    def without(self, unwanted: Callable[[Entry], bool]) -> None:
+        """Take lines out."""
+        self.rewrite(line for line in self._lines_in_it() if not unwanted(read_entry(line)))
+
+    def _lines_in_it(self) -> Iterator[bytes]:
+        if self._lasting:
+            with self.path.open("rb", buffering=_READ_AT_ONCE) as file:
+                yield from file
+
+    # ---- what is added to it
+
+    def add(self, line: bytes) -> asyncio.Future[None]:
+        """Add a line. What is returned is done when the line is on disk, or has the error if it cannot be.
+
+        Raises:
+            OSError: An earlier one could not be written.
+        """
+        if self._broken is not None:
+            raise self._broken
+        if self._group is None:
+            self._group = asyncio.get_running_loop().create_future()
+        self._lines.append(line)
+        self._unwritten += len(line)
+        self.end += len(line)
+        if len(self._lines) >= GROUP_LINES:
+            self._enough.set()
+        if self._writer is None:
+            self._writer = asyncio.create_task(self._write_groups(), name="claude-executor results")
+        return self._group
+
+    async def room(self) -> None:
+        """Wait while the disk is too far behind."""
+        while self._unwritten > MOST_UNWRITTEN and self._writer is not None:
+            await asyncio.wait([self._writer], timeout=GROUP_EVERY)
+
+    async def synced(self) -> None:
+        """Wait until all that was added is on disk, and do not wait for more to come.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        while self._writer is not None:
+            self._enough.set()
+            await asyncio.wait([self._writer])
+        if self._broken is not None:
+            raise self._broken
+
+    async def _write_groups(self) -> None:
+        while self._group is not None:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(GROUP_EVERY):
+                    await self._enough.wait()
+            lines, self._lines = self._lines, []
+            group, self._group = self._group, None
+            self._enough.clear()
+            text = b"".join(lines)
+            try:
+                await asyncio.to_thread(self._put, text)
+            except OSError as error:
+                self._break(error, group, self._group)
+                break
+            self._unwritten -= len(text)
+            group.set_result(None)
+            await asyncio.sleep(0)  # whoever is told may add more
+        self._writer = None
+
+    def _break(self, error: OSError, *groups: asyncio.Future[None] | None) -> None:
+        self._broken = error
+        for group in groups:
+            if group is not None:
+                group.set_exception(error)
+                group.exception()  # nobody need be listening
+
+    def _put(self, text: bytes) -> None:
+        """Write and sync, in a thread. What could only be written in part ends with a whole line."""
+        with self._one_at_a_time:
+            written = 0
+            try:
+                while written < len(text):
+                    written += os.write(self._file, memoryview(text)[written:])
+                if self._lasting:
+                    os.fsync(self._file)
+            except OSError:
+                if self._lasting and (surplus := written - text.rfind(b"\n", 0, written) - 1):
+                    with suppress(OSError):
+                        os.ftruncate(self._file, os.fstat(self._file).st_size - surplus)
+                raise
+
+    # ---- opening
+
+    def _open(self, flags: int = 0) -> None:
+        flags |= os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
+        self._file = os.open(self.path, flags, 0o666)
+
+    def _repaired(self) -> int:
+        """Cut off the beginning of a line that was never written to its end; how long the file is then."""
+        size = os.fstat(self._file).st_size
+        with self.path.open("rb") as file:
+            first = file.readline()
+            tail, start = b"", size
+            while start > 0 and b"\n" not in tail:
+                step = min(start, _READ_AT_ONCE)
+                start -= step
+                file.seek(start)
+                tail = file.read(step) + tail
+        torn = tail[tail.rfind(b"\n") + 1 :]
+        if not torn:
+            return size
+        if not (first.startswith(_ANY_LINE) or _ANY_LINE.startswith(first)):
+            raise NotResults(self.path, 1, "it is not of the form of a result")
+        try:
+            json_of(torn)
+        except ValueError:
+            os.ftruncate(self._file, size - len(torn))
+            return size - len(torn)
+        os.write(self._file, b"\n")  # whole but for its end
+        return size + 1
+
+
+def _sync_directory(path: Path) -> None:
+    """Make a name that was made or moved last, where directories can be synced."""
+    with suppress(OSError):
+        directory = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)

@@ -1,0 +1,36 @@
+"""Results in the order of the rows: the last step of a run that was asked for it.
+
+Results are journalled as they come, whatever the order asked for: an answer that is paid for must not wait
+in memory for another that is not there yet. When the run ends, the file is put in order in one step.
+"""
+
+from array import array
+from collections.abc import Iterable
+from itertools import pairwise
+
+from claude_executor.bulk.index import Index
+from claude_executor.bulk.journal import ResultsFile
+from claude_executor.bulk.rows import Row
+
+_TAKEN = 0xFFFF_FFFF_FFFF_FFFF
+
+
+def put_in_order(results: ResultsFile, rows: Iterable[Row]) -> None:
+    """Sort the results as the rows are; results of rows that are no more come last.
+
+    Raises:
+        OSError: There is no room for the sorted file; the results are as they were.
+    """
+    places = Index()
+    for place, entry in results.entries():
+        places[hash(entry.custom_id)] = place
+    in_order = array("Q")
+    for row in rows:
+        key = hash(row.custom_id)
+        place_or_none = places.get(key)
+        if place_or_none is not None:
+            in_order.append(place_or_none)
+            places[key] = _TAKEN
+    in_order.extend(place for place in places.values() if place != _TAKEN)
+    if any(here > there for here, there in pairwise(in_order)):
+        results.rewrite(results.read(in_order))

@@ -1,0 +1,26 @@
+"""What a bulk job was like, read from its results and its timeline, for the report.
+
+Needs the extra ``report``: importing this imports NumPy.
+"""
+
+from claude_executor.bulk.report.account import TOLD, Account, Spread, Use, account_of
+from claude_executor.bulk.report.history import Axis, History, Limit, Ran
+from claude_executor.bulk.report.lines import Example, FailureKind, Rows
+from claude_executor.bulk.report.series import PERCENTILES, Steps
+
+__all__ = [
+    "PERCENTILES",
+    "TOLD",
+    "Account",
+    "Axis",
+    "Example",
+    "FailureKind",
+    "History",
+    "Limit",
+    "Ran",
+    "Rows",
+    "Spread",
+    "Steps",
+    "Use",
+    "account_of",
+]

@@ -1,0 +1,200 @@
+"""What a results file and its timeline say together about a job. What neither of them tells is `None`."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from claude_executor import PoolState, ResourceState, Snapshot
+from claude_executor.bulk.report.history import Axis, History, Limit, read_history
+from claude_executor.bulk.report.lines import Floats, Rows, read_rows
+from claude_executor.bulk.run import Run
+from claude_executor.bulk.summary import Limited, summarise
+from claude_executor.bulk.timeline import timeline_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from claude_executor.bulk.prices import Spent
+
+TOLD = (50, 90, 95, 99, 100)
+
+
+class Spread(NamedTuple):
+    """Percentiles of something over all rows: `TOLD`, in this order."""
+
+    name: str
+    values: tuple[float, ...]
+
+
+class Use(NamedTuple):
+    """One limit and what was made of it.
+
+    Attributes:
+        pool: The pool of models.
+        resource: What is limited.
+        limit: As it was last.
+        used: What was used, in all.
+        share: Of what the limit gave while the job ran.
+        held: Seconds for which it held the line up.
+    """
+
+    pool: str
+    resource: str
+    limit: Limit
+    used: float
+    share: float
+    held: float
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A job.
+
+    Attributes:
+        rows: What became of its rows.
+        history: What its timeline tells.
+        axis: Its running time.
+        seconds: How long it ran.
+        attempts: Requests sent.
+        retries: Those of them that repeated another.
+        refusals: 429s.
+        overloads: 529s.
+        limited: What held it up, if something did.
+    """
+
+    rows: Rows
+    history: History
+    axis: Axis
+    seconds: float | None
+    attempts: int | None
+    retries: int | None
+    refusals: int | None
+    overloads: int | None
+    limited: Limited | None
+
+    @property
+    def succeeded(self) -> int:
+        """Rows that were answered."""
+        return int(self.rows.succeeded.sum())
+
+    @property
+    def failed(self) -> int:
+        """Rows that were not."""
+        return len(self.rows) - self.succeeded
+
+    @property
+    def rows_per_minute(self) -> float | None:
+        """How fast it was."""
+        return 60.0 * len(self.rows) / self.seconds if self.seconds else None
+
+    @property
+    def spent(self) -> Spent:
+        """Tokens and money."""
+        return self.rows.spent
+
+    @property
+    def known_dollars(self) -> float | None:
+        """What the answers cost whose price is known; `None` if none is."""
+        dollars = self.rows.dollars[self.rows.succeeded]
+        known = dollars[~np.isnan(dollars)]
+        return float(known.sum()) if len(known) or not len(dollars) else None
+
+    @property
+    def came(self) -> Floats:
+        """Running time at which each row's result came; `nan` where that is not known."""
+        return np.where(np.isnan(self.rows.at), math.nan, self.axis.seconds(self.rows.at))
+
+    @property
+    def told(self) -> Floats:
+        """Running time of each line of the timeline."""
+        return self.axis.seconds(self.history.at)
+
+    @property
+    def spreads(self) -> list[Spread]:
+        """Percentiles of the waits and of the answers."""
+        columns = {"waiting in line": self.rows.waited, "the answer, once sent": self.rows.took}
+        return [
+            Spread(name, tuple(np.percentile(known, TOLD, method="inverted_cdf").tolist()))
+            for name, values in columns.items()
+            if len(known := values[~np.isnan(values) & self.rows.succeeded])
+        ]
+
+    @property
+    def uses(self) -> list[Use]:
+        """The limits, the busiest first."""
+        found: list[Use] = []
+        for pool in self.history.pools:
+            used, held = self.history.amounts(pool, "used"), self.history.amounts(pool, "held")
+            for resource, limits in self.history.limits(pool).items():
+                drawn = float(used[resource].sum()) if resource in used else 0.0
+                holding = float(held[resource].sum()) if resource in held else 0.0
+                given = limits[-1].limit * self.axis.length / 60.0
+                share = drawn / given if given > 0 else 0.0
+                found.append(Use(pool, resource, limits[-1], drawn, share, holding))
+        return sorted(found, key=lambda use: -use.share)
+
+
+def account_of(results: Path) -> Account:
+    """Read a results file, and its timeline if it has one.
+
+    Raises:
+        OSError: One of them is there and cannot be read.
+    """
+    rows, history = read_rows(results), read_history(timeline_of(results))
+    came = ~np.isnan(rows.at)
+    first = float((rows.at - np.nan_to_num(rows.took))[came].min(initial=math.inf))
+    axis = Axis(history.runs, first, float(rows.at[came].max(initial=-math.inf)))
+    attempts, retries, refusals, overloads = (
+        int(history.counts(name).sum()) if history else None for name in ("attempts", "retries", "429", "529")
+    )
+    if attempts is None and not np.isnan(rows.attempts).all():
+        attempts = int(np.nansum(rows.attempts))
+        retries = int(np.nansum(np.maximum(0.0, rows.attempts - 1.0)))
+    limited = _limited(rows, history, axis.length, attempts or 0)
+    seconds = axis.length if axis.length > 0 else None
+    return Account(rows, history, axis, seconds, attempts, retries, refusals, overloads, limited)
+
+
+def _limited(rows: Rows, history: History, seconds: float, attempts: int) -> Limited | None:
+    """What the closing summary would have said, had all runs been one."""
+    now = 0.0
+    run = Run(len(rows), clock=lambda: now)
+    now = seconds
+    run.tally.spent = rows.spent
+    took = rows.took[~np.isnan(rows.took)]
+    pools = {name: _pool(history, name, float(took.mean()) if len(took) else 0.0) for name in history.pools}
+    return summarise(run, Snapshot(0, 0, 0, 0, 0, attempts, 0, pools)).limited
+
+
+def _pool(history: History, name: str, round_trip: float) -> PoolState:
+    used = history.amounts(name, "used")
+    allowed = history.now(name, "concurrency")
+    resources = {
+        resource: ResourceState(
+            limit=limits[-1].limit,
+            source=limits[-1].source,
+            level=0.0,
+            capacity=limits[-1].capacity,
+            others=0.0,
+            used=0.0,
+            used_in_all=float(used[resource].sum()) if resource in used else 0.0,
+        )
+        for resource, limits in history.limits(name).items()
+    }
+    return PoolState(
+        resources=resources,
+        queued=0,
+        running=0,
+        concurrency=float(allowed.max()) if len(allowed) else 0.0,
+        breaker="closed",
+        probe_in=0.0,
+        closed_for=0.0,
+        held_by=None,
+        held_for={why: float(spans.sum()) for why, spans in history.amounts(name, "held").items()},
+        round_trip=round_trip,
+        refusals=0,
+    )

@@ -1,0 +1,108 @@
+"""Things over time, in as many steps as a picture can show."""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from claude_executor.bulk.report.lines import Floats
+
+STEPS = 120
+FEWEST_STEPS = 12
+WINDOW = 60.0
+"""Seconds over which a rate is taken, as the limits are a minute's."""
+WINDOW_SHARE = 1 / 20
+"""Share of a run that the window takes at most: a short run would otherwise be one window."""
+PERCENTILES = (50, 90, 99)
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """Running time in equal steps.
+
+    Attributes:
+        edges: Seconds at which steps begin, and the end.
+    """
+
+    edges: "Floats"
+
+    @classmethod
+    def of(cls, length: float, most: int = STEPS) -> "Steps":
+        """Steps for a job that ran for so many seconds."""
+        count = max(FEWEST_STEPS, min(most, math.floor(length)))
+        return cls(np.linspace(0.0, max(length, 0.001), count + 1))
+
+    @property
+    def length(self) -> float:
+        """Seconds in all."""
+        return float(self.edges[-1])
+
+    @property
+    def width(self) -> float:
+        """Seconds of one step."""
+        return float(self.edges[1])
+
+    @property
+    def centres(self) -> "Floats":
+        """Seconds in the middle of each step."""
+        return (self.edges[1:] + self.edges[:-1]) / 2
+
+    def rate(self, seconds: "Floats", amounts: "Floats") -> "Floats":
+        """Amount a minute at each edge, over the window before it; `amounts` had come about at `seconds`."""
+        order = np.argsort(seconds, kind="stable")
+        times = np.concatenate(([0.0], seconds[order]))
+        so_far = np.concatenate(([0.0], np.cumsum(amounts[order])))
+        window = max(self.width, min(WINDOW, WINDOW_SHARE * self.length))
+        before = np.maximum(0.0, self.edges - window)
+        gained = _at(self.edges, times, so_far) - _at(before, times, so_far)
+        rate: Floats = 60.0 * gained / np.maximum(self.edges - before, self.width)
+        return rate
+
+    def counts(self, seconds: "Floats", amounts: "Floats | None" = None) -> "Floats":
+        """How many there were in each step."""
+        return np.histogram(seconds, self.edges, weights=amounts)[0].astype(np.float64)
+
+    def shares(self, seconds: "Floats", spans: "Floats") -> "Floats":
+        """For which share of each step something lasted that had lasted for `spans` more at `seconds`."""
+        order = np.argsort(seconds, kind="stable")
+        so_far = np.interp(
+            self.edges,
+            np.concatenate(([0.0], seconds[order])),
+            np.concatenate(([0.0], np.cumsum(spans[order]))),
+        )
+        return np.clip(np.diff(so_far) / self.width, 0.0, 1.0)
+
+    def so_far(self, seconds: "Floats", amounts: "Floats") -> "Floats":
+        """The sum up to each edge."""
+        order = np.argsort(seconds, kind="stable")
+        sums = np.concatenate(([0.0], np.cumsum(amounts[order])))
+        return sums[np.searchsorted(seconds[order], self.edges, side="right")]
+
+    def sampled(self, seconds: "Floats", values: "Floats") -> "Floats":
+        """A state at the centre of each step."""
+        known = ~np.isnan(values)
+        if not known.any():
+            return np.full(len(self.centres), math.nan)
+        return np.interp(self.centres, seconds[known], values[known], left=math.nan)
+
+    def percentiles(self, seconds: "Floats", values: "Floats") -> dict[int, "Floats"]:
+        """`PERCENTILES` of the values that fall into each step; `nan` where none do."""
+        known = ~np.isnan(values) & ~np.isnan(seconds)
+        seconds, values = seconds[known], values[known]
+        step = np.clip(np.searchsorted(self.edges, seconds, side="right") - 1, 0, len(self.edges) - 2)
+        values = values[np.lexsort((values, step))]
+        counts = np.bincount(step, minlength=len(self.edges) - 1)
+        first = np.cumsum(counts) - counts
+        found: dict[int, Floats] = {}
+        for percent in PERCENTILES:
+            place = np.maximum(0, np.ceil(percent / 100 * counts).astype(np.int64) - 1)  # the nearest rank
+            at = np.minimum(first + place, max(0, len(values) - 1))
+            picked = values[at] if len(values) else np.zeros(len(counts))
+            found[percent] = np.where(counts > 0, picked, math.nan)
+        return found
+
+
+def _at(when: "Floats", times: "Floats", so_far: "Floats") -> "Floats":
+    return so_far[np.searchsorted(times, when, side="right") - 1]

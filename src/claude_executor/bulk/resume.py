@@ -1,0 +1,172 @@
+"""What of a file of rows is done already, as the results say, and what is still to be sent.
+
+A row is known by its `custom_id` and the hash of its request together. Of every row that is done two numbers
+are kept; of the input, one byte a row.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from claude_executor import Params
+from claude_executor.bulk.index import Index
+from claude_executor.bulk.journal import ResultsFile
+from claude_executor.bulk.results import Entry, hash_of
+
+OnChanged = Literal["fail", "redo", "keep"]
+MOST_NAMED = 20
+_UNKNOWN = 0
+"""The hash of a request that the results say nothing of; one in 2**64 has it by chance."""
+
+
+class Changed(Exception):
+    """Rows that are answered ask something else now, under the same `custom_id`.
+
+    Attributes:
+        count: How many.
+        named: The first of them.
+    """
+
+    def __init__(self, count: int, named: list[str]) -> None:
+        more = f" and {count - len(named):,} more" if count > len(named) else ""
+        what = "1 answered row asks" if count == 1 else f"{count:,} answered rows ask"
+        super().__init__(f"{what} something else now: {', '.join(named)}{more}")
+        self.count = count
+        self.named = named
+
+
+@dataclass(slots=True)
+class Rest:
+    """What is to be done with each row.
+
+    Attributes:
+        rows: Rows in the input.
+        answered: Those that have an answer, which is kept.
+        failed: Those that have failed and are left at that.
+        again: Those that have failed and are sent again.
+        redone: Those that are answered and are sent again, because they ask something else now.
+        left_out: Those that have no result and are not sent: it is for failed rows only.
+        sends: For every row whether it is sent, as a 0 or a 1.
+    """
+
+    rows: int = 0
+    answered: int = 0
+    failed: int = 0
+    again: int = 0
+    redone: int = 0
+    left_out: int = 0
+    sends: bytearray = field(default_factory=bytearray, repr=False)
+
+    @property
+    def to_do(self) -> int:
+        """Rows that are sent."""
+        return self.rows - self.answered - self.failed - self.left_out
+
+
+class Resumption:
+    """Compares rows with results. Show it every row in turn with `see`, then ask for the `rest`."""
+
+    def __init__(
+        self, results: ResultsFile, *, failures_only: bool = False, on_changed: OnChanged = "fail"
+    ) -> None:
+        """Read the results.
+
+        Args:
+            results: The results.
+            failures_only: Send all rows that failed, also those that failed for good, and no others.
+            on_changed: What becomes of rows that are answered and ask something else now.
+
+        Raises:
+            NotResults: The file holds something else.
+            OSError: It cannot be read.
+        """
+        self._results = results
+        self._failures_only = failures_only
+        self._on_changed = "keep" if failures_only else on_changed
+        self._answered, self._final, self._retried = Index(), Index(), Index()
+        self._superfluous = 0
+        self._redone = Index()
+        self._changed = 0
+        self._named: list[str] = []
+        self._rest = Rest()
+        for _, entry in results.entries():
+            self._note(entry)
+
+    def see(self, custom_id: str, params: Params) -> None:
+        """Compare the next row."""
+        sends = self._sends(custom_id, params)
+        self._rest.rows += 1
+        self._rest.sends.append(sends)
+
+    def rest(self) -> Rest:
+        """What is to be done. Results that will be had anew are taken out of the file first.
+
+        Raises:
+            Changed: There are changed rows, and it is to fail on them. Nothing was changed in the file.
+            OSError: The file could not be written.
+        """
+        if self._changed and self._on_changed == "fail":
+            raise Changed(self._changed, self._named)
+        if self._retried or self._redone or self._superfluous:
+            self._results.without(self._unwanted())
+        return self._rest
+
+    def _unwanted(self) -> Callable[[Entry], bool]:
+        kept = Index()
+
+        def unwanted(entry: Entry) -> bool:
+            key = hash(entry.custom_id)
+            if key in kept or key in self._redone:
+                return True
+            if not entry.answered and (key in self._answered or key in self._retried):
+                return True
+            kept[key] = 0
+            return False
+
+        return unwanted
+
+    def _note(self, entry: Entry) -> None:
+        key = hash(entry.custom_id)
+        known = self._answered if entry.answered else self._final if self._is_final(entry) else self._retried
+        if not known.add(key, entry.hash or _UNKNOWN):
+            self._superfluous += 1
+        for other in (self._answered, self._final, self._retried):
+            if other is not known and other and key in other:
+                self._superfluous += 1  # the best of them is kept
+
+    def _is_final(self, entry: Entry) -> bool:
+        return entry.final and not self._failures_only
+
+    def _sends(self, custom_id: str, params: Params) -> bool:
+        key, rest = hash(custom_id), self._rest
+        was = self._answered.get(key)
+        if was is not None:
+            if was in (_UNKNOWN, hash_of(params)) or not self._is_redone(custom_id):
+                rest.answered += 1
+                return False
+            rest.redone += 1
+            return True
+        if key in self._retried:
+            rest.again += 1
+            return True
+        was = self._final.get(key)
+        if was is None:
+            rest.left_out += self._failures_only
+            return not self._failures_only
+        if was in (_UNKNOWN, hash_of(params)):
+            rest.failed += 1
+            return False
+        # Somebody has mended it.
+        self._redone[key] = 0
+        rest.again += 1
+        return True
+
+    def _is_redone(self, custom_id: str) -> bool:
+        """An answer to another question: whether it is thrown away."""
+        self._changed += 1
+        if len(self._named) < MOST_NAMED:
+            self._named.append(custom_id)
+        if self._on_changed == "redo" and not self._failures_only:
+            self._redone[hash(custom_id)] = 0
+            return True
+        return False

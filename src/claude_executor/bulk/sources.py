@@ -1,0 +1,132 @@
+"""Where rows come from: files of JSON lines or tables, compressed or not, and what comes through a pipe.
+
+A source can be read as often as is needed, once to check it and once to send it, and no more of it is ever
+held than a row (of Parquet: a batch of rows). What can be read only once, such as standard input, is put
+into a temporary file first, which only its owner may read and which is taken away at the end.
+"""
+
+import gzip
+import io
+import shutil
+import stat
+import sys
+import tempfile
+import zlib
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from claude_executor.bulk.problems import BadInput, BadRow, Problem
+from claude_executor.bulk.tables import csv_records, parquet_records
+
+Record = bytes | dict[str, object] | BadRow
+"""A line of JSON, or the fields of a row of a table, or why it has none."""
+
+STANDARD_INPUT = "-"
+
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_GZIP = b"\x1f\x8b"
+_PARQUET = b"PAR1"
+_READ_AT_ONCE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Something that holds rows and can be read again and again.
+
+    Attributes:
+        path: Where it is.
+        name: What people call it.
+    """
+
+    path: Path
+    name: str
+
+    @property
+    def unit(self) -> str:
+        """What its rows are counted by: a ``"line"`` of a text, or a ``"row"``."""
+        return "row" if self._begins_with(_PARQUET) else "line"
+
+    def records(self) -> Iterator[tuple[int, Record]]:
+        """Its rows as they stand there, each with its number.
+
+        Raises:
+            BadInput: It cannot be read as what it seems to be.
+            OSError: It cannot be read at all.
+        """
+        if self._begins_with(_PARQUET):
+            yield from parquet_records(self.path, self.name)
+            return
+        table = self.path.name.lower().removesuffix(".gz").endswith(".csv")
+        with self._opened() as file:
+            try:
+                yield from csv_records(file, self.name) if table else _json_lines(file)
+            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+                what = "the compressed file is damaged or cut short; make or copy it again"
+                raise BadInput(self.name, [Problem(0, what)], 1) from error
+
+    def _opened(self) -> IO[bytes]:
+        if self._begins_with(_GZIP):
+            return io.BufferedReader(gzip.open(self.path), _READ_AT_ONCE)
+        return self.path.open("rb")
+
+    def _begins_with(self, mark: bytes) -> bool:
+        with self.path.open("rb") as file:
+            return file.read(len(mark)) == mark
+
+
+def source_of(source: Path | Source) -> Source:
+    """A file as a source."""
+    return source if isinstance(source, Source) else Source(source, str(source))
+
+
+@contextmanager
+def readable(file: Path) -> Generator[Source]:
+    """A source for as long as the block lasts: a file, or ``-`` or a pipe, which are put into one.
+
+    Raises:
+        BadInput: There is no room for what comes through the pipe.
+        OSError: It cannot be read.
+    """
+    if str(file) == STANDARD_INPUT:
+        with _spooled(sys.stdin.buffer, "standard input") as source:
+            yield source
+    elif _is_pipe(file):
+        with file.open("rb") as pipe, _spooled(pipe, str(file), file.suffix) as source:
+            yield source
+    else:
+        yield source_of(file)
+
+
+@contextmanager
+def _spooled(pipe: IO[bytes], name: str, ending: str = "") -> Generator[Source]:
+    # A directory of its own, because a file that is open cannot be opened again everywhere.
+    with tempfile.TemporaryDirectory(prefix="claude-executor-") as directory:
+        path = Path(directory) / f"rows{ending}"
+        try:
+            with path.open("wb") as file:
+                shutil.copyfileobj(pipe, file, _READ_AT_ONCE)
+        except OSError as error:
+            reason = (error.strerror or type(error).__name__).lower()
+            what = f"it cannot be kept in {directory}: {reason}; set TMPDIR to a place with room"
+            raise BadInput(name, [Problem(0, what)], 1) from error
+        yield Source(path, name)
+
+
+def _is_pipe(file: Path) -> bool:
+    try:
+        mode = file.stat().st_mode
+    except OSError:
+        return False  # opening it will say why
+    return stat.S_ISFIFO(mode) or stat.S_ISCHR(mode) or stat.S_ISSOCK(mode)
+
+
+def _json_lines(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
+    """Lines that are not blank, with their numbers."""
+    for number, line in enumerate(file, start=1):
+        if number == 1:
+            line = line.removeprefix(_BYTE_ORDER_MARK)  # noqa: PLW2901 - what some editors put there
+        if not line.isspace():
+            yield number, line

@@ -1,0 +1,131 @@
+"""A bulk job as it is told on the command line: what ``run`` and ``retry`` have in common."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import click
+
+from claude_executor.bulk import Defaults
+from claude_executor.cli.options import connection, connection_options
+
+if TYPE_CHECKING:
+    from claude_executor.bulk import OnChanged
+    from claude_executor.cli.options import Connection
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_WORDS = "claude_executor.words"
+_ANEW = "--force"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bulk:
+    """What is to be done.
+
+    Attributes:
+        source: The rows.
+        target: The results.
+        connection: What sends them.
+        defaults: What rows may leave out.
+        ordered: Whether results are put in the order of the rows.
+        dedupe: Whether rows that ask the same are sent once.
+        priority: Of the requests.
+        as_json: Whether a program reads the summary.
+        go_on: The command that goes on after an interruption.
+        overwrite: Whether results that are there are thrown away.
+        failures_only: Whether only rows that failed are sent.
+        on_changed: What becomes of rows that are answered and ask something else now.
+    """
+
+    source: Path
+    target: Path
+    connection: Connection
+    defaults: Defaults
+    ordered: bool
+    dedupe: bool
+    priority: int
+    as_json: bool
+    go_on: str
+    overwrite: bool = False
+    failures_only: bool = False
+    on_changed: OnChanged = "fail"
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any], *, go_on: str, **more: Any) -> Bulk:  # noqa: ANN401
+        """Make sense of what `bulk_options` gives."""
+        rest = dict(options)
+        source, output = rest.pop("file"), rest.pop("output")
+        return cls(
+            source=source,
+            target=output if output is not None else source.with_suffix(".results.jsonl"),
+            defaults=Defaults(rest.pop("model"), rest.pop("max_tokens")),
+            ordered=rest.pop("ordered"),
+            dedupe=rest.pop("dedupe"),
+            priority=rest.pop("priority"),
+            as_json=rest.pop("as_json"),
+            connection=connection(**rest),
+            go_on=go_on,
+            **more,
+        )
+
+
+class Remembering(click.Command):
+    """A command that remembers how it was asked, so that it can say how to go on."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Remember, and parse."""
+        ctx.meta[_WORDS] = list(args)
+        return super().parse_args(ctx, args)
+
+
+def words_to_go_on() -> str:
+    """The command that does the rest of what this one leaves: ``run``, and without throwing anything away."""
+    words = click.get_current_context().meta[_WORDS]
+    return shlex.join(["claude-executor", "run", *(word for word in words if word != _ANEW)])
+
+
+_OPTIONS = [
+    click.argument("file", type=click.Path(path_type=Path)),
+    click.option(
+        "-o",
+        "--output",
+        type=click.Path(path_type=Path),
+        help="Where the results go.  [default: FILE with .results.jsonl]",
+    ),
+    click.option(
+        "-m",
+        "--model",
+        envvar="CLAUDE_EXECUTOR_MODEL",
+        help="The model of rows that name none, such as claude-haiku-5-5.",
+    ),
+    click.option(
+        "--max-tokens",
+        type=click.IntRange(1),
+        metavar="N",
+        envvar="CLAUDE_EXECUTOR_MAX_TOKENS",
+        help="Longest answer for rows that say nothing about it.  [default for prompts: 1024]",
+    ),
+    connection_options,
+    click.option("--ordered", is_flag=True, help="At the end, put the results in the order of the rows."),
+    click.option("--dedupe", is_flag=True, help="Send rows that ask the same only once."),
+    click.option(
+        "--priority",
+        type=int,
+        default=0,
+        show_default=True,
+        help="Larger goes first, among requests of one run.",
+    ),
+    click.option("--json", "as_json", is_flag=True, help="Print the closing summary on stdout, as JSON."),
+]
+
+
+def bulk_options(command: F) -> F:
+    """Add the options that `Bulk.of` reads."""
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command

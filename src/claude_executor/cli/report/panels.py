@@ -1,0 +1,245 @@
+"""Which pictures the report has, what each of them shows, and what it says in words."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from claude_executor.bulk.report import PERCENTILES, Steps
+from claude_executor.cli.report.figures import LONG, Canvas, Curve
+from claude_executor.cli.words import amount, count, money, percent, span
+
+if TYPE_CHECKING:
+    from claude_executor.bulk.report import Account, Use
+    from claude_executor.bulk.report.lines import Floats
+
+MOST_LIMITS = 6
+MOST_POOLS = 3
+BARS = 60
+"""How many bars a picture has: more of them would be hairs."""
+ROOM = 1.5
+"""How far above a limit a picture reaches: what a full bucket gives at first would flatten the rest."""
+
+_COLOUR = {
+    "requests": "requests",
+    "input tokens": "input",
+    "output tokens": "output",
+    "tokens": "output",
+    "concurrency": "concurrency",
+    "circuit breaker": "breaker",
+    "told to wait": "told",
+    "starting up": "starting",
+    "opening connections": "starting",
+}
+_CALLED = {
+    "circuit breaker": "the API was overloaded (circuit breaker)",
+    "told to wait": "waiting as a 429 told",
+    "starting up": "the careful start",
+    "opening connections": "opening connections",
+    "concurrency": "the limit on requests in flight",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One picture with its words.
+
+    Attributes:
+        title: What it shows.
+        svg: The picture.
+        says: The same in a sentence.
+        legend: Names and colours of what is drawn.
+    """
+
+    title: str
+    svg: str
+    says: str
+    legend: tuple[tuple[str, str], ...] = ()
+
+
+class Panels:
+    """The pictures of one account. Those for which nothing is known are left out."""
+
+    def __init__(self, account: Account) -> None:
+        """Work out what all of them share."""
+        self._account = account
+        self._steps = Steps.of(account.axis.length)
+        self._bars = Steps.of(account.axis.length, BARS)
+        self._told = account.told
+        came = account.came
+        self._timed = ~np.isnan(came)
+        self._came = came[self._timed]
+        self._pools = account.history.pools[:MOST_POOLS]
+        self._drawn = 0
+
+    def throughput(self) -> list[Panel]:
+        """Rows, and every limit with what was used of it."""
+        panels: list[Panel] = []
+        if len(self._came):
+            rate = self._steps.rate(self._came, np.ones(len(self._came)))
+            canvas = self._canvas()
+            canvas.line(Curve("rows", "rows", rate), filled=True)
+            says = f"Results that came, a minute: {amount(self._account.rows_per_minute or 0.0)} on average."
+            panels.append(self._panel("Rows a minute", canvas, says))
+        panels += [self._limit(use) for use in self._account.uses[:MOST_LIMITS]]
+        return panels + [self._in_flight(pool) for pool in self._pools]
+
+    def _limit(self, use: Use) -> Panel:
+        history = self._account.history
+        colour = _COLOUR.get(use.resource, "error")
+        limits = history.limits(use.pool)[use.resource]
+        since = self._account.axis.seconds(np.array([limit.at for limit in limits]))
+        used = history.amounts(use.pool, "used").get(use.resource, np.zeros(len(self._told)))
+        canvas = self._canvas()
+        held = history.amounts(use.pool, "held").get(use.resource)
+        legend = [("used", colour), (f"the limit, {amount(use.limit.limit)} at the end", "ink dashed")]
+        if held is not None and (shares := self._steps.shares(self._told, held)).max(initial=0.0) >= 0.5:
+            canvas.shade(shares, colour)
+            legend.append(("this limit held the line", f"{colour} shade"))
+        canvas.line(Curve("used", colour, self._steps.rate(self._told, used)), filled=True)
+        canvas.ceiling(since, np.array([limit.limit for limit in limits]), above=ROOM)
+        says = f"{percent(use.share)} of what the limit gave was used."
+        if use.held >= 1:
+            says += f" It held the line up for {span(use.held)}."
+        return self._panel(f"{use.resource.capitalize()} a minute{self._of(use.pool)}", canvas, says, legend)
+
+    def _in_flight(self, pool: str) -> Panel:
+        history = self._account.history
+        running, allowed = history.now(pool, "running"), history.now(pool, "concurrency")
+        canvas = self._canvas()
+        drawn = self._steps.sampled(self._told, running)
+        canvas.line(Curve("in flight", "concurrency", drawn), filled=True)
+        canvas.ceiling(self._told, allowed, above=1.08)
+        says = f"At most {count(int(running.max(initial=0)), 'request')} at once."
+        legend = [("in flight", "concurrency"), ("as many as might be", "ink dashed")]
+        return self._panel(f"Requests in flight{self._of(pool)}", canvas, says, legend)
+
+    def holding(self) -> list[Panel]:
+        """What held the line up, and how full the buckets were."""
+        panels: list[Panel] = []
+        for pool in self._pools:
+            held = self._account.history.amounts(pool, "held")
+            causes = sorted(held, key=lambda why: list(_COLOUR).index(why) if why in _COLOUR else -1)
+            curves = [
+                Curve(why, _COLOUR.get(why, "error"), self._steps.shares(self._told, held[why]))
+                for why in causes
+            ]
+            canvas = self._canvas()
+            canvas.stack(curves, whole=1.0)
+            canvas.numbers("percent")
+            spans = {why: float(held[why].sum()) for why in sorted(held, key=lambda why: -held[why].sum())}
+            says = "; ".join(f"{_CALLED.get(why, why)} for {span(seconds)}" for why, seconds in spans.items())
+            legend = [(_CALLED.get(why, why), _COLOUR.get(why, "error")) for why in causes]
+            legend.append(("nothing: all that could go was on its way", "free"))
+            panels.append(
+                self._panel(f"Share of the time{self._of(pool)}", canvas, f"Held up by {says}.", legend)
+            )
+            panels += self._levels(pool)
+        return panels
+
+    def _levels(self, pool: str) -> list[Panel]:
+        history = self._account.history
+        found = {name: history.levels(pool, name) for name in history.limits(pool)}
+        levels = {name: level for name, level in found.items() if not np.isnan(level).all()}
+        if not levels:
+            return []
+        canvas = self._canvas()
+        for name, level in levels.items():
+            drawn = np.maximum(-0.5, self._steps.sampled(self._told, level))
+            canvas.line(Curve(name, _COLOUR.get(name, "error"), drawn))
+        canvas.numbers("percent")
+        medians = {name: max(0.0, float(np.nanmedian(level))) for name, level in levels.items()}
+        says = "Median: " + ", ".join(f"{name} {percent(level)}" for name, level in medians.items())
+        legend = [(name, _COLOUR.get(name, "error")) for name in levels]
+        return [self._panel(f"How full each bucket was{self._of(pool)}", canvas, f"{says}.", legend)]
+
+    def times(self) -> list[Panel]:
+        """Waits and answers."""
+        rows = self._account.rows
+        answered = rows.succeeded[self._timed]
+        panels: list[Panel] = []
+        for title, values in (("The answer, once sent", rows.took), ("Waiting in line", rows.waited)):
+            known = np.where(answered, values[self._timed], np.nan)
+            if np.isnan(known).all():
+                continue
+            found = self._steps.percentiles(self._came, known)
+            canvas = self._canvas()
+            for part, colour in zip(reversed(PERCENTILES), ("high", "middle", "low"), strict=True):
+                canvas.line(Curve(f"{part} %", colour, found[part]))
+            canvas.numbers("seconds")
+            legend = [
+                (f"{part} % took no longer", colour)
+                for part, colour in zip(PERCENTILES, ("low", "middle", "high"), strict=True)
+            ]
+            median, most = (float(np.nanpercentile(known, part)) for part in (50, 99))
+            says = f"Half of them within {_seconds(median)}, 99 % within {_seconds(most)}."
+            panels.append(self._panel(title, canvas, says, legend))
+        return panels
+
+    def trouble(self) -> list[Panel]:
+        """What was refused, and what was sent again."""
+        history, account = self._account.history, self._account
+        if not history:
+            return self._retries_of_rows()
+        kinds = [("429", "429: told to wait", "refusal"), ("529", "529: overloaded", "overload")]
+        kinds.append(("errors", "other failed attempts", "error"))
+        canvas = self._canvas(self._bars)
+        counted = {name: history.counts(name) for name, _, _ in kinds}
+        canvas.stack(
+            [Curve(name, colour, self._bars.counts(self._told, counted[name])) for name, _, colour in kinds]
+        )
+        others = int(counted["errors"].sum())
+        says = (
+            f"{count(account.refusals or 0, '429')}, {count(account.overloads or 0, '529')}, "
+            f"{count(others, 'other failure', 'other failures')}."
+        )
+        legend = [(label, colour) for _, label, colour in kinds]
+        panels = [self._panel(f"Failed attempts in every {self._bar}", canvas, says, legend)]
+        return [*panels, self._retries(self._told, history.counts("retries"))]
+
+    @property
+    def _bar(self) -> str:
+        width = self._bars.width
+        return _seconds(width)
+
+    def _retries(self, seconds: Floats, retries: Floats) -> Panel:
+        canvas = self._canvas(self._bars)
+        canvas.stack([Curve("retries", "retry", self._bars.counts(seconds, retries))])
+        says = f"{count(int(retries.sum()), 'attempt')} that repeated another."
+        return self._panel(f"Retries in every {self._bar}", canvas, says)
+
+    def _retries_of_rows(self) -> list[Panel]:
+        again = np.maximum(0.0, self._account.rows.attempts[self._timed] - 1.0)
+        if not len(again) or np.isnan(again).all():
+            return []
+        return [self._retries(self._came, np.nan_to_num(again))]
+
+    def cost(self) -> list[Panel]:
+        """What was spent so far."""
+        dollars = np.nan_to_num(self._account.rows.dollars[self._timed])
+        if not len(dollars) or not dollars.any():
+            return []
+        canvas = self._canvas()
+        canvas.line(Curve("cost", "money", self._steps.so_far(self._came, dollars)), filled=True)
+        canvas.numbers("dollars")
+        says = f"{money(float(dollars.sum()))} in all, by the published prices."
+        return [self._panel("Cost so far", canvas, says)]
+
+    def _canvas(self, steps: Steps | None = None) -> Canvas:
+        return Canvas(steps or self._steps, self._account.axis.seams)
+
+    def _panel(
+        self, title: str, canvas: Canvas, says: str, legend: list[tuple[str, str]] | None = None
+    ) -> Panel:
+        self._drawn += 1
+        svg = canvas.svg(f"f{self._drawn}", f"{title}. {says}")
+        return Panel(title, svg, says, tuple(legend or ()))
+
+    def _of(self, pool: str) -> str:
+        return f", {pool}" if len(self._account.history.pools) > 1 else ""
+
+
+def _seconds(seconds: float) -> str:
+    return f"{seconds:,.2g} s" if seconds < 10 else f"{seconds:.0f} s" if seconds < LONG else span(seconds)

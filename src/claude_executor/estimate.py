@@ -1,0 +1,66 @@
+"""What one request will probably take, before it is sent: the guess an executor begins with, for plans."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import sqrt
+from typing import Self
+
+from claude_executor.core.estimate import Estimator, shape_of
+from claude_executor.core.limits import DEFAULT, Limits, by_pool, pool_of
+
+_UNTAUGHT = Estimator()
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """What one request will probably take. Holds no text.
+
+    Attributes:
+        model: The model it asks for.
+        pool: The pool of models whose limits it draws on.
+        input_tokens: Input, as if nothing of it were cached.
+        error: How far off that may be, as a share of it: one standard deviation, the same way for all
+            requests of a kind of text. It is rather too much than too little.
+        output_tokens: Output, of which nothing is known before there are answers.
+        max_tokens: The most output there can be.
+        prefix: Stands for the part of the request that is marked to be cached, if one is.
+        prefix_tokens: Input in that part.
+    """
+
+    model: str
+    pool: str
+    input_tokens: float
+    error: float
+    output_tokens: float
+    max_tokens: int
+    prefix: bytes | None = None
+    prefix_tokens: float = 0.0
+
+    @classmethod
+    def of(cls, params: Mapping[str, object]) -> Self:
+        """Estimate a request from what ``messages.create`` takes.
+
+        Raises:
+            ValueError: `params` cannot be a request.
+        """
+        shape = shape_of(params)
+        cost = _UNTAUGHT.cost(shape)
+        prefix_tokens = 0.0
+        if shape.prefix is not None and shape.text_bytes:
+            per_byte = (cost.input_tokens - shape.other_tokens) / shape.text_bytes
+            prefix_tokens = per_byte * shape.prefix_bytes
+        return cls(
+            shape.model,
+            pool_of(shape.model),
+            cost.input_tokens,
+            sqrt(cost.input_variance) / cost.input_tokens if cost.input_tokens else 0.0,
+            cost.output_tokens,
+            shape.max_tokens,
+            shape.prefix,
+            prefix_tokens,
+        )
+
+    def limits_in(self, limits: Limits | Mapping[str, Limits]) -> Limits:
+        """Those of the limits, given as to an `Executor`, that the request draws on."""
+        pools = by_pool(limits)
+        return pools.get(self.pool) or pools.get(DEFAULT) or Limits()

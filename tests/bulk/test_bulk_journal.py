@@ -1,0 +1,198 @@
+"""The results file: what counts is on disk, what a crash leaves is repaired, and there is one writer."""
+
+import asyncio
+import os
+import resource
+import subprocess
+import sys
+import threading
+
+import orjson
+import pytest
+
+from claude_executor.bulk import Busy, NotResults, ResultsFile
+from claude_executor.bulk.results import Mark, read_entry, succeeded
+
+MESSAGE = {"id": "m", "content": []}
+
+
+def line_of(custom_id: str, **extras: object) -> bytes:
+    """A result line."""
+    return succeeded(custom_id, MESSAGE, extras, Mark(7, 1.0))
+
+
+@pytest.fixture
+def target(tmp_path):
+    """A results file with three results."""
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(b"".join(line_of(name) for name in "abc"))
+    return path
+
+
+def ids_in(path) -> list[str]:
+    """Whose results are in a file."""
+    return [orjson.loads(line)["custom_id"] for line in path.read_bytes().splitlines()]
+
+
+async def test_a_line_counts_when_it_is_synced(tmp_path, monkeypatch):
+    """A group is told when `fsync` has returned, not before; the event loop goes on meanwhile."""
+    synced, go = 0, threading.Event()
+
+    def sync(file):
+        nonlocal synced
+        go.wait(10)
+        synced += 1
+
+    with ResultsFile(tmp_path / "r.jsonl") as results:
+        monkeypatch.setattr(os, "fsync", sync)
+        group = results.add(line_of("a"))
+        assert results.add(line_of("b")) is group
+        await asyncio.sleep(0.05)
+        assert not group.done()
+        go.set()
+        await group
+        assert synced == 1
+        assert ids_in(results.path) == ["a", "b"]
+
+
+async def test_groups_are_of_a_hundred_lines_or_a_tenth_of_a_second(tmp_path, monkeypatch):
+    """One sync for many lines."""
+    syncs: list[float] = []
+    loop = asyncio.get_running_loop()
+    monkeypatch.setattr(os, "fsync", lambda file: syncs.append(loop.time()))
+    with ResultsFile(tmp_path / "r.jsonl") as results:
+        del syncs[:]
+        began = loop.time()
+        for number in range(100):
+            results.add(line_of(f"{number}"))
+        await results.add(line_of("next"))
+        await asyncio.sleep(1)
+        await results.add(line_of("last"))
+    assert [round(at - began, 3) for at in syncs] == [0.0, 1.1]
+
+
+@pytest.mark.parametrize(
+    "torn", [line_of("d")[:-9], b'{"custom_id":"d","result":{"type":"succ', b"{", b"\0\0\0\0"]
+)
+def test_a_torn_last_line_is_cut_off(target, torn):
+    """The beginning of a line, as a crash leaves it, is gone before anything is added."""
+    whole = target.read_bytes()
+    target.write_bytes(whole + torn)
+    with ResultsFile(target) as results:
+        assert target.read_bytes() == whole
+        assert results.end == len(whole)
+
+
+def test_a_last_line_without_its_end_is_completed(target):
+    """A whole result that only lacks its line end is not thrown away."""
+    whole = target.read_bytes()
+    target.write_bytes(whole[:-1])
+    with ResultsFile(target):
+        assert target.read_bytes() == whole
+
+
+def test_a_file_that_is_nothing_but_a_torn_line_is_ours(tmp_path):
+    """A crash in the first write leaves a file to begin anew; the same length of something else is left."""
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(b'{"custom_id":"a","resu')
+    with ResultsFile(path):
+        assert path.read_bytes() == b""
+
+
+@pytest.mark.parametrize("text", [b"precious", b"first line\nprecious", b'{"custom":1}\n{"x', b"a,b\n1,2\n"])
+def test_what_is_no_results_file_is_left_alone(tmp_path, text):
+    """Something else is refused, and not a byte of it is touched."""
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(text)
+    with pytest.raises(NotResults, match=r"line 1: .*--force"), ResultsFile(path) as results:
+        list(results.entries())
+    assert path.read_bytes() == text
+    assert [*path.parent.iterdir()] == [path]
+
+
+def test_overwriting(target):
+    """On request it begins anew."""
+    with ResultsFile(target, overwrite=True) as results:
+        assert list(results.entries()) == []
+
+
+def test_results_of_others_are_results(tmp_path):
+    """Lines from the Message Batches API, and lines written with spaces, are understood."""
+    batch = b'{"custom_id": "a", "result": {"type": "succeeded", "message": {}}}\n'
+    assert read_entry(batch) == ("a", None, True, True)
+    assert read_entry(b'{"custom_id":"a","result":{"type":"expired"}}') == ("a", None, False, False)
+    odd = line_of('say "a"', executor_like=',"executor":{"hash":"0000000000000000"')
+    assert read_entry(odd) == ('say "a"', 7, True, True)
+    assert read_entry(line_of("\ud800")) == ("\ud800", 7, True, True)
+
+
+def test_a_rewrite_is_all_or_nothing(target, monkeypatch):
+    """When the new file cannot be written, the old one is as it was, and nothing is left beside it."""
+    before = target.read_bytes()
+
+    def full(file):
+        raise OSError(28, "No space left on device")
+
+    with ResultsFile(target) as results:
+        monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(OSError, match="No space"):
+            results.without(lambda entry: entry.custom_id == "b")
+        monkeypatch.undo()
+        assert target.read_bytes() == before
+        results.without(lambda entry: entry.custom_id == "b")
+        assert ids_in(target) == ["a", "c"]
+    assert [*target.parent.iterdir()] == [target]
+
+
+async def test_lines_are_added_after_a_rewrite(target):
+    """What is added after a rewrite is in the new file, at the place that is told."""
+    with ResultsFile(target) as results:
+        results.without(lambda entry: entry.custom_id == "a")
+        place = results.end
+        await results.add(line_of("d"))
+        assert next(results.read([place])) == line_of("d")
+    assert ids_in(target) == ["b", "c", "d"]
+
+
+async def test_a_disk_that_fills_up_leaves_whole_lines(tmp_path):
+    """Of a group that fits in part the whole lines stay and the torn one goes; none of them counts."""
+    path = tmp_path / "r.jsonl"
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    lines = [line_of(f"{number}") for number in range(50)]
+    with ResultsFile(path) as results:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10 * len(lines[0]) + 9, old[1]))
+        try:
+            groups = {results.add(line) for line in lines}
+            with pytest.raises(OSError, match="too large"):
+                await results.synced()
+            with pytest.raises(OSError, match="too large"):
+                results.add(lines[0])
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    assert all(isinstance(group.exception(), OSError) for group in groups)
+    assert path.read_bytes() == b"".join(lines[:10])
+
+
+def test_a_second_writer_is_refused(target):
+    """Two at once: the second is told the process id of the first; afterwards it may."""
+    with ResultsFile(target):
+        with pytest.raises(Busy, match=f"process {os.getpid()}"):
+            ResultsFile(target)
+        assert target.read_bytes()
+    with ResultsFile(target):
+        pass
+
+
+def test_a_lock_left_by_a_killed_process_is_free(target):
+    """The lock of a process that was killed holds up nobody, whatever its file says."""
+    code = (
+        "import os, pathlib, signal, sys\n"
+        "from claude_executor.bulk import ResultsFile\n"
+        "results = ResultsFile(pathlib.Path(sys.argv[1]))\n"
+        "os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    subprocess.run([sys.executable, "-c", code, str(target)], check=False)
+    assert target.with_name("r.jsonl.lock").exists()
+    with ResultsFile(target):
+        pass
+    assert not target.with_name("r.jsonl.lock").exists()

@@ -1,0 +1,251 @@
+"""Going on where a run was: what is done already, what failed, what changed; and the order of it all."""
+
+import asyncio
+import random
+
+import orjson
+import pytest
+
+from claude_executor.bulk import Changed, Rest, ResultsFile, Resumption, Row, run_file
+from claude_executor.bulk.index import Index
+from claude_executor.bulk.results import Mark, hash_of, succeeded
+from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings
+
+SLOW = Settings(rates=Rates(), latency=Latency(2.0, spread=0.8), output_tokens=Lengths(20))
+
+
+def result(row: Row, error: str | None = None, params: object = None) -> bytes:
+    """The line of a row that was answered, or failed in this way."""
+    mark = Mark(hash_of(row.params if params is None else params), 1.0)
+    if error is None:
+        return succeeded(row.custom_id, {"content": []}, row.extras, mark)
+    body = {"type": "errored", "error": {"type": "error", "error": {"type": error, "message": "no"}}}
+    return orjson.dumps({"custom_id": row.custom_id, "result": body, "executor": mark.as_dict()}) + b"\n"
+
+
+@pytest.fixture
+def planned(tmp_path):
+    """Plan rows against result lines; the rest and what is left of the lines."""
+
+    def compare(rows: list[Row], lines: list[bytes], **options: object) -> tuple[Rest, list[bytes]]:
+        path = tmp_path / "r.jsonl"
+        path.write_bytes(b"".join(lines))
+        try:
+            with ResultsFile(path) as results:
+                resumption = Resumption(results, **options)
+                for row in rows:
+                    resumption.see(row.custom_id, row.params)
+                made = resumption.rest()
+        finally:
+            kept = path.read_bytes().splitlines(keepends=True)
+        return made, kept
+
+    return compare
+
+
+def test_what_is_answered_is_kept_and_what_failed_is_sent_again(some_rows, planned):
+    """Answers and final failures stay; failures that may pass are taken out and sent again."""
+    rows = some_rows(5)
+    lines = [result(rows[0]), result(rows[1], "overloaded_error"), result(rows[2], "invalid_request_error")]
+    rest, kept = planned(rows, lines)
+    assert (rest.answered, rest.failed, rest.again, rest.to_do) == (1, 1, 1, 3)
+    assert list(rest.sends) == [0, 1, 0, 1, 1]
+    assert kept == [lines[0], lines[2]]
+
+
+def test_failures_only(some_rows, planned):
+    """On request all failures are sent again, and nothing else."""
+    rows = some_rows(5)
+    lines = [result(rows[0]), result(rows[1], "overloaded_error"), result(rows[2], "invalid_request_error")]
+    rest, kept = planned(rows, lines, failures_only=True)
+    assert (rest.answered, rest.again, rest.left_out, rest.to_do) == (1, 2, 2, 2)
+    assert list(rest.sends) == [0, 1, 1, 0, 0]
+    assert kept == [lines[0]]
+
+
+def test_changed_rows_are_asked_about(some_rows, planned, tmp_path):
+    """An answer to another question: nothing happens, and the first twenty are named."""
+    rows = some_rows(40)
+    lines = [result(row, params={"other": 1}) for row in rows[:30]]
+    with pytest.raises(Changed, match=r"30 answered rows ask something else now: row-0, row-1,.*and 10 more"):
+        planned(rows, lines)
+    assert (tmp_path / "r.jsonl").read_bytes() == b"".join(lines)
+
+
+def test_changed_rows_are_sent_again_or_kept(some_rows, planned):
+    """As told: the old answer goes, or it stays."""
+    rows = some_rows(3)
+    lines = [result(rows[0], params={"other": 1}), result(rows[1])]
+    rest, kept = planned(rows, lines, on_changed="redo")
+    assert (rest.redone, rest.answered, list(rest.sends), kept) == (1, 1, [1, 0, 1], [lines[1]])
+    rest, kept = planned(rows, lines, on_changed="keep")
+    assert (rest.redone, rest.answered, list(rest.sends), kept) == (0, 2, [0, 0, 1], lines)
+
+
+def test_a_failed_row_that_was_mended_is_sent_without_asking(some_rows, planned):
+    """A final failure of another question is no reason not to ask this one."""
+    rows = some_rows(2)
+    rest, kept = planned(rows, [result(rows[0], "invalid_request_error", params={"other": 1})])
+    assert (rest.again, rest.failed, list(rest.sends), kept) == (1, 0, [1, 1], [])
+
+
+def test_of_several_results_the_answer_is_kept(some_rows, planned):
+    """Files that were put together by hand: one result a row, and the best."""
+    rows = some_rows(3)
+    lines = [
+        result(rows[0], "overloaded_error"),
+        result(rows[1]),
+        result(rows[0]),
+        result(rows[0]),
+        result(rows[2], "invalid_request_error"),
+        result(rows[2], "invalid_request_error"),
+    ]
+    rest, kept = planned(rows, lines)
+    assert (rest.answered, rest.failed, rest.to_do) == (2, 1, 0)
+    assert kept == [lines[1], lines[2], lines[4]]
+
+
+def test_results_of_others_are_known_by_their_id(some_rows, planned):
+    """Results without a hash, as Message Batches give them, are taken for what they say."""
+    rows = some_rows(2)
+    rest, _ = planned(rows, [b'{"custom_id":"row-1","result":{"type":"succeeded","message":{}}}\n'])
+    assert list(rest.sends) == [1, 0]
+
+
+def test_the_hash_is_that_of_the_content():
+    """The order of keys does not matter, everything else does; what JSON can say can be hashed."""
+    assert hash_of({"a": 1, "b": {"c": 2, "d": 3}}) == hash_of({"b": {"d": 3, "c": 2}, "a": 1})
+    values = [{"a": 1}, {"a": 1.5}, {"a": "1"}, {"a": [1]}, {"a": 2**70}, {"a": "\ud800"}, {"a": None}]
+    assert len({hash_of(value) for value in values}) == len(values)
+
+
+def test_an_index_is_a_dictionary():
+    """Thousands of random keys, set twice and looked up, as a dictionary would have them."""
+    chance = random.Random(1)
+    index, expected = Index(), {}
+    for _ in range(20_000):
+        key, value = hash(str(chance.randrange(9_000))), chance.getrandbits(64)
+        index[key] = expected[key] = value
+    assert len(index) == len(expected)
+    assert all(index.get(key) == value for key, value in expected.items())
+    assert not any(hash(f"no {number}") in index for number in range(1_000))
+
+
+async def in_parts(begin, simulator, source, target, *, stop_after, **options):
+    """Run a file, stopping after so many seconds; at the next start go on. How many starts it took."""
+    starts = 0
+    while True:
+        starts += 1
+        with ResultsFile(target) as results:
+            resumption = Resumption(results)
+            for row in map(orjson.loads, source.read_bytes().splitlines()):
+                resumption.see(row["custom_id"], row["params"])
+            rest = resumption.rest()
+            if not rest.to_do:
+                return starts
+            run, executor = begin(simulator, rest.to_do, max_concurrency=20)
+            async with executor:
+                loop = asyncio.get_running_loop()
+                timer = loop.call_later(stop_after, run.stop)
+                await run_file(source, results, executor=executor, run=run, rest=rest, **options)
+                timer.cancel()
+
+
+@pytest.mark.simulator(SLOW, faults=Faults(error_500=0.1))
+async def test_over_many_starts_every_row_once(begin, some_rows, rows_in, simulator, tmp_path):
+    """Stopped and started until the end: every row has one answer, and none was paid for twice."""
+    target = tmp_path / "r.jsonl"
+    starts = await in_parts(begin, simulator, rows_in(some_rows(400)), target, stop_after=12)
+    assert starts > 3
+    results = [orjson.loads(line) for line in target.read_bytes().splitlines()]
+    assert sorted(result["place"] for result in results) == list(range(400))
+    assert simulator.verdict().clean
+    assert simulator.verdict().answered == 400
+
+
+@pytest.mark.simulator(SLOW)
+async def test_results_are_in_order_after_every_start(begin, some_rows, rows_in, simulator, tmp_path):
+    """Ordered, over all starts; results of rows that are no longer there come last."""
+    target = tmp_path / "r.jsonl"
+    rows = some_rows(100)
+    gone = Row("gone", {"model": "m"}, {"place": -1})
+    target.write_bytes(result(gone) + result(rows[70]) + result(rows[50]))
+    await in_parts(begin, simulator, rows_in(rows), target, stop_after=8, ordered=True)
+    places = [orjson.loads(line)["place"] for line in target.read_bytes().splitlines()]
+    assert places == [*range(100), -1]
+
+
+@pytest.mark.simulator(SLOW)
+async def test_results_are_journalled_as_they_come_even_if_ordered(
+    begin, some_rows, rows_in, simulator, tmp_path
+):
+    """No answer waits in memory for its place in the order."""
+    run, executor = begin(simulator, 100, max_concurrency=20)
+    target = tmp_path / "r.jsonl"
+    with ResultsFile(target) as results:
+        async with executor:
+            work = asyncio.create_task(
+                run_file(rows_in(some_rows(100)), results, executor=executor, run=run, ordered=True)
+            )
+            while run.tally.done < 30:  # noqa: ASYNC110 - a moment in the middle of a run
+                await asyncio.sleep(0.1)
+            places = [orjson.loads(line)["place"] for line in target.read_bytes().splitlines()]
+            assert len(places) >= 30
+            assert places != sorted(places)
+            await work
+
+
+def same(count: int, kinds: int) -> list[Row]:
+    """Rows that ask one of so many questions."""
+    return [
+        Row(
+            f"row-{number}",
+            {
+                "model": "claude-haiku-5-5",
+                "max_tokens": 50,
+                "messages": [{"role": "user", "content": f"Question {number % kinds}?"}],
+            },
+            {"place": number},
+        )
+        for number in range(count)
+    ]
+
+
+@pytest.mark.simulator(SLOW)
+async def test_rows_that_ask_the_same_are_sent_once(begin, rows_in, simulator, tmp_path):
+    """Each has a line of its own with the one answer; money is counted once; over two starts."""
+    rows, target = same(300, 40), tmp_path / "r.jsonl"
+    await in_parts(begin, simulator, rows_in(rows[:150]), target, stop_after=3, dedupe=True)
+    assert simulator.verdict().requests == 40
+    with ResultsFile(target) as results:
+        resumption = Resumption(results)
+        for row in rows:
+            resumption.see(row.custom_id, row.params)
+        rest = resumption.rest()
+        run, executor = begin(simulator, rest.to_do)
+        async with executor:
+            await run_file(rows_in(rows), results, executor=executor, run=run, rest=rest, dedupe=True)
+    assert simulator.verdict().requests == 40
+    assert (run.tally.succeeded, run.tally.copies, run.tally.spent.output_tokens) == (150, 150, 0)
+    lines = [orjson.loads(line) for line in target.read_bytes().splitlines()]
+    assert sorted(line["place"] for line in lines) == list(range(300))
+    assert len({line["result"]["message"]["id"] for line in lines}) == 40
+    assert sum("copy_of" not in line["executor"] for line in lines) == 40
+    of = {line["custom_id"]: line["executor"].get("copy_of") for line in lines}
+    assert all(first is None or int(first[4:]) % 40 == int(name[4:]) % 40 for name, first in of.items())
+
+
+@pytest.mark.simulator(SLOW, faults=Faults(error_500=1.0))
+async def test_the_failure_of_one_is_that_of_all_who_ask_the_same(
+    begin, rows_in, simulator, tmp_path, monkeypatch
+):
+    """When the one that was sent fails, so have the others; and few wait at a time."""
+    monkeypatch.setattr("claude_executor.bulk.copies.MOST_WAITING", 5)
+    run, executor = begin(simulator, 30)
+    target = tmp_path / "r.jsonl"
+    with ResultsFile(target) as results:
+        async with executor:
+            await run_file(rows_in(same(30, 1)), results, executor=executor, run=run, dedupe=True)
+    assert run.tally.failed == 30
+    marks = [orjson.loads(line)["executor"] for line in target.read_bytes().splitlines()]
+    assert (len(marks), sum("copy_of" in mark for mark in marks)) == (30, 25)
