@@ -2,7 +2,8 @@
 
 A fixed number of workers pull from the iterable, submit, and put results into a bounded queue. When the
 consumer is slow the queue is full and the workers wait; when the iterable is slow they wait for it. Workers
-are added only while there is something for them to do, so five prompts do not cost a thousand tasks.
+are added only while there is something for them to do, so five prompts do not cost a thousand tasks. When the
+iterable raises, what was taken from it before is finished and yielded first.
 """
 
 import asyncio
@@ -16,8 +17,10 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
+from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from types import TracebackType
+from typing import TYPE_CHECKING, Protocol
 
 from claude_executor.errors import ExecutorError
 
@@ -37,12 +40,40 @@ class Result:
         params: The request.
         message: The answer.
         error: An `ExecutorError`, or the `ValueError` or `TypeError` of parameters that are no request.
+        attempts: Requests sent for it; `None` where that is not known, as of an answer out of a journal.
+        waited: Seconds it waited for its turn.
+        took: Seconds its last attempt took.
     """
 
     index: int
     params: Params = field(repr=False)
     message: "Message | None" = field(default=None, repr=False)
     error: Exception | None = None
+    attempts: int | None = None
+    waited: float | None = None
+    took: float | None = None
+
+
+class MapJournal(Protocol):
+    """Where `Executor.map` keeps results, so that a second call need not send again what is answered.
+
+    `claude_executor.bulk.Journal` is one, on a file. `map` enters it before its first request, and leaves it
+    after its last.
+    """
+
+    async def __aenter__(self) -> object: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> bool | None: ...
+
+    def find(self, index: int, params: Params) -> Result | None:
+        """The result of this request, if it is there; asked of every request, in the order of the prompts."""
+        ...
+
+    async def keep(self, result: Result) -> None:
+        """Keep a result; it is yielded when this returns. What this raises is raised by `map`."""
+        ...
 
 
 async def fan_out(
@@ -52,18 +83,20 @@ async def fan_out(
     room: int,
     ordered: bool,
     tasks: set[asyncio.Task[None]],
+    journal: MapJournal | None = None,
 ) -> AsyncGenerator[Result, None]:
     """Yield a `Result` for every one of `prompts`; at most `room` of them are held at a time.
 
     `tasks` is where the workers are kept while they live, so that whoever owns them can end them.
     """
-    crew = _Crew(submit, prompts, room=room, ordered=ordered, tasks=tasks)
-    crew.hire()
-    try:
-        while (result := await crew.next()) is not None:
-            yield result
-    finally:
-        await crew.dismiss()
+    async with journal if journal is not None else nullcontext():
+        crew = _Crew(submit, prompts, room=room, ordered=ordered, tasks=tasks, journal=journal)
+        crew.hire()
+        try:
+            while (result := await crew.next()) is not None:
+                yield result
+        finally:
+            await crew.dismiss()
 
 
 class _Crew:
@@ -75,8 +108,10 @@ class _Crew:
         room: int,
         ordered: bool,
         tasks: set[asyncio.Task[None]],
+        journal: MapJournal | None,
     ) -> None:
         self._submit = submit
+        self._journal = journal
         self._source: Iterator[Params] | AsyncIterator[Params] = (
             aiter(prompts) if isinstance(prompts, AsyncIterable) else iter(prompts)
         )
@@ -89,6 +124,7 @@ class _Crew:
         self._done: dict[int, Result] = {}
         self._news = asyncio.Event()
         self._space = asyncio.Event()
+        self._source_error: Exception | None = None
         self._broken: BaseException | None = None
         self._tasks = tasks
         self._mine: set[asyncio.Task[None]] = set()
@@ -129,19 +165,29 @@ class _Crew:
             if self._broken is not None:
                 raise self._broken
             if not self._mine:
+                if self._source_error is not None:
+                    raise self._source_error
                 return None
             self._news.clear()
             await self._news.wait()
 
     async def _work(self) -> None:
         while (item := await self._pull()) is not None:
-            index, params = item
-            try:
-                result = Result(index, params, message=await self._submit(params))
-            except (ExecutorError, ValueError, TypeError) as error:
-                result = Result(index, params, error=error)
-            self._done[index] = result
+            result = await self._carry(*item)
+            self._done[result.index] = result
             self._news.set()
+
+    async def _carry(self, index: int, params: Params) -> Result:
+        journal = self._journal
+        try:
+            if journal is not None and (known := journal.find(index, params)) is not None:
+                return known
+            result = Result(index, params, await self._submit(params))
+        except (ExecutorError, ValueError, TypeError) as error:
+            result = Result(index, params, error=error)
+        if journal is not None:
+            await journal.keep(result)
+        return result
 
     async def _pull(self) -> tuple[int, Params] | None:
         async with self._pulling:
@@ -157,6 +203,9 @@ class _Crew:
                     params = next(self._source)
             except (StopIteration, StopAsyncIteration):
                 self._exhausted = True
+                return None
+            except Exception as error:  # a stranger's code: what it raises is told when the rest is done
+                self._exhausted, self._source_error = True, error
                 return None
             index, self._taken = self._taken, self._taken + 1
         if len(self._mine) < self._room:

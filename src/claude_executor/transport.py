@@ -5,28 +5,24 @@ the other requests.
 """
 
 import inspect
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import cast
 
-import aiohttp
 import anthropic
 import httpx2
 from anthropic.types import Message
 
 from claude_executor.core.cost import Usage
-from claude_executor.core.headers import Advice, read
 from claude_executor.core.job import Failure
-from claude_executor.core.retry import Kind, classify, growth_quoted, resource_named
+from claude_executor.core.retry import Kind
+from claude_executor.diagnosis import CONNECTION_ERRORS, advice_of, broken_by
 from claude_executor.errors import Stopped
 from claude_executor.outcome import Broken, Reply
 from claude_executor.preflight import flaw_of_key
-from claude_executor.redaction import redacted
 
 _Create = Callable[..., Awaitable["anthropic.AsyncAPIResponse[Message]"]]
 
-DETAIL_LENGTH = 400
-LONGEST_READ = 4_000
-"""Characters of the API's own words that are looked at, to leave out of them what the request says."""
 SDK_CONNECTIONS = 1_000
 CONNECT_TIMEOUT = 15.0
 """Seconds. More than the SDK's 5: a burst opens hundreds of connections at once, on a busy machine."""
@@ -74,21 +70,8 @@ class Transport:
             return Broken(self._flaw, None)
         try:
             response = await self._create(**self._arguments(params))
-        except anthropic.APIStatusError as error:
-            return Broken(_status_failure(error, params), error)
-        except anthropic.APITimeoutError as error:
-            return Broken(Failure(Kind.TIMEOUT, detail="no answer in time"), error)
-        except anthropic.APIConnectionError as error:
-            return Broken(_connection_failure(error), error)
-        except (httpx2.TransportError, aiohttp.ClientError, OSError) as error:
-            return Broken(_connection_failure(error), error)
-        except anthropic.APIResponseValidationError as error:
-            return Broken(
-                Failure(Kind.GARBLED, status=error.status_code, detail="the answer has an unknown form"),
-                error,
-            )
         except Exception as error:  # whatever it is, the attempt must be settled
-            return Broken(_unforeseen(error), error)
+            return broken_by(error, params)
         return await self._read(response)
 
     def _arguments(self, params: Mapping[str, object]) -> dict[str, object]:
@@ -102,24 +85,21 @@ class Transport:
         return arguments
 
     async def _read(self, response: "anthropic.AsyncAPIResponse[Message]") -> Reply[Message] | Broken:
-        def advice() -> Advice:
-            return read(_plain(response.headers))
-
         cause: Exception | None = None
         try:
             message = await response.parse()
-        except (httpx2.TransportError, aiohttp.ClientError, OSError) as error:
-            return Broken(_connection_failure(error), error)
+        except CONNECTION_ERRORS as error:
+            return broken_by(error)
         except Exception as error:  # anything may come of a body that is not JSON
             cause = error
         else:
             # The SDK does not validate: what is not JSON comes back as text, what lacks a field without it.
             usage = getattr(message, "usage", None)
             if isinstance(message, Message) and usage is not None and message.stop_reason is not None:
-                return Reply(message, usage_of(message), advice)
+                return Reply(message, usage_of(message), partial(advice_of, response.headers))
         failure = Failure(
             Kind.GARBLED,
-            advice(),
+            advice_of(response.headers),
             status=response.status_code,
             detail="the answer is incomplete or is not JSON",
             request_id=response.headers.get("request-id"),
@@ -136,67 +116,6 @@ def usage_of(message: Message) -> Usage:
         cache_creation_tokens=usage.cache_creation_input_tokens or 0,
         cache_read_tokens=usage.cache_read_input_tokens or 0,
     )
-
-
-def _status_failure(error: anthropic.APIStatusError, params: Mapping[str, object]) -> Failure:
-    # Only what the API says of itself; the body of a proxy's error page tells a person nothing.
-    said = error.api_message or ""
-    kind = classify(error.status_code, error.type, error.error_code, said)
-    return Failure(
-        kind,
-        read(_plain(error.response.headers)),
-        status=error.status_code,
-        detail=redacted(said[:LONGEST_READ], params)[:DETAIL_LENGTH] or error.type or "",
-        request_id=error.request_id,
-        resource=resource_named(said) if kind is Kind.QUOTA else None,
-        growth=growth_quoted(said) if kind is Kind.RAMP else None,
-    )
-
-
-def _connection_failure(error: BaseException) -> Failure:
-    """Tell "could not connect" (surely not sent) from "the connection broke" (may have been answered)."""
-    chain = list(_causes(error))
-    for kind, detail, types in _CONNECTION_FAILURES:
-        if any(isinstance(cause, types) for cause in chain):
-            return Failure(kind, detail=detail)
-    return Failure(Kind.UNEXPECTED, detail=type(chain[-1]).__name__)
-
-
-# In this order: aiohttp's errors are the more exact ones, and the SDK's bridge to it calls a broken
-# connection a failed one.
-_CONNECTION_FAILURES: tuple[tuple[Kind, str, tuple[type[BaseException], ...]], ...] = (
-    (
-        Kind.UNREACHABLE,
-        "no connection could be made",
-        (aiohttp.ClientConnectorError, httpx2.UnsupportedProtocol),
-    ),
-    (Kind.TIMEOUT, "no answer in time", (httpx2.TimeoutException, TimeoutError)),
-    (Kind.DROPPED, "the connection was lost before the answer was complete", (aiohttp.ClientError,)),
-    (Kind.UNREACHABLE, "no connection could be made", (httpx2.ConnectError, httpx2.ProxyError)),
-    (
-        Kind.DROPPED,
-        "the connection was lost before the answer was complete",
-        (httpx2.TransportError, OSError),
-    ),
-)
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    cause: BaseException | None = error
-    while cause is not None:
-        yield cause
-        cause = cause.__cause__
-
-
-def _unforeseen(error: Exception) -> Failure:
-    if isinstance(error, anthropic.CredentialsError) or "authentication method" in str(error):
-        return Failure(Kind.AUTHENTICATION, detail="there is no API key")
-    return Failure(Kind.UNEXPECTED, detail=type(error).__name__)
-
-
-def _plain(headers: httpx2.Headers) -> dict[str, str]:
-    """Headers as a dictionary; looking one up in `httpx2.Headers` scans all of them."""
-    return {name.decode("ascii").lower(): value.decode("latin-1") for name, value in headers.raw}
 
 
 def _mapping(value: object) -> Mapping[str, object]:

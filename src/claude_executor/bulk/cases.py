@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, cast
 
-from claude_executor.estimate import Estimate
+from claude_executor import Estimate
 
 SHORTEST_CACHED = 1_024
 """Tokens; the API caches no shorter prefix, whatever is marked."""

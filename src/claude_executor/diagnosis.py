@@ -1,0 +1,101 @@
+"""What an exception of the SDK, or of what it stands on, says of the attempt that raised it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+import aiohttp
+import anthropic
+import httpx2
+
+from claude_executor.core.headers import NO_ADVICE, Advice, read
+from claude_executor.core.job import Failure
+from claude_executor.core.retry import Kind, classify, growth_quoted, resource_named
+from claude_executor.outcome import Broken
+from claude_executor.redaction import redacted
+
+DETAIL_LENGTH = 400
+LONGEST_READ = 4_000
+"""Characters of the API's own words that are looked at, to leave out of them what the request says."""
+
+CONNECTION_ERRORS = (httpx2.TransportError, aiohttp.ClientError, OSError)
+"""What the SDK lets through from below, once the head of an answer is here."""
+
+_NOTHING_KNOWN: Mapping[str, object] = MappingProxyType({})
+_OK = 200
+
+
+def broken_by(error: Exception, params: Mapping[str, object] = _NOTHING_KNOWN) -> Broken:
+    """The failed attempt that raised `error`; `params` is the request, which is not to be quoted."""
+    return Broken(_failure(error, params), error)
+
+
+def _failure(error: Exception, params: Mapping[str, object]) -> Failure:
+    if isinstance(error, anthropic.APIStatusError):
+        return _status_failure(error, params)
+    if isinstance(error, anthropic.APITimeoutError):
+        return Failure(Kind.TIMEOUT, detail="no answer in time")
+    if isinstance(error, (anthropic.APIConnectionError, *CONNECTION_ERRORS)):
+        return _connection_failure(error)
+    if isinstance(error, anthropic.APIResponseValidationError):
+        return Failure(Kind.GARBLED, status=error.status_code, detail="the answer has an unknown form")
+    if isinstance(error, anthropic.CredentialsError) or "authentication method" in str(error):
+        return Failure(Kind.AUTHENTICATION, detail="there is no API key")
+    return Failure(Kind.UNEXPECTED, detail=type(error).__name__)
+
+
+def _status_failure(error: anthropic.APIStatusError, params: Mapping[str, object]) -> Failure:
+    # Only what the API says of itself; the body of a proxy's error page tells a person nothing.
+    said = error.api_message or ""
+    kind = classify(error.status_code, error.type, error.error_code, said)
+    failure = Failure(
+        kind,
+        advice_of(error.response.headers),
+        status=error.status_code,
+        detail=redacted(said[:LONGEST_READ], params)[:DETAIL_LENGTH] or error.type or "",
+        request_id=error.request_id,
+        resource=resource_named(said) if kind is Kind.QUOTA else None,
+        growth=growth_quoted(said) if kind is Kind.RAMP else None,
+    )
+    # An error within a stream comes with the headers of its beginning, which are old by now.
+    return replace(failure, advice=NO_ADVICE) if error.status_code == _OK else failure
+
+
+def _connection_failure(error: BaseException) -> Failure:
+    """Tell "could not connect" (surely not sent) from "the connection broke" (may have been answered)."""
+    chain = list(_causes(error))
+    for kind, detail, types in _CONNECTION_FAILURES:
+        if any(isinstance(cause, types) for cause in chain):
+            return Failure(kind, detail=detail)
+    return Failure(Kind.UNEXPECTED, detail=type(chain[-1]).__name__)
+
+
+# In this order: aiohttp's errors are the more exact ones, and the SDK's bridge to it calls a broken
+# connection a failed one.
+_CONNECTION_FAILURES: tuple[tuple[Kind, str, tuple[type[BaseException], ...]], ...] = (
+    (
+        Kind.UNREACHABLE,
+        "no connection could be made",
+        (aiohttp.ClientConnectorError, httpx2.UnsupportedProtocol),
+    ),
+    (Kind.TIMEOUT, "no answer in time", (httpx2.TimeoutException, TimeoutError)),
+    (Kind.DROPPED, "the connection was lost before the answer was complete", (aiohttp.ClientError,)),
+    (Kind.UNREACHABLE, "no connection could be made", (httpx2.ConnectError, httpx2.ProxyError)),
+    (
+        Kind.DROPPED,
+        "the connection was lost before the answer was complete",
+        (httpx2.TransportError, OSError),
+    ),
+)
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    cause: BaseException | None = error
+    while cause is not None:
+        yield cause
+        cause = cause.__cause__
+
+
+def advice_of(headers: httpx2.Headers) -> Advice:
+    """What response headers advise; copied first, for looking one up in `httpx2.Headers` scans all of them."""
+    return read({name.decode("ascii").lower(): value.decode("latin-1") for name, value in headers.raw})
