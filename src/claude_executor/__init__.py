@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         QueueFull,
         Rejected,
         Stopped,
+        StreamInterrupted,
         TooLarge,
     )
     from claude_executor.estimate import Estimate
@@ -74,6 +75,7 @@ __all__ = [
     "Snapshot",
     "SpendingCap",
     "Stopped",
+    "StreamInterrupted",
     "TooLarge",
     "Usage",
 ]
@@ -111,6 +113,7 @@ _HOMES = {
     "Snapshot": "core.snapshot",
     "SpendingCap": "core.spending",
     "Stopped": "errors",
+    "StreamInterrupted": "errors",
     "TooLarge": "errors",
     "Usage": "core.cost",
 }

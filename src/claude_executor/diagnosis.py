@@ -97,5 +97,5 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def advice_of(headers: httpx2.Headers) -> Advice:
-    """What response headers advise; copied first, for looking one up in `httpx2.Headers` scans all of them."""
+    """What response headers advise; copied first, because looking one up in the SDK's scans all of them."""
     return read({name.decode("ascii").lower(): value.decode("latin-1") for name, value in headers.raw})

@@ -11,13 +11,20 @@
     │   ├── TooLarge             the API refused it although its limit was unused: it can never fit
     │   └── Closed               the executor has been closed
     └── Failed                   it was sent, at least once
+        └── StreamInterrupted    its answer was broken off while it was being read
 
 A bad argument is a `ValueError` or `TypeError`, as everywhere in Python, raised before anything is sent.
 """
 
+from typing import TYPE_CHECKING
+
+from claude_executor.core.cost import Usage
 from claude_executor.core.job import Failure, Job, Refusal, Refuse
 from claude_executor.core.retry import TREATMENT, Kind
 from claude_executor.core.verdict import Verdict
+
+if TYPE_CHECKING:
+    from anthropic.types import Message
 
 __all__ = [
     "BudgetSpent",
@@ -28,6 +35,7 @@ __all__ = [
     "QueueFull",
     "Rejected",
     "Stopped",
+    "StreamInterrupted",
     "TooLarge",
 ]
 
@@ -114,6 +122,18 @@ class Failed(ExecutorError):
         return TREATMENT[self.kind].retry
 
 
+class StreamInterrupted(Failed):
+    """An answer was broken off after its reader had seen some of it; so it was not tried again.
+
+    Attributes:
+        message: What had come of it, if anything.
+        usage: What that took, as far as it is known.
+    """
+
+    message: "Message | None" = None
+    usage: Usage | None = None
+
+
 _REMEDY = {
     Kind.AUTHENTICATION: "check the API key (ANTHROPIC_API_KEY)",
     Kind.BILLING: "check credit and payment in the Claude Console",
@@ -156,6 +176,17 @@ def failure(job: Job, last: Failure, verdict: Verdict) -> ExecutorError:
     if verdict is Verdict.TOO_LATE:
         return _failed(job, last, f"its deadline passed after {_times(job.attempts)}")
     return _failed(job, last, f"failed after {_times(job.attempts)}" if job.attempts > 1 else "failed")
+
+
+def interruption(job: Job, last: Failure) -> StreamInterrupted:
+    """The exception for an answer that was broken off."""
+    return StreamInterrupted(
+        f"the answer was broken off: {describe(last)}",
+        kind=last.kind,
+        attempts=job.attempts,
+        status=last.status,
+        request_id=last.request_id,
+    )
 
 
 def _failed(job: Job, last: Failure, what: str) -> Failed:

@@ -4,6 +4,7 @@ import asyncio
 import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
@@ -21,7 +22,7 @@ from claude_executor.preflight import check
 from claude_executor.pump import Pump
 
 if TYPE_CHECKING:
-    from anthropic import AsyncAnthropic
+    from anthropic import AsyncAnthropic, AsyncMessageStream
     from anthropic.types import Message
 
     from claude_executor.transport import Transport
@@ -165,16 +166,54 @@ class Executor:
             Rejected: It was not sent; trying again later is safe.
             Failed: It was sent and did not succeed.
         """
-        if not isinstance(params, Mapping):
-            raise TypeError(f"a request is a mapping, as for messages.create, got {type(params).__name__}")
+        transport = self._connected(params)
         if params.get("stream"):
-            raise ValueError("submit() returns whole messages; leave 'stream' out of the request")
-        transport = self._transport
-        if transport is None:
-            raise Closed("enter the executor first: async with Executor(...) as executor")
-        check(params)
+            raise ValueError("submit() returns whole messages; use stream(), or leave 'stream' out")
         job = self._pump.accept(shape_of(params), priority=priority, tenant=tenant, deadline=deadline)
         return await self._pump.carry(job, lambda: transport.send(params))
+
+    @asynccontextmanager
+    async def stream(
+        self,
+        params: Params,
+        *,
+        priority: int = 0,
+        tenant: str = "",
+        deadline: float | None = None,
+        silence: float = 60.0,
+    ) -> "AsyncGenerator[AsyncMessageStream[None]]":
+        """Send one request when the limits allow, and give the SDK's own stream of its answer.
+
+        Use it as ``async with executor.stream(params) as stream``, and in the block whatever the SDK's stream
+        has: ``async for text in stream.text_stream``, events, ``await stream.get_final_message()``.
+
+        A failure before the first event is tried again like that of any request. Its place in flight is free
+        as soon as the answer ends, or the block is left.
+
+        Args:
+            params: What ``messages.create`` takes, as a mapping.
+            priority: As for `submit`.
+            tenant: As for `submit`.
+            deadline: As for `submit`.
+            silence: Seconds without a sign of life after which the answer is given up.
+
+        Raises:
+            StreamInterrupted: The answer was broken off while it was being read: by an error within it, by a
+                lost connection, or because it just ended. It carries what had come.
+            TypeError: As for `submit`.
+            ValueError: As for `submit`.
+            Rejected: As for `submit`.
+            Failed: As for `submit`.
+        """
+        transport = self._connected(params)
+        wanted = {name: value for name, value in params.items() if name != "stream"}
+        job = self._pump.accept(shape_of(wanted), priority=priority, tenant=tenant, deadline=deadline)
+        events = await self._pump.attempt(job, lambda: transport.open(wanted, silence=silence))
+        stream = events.open(self._pump.begun(job, events.usage, events.advice))
+        try:
+            yield stream
+        finally:
+            await stream.close()
 
     def map(
         self,
@@ -206,6 +245,15 @@ class Executor:
 
         room = look_ahead if look_ahead is not None else self._max_concurrency + LOOK_AHEAD
         return fan_out(one, prompts, room=room, ordered=ordered, tasks=self._tasks)
+
+    def _connected(self, params: Params) -> "Transport":
+        """What carries `params`, which are looked at first."""
+        if not isinstance(params, Mapping):
+            raise TypeError(f"a request is a mapping, as for messages.create, got {type(params).__name__}")
+        if self._transport is None:
+            raise Closed("enter the executor first: async with Executor(...) as executor")
+        check(params)
+        return self._transport
 
     def tune(
         self,

@@ -11,16 +11,18 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar, cast
 
+from claude_executor.core.cost import Usage
 from claude_executor.core.estimate import Shape
 from claude_executor.core.events import Event
-from claude_executor.core.headers import NO_ADVICE
+from claude_executor.core.headers import NO_ADVICE, Advice
 from claude_executor.core.job import Action, Job, Refuse
 from claude_executor.core.scheduler import Scheduler
 from claude_executor.core.verdict import Verdict
-from claude_executor.errors import ExecutorError, failure, rejection
+from claude_executor.errors import ExecutorError, StreamInterrupted, failure, interruption, rejection
 from claude_executor.outcome import Broken, Reply
 
 T = TypeVar("T")
+R = TypeVar("R")
 
 SHORTEST_TIMER = 0.0005
 """Seconds; a timer set to less might find the clock where it was."""
@@ -95,22 +97,55 @@ class Pump:
         return job
 
     async def carry(self, job: Job, attempt: Callable[[], Awaitable[Reply[T] | Broken]]) -> T:
-        """Make attempts, each in its turn, until one is answered or the scheduler says it is enough."""
+        """Make attempts until one is answered or the scheduler says it is enough."""
+        reply = await self.attempt(job, attempt)
+        now = self._clock()
+        advice = reply.advice() if self._scheduler.wants_advice(job, now) else NO_ADVICE
+        self._scheduler.answered(job, reply.usage, advice, now)
+        self._soon()
+        return reply.value
+
+    async def attempt(self, job: Job, attempt: Callable[[], Awaitable[R | Broken]]) -> R:
+        """Make attempts, each in its turn, until one succeeds, which is then still under way."""
         cause: Exception | None = None
         while True:
-            await self.turn(job, cause)
+            await self._turn(job, cause)
             try:
                 outcome = await attempt()
             except BaseException:
                 self.lost(job)
                 raise
-            if isinstance(outcome, Reply):
-                self.answered(job, outcome)
-                return outcome.value
+            if not isinstance(outcome, Broken):
+                return outcome
             cause = outcome.cause
-            self.failed(job, outcome)
+            verdict = self._scheduler.failed(job, outcome.failure, self._clock(), self._chance())
+            self._soon()
+            if verdict is not Verdict.AGAIN:
+                raise failure(job, outcome.failure, verdict) from cause
 
-    async def turn(self, job: Job, cause: Exception | None) -> None:
+    def begun(self, job: Job, usage: Usage, advice: Advice) -> "Following":
+        """Its answer begins to come; who is to be told how that ends."""
+        self._scheduler.begun(job, usage, advice, self._clock())
+        self._soon()
+        return Following(self, job)
+
+    def complete(self, job: Job, usage: Usage) -> None:
+        """An answer that came piece by piece is here."""
+        self._scheduler.answered(job, usage, NO_ADVICE, self._clock())
+        self._soon()
+
+    def broken(self, job: Job, broken: Broken) -> StreamInterrupted:
+        """An answer was broken off; what its reader is told."""
+        self._scheduler.failed(job, broken.failure, self._clock(), self._chance(), again=False)
+        self._soon()
+        return interruption(job, broken.failure)
+
+    def lost(self, job: Job, used: Usage | None = None) -> None:
+        """The attempt was abandoned, or ended in a way nobody foresaw, having used so much, if known."""
+        self._scheduler.lost(job, self._clock(), used)
+        self._soon()
+
+    async def _turn(self, job: Job, cause: Exception | None) -> None:
         """Wait until the scheduler starts the job; `cause` is what its last attempt raised."""
         told, job.owner = job.owner, None
         if isinstance(told, Refuse):
@@ -130,29 +165,6 @@ class Pump:
             raise error from cause
         finally:
             job.owner = None
-
-    def answered(self, job: Job, reply: Reply[T]) -> None:
-        """The attempt was answered."""
-        now = self._clock()
-        advice = reply.advice() if self._scheduler.wants_advice(job, now) else NO_ADVICE
-        self._scheduler.answered(job, reply.usage, advice, now)
-        self._soon()
-
-    def failed(self, job: Job, broken: Broken) -> None:
-        """The attempt failed.
-
-        Raises:
-            ExecutorError: There will be no other.
-        """
-        verdict = self._scheduler.failed(job, broken.failure, self._clock(), self._chance())
-        self._soon()
-        if verdict is not Verdict.AGAIN:
-            raise failure(job, broken.failure, verdict) from broken.cause
-
-    def lost(self, job: Job) -> None:
-        """The attempt was abandoned, or ended in a way nobody foresaw."""
-        self._scheduler.lost(job, self._clock())
-        self._soon()
 
     # ---- the pump
 
@@ -204,3 +216,23 @@ class Pump:
             except Exception as error:  # the observer's code may raise anything
                 context = {"message": "on_event raised an exception", "exception": error}
                 asyncio.get_running_loop().call_exception_handler(context)
+
+
+class Following:
+    """Tells the pump how an answer ended that came piece by piece."""
+
+    def __init__(self, pump: Pump, job: Job) -> None:
+        self._pump = pump
+        self._job = job
+
+    def complete(self, usage: Usage) -> None:
+        """It was complete."""
+        self._pump.complete(self._job, usage)
+
+    def broken(self, broken: Broken) -> StreamInterrupted:
+        """It was broken off; what its reader is told."""
+        return self._pump.broken(self._job, broken)
+
+    def left(self, usage: Usage) -> None:
+        """Its reader wants no more of it."""
+        self._pump.lost(self._job, usage)

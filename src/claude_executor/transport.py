@@ -11,7 +11,7 @@ from typing import cast
 
 import anthropic
 import httpx2
-from anthropic.types import Message
+from anthropic.types import Message, RawMessageStreamEvent
 
 from claude_executor.core.cost import Usage
 from claude_executor.core.job import Failure
@@ -20,6 +20,7 @@ from claude_executor.diagnosis import CONNECTION_ERRORS, advice_of, broken_by
 from claude_executor.errors import Stopped
 from claude_executor.outcome import Broken, Reply
 from claude_executor.preflight import flaw_of_key
+from claude_executor.streaming import SILENCE, Events, first_of
 
 _Create = Callable[..., Awaitable["anthropic.AsyncAPIResponse[Message]"]]
 
@@ -68,11 +69,29 @@ class Transport:
         """Make one attempt."""
         if self._flaw is not None:
             return Broken(self._flaw, None)
+        if takes_long(params):
+            opened = await self.open(params, silence=SILENCE)
+            return opened if isinstance(opened, Broken) else await opened.collect()
         try:
             response = await self._create(**self._arguments(params))
         except Exception as error:  # whatever it is, the attempt must be settled
             return broken_by(error, params)
         return await self._read(response)
+
+    async def open(self, params: Mapping[str, object], *, silence: float) -> Events | Broken:
+        """Make one attempt at an answer that comes piece by piece, and wait for the first piece.
+
+        `silence` is how many seconds may pass without a sign of life.
+        """
+        if self._flaw is not None:
+            return Broken(self._flaw, None)
+        timeout = httpx2.Timeout(silence, connect=self._timeout.connect)
+        try:
+            response = await self._create(**{**self._arguments(params), "timeout": timeout, "stream": True})
+            stream = cast("anthropic.AsyncStream[RawMessageStreamEvent]", await response.parse())
+        except Exception as error:  # whatever it is, the attempt must be settled
+            return broken_by(error, params)
+        return await first_of(stream, params)
 
     def _arguments(self, params: Mapping[str, object]) -> dict[str, object]:
         """What the SDK does not know of (such as `temperature` since 1.0) goes into the body as it is."""
@@ -105,6 +124,16 @@ class Transport:
             request_id=response.headers.get("request-id"),
         )
         return Broken(failure, cause)
+
+
+def takes_long(params: Mapping[str, object]) -> bool:
+    """Whether an answer may take so long that the SDK refuses to wait for it in one piece.
+
+    Networks drop connections on which nothing moves; so the SDK wants streams where more than ten minutes are
+    possible, at 128,000 tokens an hour.
+    """
+    most = params.get("max_tokens")
+    return isinstance(most, int) and 3_600.0 * most / 128_000.0 > 600.0
 
 
 def usage_of(message: Message) -> Usage:

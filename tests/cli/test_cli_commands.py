@@ -107,7 +107,6 @@ def test_limits_as_a_table(environment, invoke):
     assert "2,000,000" in result.stdout
 
 
-
 def test_limits_of_an_unknown_model(environment, invoke):
     """A model that does not exist: exit 2, one line."""
     result = invoke("limits", "-m", "claude-nope")

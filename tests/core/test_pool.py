@@ -16,8 +16,8 @@ from claude_executor.core.pool import (
     CONCURRENCY,
     GATE,
     MARGIN,
-    ON_THE_WAY,
     NEVER,
+    ON_THE_WAY,
     START,
     Pool,
 )

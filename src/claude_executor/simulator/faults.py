@@ -50,6 +50,7 @@ class Faults:
         stream_rate_limited: ``event: error`` with ``rate_limit_error`` in the middle of a stream.
         stream_dropped: The connection breaks in the middle of a stream: reset or closed, half and half.
         stream_cut: The stream ends cleanly, but without ``message_stop``.
+        stream_stalled: In the middle of a stream nothing more comes, for an hour.
         slow_first_byte_seconds: How much later a slow first byte comes, in seconds.
 
         outage: Seconds, from the moment this is set, during which every request is a 529; ``inf`` until set
@@ -87,6 +88,7 @@ class Faults:
     stream_rate_limited: float = 0.0
     stream_dropped: float = 0.0
     stream_cut: float = 0.0
+    stream_stalled: float = 0.0
     slow_first_byte_seconds: float = 30.0
 
     outage: float = 0.0
@@ -148,6 +150,7 @@ PROBABILITIES: tuple[str, ...] = (
     "stream_rate_limited",
     "stream_dropped",
     "stream_cut",
+    "stream_stalled",
 )
 """The faults that strike single requests by chance."""
 

@@ -26,7 +26,14 @@ _STREAM_ERRORS = {
     "stream_overloaded": ("overloaded_error", "Overloaded"),
     "stream_rate_limited": ("rate_limit_error", "Rate limited"),
 }
-_STREAM_FAULTS = ("stream_overloaded", "stream_rate_limited", "stream_dropped", "stream_cut")
+_STALL = 3_600.0
+_STREAM_FAULTS = (
+    "stream_overloaded",
+    "stream_rate_limited",
+    "stream_dropped",
+    "stream_cut",
+    "stream_stalled",
+)
 
 
 @dataclass(slots=True)
@@ -214,6 +221,8 @@ class Messages:
             await exchange.end(error_event(*_STREAM_ERRORS[fault]))
         elif fault == "stream_cut":
             await exchange.end()
+        elif fault == "stream_stalled":
+            await exchange.connection.sleep(_STALL)
         else:
             exchange.connection.cut("reset" if organization.random.random() < 0.5 else "close")
 

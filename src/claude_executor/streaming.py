@@ -1,0 +1,237 @@
+"""Answers that come piece by piece, and every way in which they end.
+
+The SDK's stream object is made on top of `Events`, which passes the SDK's own events on, counts what they
+take, and says once how the answer ended: complete, broken or left. The SDK is silent about an answer that
+just stops, lets errors of the layers below it through, and calls an overload within a stream a status of 200;
+here each of them is a failure.
+"""
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Protocol, Self, cast
+
+import httpx2
+from anthropic import AsyncMessageStream, AsyncStream, not_given
+from anthropic.types import Message, RawMessageStreamEvent
+
+from claude_executor.core.cost import Usage
+from claude_executor.core.job import Failure
+from claude_executor.core.retry import Kind
+from claude_executor.diagnosis import advice_of, broken_by
+from claude_executor.errors import StreamInterrupted
+from claude_executor.outcome import Broken, Reply
+
+if TYPE_CHECKING:
+    from anthropic.types import RawContentBlockDelta
+
+    from claude_executor.core.headers import Advice
+
+SILENCE = 60.0
+"""Seconds without a sign of life, be it a ping, after which a stream is given up."""
+BYTES_PER_TOKEN = 3
+"""Of output that was being written when it was broken off, before the API counted it; rather too many."""
+
+
+class Ending(Protocol):
+    """Who is told how an answer ended; one of the three, once."""
+
+    def complete(self, usage: Usage) -> None:
+        """It was complete."""
+        ...
+
+    def broken(self, broken: Broken) -> StreamInterrupted:
+        """It was broken off; what its reader is told."""
+        ...
+
+    def left(self, usage: Usage) -> None:
+        """Its reader wants no more of it."""
+        ...
+
+
+async def first_of(
+    stream: AsyncStream[RawMessageStreamEvent], params: Mapping[str, object]
+) -> "Events | Broken":
+    """Wait for the first event: until it is here a failure is one like any other."""
+    try:
+        first = await stream.__anext__()
+    except StopAsyncIteration:
+        return _ended_early(None)
+    except Exception as error:  # whatever it is, the attempt must be settled
+        return broken_by(error, params)
+    if first.type != "message_start":
+        await stream.close()
+        return Broken(Failure(Kind.GARBLED, detail="the stream does not begin with its beginning"), None)
+    return Events(stream, first, params)
+
+
+class Events:
+    """The events of an answer that has begun, in the place of the SDK's own `AsyncStream`."""
+
+    def __init__(
+        self,
+        stream: AsyncStream[RawMessageStreamEvent],
+        first: RawMessageStreamEvent,
+        params: Mapping[str, object],
+    ) -> None:
+        self._stream = stream
+        self._first = first
+        self._params = params
+        self._ending: Ending | None = None
+        self._message = AsyncMessageStream(
+            raw_stream=cast("AsyncStream[RawMessageStreamEvent]", self),
+            output_format=not_given,
+        )
+        self._written = 0
+        self.usage = Usage()
+        """What it has taken so far, as the API counts it."""
+        self._note(first)
+
+    @property
+    def response(self) -> httpx2.Response:
+        """The HTTP response, as of the SDK's stream."""
+        return self._stream.response
+
+    @property
+    def advice(self) -> "Advice":
+        """What the head of the answer advises."""
+        return advice_of(self.response.headers)
+
+    def open(self, ending: Ending) -> "AsyncMessageStream[None]":
+        """The SDK's stream object; `ending` will be told how it ends."""
+        self._ending = ending
+        return self._message
+
+    async def collect(self) -> Reply[Message] | Broken:
+        """Read all of it: the answer as it would have been without a stream."""
+        outcome = _Outcome()
+        stream = self.open(outcome)
+        try:
+            message = await stream.get_final_message()
+        except StreamInterrupted:
+            assert outcome.failed is not None
+            return outcome.failed
+        except Exception as error:  # the SDK could not make sense of the events
+            return broken_by(error, self._params)
+        finally:
+            await stream.close()
+        return Reply(_plain(message), self.usage, lambda: self.advice)
+
+    def __aiter__(self) -> AsyncIterator[RawMessageStreamEvent]:
+        return self._run()
+
+    async def _run(self) -> AsyncIterator[RawMessageStreamEvent]:
+        yield self._first
+        try:
+            async for event in self._stream:
+                self._note(event)
+                if event.type == "message_stop":
+                    self._end_well()
+                yield event
+        except Exception as error:
+            if self._ending is not None:  # what goes wrong behind the end is nobody's loss
+                raise self._broken(broken_by(error, self._params)) from error
+        if self._ending is not None:
+            raise self._broken(_ended_early(self.usage))
+
+    async def close(self) -> None:
+        """Read no more of it."""
+        if self._ending is not None:
+            ending, self._ending = self._ending, None
+            ending.left(self._usage_by_now())
+        await self._stream.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    def _end_well(self) -> None:
+        if self._ending is not None:
+            ending, self._ending = self._ending, None
+            ending.complete(self.usage)
+
+    def _broken(self, broken: Broken) -> StreamInterrupted:
+        assert self._ending is not None
+        ending, self._ending = self._ending, None
+        failure = replace(broken.failure, usage=self._usage_by_now())
+        interrupted = ending.broken(Broken(failure, broken.cause))
+        interrupted.message = self._partial()
+        interrupted.usage = failure.usage
+        return interrupted
+
+    def _partial(self) -> Message | None:
+        try:
+            return _plain(self._message.current_message_snapshot)
+        except AssertionError:  # the SDK has not got its first event yet
+            return None
+
+    def _usage_by_now(self) -> Usage:
+        """The API counts output at the end; before it, by what has come."""
+        u = self.usage
+        output = max(u.output_tokens, self._written // BYTES_PER_TOKEN)
+        return Usage(
+            u.input_tokens, output, u.cache_creation_tokens, u.cache_read_tokens, u.cache_hour_tokens
+        )
+
+    def _note(self, event: RawMessageStreamEvent) -> None:
+        if event.type == "message_start":
+            usage = event.message.usage
+            hour = usage.cache_creation.ephemeral_1h_input_tokens if usage.cache_creation else 0
+            self.usage = Usage(
+                usage.input_tokens or 0,
+                usage.output_tokens or 0,
+                usage.cache_creation_input_tokens or 0,
+                usage.cache_read_input_tokens or 0,
+                hour or 0,
+            )
+        elif event.type == "message_delta":
+            u, now = self.usage, event.usage  # cumulative; what it leaves out stands as it was
+            self.usage = Usage(
+                _or(now.input_tokens, u.input_tokens),
+                _or(now.output_tokens, u.output_tokens),
+                _or(now.cache_creation_input_tokens, u.cache_creation_tokens),
+                _or(now.cache_read_input_tokens, u.cache_read_tokens),
+                u.cache_hour_tokens,
+            )
+        elif event.type == "content_block_delta":
+            self._written += len(_text_of(event.delta).encode("utf-8", "surrogatepass"))
+
+
+class _Outcome:
+    """Remembers how an answer ended, for who reads all of it before anybody else sees any."""
+
+    def __init__(self) -> None:
+        self.failed: Broken | None = None
+
+    def complete(self, usage: Usage) -> None:
+        del usage
+
+    def broken(self, broken: Broken) -> StreamInterrupted:
+        self.failed = broken
+        return StreamInterrupted("", kind=broken.failure.kind, attempts=0)
+
+    def left(self, usage: Usage) -> None:
+        del usage
+
+
+def _text_of(delta: "RawContentBlockDelta") -> str:
+    if delta.type == "text_delta":
+        return delta.text
+    if delta.type == "thinking_delta":
+        return delta.thinking
+    return delta.partial_json if delta.type == "input_json_delta" else ""
+
+
+def _plain(message: Message) -> Message:
+    """The message as it would have been without a stream: the SDK's streams make a class of their own."""
+    return Message.construct(None, **message.to_dict())
+
+
+def _ended_early(usage: Usage | None) -> Broken:
+    detail = "the answer ended before it was complete"
+    return Broken(Failure(Kind.TRUNCATED, detail=detail, usage=usage), None)
+
+
+def _or(value: int | None, otherwise: int) -> int:
+    return otherwise if value is None else value

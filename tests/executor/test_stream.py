@@ -1,0 +1,219 @@
+"""Answers that come piece by piece: `Executor.stream`."""
+
+import asyncio
+import random
+
+import pytest
+
+from claude_executor import Closed, Failed, Kind, Limits, StreamInterrupted
+from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings, Simulator
+from claude_executor.testing import loop_time
+
+FLOWING = Settings(
+    rates=Rates(rpm=6_000, itpm=2_000_000, otpm=400_000),
+    latency=Latency(0.5, 100.0, 0.1),
+    output_tokens=Lengths(60, 0.3),
+)
+
+
+def prompt(text="Hello", **more):
+    return {
+        "model": "claude-haiku-5-5",
+        "max_tokens": 256,
+        "messages": [{"role": "user", "content": text}],
+        "metadata": {"user_id": text},
+        **more,
+    }
+
+
+def free(executor):
+    """Whether no place and no estimate is held."""
+    snapshot = executor.snapshot()
+    pools = executor._scheduler._pools.values()
+    return snapshot.running == 0 and not any(any(pool.flight.reserved) for pool in pools)
+
+
+@pytest.mark.simulator(FLOWING)
+async def test_a_stream_is_the_sdks_own(simulator, executor_on):
+    """With its text, its events and its message; and its place is free as soon as it ends."""
+    from anthropic import AsyncMessageStream
+    from anthropic.types import Message
+
+    async with executor_on(simulator) as executor:
+        async with executor.stream(prompt()) as stream:
+            assert isinstance(stream, AsyncMessageStream)
+            text = [piece async for piece in stream.text_stream]
+            assert free(executor)
+            message = await stream.get_final_message()
+            assert stream.request_id
+        async with executor.stream(prompt(stream=True)) as stream:
+            kinds = [event.type async for event in stream]
+    assert isinstance(message, Message)
+    assert "".join(text) == message.content[0].text
+    assert len(text) > 1
+    assert kinds[0] == "message_start"
+    assert kinds[-1] == "message_stop"
+    assert simulator.verdict().clean
+
+
+@pytest.mark.simulator(FLOWING)
+async def test_the_limit_guards_the_start(simulator, executor_on):
+    """Two hundred streams at once start no faster than one request a tenth of a second."""
+    async with executor_on(simulator, Limits(rpm=600, burst=1.0)) as executor:
+
+        async def one(number):
+            async with executor.stream(prompt(f"{number}")) as stream:
+                await stream.get_final_message()
+
+        began = loop_time()
+        await asyncio.gather(*(one(number) for number in range(200)))
+        assert loop_time() - began >= 19.0
+    assert simulator.verdict().clean
+
+
+@pytest.mark.parametrize(
+    ("faults", "kind"),
+    [
+        (Faults(stream_overloaded=1.0), Kind.OVERLOADED),
+        (Faults(stream_rate_limited=1.0), Kind.QUOTA),
+        (Faults(stream_dropped=1.0), Kind.DROPPED),
+        (Faults(stream_cut=1.0), Kind.TRUNCATED),
+    ],
+)
+async def test_an_answer_that_is_broken_off_is_no_success(executor_on, faults, kind):
+    """It is said what broke it, and what had come is not lost."""
+    simulator = Simulator(FLOWING, faults=faults, clock=loop_time)
+    async with executor_on(simulator) as executor:
+        pieces = []
+        with pytest.raises(StreamInterrupted, match="the answer was broken off") as told:
+            async with executor.stream(prompt()) as stream:
+                async for piece in stream.text_stream:
+                    pieces.append(piece)  # noqa: PERF401 - they are looked at after the exception
+        assert free(executor)
+    error = told.value
+    assert error.kind is kind
+    assert error.attempts == 1
+    assert error.message is not None
+    assert "".join(block.text for block in error.message.content) == "".join(pieces)
+    assert error.usage is not None
+    assert error.usage.input_tokens > 0
+    assert simulator.stats()["by_status"] == {"200": 1}
+
+
+@pytest.mark.simulator(FLOWING, faults=Faults(overloaded=0.5))
+async def test_before_the_first_event_a_failure_is_tried_again(simulator, executor_on):
+    """Nobody has seen anything of it yet."""
+    async with executor_on(simulator) as executor:
+        for number in range(20):
+            async with executor.stream(prompt(f"{number}")) as stream:
+                await stream.get_final_message()
+    assert simulator.stats()["by_status"]["529"] > 5
+    assert simulator.stats()["by_status"]["200"] == 20
+
+
+@pytest.mark.simulator(FLOWING)
+async def test_closing_early_leaks_nothing(simulator, executor_on):
+    """After any number of events, by leaving the block, by an exception, by cancelling: everything is free."""
+    chance = random.Random(5)
+    async with executor_on(simulator, max_concurrency=20) as executor:
+
+        async def one(number):
+            most, how = chance.randrange(30), number % 3
+            try:
+                async with executor.stream(prompt(f"{number}")) as stream:
+                    count = 0
+                    async for _ in stream:
+                        count += 1
+                        if count > most:
+                            break
+                    if how == 1:
+                        raise KeyError("the user's own")
+                    if how == 2:
+                        await asyncio.sleep(chance.random())
+            except KeyError:
+                assert how == 1
+
+        tasks = [asyncio.create_task(one(number)) for number in range(200)]
+        await asyncio.sleep(3.0)
+        for task in tasks[-40:]:
+            task.cancel()
+        done = await asyncio.gather(*tasks, return_exceptions=True)
+        assert {type(error) for error in done} <= {type(None), asyncio.CancelledError}
+        assert free(executor)
+        assert executor.snapshot().queued == 0
+
+
+@pytest.mark.simulator(FLOWING, faults=Faults(stream_stalled=1.0))
+async def test_silence_ends_a_stream(simulator, executor_on):
+    """A stream on which nothing moves does not hold its place for ever."""
+    async with executor_on(simulator) as executor:
+        began = loop_time()
+        with pytest.raises(StreamInterrupted) as told:
+            async with executor.stream(prompt(), silence=20.0) as stream:
+                await stream.get_final_message()
+        assert told.value.kind is Kind.TIMEOUT
+        assert 20.0 <= loop_time() - began < 40.0
+        assert free(executor)
+
+
+async def test_many_streams_with_many_faults(executor_on):
+    """Not one truncated answer counts as success, no place is leaked, and buckets agree with the server's."""
+    faults = Faults(stream_overloaded=0.05, stream_dropped=0.05, stream_cut=0.05)
+    simulator = Simulator(FLOWING, faults=faults, clock=loop_time)
+    limits = Limits(rpm=6_000, itpm=2_000_000, otpm=400_000)
+    whole, broken = [], []
+    async with executor_on(simulator, limits, max_concurrency=500) as executor:
+
+        async def one(number):
+            try:
+                async with executor.stream(prompt(f"{number}")) as stream:
+                    whole.append(await stream.get_final_message())
+            except StreamInterrupted as error:
+                broken.append(error)
+
+        await asyncio.gather(*(one(number) for number in range(500)))
+        assert free(executor)
+        resources = executor.snapshot().pools["haiku-5.5"].resources
+        for name, theirs in simulator.stats()["levels"]["haiku-5.5"].items():
+            ours = resources[name.replace("_", " ")]
+            assert abs(ours.level - theirs) <= 0.02 * ours.capacity
+    assert len(whole) + len(broken) == 500
+    assert 40 <= len(broken) <= 120
+    assert all(message.stop_reason is not None for message in whole)
+    assert simulator.verdict().truncated == len(broken)
+
+
+@pytest.mark.simulator(FLOWING, faults=Faults(stream_cut=0.5))
+async def test_long_answers_are_read_as_streams(simulator, executor_on):
+    """Where the SDK refuses to wait in one piece; broken ones are tried again, for nobody has read them."""
+    from anthropic.types import Message
+
+    async with executor_on(simulator) as executor:
+        messages = [await executor.submit(prompt(f"{n}", max_tokens=64_000)) for n in range(8)]
+    assert all(type(message) is Message and message.stop_reason for message in messages)
+    stats = simulator.stats()
+    assert stats["by_status"]["200"] > 8
+    assert simulator.verdict().clean
+
+
+@pytest.mark.simulator(FLOWING)
+async def test_a_stream_wants_an_open_executor_and_a_request(simulator, executor_on):
+    """As `submit` does."""
+    executor = executor_on(simulator)
+    with pytest.raises(Closed):
+        async with executor.stream(prompt()):
+            pass
+    async with executor:
+        with pytest.raises(TypeError, match="a request is a mapping"):
+            async with executor.stream("Hello"):
+                pass
+
+
+@pytest.mark.simulator(FLOWING, faults=Faults(error_500=1.0))
+async def test_attempts_of_a_stream_are_the_policys(simulator, executor_on):
+    """Not the SDK's times ours."""
+    async with executor_on(simulator) as executor:
+        with pytest.raises(Failed) as told:
+            async with executor.stream(prompt()):
+                pass
+    assert told.value.attempts == simulator.stats()["by_status"]["500"]
