@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     )
     from claude_executor.estimate import Estimate
     from claude_executor.executor import Executor
-    from claude_executor.fan_out import Params, Result
+    from claude_executor.fan_out import MapJournal, Params, Result
 
 __all__ = [
     "AttemptFailed",
@@ -60,6 +60,7 @@ __all__ = [
     "Kind",
     "LimitLearned",
     "Limits",
+    "MapJournal",
     "Params",
     "PoolClosed",
     "PoolState",
@@ -98,6 +99,7 @@ _HOMES = {
     "Kind": "core.retry",
     "LimitLearned": "core.events",
     "Limits": "core.limits",
+    "MapJournal": "fan_out",
     "Params": "fan_out",
     "PoolClosed": "core.events",
     "PoolState": "core.snapshot",

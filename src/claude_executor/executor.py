@@ -17,7 +17,7 @@ from claude_executor.core.scheduler import Scheduler
 from claude_executor.core.snapshot import Snapshot
 from claude_executor.core.spending import SpendingCap
 from claude_executor.errors import Closed
-from claude_executor.fan_out import Params, Result, fan_out
+from claude_executor.fan_out import Answer, MapJournal, Params, Result, fan_out
 from claude_executor.preflight import check
 from claude_executor.pump import Pump
 
@@ -166,11 +166,15 @@ class Executor:
             Rejected: It was not sent; trying again later is safe.
             Failed: It was sent and did not succeed.
         """
+        return (await self._answer(params, priority, tenant, deadline)).message
+
+    async def _answer(self, params: Params, priority: int, tenant: str, deadline: float | None) -> Answer:
         transport = self._connected(params)
         if params.get("stream"):
             raise ValueError("submit() returns whole messages; use stream(), or leave 'stream' out")
         job = self._pump.accept(shape_of(params), priority=priority, tenant=tenant, deadline=deadline)
-        return await self._pump.carry(job, lambda: transport.send(params))
+        message = await self._pump.carry(job, lambda: transport.send(params))
+        return Answer(message, job.attempts, job.sent_at - job.submitted_at, self._clock() - job.sent_at)
 
     @asynccontextmanager
     async def stream(
@@ -223,6 +227,7 @@ class Executor:
         look_ahead: int | None = None,
         priority: int = 0,
         tenant: str = "",
+        journal: MapJournal | None = None,
     ) -> "AsyncGenerator[Result, None]":
         """Submit every request of an iterable, which may be endless, and yield results as they come.
 
@@ -236,15 +241,17 @@ class Executor:
                 where a file is sorted by size. By default `max_concurrency` and a thousand more.
             priority: As for `submit`.
             tenant: As for `submit`.
+            journal: Where answers are kept before they are yielded, such as `claude_executor.bulk.Journal`.
+                Requests whose answers are there already are not sent: those answers are yielded.
         """
         if look_ahead is not None and look_ahead < 1:
             raise ValueError(f"look_ahead must be at least 1, got {look_ahead}")
 
-        async def one(params: Params) -> "Message":
-            return await self.submit(params, priority=priority, tenant=tenant)
+        async def one(params: Params) -> Answer:
+            return await self._answer(params, priority, tenant, None)
 
         room = look_ahead if look_ahead is not None else self._max_concurrency + LOOK_AHEAD
-        return fan_out(one, prompts, room=room, ordered=ordered, tasks=self._tasks)
+        return fan_out(one, prompts, room=room, ordered=ordered, tasks=self._tasks, journal=journal)
 
     def _connected(self, params: Params) -> "Transport":
         """What carries `params`, which are looked at first."""

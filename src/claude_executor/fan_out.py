@@ -54,6 +54,16 @@ class Result:
     took: float | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer, and how it came about; see `Result`."""
+
+    message: "Message"
+    attempts: int
+    waited: float
+    took: float
+
+
 class MapJournal(Protocol):
     """Where `Executor.map` keeps results, so that a second call need not send again what is answered.
 
@@ -77,7 +87,7 @@ class MapJournal(Protocol):
 
 
 async def fan_out(
-    submit: "Callable[[Params], Awaitable[Message]]",
+    submit: Callable[[Params], Awaitable[Answer]],
     prompts: Iterable[Params] | AsyncIterable[Params],
     *,
     room: int,
@@ -102,7 +112,7 @@ async def fan_out(
 class _Crew:
     def __init__(
         self,
-        submit: "Callable[[Params], Awaitable[Message]]",
+        submit: Callable[[Params], Awaitable[Answer]],
         prompts: Iterable[Params] | AsyncIterable[Params],
         *,
         room: int,
@@ -182,9 +192,11 @@ class _Crew:
         try:
             if journal is not None and (known := journal.find(index, params)) is not None:
                 return known
-            result = Result(index, params, await self._submit(params))
+            answer = await self._submit(params)
         except (ExecutorError, ValueError, TypeError) as error:
             result = Result(index, params, error=error)
+        else:
+            result = Result(index, params, answer.message, None, answer.attempts, answer.waited, answer.took)
         if journal is not None:
             await journal.keep(result)
         return result

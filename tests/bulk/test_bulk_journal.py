@@ -139,6 +139,7 @@ def test_a_rewrite_is_all_or_nothing(target, monkeypatch):
             results.without(lambda entry: entry.custom_id == "b")
         monkeypatch.undo()
         assert target.read_bytes() == before
+        assert sorted(path.name for path in target.parent.iterdir()) == ["r.jsonl", "r.jsonl.lock"]
         results.without(lambda entry: entry.custom_id == "b")
         assert ids_in(target) == ["a", "c"]
     assert [*target.parent.iterdir()] == [target]

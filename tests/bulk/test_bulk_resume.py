@@ -235,6 +235,23 @@ async def test_rows_that_ask_the_same_are_sent_once(begin, rows_in, simulator, t
     assert all(first is None or int(first[4:]) % 40 == int(name[4:]) % 40 for name, first in of.items())
 
 
+@pytest.mark.parametrize("most_waiting", [10_000, 5])
+@pytest.mark.simulator(SLOW)
+async def test_what_is_asked_again_is_paid_once(
+    begin, rows_in, simulator, tmp_path, monkeypatch, most_waiting
+):
+    """Whether the others wait for the answer or come when it is there: tokens are those of what was sent."""
+    monkeypatch.setattr("claude_executor.bulk.copies.MOST_WAITING", most_waiting)
+    run, executor = begin(simulator, 60)
+    with ResultsFile(tmp_path / "r.jsonl") as results:
+        async with executor:
+            await run_file(rows_in(same(60, 3)), results, executor=executor, run=run, dedupe=True)
+    assert simulator.verdict().requests == 3
+    assert (run.tally.succeeded, run.tally.copies) == (60, 57)
+    produced = sum(tokens["output"] for tokens in simulator.stats()["tokens"].values())
+    assert run.tally.spent.output_tokens == produced
+
+
 @pytest.mark.simulator(SLOW, faults=Faults(error_500=1.0))
 async def test_the_failure_of_one_is_that_of_all_who_ask_the_same(
     begin, rows_in, simulator, tmp_path, monkeypatch

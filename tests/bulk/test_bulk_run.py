@@ -36,6 +36,18 @@ async def test_every_row_once_with_its_extras(begin, some_rows, simulator):
     assert simulator.verdict().clean
 
 
+@pytest.mark.simulator(SLOW)
+async def test_results_say_how_it_went(begin, some_rows, simulator):
+    """Every line has the hash of its request, when it was done, attempts, and seconds."""
+    _, _, results = await collected(begin, simulator, some_rows(100), setup={"max_concurrency": 10})
+    marks = [result["executor"] for result in results]
+    assert len({mark["hash"] for mark in marks}) == 100
+    assert {len(mark["hash"]) for mark in marks} == {16}
+    assert {mark["attempts"] for mark in marks} == {1}
+    assert all(mark["took"] > 0.1 and mark["at"] > 1.7e9 for mark in marks)
+    assert max(mark["waited"] for mark in marks) > 10
+
+
 @pytest.mark.simulator(SLOW, schedule=[(10.0, {"outage": 3_600.0})])
 async def test_an_hour_of_529_is_waited_out(begin, some_rows, simulator):
     """The API is down for an hour in the middle: the run waits, and every row is answered."""

@@ -107,6 +107,17 @@ async def test_an_exception_in_the_iterable_comes_after_what_was_submitted(simul
     assert simulator.verdict().answered == 40
 
 
+@pytest.mark.simulator(QUICK)
+async def test_results_say_how_they_came_about(simulator, executor_on):
+    """Attempts, the wait for the turn, and the time of the last attempt."""
+    simulator.set_faults(error_500=0.3)
+    async with executor_on(simulator, max_concurrency=10) as executor:
+        results = [r async for r in executor.map(prompt(f"{i}") for i in range(100))]
+    assert sum(r.attempts for r in results) == simulator.verdict().requests > 100
+    assert max(r.waited for r in results) > 1
+    assert all(r.took > 0.01 for r in results)
+
+
 @pytest.mark.simulator(QUICK, faults=Faults(invalid_key=True))
 async def test_a_stopped_run_yields_an_error_for_every_row(simulator, executor_on):
     """A bad key gives every row an honest error and is asked about once."""

@@ -46,7 +46,7 @@ async def test_a_stream_is_the_sdks_own(simulator, executor_on):
             assert free(executor)
             message = await stream.get_final_message()
             assert stream.request_id
-        async with executor.stream(prompt(stream=True)) as stream:
+        async with executor.stream(prompt("Again", stream=True)) as stream:
             kinds = [event.type async for event in stream]
     assert isinstance(message, Message)
     assert "".join(text) == message.content[0].text
@@ -85,10 +85,14 @@ async def test_an_answer_that_is_broken_off_is_no_success(executor_on, faults, k
     simulator = Simulator(FLOWING, faults=faults, clock=loop_time)
     async with executor_on(simulator) as executor:
         pieces = []
-        with pytest.raises(StreamInterrupted, match="the answer was broken off") as told:
+
+        async def listen():
             async with executor.stream(prompt()) as stream:
                 async for piece in stream.text_stream:
                     pieces.append(piece)  # noqa: PERF401 - they are looked at after the exception
+
+        with pytest.raises(StreamInterrupted, match="the answer was broken off") as told:
+            await listen()
         assert free(executor)
     error = told.value
     assert error.kind is kind
@@ -113,7 +117,7 @@ async def test_before_the_first_event_a_failure_is_tried_again(simulator, execut
 
 @pytest.mark.simulator(FLOWING)
 async def test_closing_early_leaks_nothing(simulator, executor_on):
-    """After any number of events, by leaving the block, by an exception, by cancelling: everything is free."""
+    """After any number of events, by leaving, by an exception, by cancelling: everything is free."""
     chance = random.Random(5)
     async with executor_on(simulator, max_concurrency=20) as executor:
 

@@ -4,9 +4,7 @@
 
     with ResultsFile(target) as results:                   # locked, and repaired after a crash
         resumption = Resumption(results)                   # what is done already
-        survey = check(source)                             # every line, before anything is sent
-        for row in rows_of(source):
-            resumption.see(row.custom_id, row.params)
+        survey = check(source, see=resumption.see)         # every line, before anything is sent
         rest = resumption.rest()
         run = Run(rest.to_do, models=survey.models, rest=rest)
         async with Executor(Limits(), on_event=run.listen) as executor:

@@ -7,9 +7,11 @@ them would take ten times as much.
 
 from array import array
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from claude_executor import Params
 from claude_executor.bulk.problems import BadInput, BadRow, Problems
 from claude_executor.bulk.rows import NO_DEFAULTS, Defaults, parts_of
 from claude_executor.bulk.sources import Source, source_of
@@ -31,8 +33,18 @@ class Survey:
     models: frozenset[str]
 
 
-def check(source: Path | Source, defaults: Defaults = NO_DEFAULTS) -> Survey:
+def check(
+    source: Path | Source,
+    defaults: Defaults = NO_DEFAULTS,
+    *,
+    see: Callable[[str, Params], None] | None = None,
+) -> Survey:
     """Read every row of a source and say what it holds.
+
+    Args:
+        source: The source.
+        defaults: What its rows may leave out.
+        see: Is shown the id and the request of every row in turn, so that a million need be read only once.
 
     Raises:
         BadInput: Something is wrong with it.
@@ -52,6 +64,8 @@ def check(source: Path | Source, defaults: Defaults = NO_DEFAULTS) -> Survey:
             mark = hash(custom_id)
             drawers[mark % _DRAWERS].append(mark)
             models.add(str(params["model"]))
+            if see is not None:
+                see(custom_id, params)
     rows = sum(map(len, drawers))
     if not rows and not problems.count:
         problems.add(0, "there are no rows in it; a row is a line of JSON, or of a table below its header")

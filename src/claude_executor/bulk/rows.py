@@ -113,6 +113,8 @@ def parts_of(
         raise BadRow(f"a row needs exactly one of 'params', 'body' and 'prompt'; {found}")
     if "result" in value:
         raise BadRow("a field 'result' is kept for the answer; is this a results file?")
+    if "executor" in value:
+        raise BadRow("a field 'executor' is kept for what is noted of the answer; give it another name")
     params = _READERS[shape](value, defaults)
     custom_id = value.pop("custom_id", None)
     if custom_id is None and shape == "prompt":

@@ -108,7 +108,8 @@ class Run:
 
     def ended_by(self, error: Exception) -> bool:
         """Whether a row has come to nothing only because the run has."""
-        if self.stopping and (isinstance(error, Closed) or (isinstance(error, Failed) and error.retryable)):
+        unsent = isinstance(error, (Closed, Stopped))
+        if self.stopping and (unsent or (isinstance(error, Failed) and error.retryable)):
             return True
         fatal = self.fatal
         return fatal is not None and isinstance(error, (Failed, Stopped)) and error.kind is fatal.kind

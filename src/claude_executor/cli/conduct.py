@@ -85,9 +85,7 @@ def _check_target(bulk: Bulk) -> None:
 def _planned(bulk: Bulk, results: ResultsFile) -> tuple[Survey, Rest]:
     """Read both files: what there is, and what of it is to be done."""
     resumption = Resumption(results, failures_only=bulk.failures_only, on_changed=bulk.on_changed)
-    survey = check(bulk.source, bulk.defaults)
-    for row in rows_of(bulk.source, bulk.defaults):
-        resumption.see(row.custom_id, row.params)
+    survey = check(bulk.source, bulk.defaults, see=resumption.see)
     return survey, resumption.rest()
 
 

@@ -1,0 +1,350 @@
+"""Bulk jobs under the worst: killed twenty times on the way, and a million rows long.
+
+Run from the repository's root::
+
+    python -m benchmarks.bulk kill --rounds 20
+    python -m benchmarks.bulk million --rows 100000
+
+``kill``
+    One job of 2,000 rows over real sockets to a simulator in another process, ended with SIGKILL at random
+    moments and started again, until it is done. Every row must be in the results exactly once, and no row
+    that was in them at a kill may have been sent again.
+``million``
+    Small rows that are answered at once. Rows a second beside a bare loop over the SDK, with the real SDK in
+    both; then a million rows with the SDK replaced, which would take most of the time: peak memory, and how
+    long a start takes that finds all of them done. Every part runs in a process of its own.
+"""
+
+import asyncio
+import importlib
+import json
+import multiprocessing
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import httpx2
+import orjson
+
+if TYPE_CHECKING:
+    from anthropic import AsyncAnthropic
+
+MODEL = "claude-haiku-5-5"
+WORKERS = 100
+
+
+def write_rows(path: Path, rows: int) -> None:
+    """Small rows, which the simulator knows by their ids."""
+    with path.open("wb") as file:
+        for number in range(rows):
+            params = {
+                "model": MODEL,
+                "max_tokens": 16,
+                "messages": [{"role": "user", "content": f"Say {number}."}],
+                "metadata": {"user_id": f"row-{number}"},
+            }
+            file.write(orjson.dumps({"custom_id": f"row-{number}", "params": params}) + b"\n")
+
+
+@click.group()
+def bulk() -> None:
+    """Measure bulk jobs."""
+
+
+# ---- killed on the way
+
+
+class Observed:
+    """A simulator that remembers how often each row was sent, and tells it under ``/sent``."""
+
+    def __init__(self) -> None:
+        from claude_executor.simulator import Latency, Lengths, Rates, Settings, Simulator
+
+        settings = Settings(rates=Rates(), latency=Latency(0.3, spread=0.5), output_tokens=Lengths(20))
+        self.simulator = Simulator(settings)
+        self.sent: Counter[str] = Counter()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 - that is ASGI
+        """Serve a request."""
+        if scope["path"] == "/sent":
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": orjson.dumps(self.sent)})
+            return
+
+        async def overheard() -> Any:  # noqa: ANN401
+            message = await receive()
+            if message.get("body"):  # of such a small request all comes at once
+                self.sent[orjson.loads(message["body"])["metadata"]["user_id"]] += 1
+            return message
+
+        await self.simulator(scope, overheard if scope["path"] == "/v1/messages" else receive, send)
+
+
+def _serve(tell: Connection) -> None:
+    from claude_executor.simulator.server import build_server, listen, url_of
+
+    listener = listen("127.0.0.1", 0)
+    server = build_server(Observed())  # type: ignore[arg-type]
+    tell.send(url_of(listener))
+    asyncio.run(server.serve(sockets=[listener]))
+
+
+@contextmanager
+def observed() -> Iterator[str]:
+    """Start it in a process of its own; its address."""
+    spawn = multiprocessing.get_context("spawn")
+    ours, theirs = spawn.Pipe()
+    process = spawn.Process(target=_serve, args=(theirs,), daemon=True)
+    process.start()
+    try:
+        yield ours.recv()
+    finally:
+        process.terminate()
+        process.join()
+
+
+def whole_lines(path: Path) -> list[bytes]:
+    """What is in a results file, but for a line that was not written to its end."""
+    return path.read_bytes().rpartition(b"\n")[0].splitlines() if path.exists() else []
+
+
+@bulk.command()
+@click.option("--rounds", default=20, show_default=True, help="How often it is killed.")
+@click.option("--rows", default=2_000, show_default=True, help="Rows of the job.")
+@click.option("--seed", type=int, help="Of the moments; by default another each time.")
+def kill(rounds: int, rows: int, seed: int | None) -> None:
+    """Kill a job again and again, and see whether anything is lost or paid for twice."""
+    chance = random.Random(seed)
+    journalled: dict[str, int] = {}
+    with tempfile.TemporaryDirectory() as folder, observed() as url:
+        source = Path(folder, "rows.jsonl")
+        target = source.with_name("rows.results.jsonl")
+        write_rows(source, rows)
+        for turn in range(rounds):
+            with started(source, url) as process:
+                if turn % 5 == 4:
+                    time.sleep(chance.uniform(0.0, 3.0))  # somewhere in the start, too
+                else:
+                    wanted = len(journalled) + chance.randrange(1, 3 * rows // (2 * rounds))
+                    while len(whole_lines(target)) < wanted and process.poll() is None:
+                        time.sleep(chance.uniform(0.0, 0.05))
+                process.kill()
+            torn = target.exists() and not target.read_bytes().endswith(b"\n")
+            sent = settled(url)
+            for line in whole_lines(target):
+                custom_id = orjson.loads(line)["custom_id"]
+                journalled.setdefault(custom_id, sent[custom_id])
+            print(f"kill {turn + 1:2}: {len(journalled):5,} rows journalled{', a torn line' if torn else ''}")
+        with started(source, url) as process:
+            process.wait()
+        sent = settled(url)
+        found = Counter(orjson.loads(line)["custom_id"] for line in target.read_bytes().splitlines())
+    again = [custom_id for custom_id, times in journalled.items() if sent[custom_id] != times]
+    once = found == Counter(f"row-{number}" for number in range(rows))
+    extra = sum(sent.values()) - rows
+    print(f"every row exactly once: {once}; journalled and sent again: {len(again)}")
+    print(f"sent more than once, because they were in flight at a kill: {extra:,} requests")
+    if process.returncode or not once or again:
+        raise SystemExit(1)
+
+
+@contextmanager
+def started(source: Path, url: str) -> Iterator["subprocess.Popen[bytes]"]:
+    """Start the job; it is over when the block is."""
+    command = [sys.executable, "-m", "claude_executor", "run", str(source), "--max-concurrency", "50"]
+    environment = {**os.environ, "ANTHROPIC_BASE_URL": url, "ANTHROPIC_API_KEY": "k"}
+    with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL) as process:
+        try:
+            yield process
+        finally:
+            with suppress(ProcessLookupError):
+                process.send_signal(signal.SIGKILL if process.poll() is None else 0)
+            process.wait()
+
+
+def settled(url: str) -> Counter[str]:
+    """How often each row was sent, once the simulator has noticed that nobody is there any more."""
+    while httpx2.get(f"{url}/simulator/stats").json()["in_flight"]:
+        time.sleep(0.05)
+    return Counter(httpx2.get(f"{url}/sent").json())
+
+
+# ---- a million rows
+
+
+class AtOnce(httpx2.AsyncBaseTransport):
+    """Answers every request at once, with limits that nothing reaches."""
+
+    def __init__(self) -> None:
+        self._headers = {"content-type": "application/json", "request-id": "req_1"}
+        for name in ("requests", "tokens", "input-tokens", "output-tokens"):
+            self._headers[f"anthropic-ratelimit-{name}-limit"] = "6000000000"
+            self._headers[f"anthropic-ratelimit-{name}-remaining"] = "6000000000"
+        self._body = orjson.dumps(
+            {
+                "id": "msg_1",
+                "type": "message",
+                "role": "assistant",
+                "model": MODEL,
+                "content": [{"type": "text", "text": "One."}],
+                "stop_reason": "end_turn",
+                "stop_sequence": None,
+                "usage": {"input_tokens": 10, "output_tokens": 3},
+            }
+        )
+
+    async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, headers=self._headers, content=self._body, request=request)
+
+
+def client() -> "AsyncAnthropic":
+    """The SDK on it."""
+    import anthropic
+
+    http_client = httpx2.AsyncClient(transport=AtOnce())
+    return anthropic.AsyncAnthropic(
+        api_key="k", base_url="http://at.once", max_retries=0, http_client=http_client
+    )
+
+
+async def bare(source: Path, rows: int) -> dict[str, float]:
+    """The SDK and nothing else."""
+    sdk = client()
+    del rows
+    with source.open("rb") as file:
+        began = time.perf_counter(), time.process_time()
+        lines = iter(file)
+
+        async def work() -> None:
+            for line in lines:
+                await sdk.messages.create(**orjson.loads(line)["params"])
+
+        await asyncio.gather(*(work() for _ in range(WORKERS)))
+        return spent(began)
+
+
+async def ours(source: Path, rows: int) -> dict[str, float]:
+    """A bulk job, with its journal."""
+    return await job(source, rows, client())
+
+
+async def stub(source: Path, rows: int) -> dict[str, float]:
+    """The same, with the SDK replaced."""
+    from benchmarks.cost import Stub
+
+    return await job(source, rows, Stub())
+
+
+async def job(source: Path, rows: int, sdk: Any) -> dict[str, float]:  # noqa: ANN401 - or what stands in for it
+    """Send all rows; what it took, and the peak of memory after each tenth."""
+    from claude_executor import Executor, Limits
+    from claude_executor.bulk import ResultsFile, Run, run_file
+
+    importlib.import_module("genai_prices")  # takes a second, once, which says nothing of the rate
+    ample = Limits(rpm=6e9, itpm=6e9, otpm=6e9)
+    run = Run(rows)
+    early = 0.0
+    with ResultsFile(source.with_name("rows.results.jsonl"), overwrite=True) as results:
+        async with Executor(ample, client=sdk, max_concurrency=WORKERS, on_event=run.listen) as executor:
+            began = time.perf_counter(), time.process_time()
+            work = asyncio.create_task(run_file(source, results, executor=executor, run=run))
+            while not work.done():
+                await asyncio.wait([work], timeout=0.5)
+                if not early and run.tally.done >= rows // 10:
+                    early = peak()
+            await work
+            figures = spent(began)
+    assert run.tally.succeeded == rows
+    return {**figures, "early": early}
+
+
+def spent(began: tuple[float, float]) -> dict[str, float]:
+    """What it took since."""
+    return {
+        "seconds": time.perf_counter() - began[0],
+        "processor": time.process_time() - began[1],
+        "peak": peak(),
+    }
+
+
+def peak() -> float:
+    """The most memory this process has had, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+
+
+PARTS = {"bare": bare, "ours": ours, "stub": stub}
+
+
+@bulk.command(hidden=True)
+@click.argument("name", type=click.Choice(list(PARTS)))
+@click.argument("source", type=click.Path(path_type=Path))
+@click.argument("rows", type=int)
+def part(name: str, source: Path, rows: int) -> None:
+    """Measure one part in this process, and print JSON."""
+    print(json.dumps(asyncio.run(PARTS[name](source, rows))))
+
+
+@bulk.command()
+@click.option("--rows", default=1_000_000, show_default=True, help="Rows of the long job.")
+@click.option(
+    "--sdk-rows", default=50_000, show_default=True, help="Rows sent with the real SDK; 0 for none."
+)
+def million(rows: int, sdk_rows: int) -> None:
+    """Measure rate, memory and start of a job that is a million rows long."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "rows.jsonl")
+        if sdk_rows:
+            write_rows(source, sdk_rows)
+            figures = {name: _measured(name, source, sdk_rows) for name in ("bare", "ours")}
+            for name, figure in figures.items():
+                rate, own = sdk_rows / figure["seconds"], 1e6 * figure["processor"] / sdk_rows
+                print(f"{name:5} {rate:7,.0f} rows a second, {own:5,.0f} µs of processor a row")
+            for what in ("seconds", "processor"):
+                share = figures["bare"][what] / figures["ours"][what]
+                print(f"      {share:.2f} of the bare loop by {what} (target 0.80 at least)")
+        write_rows(source, rows)
+        figure = _measured("stub", source, rows)
+        print(f"{rows:,} rows: {rows / figure['seconds']:,.0f} a second without the SDK; peak")
+        print(
+            f"      {figure['early']:.0f} MB after a tenth, {figure['peak']:.0f} MB at the end (target 150)"
+        )
+        seconds, most = _resumed(source)
+        print(
+            f"      all done: {seconds:.1f} s until it says so (target 10), peak {most:.0f} MB (target 150)"
+        )
+
+
+def _measured(name: str, source: Path, rows: int) -> dict[str, float]:
+    command = [sys.executable, "-m", "benchmarks.bulk", "part", name, str(source), str(rows)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return figures
+
+
+def _resumed(source: Path) -> tuple[float, float]:
+    """Start the command on a job that is done: its seconds, and its peak in MB."""
+    command = [sys.executable, "-m", "claude_executor", "run", str(source)]
+    began = time.perf_counter()
+    process = subprocess.Popen(command, env={**os.environ, "ANTHROPIC_API_KEY": "k"}, stderr=subprocess.PIPE)
+    assert process.stderr is not None
+    said = process.stderr.read().decode()
+    _, status, usage = os.wait4(process.pid, 0)
+    assert status == 0, said
+    assert "nothing to do" in said, said
+    return time.perf_counter() - began, usage.ru_maxrss * 1024 / 1e6
+
+
+if __name__ == "__main__":
+    bulk()
