@@ -43,6 +43,8 @@ if TYPE_CHECKING:
     from claude_executor.estimate import Estimate
     from claude_executor.executor import Executor
     from claude_executor.fan_out import MapJournal, Params, Result
+    from claude_executor.session import Session
+    from claude_executor.terms import Terms
 
 __all__ = [
     "AttemptFailed",
@@ -73,10 +75,12 @@ __all__ = [
     "Result",
     "RetryPolicy",
     "RunStopped",
+    "Session",
     "Snapshot",
     "SpendingCap",
     "Stopped",
     "StreamInterrupted",
+    "Terms",
     "TooLarge",
     "Usage",
 ]
@@ -112,10 +116,12 @@ _HOMES = {
     "Result": "fan_out",
     "RetryPolicy": "core.retry",
     "RunStopped": "core.events",
+    "Session": "session",
     "Snapshot": "core.snapshot",
     "SpendingCap": "core.spending",
     "Stopped": "errors",
     "StreamInterrupted": "errors",
+    "Terms": "terms",
     "TooLarge": "errors",
     "Usage": "core.cost",
 }

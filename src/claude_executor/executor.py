@@ -3,29 +3,43 @@
 import asyncio
 import random
 import time
-from collections.abc import AsyncGenerator, AsyncIterable, Callable, Iterable, Mapping
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    Awaitable,
+    Callable,
+    Coroutine,
+    Iterable,
+    Mapping,
+)
 from contextlib import asynccontextmanager
+from functools import partial, wraps
 from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
+from claude_executor.calls import Cost, as_attempt, shape_for
+from claude_executor.connection import Connection
 from claude_executor.core.breaker import BreakerPolicy
-from claude_executor.core.estimate import shape_of
+from claude_executor.core.estimate import Shape
 from claude_executor.core.events import Event
 from claude_executor.core.limits import Limits
 from claude_executor.core.retry import RetryPolicy
 from claude_executor.core.scheduler import Scheduler
 from claude_executor.core.snapshot import Snapshot
 from claude_executor.core.spending import SpendingCap
-from claude_executor.errors import Closed
 from claude_executor.fan_out import Answer, MapJournal, Params, Result, fan_out
-from claude_executor.preflight import check
+from claude_executor.preflight import measured
 from claude_executor.pump import Pump
+from claude_executor.session import Session
+from claude_executor.terms import USUAL, Terms
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic, AsyncMessageStream
     from anthropic.types import Message
 
-    from claude_executor.transport import Transport
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 LOOK_AHEAD = 1_000
 """Requests that `Executor.map` keeps ready beyond those in flight."""
@@ -81,8 +95,9 @@ class Executor:
         Raises:
             ValueError: An argument is out of range.
         """
-        if not timeout > 0:
-            raise ValueError(f"timeout must be a positive number of seconds, got {timeout}")
+        self._connection = Connection(
+            client, api_key=api_key, base_url=base_url, max_concurrency=max_concurrency, timeout=timeout
+        )
         self._scheduler = Scheduler(
             limits if limits is not None else Limits(),
             max_concurrency=max_concurrency,
@@ -94,14 +109,8 @@ class Executor:
             now=clock(),
         )
         self._pump = Pump(self._scheduler, clock=clock, chance=chance, on_event=on_event)
-        self._client = client
-        self._own_client: AsyncAnthropic | None = None
-        self._connect_with = (api_key, base_url)
         self._max_concurrency = max_concurrency
-        self._timeout = timeout
-        self._clock = clock
-        self._entered = False
-        self._transport: Transport | None = None
+        self.clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
@@ -111,23 +120,9 @@ class Executor:
 
     async def __aenter__(self) -> Self:
         """Connect to the event loop, and build the client if none was given."""
-        if self._entered:
-            raise Closed("an executor can be entered only once; make another")
-        self._entered = True
+        await self._connection.open()
         self._pump.start()
-        if self._client is None:
-            # Importing the SDK takes seconds and its constructor reads files: not on the event loop.
-            self._client = self._own_client = await asyncio.to_thread(self._build_client)
-        from claude_executor.transport import Transport
-
-        self._transport = Transport(self._client, timeout=self._timeout)
         return self
-
-    def _build_client(self) -> "AsyncAnthropic":
-        from claude_executor.transport import default_client
-
-        api_key, base_url = self._connect_with
-        return default_client(max_concurrency=self._max_concurrency, api_key=api_key, base_url=base_url)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -144,9 +139,7 @@ class Executor:
         finally:
             # After a clean end nobody waits any more; otherwise everybody is to know that it is over.
             self._pump.stop()
-            self._transport = None
-            if self._own_client is not None:
-                await self._own_client.close()
+            await self._connection.close()
 
     async def submit(
         self, params: Params, *, priority: int = 0, tenant: str = "", deadline: float | None = None
@@ -166,15 +159,16 @@ class Executor:
             Rejected: It was not sent; trying again later is safe.
             Failed: It was sent and did not succeed.
         """
-        return (await self._answer(params, priority, tenant, deadline)).message
+        return (await self._answer(params, Terms(priority, tenant, deadline))).message
 
-    async def _answer(self, params: Params, priority: int, tenant: str, deadline: float | None) -> Answer:
-        transport = self._connected(params)
+    async def _answer(self, params: Params, terms: Terms) -> Answer:
+        transport = self._connection.transport
+        shape = measured(params)
         if params.get("stream"):
             raise ValueError("submit() returns whole messages; use stream(), or leave 'stream' out")
-        job = self._pump.accept(shape_of(params), priority=priority, tenant=tenant, deadline=deadline)
+        job = self._pump.accept(shape, terms)
         message = await self._pump.carry(job, lambda: transport.send(params))
-        return Answer(message, job.attempts, job.sent_at - job.submitted_at, self._clock() - job.sent_at)
+        return Answer(message, job.attempts, job.sent_at - job.submitted_at, self.clock() - job.sent_at)
 
     @asynccontextmanager
     async def stream(
@@ -209,15 +203,82 @@ class Executor:
             Rejected: As for `submit`.
             Failed: As for `submit`.
         """
-        transport = self._connected(params)
+        transport = self._connection.transport
+        shape = measured(params)
         wanted = {name: value for name, value in params.items() if name != "stream"}
-        job = self._pump.accept(shape_of(wanted), priority=priority, tenant=tenant, deadline=deadline)
+        job = self._pump.accept(shape, Terms(priority, tenant, deadline))
         events = await self._pump.attempt(job, lambda: transport.open(wanted, silence=silence))
         stream = events.open(self._pump.begun(job, events.usage, events.advice))
         try:
             yield stream
         finally:
             await stream.close()
+
+    async def call(
+        self,
+        fn: Callable[..., Awaitable[T]],
+        *args: object,
+        cost: Cost | None = None,
+        terms: Terms = USUAL,
+        **kwargs: object,
+    ) -> T:
+        """Call somebody's coroutine function that asks Claude, under the same limits, retries and breaker.
+
+        What it raises for the API or the network is a failed attempt, and it is called again as the policy
+        says: the client it uses should not retry by itself (``max_retries=0``). Whatever else it raises comes
+        through. What it took is read from what it returns, if that has an SDK message's `usage`; otherwise
+        the estimate stands.
+
+        Args:
+            fn: The function, such as ``client.messages.create`` or one of your own.
+            args: For `fn`.
+            cost: What it will probably take: a request, as for `submit`, or ``Estimate.about(…)``, or a
+                function of the arguments that gives either. Not needed where the arguments are a request.
+            terms: How it stands among other requests.
+            kwargs: For `fn`.
+
+        Raises:
+            ValueError: It cannot be told what the call will take.
+            Rejected: As for `submit`.
+            Failed: As for `submit`.
+        """
+        return await self._call(partial(fn, *args, **kwargs), shape_for(cost, args, kwargs), terms)
+
+    async def _call(self, fn: Callable[[], Awaitable[T]], shape: Shape, terms: Terms) -> T:
+        _ = self._connection.transport  # it must be open, though the function has a client of its own
+        job = self._pump.accept(shape, terms)
+        return await self._pump.carry(job, as_attempt(fn))
+
+    def limited(
+        self,
+        cost: Cost | None = None,
+        *,
+        terms: Terms | Callable[[], Terms] = USUAL,
+    ) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Coroutine[Any, Any, T]]]:
+        """A decorator: every call of the function goes through `call`.
+
+        Args:
+            cost: As for `call`.
+            terms: As for `call`, or what gives them when a call is made.
+        """
+
+        def decorate(fn: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
+            @wraps(fn)
+            async def called(*args: P.args, **kwargs: P.kwargs) -> T:
+                shape = shape_for(cost, args, kwargs)
+                now = terms if isinstance(terms, Terms) else terms()
+                return await self._call(partial(fn, *args, **kwargs), shape, now)
+
+            return called
+
+        return decorate
+
+    def session(self, *, priority: int = 0, tenant: str = "", deadline: float | None = None) -> Session:
+        """A view of this executor whose requests share a priority, a tenant and a deadline.
+
+        For an agent's many calls, or a user's turn: `deadline` is in seconds from now, for all of them.
+        """
+        return Session(self, Terms(priority, tenant, deadline))
 
     def map(
         self,
@@ -227,6 +288,7 @@ class Executor:
         look_ahead: int | None = None,
         priority: int = 0,
         tenant: str = "",
+        deadline: float | None = None,
         journal: MapJournal | None = None,
     ) -> "AsyncGenerator[Result, None]":
         """Submit every request of an iterable, which may be endless, and yield results as they come.
@@ -241,26 +303,22 @@ class Executor:
                 where a file is sorted by size. By default `max_concurrency` and a thousand more.
             priority: As for `submit`.
             tenant: As for `submit`.
+            deadline: Seconds from now by which the last attempts must have started; what is later is a
+                result with a `DeadlineExceeded`.
             journal: Where answers are kept before they are yielded, such as `claude_executor.bulk.Journal`.
                 Requests whose answers are there already are not sent: those answers are yielded.
         """
         if look_ahead is not None and look_ahead < 1:
             raise ValueError(f"look_ahead must be at least 1, got {look_ahead}")
 
+        deadline_at = None if deadline is None else self.clock() + deadline
+
         async def one(params: Params) -> Answer:
-            return await self._answer(params, priority, tenant, None)
+            left = None if deadline_at is None else deadline_at - self.clock()
+            return await self._answer(params, Terms(priority, tenant, left))
 
         room = look_ahead if look_ahead is not None else self._max_concurrency + LOOK_AHEAD
         return fan_out(one, prompts, room=room, ordered=ordered, tasks=self._tasks, journal=journal)
-
-    def _connected(self, params: Params) -> "Transport":
-        """What carries `params`, which are looked at first."""
-        if not isinstance(params, Mapping):
-            raise TypeError(f"a request is a mapping, as for messages.create, got {type(params).__name__}")
-        if self._transport is None:
-            raise Closed("enter the executor first: async with Executor(...) as executor")
-        check(params)
-        return self._transport
 
     def tune(
         self,
@@ -282,13 +340,13 @@ class Executor:
         """
         parts = {"rpm": rpm, "tpm": tpm, "itpm": itpm, "otpm": otpm, "burst": burst}
         changes = {name: value for name, value in parts.items() if value is not None}
-        self._scheduler.tune(self._clock(), limits=limits, changes=changes, max_concurrency=max_concurrency)
+        self._scheduler.tune(self.clock(), limits=limits, changes=changes, max_concurrency=max_concurrency)
         self._max_concurrency = max_concurrency or self._max_concurrency
         self._pump.pump()
 
     def snapshot(self) -> Snapshot:
         """Levels, line, requests in flight, breaker, and what limits us, at this moment."""
-        return self._scheduler.snapshot(self._clock())
+        return self._scheduler.snapshot(self.clock())
 
     async def drain(self, *, refuse_waiting: bool = False) -> None:
         """Wait until nothing is waiting and nothing is in flight.

@@ -14,6 +14,8 @@ from collections.abc import Set as AbstractSet
 from datetime import date
 from typing import cast
 
+from claude_executor.core.estimate import Shape, shape_of
+
 _NOT_SENT = frozenset({"timeout", "extra_headers", "extra_query"})
 """Arguments of ``messages.create`` that are no part of the body."""
 _KEY_HEADERS = frozenset({"authorization", "x-api-key"})
@@ -42,6 +44,19 @@ def check(params: Mapping[str, object]) -> None:
             path, error = found
             where = ".".join([name, *reversed(path)])
             raise type(error)(f"{where} cannot be sent: {error}") from None
+
+
+def measured(params: Mapping[str, object]) -> Shape:
+    """What is known of a request, which can be sent.
+
+    Raises:
+        TypeError: It is no mapping, or something in it has no form in JSON.
+        ValueError: It lacks something, or something in it has no form in JSON.
+    """
+    if not isinstance(params, Mapping):
+        raise TypeError(f"a request is a mapping, as for messages.create, got {type(params).__name__}")
+    check(params)
+    return shape_of(params)
 
 
 _Found = tuple[list[str], TypeError | ValueError]

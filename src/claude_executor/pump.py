@@ -20,6 +20,7 @@ from claude_executor.core.scheduler import Scheduler
 from claude_executor.core.verdict import Verdict
 from claude_executor.errors import ExecutorError, StreamInterrupted, failure, interruption, rejection
 from claude_executor.outcome import Broken, Reply
+from claude_executor.terms import Terms
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -74,14 +75,15 @@ class Pump:
 
     # ---- carrying a request
 
-    def accept(self, shape: Shape, *, priority: int, tenant: str, deadline: float | None) -> Job:
-        """A request comes; `deadline` is in seconds from now.
+    def accept(self, shape: Shape, terms: Terms) -> Job:
+        """A request comes.
 
         Raises:
-            TypeError: An argument is of the wrong type.
+            TypeError: Its terms are of the wrong type.
             ValueError: The deadline is no number of seconds.
             Rejected: It is turned away at once.
         """
+        priority, tenant, deadline = terms.priority, terms.tenant, terms.deadline
         if not isinstance(priority, int) or not isinstance(tenant, str):
             raise TypeError(f"priority must be an int and tenant a str, got {priority!r} and {tenant!r}")
         if deadline is not None and not deadline < math.inf:

@@ -20,6 +20,7 @@ from claude_executor.core.retry import Kind
 from claude_executor.diagnosis import advice_of, broken_by
 from claude_executor.errors import StreamInterrupted
 from claude_executor.outcome import Broken, Reply
+from claude_executor.usage import usage_of
 
 if TYPE_CHECKING:
     from anthropic.types import RawContentBlockDelta
@@ -176,15 +177,7 @@ class Events:
 
     def _note(self, event: RawMessageStreamEvent) -> None:
         if event.type == "message_start":
-            usage = event.message.usage
-            hour = usage.cache_creation.ephemeral_1h_input_tokens if usage.cache_creation else 0
-            self.usage = Usage(
-                usage.input_tokens or 0,
-                usage.output_tokens or 0,
-                usage.cache_creation_input_tokens or 0,
-                usage.cache_read_input_tokens or 0,
-                hour or 0,
-            )
+            self.usage = usage_of(event.message.usage)
         elif event.type == "message_delta":
             u, now = self.usage, event.usage  # cumulative; what it leaves out stands as it was
             self.usage = Usage(

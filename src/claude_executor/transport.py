@@ -13,7 +13,6 @@ import anthropic
 import httpx2
 from anthropic.types import Message, RawMessageStreamEvent
 
-from claude_executor.core.cost import Usage
 from claude_executor.core.job import Failure
 from claude_executor.core.retry import Kind
 from claude_executor.diagnosis import CONNECTION_ERRORS, advice_of, broken_by
@@ -21,6 +20,7 @@ from claude_executor.errors import Stopped
 from claude_executor.outcome import Broken, Reply
 from claude_executor.preflight import flaw_of_key
 from claude_executor.streaming import SILENCE, Events, first_of
+from claude_executor.usage import usage_of
 
 _Create = Callable[..., Awaitable["anthropic.AsyncAPIResponse[Message]"]]
 
@@ -115,7 +115,7 @@ class Transport:
             # The SDK does not validate: what is not JSON comes back as text, what lacks a field without it.
             usage = getattr(message, "usage", None)
             if isinstance(message, Message) and usage is not None and message.stop_reason is not None:
-                return Reply(message, usage_of(message), partial(advice_of, response.headers))
+                return Reply(message, usage_of(usage), partial(advice_of, response.headers))
         failure = Failure(
             Kind.GARBLED,
             advice_of(response.headers),
@@ -134,17 +134,6 @@ def takes_long(params: Mapping[str, object]) -> bool:
     """
     most = params.get("max_tokens")
     return isinstance(most, int) and 3_600.0 * most / 128_000.0 > 600.0
-
-
-def usage_of(message: Message) -> Usage:
-    """The tokens an answer took."""
-    usage = message.usage
-    return Usage(
-        input_tokens=usage.input_tokens or 0,
-        output_tokens=usage.output_tokens or 0,
-        cache_creation_tokens=usage.cache_creation_input_tokens or 0,
-        cache_read_tokens=usage.cache_read_input_tokens or 0,
-    )
 
 
 def _mapping(value: object) -> Mapping[str, object]:

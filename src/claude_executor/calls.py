@@ -1,0 +1,79 @@
+"""Somebody else's coroutine function as an attempt: what it will cost, what it took, how it failed."""
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TypeAlias, TypeVar, cast
+
+from claude_executor.core.cost import Usage
+from claude_executor.core.estimate import Shape, shape_of
+from claude_executor.core.headers import NO_ADVICE
+from claude_executor.core.retry import Kind
+from claude_executor.errors import ExecutorError
+from claude_executor.estimate import Estimate
+from claude_executor.fan_out import Params
+from claude_executor.outcome import Broken, Reply
+from claude_executor.usage import usage_of
+
+T = TypeVar("T")
+
+Cost: TypeAlias = Estimate | Params | Callable[..., "Estimate | Params"]
+"""What one call will probably take: an estimate, the request it will make, or a function of its arguments."""
+
+_REQUEST = frozenset({"model", "max_tokens", "messages"})
+
+
+def shape_for(
+    cost: Cost | None,
+    args: tuple[object, ...],
+    kwargs: Mapping[str, object],
+) -> Shape:
+    """What is known of a call before it is made.
+
+    Raises:
+        ValueError: Nothing is: neither was it told nor are the arguments those of a request.
+    """
+    if callable(cost):
+        cost = cost(*args, **kwargs)
+    if isinstance(cost, Estimate):
+        return Shape(cost.model, cost.max_tokens, 0, round(cost.input_tokens))
+    if cost is not None:
+        return shape_of(cost)
+    for params in (kwargs, *args):
+        if isinstance(params, Mapping) and params.keys() >= _REQUEST:
+            return shape_of(cast("Params", params))
+    raise ValueError(
+        "it cannot be told what this call will take: give it as cost=, for example "
+        "cost=Estimate.about('claude-haiku-5-5', input_tokens=2000, output_tokens=300)"
+    )
+
+
+def as_attempt(fn: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[Reply[T] | Broken]]:
+    """A call of `fn`, to be made as often as the policy says.
+
+    What the SDK raises becomes a failed attempt; what is not the API's or the network's passes through, for
+    trying again would not mend it.
+    """
+
+    async def attempt() -> Reply[T] | Broken:
+        from claude_executor.diagnosis import broken_by
+
+        try:
+            value = await fn()
+        except ExecutorError:
+            raise
+        except Exception as error:
+            broken = broken_by(error)
+            if broken.failure.kind is Kind.UNEXPECTED:
+                raise
+            return broken
+        return Reply(value, usage_in(value), lambda: NO_ADVICE)
+
+    return attempt
+
+
+def usage_in(value: object) -> Usage | None:
+    """What an answer took, if it is one of the SDK's messages, or has a `usage` like one."""
+    usage = getattr(value, "usage", None)
+    counts = (getattr(usage, "input_tokens", None), getattr(usage, "output_tokens", None))
+    if usage is None or not all(isinstance(count, int) for count in counts):
+        return None
+    return usage_of(usage)

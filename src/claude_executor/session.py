@@ -1,0 +1,89 @@
+"""A view of an executor whose requests share their terms."""
+
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+
+from claude_executor.terms import Terms
+
+if TYPE_CHECKING:
+    from collections.abc import Coroutine
+    from contextlib import AbstractAsyncContextManager
+
+    from anthropic import AsyncMessageStream
+    from anthropic.types import Message
+
+    from claude_executor.calls import Cost
+    from claude_executor.executor import Executor
+    from claude_executor.fan_out import MapJournal, Params, Result
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Session:
+    """What an agent, a user's turn or a job uses in place of the executor; `Executor.session` makes it.
+
+    All its requests share one tenant, one priority and one deadline, which is an instant: what is left of it
+    gets shorter with every call.
+    """
+
+    def __init__(self, executor: "Executor", terms: Terms) -> None:
+        self._executor = executor
+        self._terms = terms
+        self._deadline_at = None if terms.deadline is None else executor.clock() + terms.deadline
+
+    @property
+    def terms(self) -> Terms:
+        """The terms of a request that is made now."""
+        left = None if self._deadline_at is None else self._deadline_at - self._executor.clock()
+        return Terms(self._terms.priority, self._terms.tenant, left)
+
+    async def submit(self, params: "Params") -> "Message":
+        """As `Executor.submit`."""
+        t = self.terms
+        return await self._executor.submit(params, priority=t.priority, tenant=t.tenant, deadline=t.deadline)
+
+    def stream(
+        self, params: "Params", *, silence: float = 60.0
+    ) -> "AbstractAsyncContextManager[AsyncMessageStream[None]]":
+        """As `Executor.stream`."""
+        t = self.terms
+        return self._executor.stream(
+            params, priority=t.priority, tenant=t.tenant, deadline=t.deadline, silence=silence
+        )
+
+    def map(
+        self,
+        prompts: "Iterable[Params] | AsyncIterable[Params]",
+        *,
+        ordered: bool = False,
+        look_ahead: int | None = None,
+        journal: "MapJournal | None" = None,
+    ) -> "AsyncGenerator[Result, None]":
+        """As `Executor.map`."""
+        t = self.terms
+        return self._executor.map(
+            prompts,
+            ordered=ordered,
+            look_ahead=look_ahead,
+            priority=t.priority,
+            tenant=t.tenant,
+            deadline=t.deadline,
+            journal=journal,
+        )
+
+    async def call(
+        self,
+        fn: Callable[..., Awaitable[T]],
+        *args: object,
+        cost: "Cost | None" = None,
+        **kwargs: object,
+    ) -> T:
+        """As `Executor.call`."""
+        return await self._executor.call(fn, *args, cost=cost, terms=self.terms, **kwargs)
+
+    def limited(
+        self, cost: "Cost | None" = None
+    ) -> "Callable[[Callable[P, Awaitable[T]]], Callable[P, Coroutine[Any, Any, T]]]":
+        """As `Executor.limited`."""
+        return self._executor.limited(cost, terms=lambda: self.terms)
