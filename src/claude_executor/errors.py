@@ -154,7 +154,7 @@ def rejection(refuse: Refuse) -> ExecutorError:
     if refuse.refusal is Refusal.QUEUE_FULL:
         return QueueFull("too many requests are waiting (max_queued); try again when some are done")
     if refuse.refusal is Refusal.DEADLINE:
-        why = f" ({describe(job.last)})" if job.last is not None else ""
+        why = f", for the API is in trouble ({describe(because)})" if because is not None else ""
         return DeadlineExceeded(f"the request cannot start before its deadline{why}; allow it more time")
     if refuse.refusal is Refusal.STOPPED and because is not None:
         return Stopped(

@@ -3,6 +3,7 @@
 The exchanges are mocked with respx, so that statuses and bodies are exactly those documented.
 """
 
+import asyncio
 from typing import Any
 
 import anthropic
@@ -11,6 +12,7 @@ import pytest
 import respx
 
 from claude_executor import DeadlineExceeded, Executor, Failed, Kind, Rejected, RetryPolicy, Stopped
+from claude_executor.simulator import Faults, Settings, Simulator
 from claude_executor.testing import loop_time
 
 URL = "https://api.anthropic.com/v1/messages"
@@ -211,3 +213,17 @@ async def test_an_unforeseen_exception_settles_the_attempt():
     outcome, times = await ask(ZeroDivisionError("surprise"))
     assert outcome.kind is Kind.UNEXPECTED
     assert times == 1
+
+
+async def test_a_deadline_that_passes_in_an_outage_names_the_outage(executor_on):
+    """Also for a request that was never sent, because the circuit breaker held it back."""
+    simulator = Simulator(Settings(), faults=Faults(outage=600.0), clock=loop_time)
+    async with executor_on(simulator) as executor:
+        first = asyncio.create_task(executor.submit(PROMPT, deadline=60.0))
+        await asyncio.sleep(30.0)
+        others = [executor.submit(PROMPT, deadline=0.5) for _ in range(5)]
+        told = await asyncio.gather(*others, return_exceptions=True)
+        assert all("overloaded" in str(error) for error in told)
+        assert sum(isinstance(error, DeadlineExceeded) for error in told) >= 4
+        with pytest.raises(Failed, match="overloaded"):
+            await first

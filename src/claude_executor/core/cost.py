@@ -75,10 +75,11 @@ VARIANCE: Mapping[Resource, Part] = {
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """Tokens one answer really took, as the API reports them in `usage`.
+    """What one answer really took, as the API reports it in `usage`.
 
     Input tokens come apart because Claude limits them apart: reads from the prompt cache are free of the
-    input limit for all current models, writes to it are not.
+    input limit for all current models, writes to it are not. How it was served is of no interest to limits,
+    but to prices.
     """
 
     input_tokens: int = 0
@@ -87,6 +88,14 @@ class Usage:
     cache_read_tokens: int = 0
     cache_hour_tokens: int = 0
     """Those of `cache_creation_tokens` that are kept for an hour instead of five minutes."""
+    searches: int = 0
+    """Searches in the web."""
+    speed: str | None = None
+    """``"fast"`` or ``"standard"``; `None` where the API does not say, as the next two."""
+    geo: str | None = None
+    """Where it was served: ``"us"``, ``"global"``."""
+    tier: str | None = None
+    """``"standard"``, ``"priority"`` or ``"batch"``."""
 
     def cost(self, *, cache_reads_count: bool = False) -> Cost:
         """The settled cost of one answered request."""

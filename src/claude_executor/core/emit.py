@@ -22,11 +22,19 @@ class Emitter:
         collected, self._collected = self._collected, []
         return collected
 
-    def started(self, job: Job, now: float) -> None:
-        """An attempt is sent."""
+    def submitted(self, job: Job, now: float) -> None:
+        """A request has come."""
+        if self.listening:
+            self._request(ev.RequestSubmitted, job, now)
+
+    def started(self, job: Job, now: float, held_by: str | None = None) -> None:
+        """An attempt is sent; `held_by` is what its pool's line was held up by until now."""
         if self.listening:
             waited = now - job.submitted_at
-            self._request(ev.AttemptStarted, job, now, attempt=job.attempts, waited_for=waited)
+            held_by = held_by if waited > 0.0 else None
+            self._request(
+                ev.AttemptStarted, job, now, attempt=job.attempts, waited_for=waited, held_by=held_by
+            )
 
     def answered(self, job: Job, usage: Usage | None, now: float) -> None:
         """A request was answered."""
@@ -41,13 +49,18 @@ class Emitter:
         if self.listening:
             self._request(
                 ev.AttemptFailed, job, now, attempt=job.attempts, kind=failure.kind, status=failure.status,
-                request_id=failure.request_id, retry_in=retry_in,
+                request_id=failure.request_id, retry_in=retry_in, usage=failure.usage,
             )  # fmt: skip
 
     def refused(self, job: Job, because: str, now: float) -> None:
         """A request was turned away."""
         if self.listening:
             self._request(ev.RequestRefused, job, now, because=because)
+
+    def cancelled(self, job: Job, usage: Usage | None, now: float) -> None:
+        """A request was given up by its caller."""
+        if self.listening:
+            self._request(ev.RequestCancelled, job, now, attempts=job.attempts, usage=usage)
 
     def closed(self, pool: Pool, kind: Kind, now: float) -> None:
         """A 429 closed a pool."""
@@ -84,6 +97,12 @@ class Emitter:
     def _request(self, event: type[ev.RequestEvent], job: Job, now: float, **details: object) -> None:
         self._collected.append(
             event(
-                at=now, number=job.number, pool=job.pool, model=job.shape.model, tenant=job.tenant, **details
+                at=now,
+                number=job.number,
+                pool=job.pool,
+                model=job.shape.model,
+                tenant=job.tenant,
+                submitted_at=job.submitted_at,
+                **details,
             )
         )

@@ -15,20 +15,35 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestEvent(Event):
-    """Something happened to one request."""
+    """Something happened to one request.
+
+    Every request begins with `RequestSubmitted` and ends with exactly one of `RequestAnswered`,
+    `RequestRefused`, `RequestCancelled`, and an `AttemptFailed` that is not tried again.
+    """
 
     number: int
     pool: str
     model: str
     tenant: str
+    submitted_at: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestSubmitted(RequestEvent):
+    """A request has come. Told in its caller's own context, before `submit` waits for anything."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptStarted(RequestEvent):
-    """An attempt is sent. `waited_for` is the time since the request was submitted."""
+    """An attempt is sent.
+
+    `waited_for` is the time since the request was submitted, and `held_by` what the line it stood in was held
+    up by before its turn; `None` if by nothing.
+    """
 
     attempt: int
     waited_for: float
+    held_by: str | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,13 +58,17 @@ class RequestAnswered(RequestEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AttemptFailed(RequestEvent):
-    """An attempt failed; `retry_in` seconds from now it is tried again, or not if `None`."""
+    """An attempt failed; `retry_in` seconds from now it is tried again, or not if `None`.
+
+    `usage` is what it took all the same, where that is known.
+    """
 
     attempt: int
     kind: Kind
     status: int | None
     request_id: str | None
     retry_in: float | None
+    usage: Usage | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +76,14 @@ class RequestRefused(RequestEvent):
     """The request was turned away without (another) attempt."""
 
     because: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestCancelled(RequestEvent):
+    """Its caller gave the request up, after so many attempts; `usage` is what the last one took, if known."""
+
+    attempts: int
+    usage: Usage | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

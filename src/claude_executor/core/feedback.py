@@ -30,6 +30,7 @@ def answered(pool: Pool, job: Job, advice: Advice, now: float, *, output_share: 
     """
     pool.note_round_trip(now - job.sent_at, output_share)
     pool.refused_in_row = 0
+    pool.trouble = None
     pool.window.answered(pool.in_flight + 1)
     begun(pool, job, advice, now)
     if not pool.breaker.succeeded(job.sent_at, now, probe=job.is_probe):
@@ -79,6 +80,7 @@ def failed(pool: Pool, job: Job, failure: Failure, now: float, u: float) -> Less
     if refused:
         fits = not quota_refused(pool, job, failure, now, u)
     if TREATMENT[failure.kind].overload:
+        pool.trouble = failure
         tripped = overloaded(pool, job, failure.advice.retry_after, now, u)
     elif job.is_probe:
         pool.breaker.forget()

@@ -21,7 +21,7 @@ from claude_executor.core.cost import Cost, Resource, Usage
 from claude_executor.core.flight import Flight
 from claude_executor.core.growth import Growth
 from claude_executor.core.headers import Quote
-from claude_executor.core.job import Job
+from claude_executor.core.job import Failure, Job
 from claude_executor.core.limits import DEFAULT, Limits, cache_reads_count
 from claude_executor.core.line import Line
 from claude_executor.core.meter import Belief, Meter
@@ -55,7 +55,7 @@ class Pool:
     __slots__ = (
         "_cache_reads_count", "answered", "blocked_for", "breaker", "closed_until", "first_at", "flight",
         "growth", "heard_at", "held", "held_by", "held_since", "limited", "line", "meters", "name", "pace",
-        "refusals", "refused_in_row", "round_trip", "used", "window",
+        "refusals", "refused_in_row", "round_trip", "trouble", "used", "window",
     )  # fmt: skip
 
     def __init__(
@@ -81,6 +81,7 @@ class Pool:
         self.refusals = 0
         self.refused_in_row = 0
         self.round_trip = 0.0
+        self.trouble: Failure | None = None
         self.held: Job | None = None
         self.held_by: str | None = None
         self.blocked_for: dict[str, float] = {}

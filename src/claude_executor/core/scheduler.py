@@ -96,7 +96,7 @@ class Scheduler:
             if not at_once:
                 return self._refuse(job, Refusal.QUEUE_FULL, now)
         if deadline_at <= now or (deadline_at != NEVER and pool.earliest(job) > deadline_at):
-            return self._refuse(job, Refusal.DEADLINE, now)
+            return self._refuse(job, Refusal.DEADLINE, now, pool.trouble)
         self._urgency.seen(priority, now)
         # Behind a head that is held up it changes nothing; `line` promises that nobody overtakes a head.
         held = pool.held if pool.held_by is not None else None
@@ -162,7 +162,8 @@ class Scheduler:
             return []
         self._news = False
         actions: list[Action] = [
-            self._turn_away(job, Refusal.DEADLINE, now, job.last) for job in self._waiting.late(now)
+            self._turn_away(job, Refusal.DEADLINE, now, job.last or self._pools[job.pool].trouble)
+            for job in self._waiting.late(now)
         ]
         for job in self._waiting.due(now, self._budget):
             if (stop := self._stops.reason(job.shape.model, now)) is not None:
