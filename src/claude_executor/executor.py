@@ -34,7 +34,7 @@ from claude_executor.session import Session
 from claude_executor.terms import USUAL, Terms
 
 if TYPE_CHECKING:
-    from anthropic import AsyncAnthropic, AsyncMessageStream
+    from anthropic import AsyncAnthropic, AsyncMessageStream, Middleware
     from anthropic.types import Message
 
 
@@ -167,7 +167,7 @@ class Executor:
         if params.get("stream"):
             raise ValueError("submit() returns whole messages; use stream(), or leave 'stream' out")
         job = self._pump.accept(shape, terms)
-        message = await self._pump.carry(job, lambda: transport.send(params))
+        message = await self._pump.carry(job, lambda: transport.send(params, partial(self._pump.begun, job)))
         return Answer(message, job.attempts, job.sent_at - job.submitted_at, self.clock() - job.sent_at)
 
     @asynccontextmanager
@@ -272,6 +272,23 @@ class Executor:
             return called
 
         return decorate
+
+    def middleware(self, terms: Terms | Callable[[], Terms] = USUAL) -> "Middleware":
+        """What puts an unchanged client of the SDK under the executor's limits, retries and breaker.
+
+        ``AsyncAnthropic(middleware=[executor.middleware()])``, or the synchronous ``Anthropic`` in any thread
+        but the executor's. Every message that the client asks for, as a stream or not, waits for its turn
+        among all others. If it was sent it ends as the SDK ends it, with the SDK's own exceptions; if it was
+        turned away, with `Rejected`. Whatever else the client does is left alone.
+
+        The client may be made before the executor is entered; it is used while the executor is.
+
+        Args:
+            terms: As for `limited`.
+        """
+        from claude_executor.middleware import ExecutorMiddleware
+
+        return ExecutorMiddleware(self._pump, terms)
 
     def session(self, *, priority: int = 0, tenant: str = "", deadline: float | None = None) -> Session:
         """A view of this executor whose requests share a priority, a tenant and a deadline.

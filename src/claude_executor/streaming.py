@@ -15,6 +15,7 @@ from anthropic import AsyncMessageStream, AsyncStream, not_given
 from anthropic.types import Message, RawMessageStreamEvent
 
 from claude_executor.core.cost import Usage
+from claude_executor.core.headers import NO_ADVICE
 from claude_executor.core.job import Failure
 from claude_executor.core.retry import Kind
 from claude_executor.diagnosis import advice_of, broken_by
@@ -103,7 +104,7 @@ class Events:
         return self._message
 
     async def collect(self) -> Reply[Message] | Broken:
-        """Read all of it: the answer as it would have been without a stream."""
+        """Read all of it: the answer as it would have been without a stream. Its head has told its advice."""
         outcome = _Outcome()
         stream = self.open(outcome)
         try:
@@ -115,7 +116,7 @@ class Events:
             return broken_by(error, self._params)
         finally:
             await stream.close()
-        return Reply(_plain(message), self.usage, lambda: self.advice)
+        return Reply(_plain(message), self.usage, lambda: NO_ADVICE)
 
     def __aiter__(self) -> AsyncIterator[RawMessageStreamEvent]:
         return self._run()

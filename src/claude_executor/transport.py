@@ -13,6 +13,8 @@ import anthropic
 import httpx2
 from anthropic.types import Message, RawMessageStreamEvent
 
+from claude_executor.core.cost import Usage
+from claude_executor.core.headers import Advice
 from claude_executor.core.job import Failure
 from claude_executor.core.retry import Kind
 from claude_executor.diagnosis import CONNECTION_ERRORS, advice_of, broken_by
@@ -65,13 +67,18 @@ class Transport:
         self._flaw = None if flaw is None else Failure(Kind.AUTHENTICATION, detail=flaw)
         self._known = frozenset(inspect.signature(self._client.messages.create).parameters)
 
-    async def send(self, params: Mapping[str, object]) -> Reply[Message] | Broken:
-        """Make one attempt."""
+    async def send(
+        self, params: Mapping[str, object], begun: Callable[[Usage, Advice], object]
+    ) -> Reply[Message] | Broken:
+        """Make one attempt; `begun` is called where an answer comes in pieces, with the first of them."""
         if self._flaw is not None:
             return Broken(self._flaw, None)
         if takes_long(params):
-            opened = await self.open(params, silence=SILENCE)
-            return opened if isinstance(opened, Broken) else await opened.collect()
+            events = await self.open(params, silence=SILENCE)
+            if isinstance(events, Broken):
+                return events
+            begun(events.usage, events.advice)
+            return await events.collect()
         try:
             response = await self._create(**self._arguments(params))
         except Exception as error:  # whatever it is, the attempt must be settled
