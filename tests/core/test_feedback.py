@@ -286,3 +286,41 @@ def test_headers_of_a_failure_are_heard_like_any_other():
     assert pool.believed(1.0) == before
     feedback.hear(pool, job, advice(requests=(600, 10)), 1.0)
     assert pool.meters[Resource.REQUESTS].bucket.level(1.0) == pytest.approx(10, abs=11)
+
+
+# ---- an API that sends no headers
+
+
+def test_without_headers_refusals_tell_the_rate():
+    """What came through in the last seconds is what there is; for a little less is asked, then for more."""
+    pool = a_pool(Limits(rpm=3_000))
+    meter = pool.meters[Resource.REQUESTS]
+    for tenth in range(200):
+        answered(pool, sent(pool, tenth / 10), tenth / 10 + 0.05)
+    jobs = [sent(pool, 20.0) for _ in range(5)]
+    for job in jobs:
+        refused(pool, job, 20.1, retry_after=1.0)
+    assert meter.rate == pytest.approx(0.9 * 10.0, rel=0.1)
+    assert meter.limit == 3_000
+    before = meter.rate
+    for second in range(22, 32):
+        answered(pool, sent(pool, float(second)), second + 0.05)
+    assert before * 1.1 < meter.rate < before * 1.4
+
+
+def test_a_plain_429_among_answers_with_headers_does_not_lower_the_rate():
+    """Some proxy may have sent it; the headers know better."""
+    pool = a_pool(Limits(rpm=3_000))
+    for second in range(10):
+        answered(pool, sent(pool, float(second)), second + 0.5, headers=advice(requests=(3_000, 2_999)))
+    refused(pool, sent(pool, 11.0), 11.1, retry_after=1.0)
+    assert pool.meters[Resource.REQUESTS].rate == pytest.approx(50.0)
+
+
+def test_early_refusals_say_nothing_of_the_rate():
+    """In the first seconds a full bucket has been used up."""
+    pool = a_pool(Limits(rpm=3_000))
+    for tenth in range(20):
+        answered(pool, sent(pool, tenth / 10), tenth / 10 + 0.05)
+    refused(pool, sent(pool, 2.0), 2.1, retry_after=1.0)
+    assert pool.meters[Resource.REQUESTS].rate == pytest.approx(50.0)

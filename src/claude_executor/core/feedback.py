@@ -19,6 +19,12 @@ NEWS_EVERY = 0.02
 """Seconds: the headers of an answer that comes sooner after the last one read tell nothing new."""
 SHORTEST_BURST = 1.0
 """Seconds; a bucket is never taken to hold less than this of its refill, and never less than two requests."""
+BLIND_SPAN = 10.0
+"""Seconds over which is seen what we get, where no headers tell the limit."""
+SHORTEST_SPAN = 5.0
+"""Seconds below which that says nothing: a bucket may have been full."""
+BLIND_CUT = 0.9
+"""Of what we got, so much is asked for after a refusal: the server's bucket is to fill up a little again."""
 WAIT_UNTOLD = 2.0
 """Seconds to wait after a 429 that brings no `retry-after`; doubled while it goes on, up to a minute."""
 
@@ -42,6 +48,8 @@ def answered(pool: Pool, job: Job, advice: Advice, now: float, *, output_share: 
 def begun(pool: Pool, job: Job, advice: Advice, now: float) -> None:
     """The head of an answer is here, be it that the rest is to follow."""
     hear(pool, job, advice, now)
+    if pool.blind:
+        pool.see_nothing(now)
     if not pool.answered:
         pool.answered = True
         # With a known limit the pace opens the pool up; without one only the window can, by doubling.
@@ -119,6 +127,9 @@ def quota_refused(pool: Pool, job: Job, failure: Failure, now: float, u: float) 
             job.refused_by_full += 1
             if job.refused_by_full > 1 and need > quote.remaining:
                 return True
+        if pool.blind and (lately := min(BLIND_SPAN, now - pool.first_at)) >= SHORTEST_SPAN:
+            got = meter.amount(pool.used.last(round(lately), now)) / lately
+            meter.yield_to(meter.rate + meter.others - BLIND_CUT * got, job.sent_at, now)
         # `retry-after` is the wait until this request fits, so it tells how far down the level is.
         bucket.correct(min(bucket.level(now), 0.0, need - hint * bucket.rate), now)
     return False

@@ -30,6 +30,8 @@ OTHERS_MEMORY = 10.0
 """Seconds over which the draw of others is averaged."""
 OTHERS_DOUBTED = 30.0
 """Seconds in which what is believed of them fades to 1/e while there is no news of them."""
+BLIND_GROWTH = 60.0
+"""Seconds in which our rate grows by the factor e where the API sends no headers, until it refuses."""
 OTHERS_MOST = 0.95
 """Never believe that others leave less than a twentieth: we would stop asking, and never learn otherwise."""
 
@@ -124,6 +126,23 @@ class Meter:
         self.told = told
         self._burst_told = ASSUMED_BURST if burst is None else burst
         self._retune(now)
+
+    def yield_to(self, others: float, sent_at: float, now: float) -> None:
+        """Others draw so much a second, as far as can be told by what we got; once for a row of 429s.
+
+        This is for an API that sends no headers. `sent_at` is when the refused request was sent.
+        """
+        if self.limit is None or sent_at < self._raised_at:
+            return
+        self._raised_at = now
+        self.others = min(OTHERS_MOST * self.limit / 60.0, max(self.others, others))
+        self._retune(now)
+
+    def ask_more(self, since: float, now: float) -> None:
+        """Nobody tells the limit, and for so many seconds nothing was refused: ask a little more."""
+        if self.others > 0.0:
+            self.others = max(0.0, self.others - self.rate * since / BLIND_GROWTH)
+            self._retune(now)
 
     def shorten_burst(self, burst: float, now: float) -> None:
         """The bucket turned out to hold no more than `burst` seconds of refill."""

@@ -53,9 +53,9 @@ class Pool:
     """Buckets, line, window, breaker and pace of the models that share limits."""
 
     __slots__ = (
-        "_cache_reads_count", "answered", "blocked_for", "breaker", "closed_until", "first_at", "flight",
-        "growth", "heard_at", "held", "held_by", "held_since", "limited", "line", "meters", "name", "pace",
-        "refusals", "refused_in_row", "round_trip", "trouble", "used", "window",
+        "_blind_at", "_cache_reads_count", "answered", "blocked_for", "breaker", "closed_until", "first_at",
+        "flight", "growth", "heard_at", "held", "held_by", "held_since", "limited", "line", "meters", "name",
+        "pace", "refusals", "refused_in_row", "round_trip", "trouble", "used", "window",
     )  # fmt: skip
 
     def __init__(
@@ -76,6 +76,7 @@ class Pool:
         self.flight = Flight()
         self.answered = False
         self.heard_at = -math.inf
+        self._blind_at = now
         self.first_at = now
         self.closed_until = -math.inf
         self.refusals = 0
@@ -120,6 +121,17 @@ class Pool:
             )
             meter.hear(quote, belief, now)
         self.limited = self._find_limited()
+
+    @property
+    def blind(self) -> bool:
+        """Whether no headers have ever told the limits."""
+        return self.heard_at == -math.inf
+
+    def see_nothing(self, now: float) -> None:
+        """An answer came, and its headers said nothing of limits."""
+        for meter, _ in self.limited:
+            meter.ask_more(now - self._blind_at, now)
+        self._blind_at = now
 
     def _find_limited(self) -> list[tuple[Meter, TokenBucket]]:
         """The meters that have a bucket; asked for with every request, and seldom other than before."""

@@ -48,6 +48,10 @@ class Usages:
 
     def last_minute(self, now: float) -> Cost:
         """Everything used in the minute before `now`."""
-        since = int(now) - MINUTE
+        return self.last(MINUTE, now)
+
+    def last(self, seconds: int, now: float) -> Cost:
+        """Everything used in so many seconds before `now`, at most a minute of them."""
+        since = int(now) - seconds
         live = [slot for slot, second in zip(self._slots, self._seconds, strict=True) if second > since]
         return Cost(sum(s[0] for s in live), sum(s[1] for s in live), sum(s[2] for s in live))
