@@ -26,7 +26,7 @@ ROUNDING = 500.0
 WHOLE = 1.0
 """What remains of the requests is a whole number: a request that is partly refilled is not shown."""
 RAISE_SHARE = 0.5
-OTHERS_MEMORY = 10.0
+OTHERS_MEMORY = 3.0
 """Seconds over which the draw of others is averaged."""
 OTHERS_DOUBTED = 30.0
 """Seconds in which what is believed of them fades to 1/e while there is no news of them."""
