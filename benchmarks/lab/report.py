@@ -15,7 +15,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from benchmarks.lab.measure import WORDS, must_hold, written
-from benchmarks.lab.results import OURS, Line, bounded, lines
+from benchmarks.lab.results import OURS, Line, bounded, lines, merged
 
 LEGEND = (
     "share: least possible time / time taken (0 with rows missing) · 429s/row: refusals for each row · "
@@ -212,10 +212,17 @@ def _few(share: float) -> str:
 
 
 @click.command()
-@click.argument("results", type=click.Path(exists=True, path_type=Path))
-def report(results: Path) -> None:
-    """Print RESULTS, as written by the lab's --out, as a page of Markdown."""
-    print(markdown(json.loads(results.read_text())), end="")
+@click.argument("results", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--out", type=click.Path(path_type=Path), help="Write them merged, as JSON, too.")
+def report(results: tuple[Path, ...], out: Path | None) -> None:
+    """Print RESULTS, as written by the lab's --out, as a page of Markdown.
+
+    Of what is in several of them, the last counts.
+    """
+    kept = merged([json.loads(part.read_text()) for part in results])
+    if out is not None:
+        out.write_text(json.dumps(kept, indent=1) + "\n")
+    print(markdown(kept), end="")
 
 
 if __name__ == "__main__":

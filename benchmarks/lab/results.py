@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmarks.lab.contestants.roster import ROSTER, Contestant
 from benchmarks.lab.measure import Figures, Trouble, complaints
-from benchmarks.lab.scenarios import Scenario
+from benchmarks.lab.scenarios import SCENARIOS, Scenario
 
 OURS = "ours"
 
@@ -68,6 +68,28 @@ def as_json(
         },
         "results": [run.record() for run in runs],
         "costs": list(costs),
+    }
+
+
+def merged(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Several such records as one, in the order of the scenarios; what a later one has measured anew counts."""
+    results: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for part in parts:
+        anew: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for result in part["results"]:
+            anew.setdefault((result["scenario"], result["contestant"]), []).append(result)
+        results |= anew
+    order, entered = list(SCENARIOS), list(ROSTER)
+    keys = sorted(results, key=lambda key: (order.index(key[0]), entered.index(key[1])))
+    about = {name: its for part in parts for name, its in part["scenarios"].items()}
+    return {
+        "machine": parts[-1]["machine"],
+        "seeds": sorted({result["seed"] for group in results.values() for result in group}),
+        "judged": all(part["judged"] for part in parts),
+        "contestants": {name: its for part in parts for name, its in part["contestants"].items()},
+        "scenarios": {name: about[name] for name in order if name in about},
+        "results": [result for key in keys for result in results[key]],
+        "costs": next((part["costs"] for part in reversed(parts) if part["costs"]), []),
     }
 
 

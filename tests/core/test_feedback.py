@@ -35,7 +35,7 @@ def sent(pool, now=0.0, **more):
 def answered(pool, job, now=1.0, actual=USED, headers=NO_ADVICE):
     """The attempt is answered."""
     pool.settle(job, actual, now)
-    return feedback.answered(pool, job, headers, now, output_share=1.0)
+    return feedback.answered(pool, job, headers, now)
 
 
 def refused(pool, job, now=1.0, u=0.0, **headers):

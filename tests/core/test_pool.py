@@ -240,7 +240,7 @@ costs = st.builds(
     )
 )
 def test_whatever_flies_lands_without_a_trace(script):
-    """After the last landing nothing is in flight, uncertain or undrawn; no bucket ever overflows."""
+    """After the last landing nothing is in flight or uncertain; no bucket ever overflows."""
     pool, now, flight = a_pool(), 0.0, []
 
     def land(how, cost):
@@ -262,19 +262,6 @@ def test_whatever_flies_lands_without_a_trace(script):
     assert not any(pool.flight.reserved)
     output = pool.meters[Resource.OUTPUT].bucket
     assert pool.believed(now)[Resource.OUTPUT] == output.level(now)
-
-
-def test_what_answers_still_have_to_draw_is_at_the_server_yet():
-    """We have taken the whole answer at its start; the server takes it bit by bit."""
-    pool = a_pool()
-    pool.note_round_trip(10.0, 1.0)
-    start(pool, cost=Cost(1.0, 0.0, 1_000.0))
-    assert pool.meters[Resource.OUTPUT].bucket.level(0.0) == 59_000
-    assert pool.believed(0.0)[Resource.OUTPUT] == 60_000
-    refill = 1_000.0 * (4.0 - ON_THE_WAY)
-    pool.meters[Resource.OUTPUT].bucket.correct(20_000 - refill, 0.0)
-    assert pool.believed(4.0)[Resource.OUTPUT] == pytest.approx(20_000 + 600)
-    assert pool.believed(99.0)[Resource.OUTPUT] == 60_000
 
 
 def test_a_full_bucket_earns_nothing_before_the_request_has_arrived():

@@ -8,7 +8,7 @@ from made import HAIKU, OPUS, a_failure, a_shape, advice
 
 from claude_executor.core import events as ev
 from claude_executor.core.breaker import BreakerPolicy
-from claude_executor.core.cost import Resource, Usage
+from claude_executor.core.cost import NOTHING_USED, Resource, Usage
 from claude_executor.core.estimate import Shape
 from claude_executor.core.headers import NO_ADVICE
 from claude_executor.core.job import Job, Phase, Refusal, Refuse, Start
@@ -630,8 +630,9 @@ def test_whoever_listens_hears_of_everything():
     assert isinstance(four, Refuse)
     found = scheduler.emit.take()
     assert [type(event).__name__ for event in found] == [
+        "RequestSubmitted", "RequestSubmitted", "RequestSubmitted",
         "AttemptStarted", "AttemptStarted", "AttemptStarted", "LimitLearned", "RequestAnswered",
-        "AttemptFailed", "BreakerChanged", "AttemptFailed", "RequestRefused",
+        "AttemptFailed", "BreakerChanged", "AttemptFailed", "RequestSubmitted", "RequestRefused",
     ]  # fmt: skip
     learned = next(event for event in found if isinstance(event, ev.LimitLearned))
     assert (learned.resource, learned.limit, learned.source) == ("requests", 300, "response headers")
@@ -645,6 +646,22 @@ def test_whoever_listens_hears_of_everything():
     retried = [event.retry_in for event in found if isinstance(event, ev.AttemptFailed)]
     assert all(seconds is not None for seconds in retried)
     assert scheduler.emit.take() == []
+
+
+def test_a_request_that_is_given_up_is_an_event():
+    """In line it has taken nothing; in flight it may have."""
+    scheduler = a_scheduler(Limits(rpm=600))
+    scheduler.emit.listening = True
+    waiting, running = submit(scheduler), submit(scheduler)
+    scheduler.cancel(waiting, 1.0)
+    scheduler.poll(2.0)
+    scheduler.lost(running, 3.0, USAGE)
+    found = [event for event in scheduler.emit.take() if isinstance(event, ev.RequestCancelled)]
+    assert [(event.number, event.attempts, event.usage) for event in found] == [
+        (waiting.number, 0, NOTHING_USED),
+        (running.number, 1, USAGE),
+    ]
+    assert found[1].submitted_at == running.submitted_at
 
 
 def test_events_of_refusals_and_stops():

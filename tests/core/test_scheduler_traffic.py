@@ -195,7 +195,7 @@ class AnyTraffic(RuleBasedStateMachine):
             quotes = {r.name.lower(): (10 * x, math.floor(10 * x * others)) for r, x in TOLD.items()}
         for _ in range(min(many, len(self.flying))):
             job = self.pick(which, self.flying)
-            self.tell("answered", ("job", job.number), usage, advice(**quotes), self.now, output_share=0.8)
+            self.tell("answered", ("job", job.number), usage, advice(**quotes), self.now)
             self.land(job, None if usage is None else usage.cost())
             self.end(job, "answered")
 

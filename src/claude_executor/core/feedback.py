@@ -29,12 +29,9 @@ WAIT_UNTOLD = 2.0
 """Seconds to wait after a 429 that brings no `retry-after`; doubled while it goes on, up to a minute."""
 
 
-def answered(pool: Pool, job: Job, advice: Advice, now: float, *, output_share: float) -> bool:
-    """An attempt, already settled, was answered; whether that closed the circuit breaker.
-
-    `output_share` is the share of the round trip in which output was produced.
-    """
-    pool.note_round_trip(now - job.sent_at, output_share)
+def answered(pool: Pool, job: Job, advice: Advice, now: float) -> bool:
+    """An attempt, already settled, was answered; whether that closed the circuit breaker."""
+    pool.note_round_trip(now - job.sent_at)
     pool.refused_in_row = 0
     pool.trouble = None
     pool.window.answered(pool.in_flight + 1)

@@ -9,7 +9,7 @@ covered once for all requests in flight: `MARGIN` standard deviations of their s
 ``MARGIN * sqrt(sum of variances)``, stay in the bucket.
 
 Output tokens. The server draws output as it is produced: we have taken the whole answer at its start, the
-server has not. What is still to be drawn (see `flight`) lies between our level and the one it announces.
+server has not. So what it announces lies between our level and that with everything in flight given back.
 """
 
 import math
@@ -111,10 +111,11 @@ class Pool:
             meter = self.meters[resource]
             today = current.get(resource, quote.remaining)
             then = before.get(resource, today)
+            undrawn = job.undrawn if resource is Resource.OUTPUT else 0.0
             belief = Belief(
                 sent_at=job.sent_at,
                 lowest=min(then, today),
-                highest=max(then, today),
+                highest=max(then + undrawn, today),
                 unsure=CONFIDENCE * math.sqrt(meter.variance(self.flight.reserved)),
                 # An estimate in flight may turn out to be anything down to nothing, but every request is one.
                 unsettled=0.0 if resource is Resource.REQUESTS else meter.amount(self.flight.reserved),
@@ -233,14 +234,15 @@ class Pool:
         self.pace.take(self._rush(cost), now, self.round_trip if self.answered else None)
         if not self.answered and not self.flight.count:
             self.first_at = now
-        self.flight.begin(cost, now)
+        self.flight.begin(cost)
         job.is_probe = self.breaker.started()
         job.sent_at = now
         job.believed = self.believed(now)
+        job.undrawn = self.flight.reserved.output_tokens
 
     def settle(self, job: Job, actual: Cost | None, now: float) -> None:
         """The attempt is over: replace its estimate by what it took; `None` where that is not known."""
-        self.flight.end(job.cost, job.sent_at)
+        self.flight.end(job.cost)
         self.used.add(job.cost if actual is None else actual, now)
         if actual is None:
             return
@@ -249,17 +251,13 @@ class Pool:
             if surplus:
                 bucket.settle(surplus, now)
 
-    def note_round_trip(self, seconds: float, output_share: float) -> None:
-        """An answer took so many seconds, in `output_share` of which its output was produced."""
+    def note_round_trip(self, seconds: float) -> None:
+        """An answer took so many seconds."""
         self.round_trip = 0.9 * self.round_trip + 0.1 * seconds if self.round_trip else seconds
-        self.flight.lasts = self.round_trip * output_share
 
     def believed(self, now: float) -> dict[Resource, float]:
-        """The levels the server's buckets are taken to have."""
-        levels = {meter.resource: bucket.level(now) for meter, bucket in self.limited}
-        if Resource.OUTPUT in levels:
-            levels[Resource.OUTPUT] += self.flight.undrawn(now)
-        return levels
+        """The levels of the server's buckets when all that is in flight has been drawn."""
+        return {meter.resource: bucket.level(now) for meter, bucket in self.limited}
 
     def close(self, until: float, now: float, *, gently: bool) -> None:
         """The API said to wait. `gently`: afterwards open as from a cold start."""

@@ -83,6 +83,7 @@ class Scheduler:
         pool = self._pool(pool_of(shape.model), now)
         self._numbers += 1
         job = Job(self._numbers, shape, pool.name, priority, tenant, now, deadline_at)
+        self.emit.submitted(job, now)
         if self._closed:
             return self._refuse(job, Refusal.CLOSED, now)
         if (stop := self._stops.reason(shape.model, now)) is not None:
@@ -116,6 +117,7 @@ class Scheduler:
             self._give_up(job, NOTHING_USED, now)
         elif self._waiting.leave(job):
             self.tally.cancelled += 1
+            self.emit.cancelled(job, NOTHING_USED, now)
 
     def close(self, now: float, *, refuse_waiting: bool) -> list[Refuse]:
         """Refuse what comes from now on and, if asked, what is waiting; then nothing is retried either."""
@@ -224,7 +226,7 @@ class Scheduler:
             self._budget.earn(now)
         else:
             self.tally.retries += 1
-        self.emit.started(job, now)
+        self.emit.started(job, now, pool.held_by)
 
     # ---- an attempt is over
 
@@ -240,16 +242,14 @@ class Scheduler:
         self.emit.limits(pool, now)
         self._free_followers(job, usage, now)
 
-    def answered(
-        self, job: Job, usage: Usage | None, advice: Advice, now: float, *, output_share: float = 1.0
-    ) -> None:
+    def answered(self, job: Job, usage: Usage | None, advice: Advice, now: float) -> None:
         """It was answered, and used so much."""
         pool = self._over(job, usage, now)
         self._reached = True
         self.tally.answered += 1
         if usage is not None:
             self._pricing.answered(job, pool, usage)
-        if feedback.answered(pool, job, advice, now, output_share=output_share):
+        if feedback.answered(pool, job, advice, now):
             self.emit.breaker(pool, now)
         if job.pays_retry:
             self._budget.earn(now, succeeded_retry=True)
@@ -266,6 +266,7 @@ class Scheduler:
     def _give_up(self, job: Job, used: Usage | None, now: float) -> None:
         pool = self._over(job, used, now)
         self.tally.cancelled += 1
+        self.emit.cancelled(job, used, now)
         if job.is_probe:
             pool.breaker.forget()
 
