@@ -72,7 +72,7 @@ def as_json(
 
 
 def merged(parts: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Several such records as one, in the order of the scenarios; what a later one has measured anew counts."""
+    """Several such records as one, in the order of the scenarios; what a later one measured anew counts."""
     results: dict[tuple[str, str], list[dict[str, Any]]] = {}
     for part in parts:
         anew: dict[tuple[str, str], list[dict[str, Any]]] = {}

@@ -12,7 +12,7 @@ from collections.abc import (
     Iterable,
     Mapping,
 )
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager
 from functools import partial, wraps
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
@@ -34,7 +34,8 @@ from claude_executor.session import Session
 from claude_executor.terms import USUAL, Terms
 
 if TYPE_CHECKING:
-    from anthropic import AsyncAnthropic, AsyncMessageStream, Middleware
+    from anthropic import AsyncAnthropic, Middleware
+    from anthropic.lib.streaming import AsyncMessageStream
     from anthropic.types import Message
 
 
@@ -67,6 +68,7 @@ class Executor:
         reserve_max_tokens: bool = False,
         caps: Iterable[SpendingCap] = (),
         on_event: Callable[[Event], None] | None = None,
+        around: Callable[[int], AbstractContextManager[object]] | None = None,
         clock: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = random.random,
     ) -> None:
@@ -89,6 +91,8 @@ class Executor:
             caps: What all requests together may cost. What is in flight counts as the most it can cost, so a
                 cap is never passed; a request that does not fit any more raises `BudgetSpent`.
             on_event: Called with every `Event`, on the event loop: it must not block.
+            around: Makes the context in which each attempt is sent, given the `number` of its request, in the
+                caller's own coroutine: so the SDK's spans find their parent. It must not block or raise.
             clock: Seconds on a steady clock.
             chance: Numbers from [0, 1), for jitter.
 
@@ -108,7 +112,7 @@ class Executor:
             caps=caps,
             now=clock(),
         )
-        self._pump = Pump(self._scheduler, clock=clock, chance=chance, on_event=on_event)
+        self._pump = Pump(self._scheduler, clock=clock, chance=chance, on_event=on_event, around=around)
         self._max_concurrency = max_concurrency
         self.clock = clock
         self._tasks: set[asyncio.Task[None]] = set()

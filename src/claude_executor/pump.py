@@ -9,6 +9,8 @@ nobody polls.
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import ContextVar
 from typing import TypeVar, cast
 
 from claude_executor.core.cost import Usage
@@ -29,11 +31,16 @@ SHORTEST_TIMER = 0.0005
 """Seconds; a timer set to less might find the clock where it was."""
 
 
+_attempt: "ContextVar[tuple[Pump, Job] | None]" = ContextVar("attempt", default=None)
+"""What the code that is running now is an attempt of."""
+
+
 class Pump:
     """Carries requests for one executor, on one event loop.
 
     Attributes:
         idle: Set while nothing is waiting and nothing is in flight.
+        closing: Called when it is closed.
     """
 
     def __init__(
@@ -43,12 +50,14 @@ class Pump:
         clock: Callable[[], float],
         chance: Callable[[], float],
         on_event: Callable[[Event], None] | None,
+        around: Callable[[int], AbstractContextManager[object]] | None,
     ) -> None:
-        """`on_event` is called on the event loop."""
+        """`on_event` is called on the event loop, `around` in the coroutine that carries a request."""
         self._scheduler = scheduler
         self._clock = clock
         self._chance = chance
         self._on_event = on_event
+        self._around = around or nullcontext
         scheduler.emit.listening = on_event is not None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -56,6 +65,7 @@ class Pump:
         self._due = False
         self.idle = asyncio.Event()
         self.idle.set()
+        self.closing: set[Callable[[], None]] = set()
 
     def start(self) -> None:
         """Belong to the event loop that is running."""
@@ -68,9 +78,16 @@ class Pump:
         if self._timer is not None:
             self._timer.cancel()
 
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop | None:
+        """The event loop it belongs to; `None` before it is started and after it is stopped."""
+        return self._loop
+
     def close(self, *, refuse_waiting: bool) -> None:
         """Accept nothing more and, if asked, refuse what has not been sent."""
         self._perform(self._scheduler.close(self._clock(), refuse_waiting=refuse_waiting))
+        for told in tuple(self.closing):
+            told()
         self._announce()
 
     # ---- carrying a request
@@ -101,10 +118,7 @@ class Pump:
     async def carry(self, job: Job, attempt: Callable[[], Awaitable[Reply[T] | Broken]]) -> T:
         """Make attempts until one is answered or the scheduler says it is enough."""
         reply = await self.attempt(job, attempt)
-        now = self._clock()
-        advice = reply.advice() if self._scheduler.wants_advice(job, now) else NO_ADVICE
-        self._scheduler.answered(job, reply.usage, advice, now)
-        self._soon()
+        self.answered(job, reply)
         return reply.value
 
     async def attempt(self, job: Job, attempt: Callable[[], Awaitable[R | Broken]]) -> R:
@@ -112,11 +126,15 @@ class Pump:
         cause: Exception | None = None
         while True:
             await self._turn(job, cause)
+            mark = _attempt.set((self, job))
             try:
-                outcome = await attempt()
+                with self._around(job.number):
+                    outcome = await attempt()
             except BaseException:
                 self.lost(job)
                 raise
+            finally:
+                _attempt.reset(mark)
             if not isinstance(outcome, Broken):
                 return outcome
             cause = outcome.cause
@@ -125,13 +143,25 @@ class Pump:
             if verdict is not Verdict.AGAIN:
                 raise failure(job, outcome.failure, verdict) from cause
 
+    def is_carrying(self) -> bool:
+        """Whether whoever asks is part of an attempt, which has had its turn."""
+        within = _attempt.get()
+        return within is not None and within[0] is self and within[1].running
+
+    def answered(self, job: Job, reply: Reply[T]) -> None:
+        """The answer is here, all of it."""
+        now = self._clock()
+        advice = reply.advice() if self._scheduler.wants_advice(job, now) else NO_ADVICE
+        self._scheduler.answered(job, reply.usage, advice, now)
+        self._soon()
+
     def begun(self, job: Job, usage: Usage, advice: Advice) -> "Following":
         """Its answer begins to come; who is to be told how that ends."""
         self._scheduler.begun(job, usage, advice, self._clock())
         self._soon()
         return Following(self, job)
 
-    def complete(self, job: Job, usage: Usage) -> None:
+    def complete(self, job: Job, usage: Usage | None) -> None:
         """An answer that came piece by piece is here."""
         self._scheduler.answered(job, usage, NO_ADVICE, self._clock())
         self._soon()
@@ -227,7 +257,7 @@ class Following:
         self._pump = pump
         self._job = job
 
-    def complete(self, usage: Usage) -> None:
+    def complete(self, usage: Usage | None) -> None:
         """It was complete."""
         self._pump.complete(self._job, usage)
 

@@ -9,13 +9,13 @@ if TYPE_CHECKING:
     from collections.abc import Coroutine
     from contextlib import AbstractAsyncContextManager
 
-    from anthropic import AsyncMessageStream
+    from anthropic import Middleware
+    from anthropic.lib.streaming import AsyncMessageStream
     from anthropic.types import Message
 
     from claude_executor.calls import Cost
     from claude_executor.executor import Executor
     from claude_executor.fan_out import MapJournal, Params, Result
-
 P = ParamSpec("P")
 T = TypeVar("T")
 
@@ -87,3 +87,7 @@ class Session:
     ) -> "Callable[[Callable[P, Awaitable[T]]], Callable[P, Coroutine[Any, Any, T]]]":
         """As `Executor.limited`."""
         return self._executor.limited(cost, terms=lambda: self.terms)
+
+    def middleware(self) -> "Middleware":
+        """As `Executor.middleware`."""
+        return self._executor.middleware(lambda: self.terms)

@@ -11,7 +11,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, Self, cast
 
 import httpx2
-from anthropic import AsyncMessageStream, AsyncStream, not_given
+from anthropic import AsyncStream, not_given
+from anthropic.lib.streaming import AsyncMessageStream
 from anthropic.types import Message, RawMessageStreamEvent
 
 from claude_executor.core.cost import Usage
@@ -170,23 +171,22 @@ class Events:
 
     def _usage_by_now(self) -> Usage:
         """The API counts output at the end; before it, by what has come."""
-        u = self.usage
-        output = max(u.output_tokens, self._written // BYTES_PER_TOKEN)
-        return Usage(
-            u.input_tokens, output, u.cache_creation_tokens, u.cache_read_tokens, u.cache_hour_tokens
-        )
+        by_now = self._written // BYTES_PER_TOKEN
+        return replace(self.usage, output_tokens=max(self.usage.output_tokens, by_now))
 
     def _note(self, event: RawMessageStreamEvent) -> None:
         if event.type == "message_start":
             self.usage = usage_of(event.message.usage)
         elif event.type == "message_delta":
             u, now = self.usage, event.usage  # cumulative; what it leaves out stands as it was
-            self.usage = Usage(
-                _or(now.input_tokens, u.input_tokens),
-                _or(now.output_tokens, u.output_tokens),
-                _or(now.cache_creation_input_tokens, u.cache_creation_tokens),
-                _or(now.cache_read_input_tokens, u.cache_read_tokens),
-                u.cache_hour_tokens,
+            searches = now.server_tool_use.web_search_requests if now.server_tool_use else None
+            self.usage = replace(
+                u,
+                input_tokens=_or(now.input_tokens, u.input_tokens),
+                output_tokens=_or(now.output_tokens, u.output_tokens),
+                cache_creation_tokens=_or(now.cache_creation_input_tokens, u.cache_creation_tokens),
+                cache_read_tokens=_or(now.cache_read_input_tokens, u.cache_read_tokens),
+                searches=_or(searches, u.searches),
             )
         elif event.type == "content_block_delta":
             self._written += len(_text_of(event.delta).encode("utf-8", "surrogatepass"))

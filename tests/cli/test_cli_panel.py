@@ -72,6 +72,19 @@ def test_panel_says_everything(width):
         assert words in text
 
 
+@pytest.mark.parametrize("width", [30, 48, 80, 120])
+def test_caps_are_told(width):
+    """What it costs so far, of how much; tokens likewise; on the panel and on the plain line."""
+    capped = view(budget=20.0, tokens=(1_234_567, 5_000_000))
+    text = drawn(LivePanel(capped), width)
+    assert max(map(len, text.splitlines())) <= width
+    said = " ".join(text.replace("│", " ").split())
+    assert "$12.34 so far of $20.00" in said
+    if width >= 80:
+        assert "1.2M of 5M tokens" in said
+    assert line(capped).endswith("cost $12.34 of $20.00; 1.2M of 5M tokens")
+
+
 def test_open_breaker_is_told_in_words():
     """An overloaded API is not a number."""
     text = drawn(LivePanel(view(state="API overloaded: waiting, next probe in 3 s", waits=True)))

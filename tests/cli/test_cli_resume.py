@@ -79,7 +79,9 @@ def test_killed_and_started_again(launch, sent, tmp_path):
     assert Counter(result["custom_id"] for result in results_of(target)) == Counter(
         f"r{number}" for number in range(400)
     )
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["rows.jsonl", "rows.results.jsonl"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "rows.jsonl", "rows.results.jsonl", "rows.results.timeline.jsonl"
+    ]  # fmt: skip
 
 
 def test_a_second_start_sends_nothing_that_is_done(environment, invoke, rows_file):

@@ -157,7 +157,10 @@ def test_bad_files(environment, invoke, rows_file, tmp_path):
         ((source, "-o", source, "--force"), "is the input"),
         ((source, "-o", tmp_path), "is a directory"),
         ((source, "-o", tmp_path / "nowhere" / "x.jsonl"), "there is no directory"),
-        (("-",), "not supported yet"),
+        (("-",), "need a name: -o FILE, or -o - for standard output"),
+        ((source, "-o", "-", "--json"), "--json needs a file for the results"),
+        ((source, "-o", "-", "--ordered"), "--ordered needs a file for the results"),
+        ((source, "--exact", 5), "--exact goes with --dry-run"),
     ]:
         result = invoke("run", *words)
         assert result.exit_code == 2, words
@@ -195,6 +198,12 @@ def test_full_disk(environment, invoke, rows_file):
         (("--base-url", "localhost:80"), "is no address like"),
         (("--base-url", "http://[::bad"), "is no address like"),
         (("--tier", "gold"), "--tier"),
+        (("--budget", "20eur"), "'20eur' is no amount of US dollars"),
+        (("--budget", "0"), "'0' is nothing"),
+        (("--budget", "nan"), "--budget"),
+        (("--max-tokens-total", "lots"), "'lots' is no number such as 200000, 200k or 1.5M"),
+        (("--deadline", "90"), "'90' is no span of time such as 90s"),
+        (("--deadline", ""), "--deadline"),
     ],
 )
 def test_bad_options(environment, invoke, rows_file, words, said):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from anthropic.types import Usage
@@ -36,6 +37,11 @@ class Spent:
     cache_written_tokens: int = 0
     dollars: float | None = 0.0
 
+    @property
+    def tokens(self) -> int:
+        """Tokens of all kinds."""
+        return self.input_tokens + self.output_tokens + self.cache_read_tokens + self.cache_written_tokens
+
     def __add__(self, other: Spent) -> Spent:
         known = self.dollars is not None and other.dollars is not None
         return Spent(
@@ -45,6 +51,9 @@ class Spent:
             self.cache_written_tokens + other.cache_written_tokens,
             (self.dollars or 0.0) + (other.dollars or 0.0) if known else None,
         )
+
+
+NOTHING_SPENT = Spent()
 
 
 class Price:
@@ -112,6 +121,29 @@ class Prices:
         )
         return Spent(usage.input_tokens, usage.output_tokens, read, written, dollars)
 
+    def spent_says(self, model: str, usage: Mapping[str, Any]) -> Spent:
+        """The same of an answer in a results file, where anything may be missing."""
+
+        def count(said: Mapping[str, Any], name: str) -> int:
+            value = said.get(name)
+            return value if isinstance(value, int) and value > 0 else 0
+
+        fresh, output = count(usage, "input_tokens"), count(usage, "output_tokens")
+        read, written = count(usage, "cache_read_input_tokens"), count(usage, "cache_creation_input_tokens")
+        dollars = self.dollars(
+            model,
+            fresh=fresh,
+            output=output,
+            read=read,
+            written=written,
+            written_1h=count(_mapping(usage.get("cache_creation")), "ephemeral_1h_input_tokens"),
+            searches=count(_mapping(usage.get("server_tool_use")), "web_search_requests"),
+            factor=factor(
+                speed=usage.get("speed"), geo=usage.get("inference_geo"), tier=usage.get("service_tier")
+            ),
+        )
+        return Spent(fresh, output, read, written, dollars)
+
     def dollars(
         self,
         model: str,
@@ -176,6 +208,10 @@ def factor(*, speed: object = None, geo: object = None, tier: object = None) -> 
     if geo == "us":
         times *= UNITED_STATES
     return times * BATCH if tier == "batch" else times
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
 
 
 def _look_up(model: str) -> PriceList | None:

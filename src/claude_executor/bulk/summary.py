@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 
 from claude_executor import PoolState, Snapshot
-from claude_executor.bulk.prices import Spent
+from claude_executor.bulk.prices import NOTHING_SPENT, Spent
 from claude_executor.bulk.run import Run
 from claude_executor.bulk.tally import FailureGroup, Tally
 
@@ -58,6 +58,10 @@ class Summary:
         copied: Rows that were answered without being sent, because another row asked the same.
         answered_before: Rows that had been answered at earlier starts.
         failed_before: Rows that had failed at earlier starts, and were left at that.
+        spent_before: What earlier starts had spent, if there is a cap on that.
+        budget: The cap on dollars, if there is one.
+        max_tokens_total: The cap on tokens.
+        deadline: The seconds after which nothing more was to be sent.
     """
 
     rows: int
@@ -77,6 +81,10 @@ class Summary:
     copied: int = 0
     answered_before: int = 0
     failed_before: int = 0
+    spent_before: Spent = NOTHING_SPENT
+    budget: float | None = None
+    max_tokens_total: int | None = None
+    deadline: float | None = None
 
     def as_dict(self) -> dict[str, object]:
         """The same as plain values, for JSON."""
@@ -104,6 +112,10 @@ def summarise(run: Run, snapshot: Snapshot, *, stopped: str | None = None) -> Su
         copied=tally.copies,
         answered_before=run.rest.answered if run.rest is not None else 0,
         failed_before=run.rest.failed if run.rest is not None else 0,
+        spent_before=run.before,
+        budget=run.caps.dollars,
+        max_tokens_total=run.caps.tokens,
+        deadline=run.caps.seconds,
     )
 
 

@@ -14,12 +14,14 @@ SOME_FAILED = 1
 BAD_INPUT = 2
 NO_ACCESS = 3
 """The API cannot be used: key, permission, credit, spend limit, or no connection to it at all."""
+CAP_REACHED = 4
+"""Money, tokens or time that a job was given are used up."""
 INTERRUPTED = 130
 TERMINATED = 143
 
 _EPILOG = """\
 Exit codes: 0 all rows answered; 1 some rows failed; 2 usage or bad input; 3 no access to the API (key,
-billing, spend limit, host not reached); 130 and 143 interrupted.
+billing, spend limit, host not reached); 4 budget, token cap or deadline reached; 130 and 143 interrupted.
 """
 
 _COMMANDS = {

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from claude_executor.bulk import Defaults
+from claude_executor.bulk.caps import Caps
+from claude_executor.cli.amounts import dollars, number, seconds
 from claude_executor.cli.options import connection, connection_options
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 _WORDS = "claude_executor.words"
 _ANEW = "--force"
+STANDARD = Path("-")
+"""Standard input as the source, standard output as the target."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,10 +32,11 @@ class Bulk:
     """What is to be done.
 
     Attributes:
-        source: The rows.
-        target: The results.
+        source: Where the rows are; `STANDARD` for standard input.
+        target: Where the results go; `STANDARD` for standard output.
         connection: What sends them.
         defaults: What rows may leave out.
+        caps: What all of it may take.
         ordered: Whether results are put in the order of the rows.
         dedupe: Whether rows that ask the same are sent once.
         priority: Of the requests.
@@ -46,6 +51,7 @@ class Bulk:
     target: Path
     connection: Connection
     defaults: Defaults
+    caps: Caps
     ordered: bool
     dedupe: bool
     priority: int
@@ -57,13 +63,20 @@ class Bulk:
 
     @classmethod
     def of(cls, options: Mapping[str, Any], *, go_on: str, **more: Any) -> Bulk:  # noqa: ANN401
-        """Make sense of what `bulk_options` gives."""
+        """Make sense of what `bulk_options` gives.
+
+        Raises:
+            click.UsageError: It does not go together.
+        """
         rest = dict(options)
         source, output = rest.pop("file"), rest.pop("output")
         return cls(
             source=source,
-            target=output if output is not None else source.with_suffix(".results.jsonl"),
+            target=output if output is not None else _beside(source),
             defaults=Defaults(rest.pop("model"), rest.pop("max_tokens")),
+            caps=Caps(
+                dollars=rest.pop("budget"), tokens=rest.pop("max_tokens_total"), seconds=rest.pop("deadline")
+            ),
             ordered=rest.pop("ordered"),
             dedupe=rest.pop("dedupe"),
             priority=rest.pop("priority"),
@@ -72,6 +85,16 @@ class Bulk:
             go_on=go_on,
             **more,
         )
+
+
+def _beside(source: Path) -> Path:
+    """Where results go if nothing is said."""
+    if source == STANDARD or (source.exists() and not source.is_file() and not source.is_dir()):
+        raise click.UsageError(
+            "results of what comes through a pipe need a name: -o FILE, or -o - for standard output"
+        )
+    plain = source.with_suffix("") if source.suffix.lower() == ".gz" else source
+    return plain.with_suffix(".results.jsonl")
 
 
 class Remembering(click.Command):
@@ -90,12 +113,13 @@ def words_to_go_on() -> str:
 
 
 _OPTIONS = [
-    click.argument("file", type=click.Path(path_type=Path)),
+    click.argument("file", type=click.Path(path_type=Path, allow_dash=True)),
     click.option(
         "-o",
         "--output",
-        type=click.Path(path_type=Path),
-        help="Where the results go.  [default: FILE with .results.jsonl]",
+        type=click.Path(path_type=Path, allow_dash=True),
+        help="Where the results go; - for standard output, where nothing can go on after an interruption.  "
+        "[default: FILE with .results.jsonl]",
     ),
     click.option(
         "-m",
@@ -109,6 +133,24 @@ _OPTIONS = [
         metavar="N",
         envvar="CLAUDE_EXECUTOR_MAX_TOKENS",
         help="Longest answer for rows that say nothing about it.  [default for prompts: 1024]",
+    ),
+    click.option(
+        "--budget",
+        type=dollars,
+        metavar="USD",
+        help="Stop before all answers together cost more, such as 20usd; earlier starts count.",
+    ),
+    click.option(
+        "--max-tokens-total",
+        type=number,
+        metavar="N",
+        help="Stop before they take more tokens of all kinds, such as 1.5M; earlier starts count.",
+    ),
+    click.option(
+        "--deadline",
+        type=seconds,
+        metavar="TIME",
+        help="Send nothing more after so long, such as 90s, 45m or 1h30m, and finish what is in flight.",
     ),
     connection_options,
     click.option("--ordered", is_flag=True, help="At the end, put the results in the order of the rows."),

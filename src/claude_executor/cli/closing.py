@@ -67,13 +67,24 @@ def _tokens(summary: Summary) -> str:
         text += (
             f", {spent.cache_read_tokens:,} read from the cache, {spent.cache_written_tokens:,} written to it"
         )
+    if summary.max_tokens_total is not None:
+        in_all = spent.tokens + summary.spent_before.tokens
+        text += f"; {in_all:,} of {summary.max_tokens_total:,}{_with_earlier(summary)}"
     return text
 
 
 def _cost(summary: Summary) -> str:
     if summary.spent.dollars is None:
         return "unknown: no price is known for the model"
-    return money(summary.spent.dollars)
+    text = money(summary.spent.dollars)
+    if summary.budget is not None:
+        in_all = summary.spent.dollars + (summary.spent_before.dollars or 0.0)
+        text += f"; {money(in_all)} of the budget of {money(summary.budget)}{_with_earlier(summary)}"
+    return text
+
+
+def _with_earlier(summary: Summary) -> str:
+    return " with earlier starts" if summary.spent_before.tokens else ""
 
 
 def _sent(summary: Summary) -> str:

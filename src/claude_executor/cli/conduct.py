@@ -3,58 +3,100 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
+import sys
+import threading
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from claude_executor import Kind, Snapshot
+from claude_executor import Executor, SpendingCap
 from claude_executor.bulk import (
-    BadInput,
-    Busy,
-    Changed,
-    NotResults,
+    Prices,
     Rest,
     ResultsFile,
     Resumption,
     Run,
-    Summary,
+    Source,
+    Spent,
     Survey,
     check,
     put_in_order,
+    readable,
     rows_of,
     run_file,
+    run_rows,
     summarise,
 )
-from claude_executor.cli import BAD_INPUT, INTERRUPTED, NO_ACCESS, OK, SOME_FAILED, TERMINATED
-from claude_executor.cli.steer import Ending
+from claude_executor.bulk.caps import Asked, spent_on
+from claude_executor.bulk.outlet import Outlet
+from claude_executor.bulk.timeline import Timeline, timeline_of
+from claude_executor.cli import SOME_FAILED, TERMINATED
+from claude_executor.cli.bulk import STANDARD
+from claude_executor.cli.opening import check_target, opening, plainly
+from claude_executor.cli.steer import Ending, import_sdk
 from claude_executor.cli.trouble import Trouble, reason
+from claude_executor.cli.verdict import Verdict, verdict
 from claude_executor.cli.words import count
 
 if TYPE_CHECKING:
+    from collections.abc import Coroutine, Generator
+
     from rich.console import Console
 
+    from claude_executor import Event, Params, Snapshot
+    from claude_executor.bulk import Summary
     from claude_executor.cli.bulk import Bulk
+
+
+@dataclass(slots=True)
+class _Job:
+    """What is known before anything is sent.
+
+    Attributes:
+        bulk: What is to be done.
+        source: The rows.
+        results: Where the results go; `None` for standard output.
+        timeline: What the report will want to know, if it is kept.
+        survey: What there is.
+        rest: What of it is to be done.
+        asked: What bounds its cost.
+        before: What earlier starts have spent.
+    """
+
+    bulk: Bulk
+    source: Source
+    results: ResultsFile | None
+    timeline: Timeline | None
+    survey: Survey
+    rest: Rest
+    asked: Asked
+    before: Spent = field(default_factory=Spent)
+
+
+def foretell(bulk: Bulk, *, exact: int, tier: str | None) -> None:
+    """Say what it will take, and send nothing but the rows that the API is to count."""
+    from claude_executor.cli import plan
+
+    with plainly(bulk), readable(bulk.source) as source:
+        survey = check(source, bulk.defaults)
+        plan.dry_run(
+            source, survey, bulk.defaults, bulk.connection, exact=exact, tier=tier, as_json=bulk.as_json
+        )
 
 
 def conduct(bulk: Bulk) -> None:
     """Do it, and end the command with its exit code."""
-    _check_target(bulk)
-    try:
-        if bulk.overwrite:
-            check(bulk.source, bulk.defaults)  # before anything is thrown away
-        with ResultsFile(bulk.target, overwrite=bulk.overwrite) as results:
-            survey, rest = _planned(bulk, results)
-            summary, code = _perform(bulk, results, survey, rest)
-    except BadInput as error:
-        raise Trouble(f"nothing was sent, because of {count(error.count, 'problem')}\n{error}") from error
-    except (Busy, NotResults) as error:
-        raise Trouble(str(error)) from error
-    except Changed as error:
-        ways = "send them again with --on-changed redo, or keep the answers with --on-changed keep"
-        raise Trouble(f"nothing was sent: {error}; {ways}") from error
-    except OSError as error:
-        raise Trouble(f"cannot open {error.filename or bulk.target}: {reason(error)}") from error
+    check_target(bulk)
+    if bulk.source == STANDARD:
+        import_sdk()  # before there is a file to tidy away, for a signal meanwhile ends the process at once
+    way = _to_standard_output if bulk.target == STANDARD else _to_file
+    with plainly(bulk), _terminable(), readable(bulk.source) as source:
+        summary, code = way(bulk, source)
     if bulk.as_json:
         import orjson
 
@@ -63,122 +105,177 @@ def conduct(bulk: Bulk) -> None:
     click.get_current_context().exit(code)
 
 
-def _check_target(bulk: Bulk) -> None:
-    source, target = bulk.source, bulk.target
-    if "-" in (str(source), str(target)):
-        raise Trouble("standard input and output are not supported yet; name a file")
+@contextmanager
+def _terminable() -> Generator[None]:
+    """Let SIGTERM end the process as SIGINT does, so that what came through a pipe does not stay behind."""
+
+    def end(*_: object) -> None:
+        click.echo("terminated", err=True)
+        raise SystemExit(TERMINATED)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, end)
     try:
-        exists = target.exists()
-        same = exists and source.exists() and target.samefile(source)
-    except OSError as error:
-        raise Trouble(f"cannot write {target}: {reason(error)}") from error
-    if same:
-        raise Trouble(f"{target} is the input; name another file with -o")
-    if target.is_dir():
-        raise Trouble(f"cannot write {target}: it is a directory; name a file with -o")
-    if not target.parent.is_dir():
-        raise Trouble(f"cannot write {target}: there is no directory {target.parent}")
-    if bulk.failures_only and not exists:
-        raise Trouble(f"there are no results in {target} yet; claude-executor run makes them")
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
-def _planned(bulk: Bulk, results: ResultsFile) -> tuple[Survey, Rest]:
+# ---- where the results go
+
+
+def _to_file(bulk: Bulk, source: Source) -> tuple[Summary, int]:
+    if bulk.overwrite:
+        check(source, bulk.defaults)  # before anything is thrown away
+    try:
+        with ResultsFile(bulk.target, overwrite=bulk.overwrite) as results:
+            return _perform(_planned(bulk, source, results))
+    finally:
+        if not bulk.target.exists():  # nothing came
+            timeline_of(bulk.target).unlink(missing_ok=True)
+
+
+def _planned(bulk: Bulk, source: Source, results: ResultsFile) -> _Job:
     """Read both files: what there is, and what of it is to be done."""
+    asked = Asked()
     resumption = Resumption(results, failures_only=bulk.failures_only, on_changed=bulk.on_changed)
-    survey = check(bulk.source, bulk.defaults, see=resumption.see)
-    return survey, resumption.rest()
+
+    def see(custom_id: str, params: Params) -> None:
+        resumption.see(custom_id, params)
+        asked.see(custom_id, params)
+
+    capped = bulk.caps.spending
+    survey = check(source, bulk.defaults, see=see if capped else resumption.see)
+    before = Spent()
+    if capped:  # before answers are thrown away that were paid for
+        before = spent_on(results, Prices(), in_dollars=bulk.caps.dollars is not None)
+    timeline = None
+    if bulk.target.is_file():
+        timeline = Timeline(timeline_of(bulk.target), anew=results.end == 0)
+    return _Job(bulk, source, results, timeline, survey, resumption.rest(), asked, before)
 
 
-def _opening(bulk: Bulk, rest: Rest) -> str:
-    """What is done already, and what is to be done now."""
-    if not (rest.answered or rest.failed or rest.again or rest.redone or rest.left_out):
-        return f"{count(rest.rows, 'row')} in {bulk.source}, results in {bulk.target}"
-    parts = [f"{rest.answered:,} of {count(rest.rows, 'row')} are done already"]
-    if rest.failed:
-        parts.append(f"{rest.failed:,} failed for good (claude-executor retry sends them once more)")
-    if rest.again:
-        parts.append(f"{rest.again:,} that failed {'is' if rest.again == 1 else 'are'} tried again")
-    if rest.redone:
-        parts.append(f"{rest.redone:,} that changed {'is' if rest.redone == 1 else 'are'} sent again")
-    if rest.left_out:
-        parts.append(f"{rest.left_out:,} not sent yet {'is' if rest.left_out == 1 else 'are'} left out")
-    parts.append(f"{rest.to_do - rest.again - rest.redone:,} to go" if rest.to_do else "nothing to do")
-    return "; ".join(parts)
+def _to_standard_output(bulk: Bulk, source: Source) -> tuple[Summary, int]:
+    asked = Asked()
+    survey = check(source, bulk.defaults, see=asked.see)
+    return _perform(_Job(bulk, source, None, None, survey, Rest(rows=survey.rows), asked))
 
 
-def _perform(bulk: Bulk, results: ResultsFile, survey: Survey, rest: Rest) -> tuple[Summary, int]:
+# ---- the sending
+
+
+def _perform(job: _Job) -> tuple[Summary, int]:
     from rich.console import Console
 
-    from claude_executor.cli.steer import import_sdk
-
     console = Console(stderr=True, highlight=False)
-    console.print(_opening(bulk, rest), markup=False, soft_wrap=True)
-    run = Run(rest.to_do, models=survey.models, rest=rest)
+    bulk, rest = job.bulk, job.rest
+    said = opening(bulk, job.source, rest, job.asked.unbounded)
+    console.print(said, markup=False, soft_wrap=True)
+    run = Run(rest.to_do, models=job.survey.models, rest=rest, caps=bulk.caps, before=job.before)
+    run.at_cap = rest.to_do > 0 and bulk.caps.used_up(job.before)
     try:
-        if rest.to_do:
+        if rest.to_do and not run.at_cap:
+            caps = bulk.caps.left(job.before, job.asked, Prices())
             import_sdk()
-            snapshot, ending = asyncio.run(_send(bulk, results, run, rest, console))
+            snapshot, ending = asyncio.run(_send(job, run, caps, console))
         else:
             snapshot, ending = bulk.connection.executor().snapshot(), Ending()
-            if bulk.ordered:
-                put_in_order(results, rows_of(bulk.source, bulk.defaults))
+            if bulk.ordered and job.results is not None:
+                put_in_order(job.results, rows_of(job.source, bulk.defaults))
     except OSError as error:
         raise _disk_trouble(error, bulk, run) from error
-    code, stopped = _verdict(run, ending)
-    summary = summarise(run, snapshot, stopped=stopped)
+    ended = verdict(run, ending, attempts=snapshot.attempts)
+    summary = summarise(run, snapshot, stopped=ended.stopped)
     if rest.to_do:
-        _close(summary, bulk, console)
-    return summary, code
+        _close(summary, ended, bulk, console)
+    return summary, ended.code
 
 
 async def _send(
-    bulk: Bulk, results: ResultsFile, run: Run, rest: Rest, console: Console
+    job: _Job, run: Run, caps: tuple[SpendingCap, ...], console: Console
 ) -> tuple[Snapshot, Ending]:
     from claude_executor.cli.steer import steer
     from claude_executor.cli.watch import Watch
 
-    async with bulk.connection.executor(run.listen) as executor:
-        work = run_file(
-            bulk.source,
-            results,
-            executor=executor,
-            run=run,
-            rest=rest,
-            defaults=bulk.defaults,
-            ordered=bulk.ordered,
-            dedupe=bulk.dedupe,
-            priority=bulk.priority,
-        )
-        watch = Watch(run, executor, title=bulk.source.name, max_concurrency=bulk.connection.max_concurrency)
-        ending = await steer(work, watch, console)
-        return executor.snapshot(), ending
+    how = job.bulk.connection
+    timeline = job.timeline
+
+    def listen(event: Event) -> None:
+        run.listen(event)
+        if timeline is not None:
+            timeline.listen(event)
+
+    executor = Executor(
+        how.limits,
+        max_concurrency=how.max_concurrency,
+        base_url=how.base_url,
+        api_key=how.api_key,
+        caps=caps,
+        on_event=listen,
+    )
+    async with executor:
+        with timeline.keeping(executor.snapshot) if timeline is not None else nullcontext():
+            watch = Watch(
+                run, executor, title=Path(job.source.name).name, max_concurrency=how.max_concurrency
+            )
+            ending = await steer(_work(job, run, executor), watch, console)
+            return executor.snapshot(), ending
+
+
+def _work(job: _Job, run: Run, executor: Executor) -> Coroutine[object, object, None]:
+    bulk = job.bulk
+    if job.results is None:
+        rows = rows_of(job.source, bulk.defaults)
+        return run_rows(rows, Outlet(_print), executor=executor, run=run, priority=bulk.priority)
+    return run_file(
+        job.source,
+        job.results,
+        executor=executor,
+        run=run,
+        rest=job.rest,
+        defaults=bulk.defaults,
+        ordered=bulk.ordered,
+        dedupe=bulk.dedupe,
+        priority=bulk.priority,
+    )
+
+
+def _print(lines: bytes) -> None:
+    """Write on standard output, unbuffered: what is told to be written is, and nothing is left at the end."""
+    try:
+        number = sys.stdout.fileno()
+    except OSError:  # it is not really standard output
+        sys.stdout.buffer.write(lines)
+        return
+    view = memoryview(lines)
+    while view:
+        view = view[os.write(number, view) :]
+
+
+# ---- how it went
 
 
 def _disk_trouble(error: OSError, bulk: Bulk, run: Run) -> Trouble:
+    if bulk.target == STANDARD:
+        done = count(run.tally.done, "result")
+        return Trouble(f"stopped: cannot write standard output: {reason(error)}; {done} written", SOME_FAILED)
     kept = f"{count(run.tally.done, 'row')} done, all of them in {bulk.target}"
     stopped = f"stopped: cannot write {bulk.target}: {reason(error)}; {kept}"
     return Trouble(f"{stopped}\nwhen there is room, go on with: {bulk.go_on}", SOME_FAILED)
 
 
-def _close(summary: Summary, bulk: Bulk, console: Console) -> None:
+def _close(summary: Summary, ended: Verdict, bulk: Bulk, console: Console) -> None:
     """Print how it went, and how to go on."""
     from claude_executor.cli.closing import closing
 
     console.print()
     console.print(closing(summary))
-    if summary.stopped is not None:
-        console.print(f"\nstopped early: {summary.stopped}", style="bold", markup=False, soft_wrap=True)
-        console.print(f"go on with: {bulk.go_on}", markup=False, soft_wrap=True)
-
-
-def _verdict(run: Run, ending: Ending) -> tuple[int, str | None]:
-    """The exit code, and why it ended early, if it did."""
-    if ending.number is not None:
-        how = "aborted" if ending.aborted else "interrupted"
-        code = TERMINATED if ending.number == signal.SIGTERM else INTERRUPTED
-        return code, f"{how}; {count(run.unsent, 'row')} left undone"
-    if run.fatal is not None:
-        code = BAD_INPUT if run.fatal.kind is Kind.NOT_FOUND else NO_ACCESS
-        return code, str(run.fatal)
-    failed_before = run.rest is not None and run.rest.failed
-    return (SOME_FAILED if run.tally.failed or run.unsent or failed_before else OK), None
+    if ended.stopped is None:
+        return
+    console.print(f"\nstopped early: {ended.stopped}", style="bold", markup=False, soft_wrap=True)
+    if bulk.target == STANDARD:
+        console.print("what was written counts, and the rest would need a file to go on with (-o FILE)")
+    else:
+        console.print(f"{ended.first}go on with: {bulk.go_on}", markup=False, soft_wrap=True)

@@ -127,12 +127,19 @@ def _counts(view: View, *, narrow: bool) -> list[RenderableType]:
         _counted(f"{view.overloads:,}", "529s", "yellow" if view.overloads else ""),
     ]
     cost = Text.assemble((money(view.dollars), "bold"), (" so far", DIM) if view.dollars is not None else "")
+    if view.budget is not None:
+        cost.append(" of ", DIM)
+        cost.append(money(view.budget))
     if view.dollars is None:
         cost = Text.assemble(("cost ", DIM), ("unknown", "bold"), (": no price is known for the model", DIM))
     elif view.projected is not None:
         cost.append(" · ", DIM)
         cost.append(f"about {money(view.projected)}")
         cost.append(" in all", DIM)
+    if view.tokens is not None:
+        used, most = view.tokens
+        cost.append(" · ", DIM)
+        cost.append(f"{amount(used)} of {amount(most)} tokens")
     lines = [flight, trouble] if narrow else [flight + trouble]
     return [*(_joined(line) for line in lines), cost]
 
@@ -156,8 +163,10 @@ def line(view: View) -> str:
         view.state,
         f"{view.running:,} in flight, {view.retries:,} retries",
         f"{view.refusals:,} 429s, {view.overloads:,} 529s",
-        f"cost {money(view.dollars)}",
+        f"cost {money(view.dollars)}" + (f" of {money(view.budget)}" if view.budget is not None else ""),
     ]
+    if view.tokens is not None:
+        words.append("{} of {} tokens".format(*map(amount, view.tokens)))
     if view.failed:
         words.insert(1, f"{view.failed:,} failed")
     return "; ".join(words)

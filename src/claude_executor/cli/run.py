@@ -1,4 +1,4 @@
-"""``claude-executor run``: a JSONL file of requests in, a JSONL file of results out."""
+"""``claude-executor run``: a file of requests in, a JSONL file of results out."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from claude_executor.cli.bulk import Bulk, Remembering, bulk_options, words_to_go_on
-from claude_executor.cli.conduct import conduct
+from claude_executor.cli.bulk import STANDARD, Bulk, Remembering, bulk_options, words_to_go_on
+from claude_executor.cli.conduct import conduct, foretell
 
 if TYPE_CHECKING:
     from claude_executor.bulk import OnChanged
@@ -23,16 +23,30 @@ if TYPE_CHECKING:
     show_default=True,
     help="What becomes of rows that are answered and ask something else now.",
 )
-def run(*, force: bool, on_changed: OnChanged, **options: Any) -> None:  # noqa: ANN401
+@click.option("--dry-run", is_flag=True, help="Say what it will take (tokens, money, time); send nothing.")
+@click.option(
+    "--exact",
+    type=click.IntRange(1),
+    metavar="N",
+    help="With --dry-run: let the API count the input of N rows, which costs nothing.",
+)
+def run(*, force: bool, on_changed: OnChanged, dry_run: bool, exact: int | None, **options: Any) -> None:  # noqa: ANN401
     """Send every row of FILE, as fast as the limits allow, and write the results as they come.
 
     A line of FILE is {"custom_id", "params"} as for Message Batches, {"custom_id", "method", "url", "body"}
     as in OpenAI's batch files with the body of a Claude message, or {"prompt"} together with -m. Fields of
-    your own come back with the result. Every line is checked before anything is sent.
+    your own come back with the result. FILE may also be CSV or Parquet with a column "prompt", gzipped, or -
+    for standard input. Every row is checked before anything is sent.
 
     Whatever ends it, the same command goes on where it was: rows that are answered are not sent again, rows
     that failed are, unless trying again will not mend it (see retry).
 
     The key is read from ANTHROPIC_API_KEY. What you do not say of the limits is learned from the API.
     """
-    conduct(Bulk.of(options, go_on=words_to_go_on(), overwrite=force, on_changed=on_changed))
+    if exact and not dry_run:
+        raise click.UsageError("--exact goes with --dry-run")
+    if dry_run:
+        nowhere = options | {"output": STANDARD}  # there will be no results
+        foretell(Bulk.of(nowhere, go_on=""), exact=exact or 0, tier=options["tier"])
+    else:
+        conduct(Bulk.of(options, go_on=words_to_go_on(), overwrite=force, on_changed=on_changed))

@@ -69,6 +69,8 @@ class View:
         overloads: 529s.
         dollars: Cost so far; `None` if a price is not known.
         projected: Cost of the whole run at this rate of spending.
+        budget: What it may cost, if that was told; the two above are then those of earlier starts, too.
+        tokens: Tokens so far and how many it may take, if that was told.
     """
 
     title: str
@@ -89,6 +91,8 @@ class View:
     overloads: int
     dollars: float | None
     projected: float | None
+    budget: float | None = None
+    tokens: tuple[int, int] | None = None
 
     @property
     def share(self) -> float:
@@ -140,7 +144,9 @@ class Watch:
         held = self._holding(seconds, snapshot)
         state, waits = self._state(snapshot, held, shares)
         dollars = tally.spent.dollars
-        known_rate = rate > 0 and tally.done >= FEW and not run.stopping
+        before = run.before.dollars or 0.0 if run.caps.dollars is not None else 0.0
+        foretold = tally.done >= FEW
+        known_rate = rate > 0 and foretold and not run.stopping
         return View(
             title=self._title,
             rows=run.rows,
@@ -158,8 +164,10 @@ class Watch:
             retries=snapshot.retries,
             refusals=tally.refusals,
             overloads=tally.overloads,
-            dollars=dollars,
-            projected=dollars * run.rows / tally.done if dollars is not None and tally.done >= FEW else None,
+            dollars=before + dollars if dollars is not None else None,
+            projected=before + dollars * run.rows / tally.done if dollars is not None and foretold else None,
+            budget=run.caps.dollars,
+            tokens=(run.spent.tokens, run.caps.tokens) if run.caps.tokens is not None else None,
         )
 
     def _rate(self, seconds: float, done: int) -> float:

@@ -89,7 +89,7 @@ def shape_of(params: Mapping[str, object]) -> Shape:
         tally.other_tokens += TOOLS_OVERHEAD
     if system:
         tally.add(system)
-    tally.add(messages)
+    tally.add(cast("Sequence[object]", messages))
     other = tally.other_tokens + REQUEST_OVERHEAD + MESSAGE_OVERHEAD * len(cast("Sequence[object]", messages))
     return Shape(
         model, max_tokens, tally.text_bytes, other, tally.prefix, tally.prefix_bytes, tally.syntax_bytes

@@ -1,0 +1,176 @@
+"""Hands rows to an executor as it asks for them, and the lines of their results to wherever they go."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import aclosing
+from functools import partial
+from typing import TYPE_CHECKING, Protocol
+
+from claude_executor import Executor, Params, Result
+from claude_executor.bulk.copies import Copies
+from claude_executor.bulk.results import Mark, errored, hash_of, succeeded
+from claude_executor.bulk.resume import Rest
+from claude_executor.bulk.rows import Row
+
+if TYPE_CHECKING:
+    from claude_executor.bulk.run import Run
+
+SKIPPED_AT_ONCE = 1_000
+"""Rows passed over before the event loop gets its turn."""
+
+
+class Sink(Protocol):
+    """Where lines go; see `ResultsFile`."""
+
+    @property
+    def end(self) -> int:
+        """How long it is; the place of the next line."""
+        ...
+
+    def add(self, line: bytes) -> asyncio.Future[None]:
+        """Add a line; done when it is safe."""
+        ...
+
+    async def room(self) -> None:
+        """Wait while too much is unwritten."""
+        ...
+
+    async def synced(self) -> None:
+        """Wait until all of it is written."""
+        ...
+
+
+async def to_send(rows: Iterable[Row], rest: Rest | None) -> AsyncIterator[Row]:
+    """Those of the rows that are to be sent. Of a file that has grown no more is read than was counted."""
+    pairs = zip(rows, rest.sends, strict=False) if rest is not None else ((row, True) for row in rows)
+    for number, (row, sends) in enumerate(pairs):
+        if sends:
+            yield row
+        elif number % SKIPPED_AT_ONCE == 0:
+            await asyncio.sleep(0)
+
+
+class Handed:
+    """Lines that are handed on to a function, and are then done with."""
+
+    end = 0
+
+    def __init__(self, write: Callable[[bytes], None]) -> None:
+        self._write = write
+
+    def add(self, line: bytes) -> asyncio.Future[None]:
+        """Hand it on, and be done with it."""
+        self._write(line)
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done.set_result(None)
+        return done
+
+    async def room(self) -> None:
+        """There always is."""
+
+    async def synced(self) -> None:
+        """They are done with, and it may be told."""
+        await asyncio.sleep(0)
+
+
+class Feed:
+    """Hands rows to `Executor.map` as it asks for them, and results to the file."""
+
+    def __init__(
+        self,
+        rows: AsyncIterator[Row],
+        results: Sink,
+        executor: Executor,
+        run: "Run",
+        copies: Copies | None,
+    ) -> None:
+        self._rows = rows
+        self._results = results
+        self._executor = executor
+        self._run = run
+        self._copies = copies
+        self._pending: dict[int, tuple[Row, int]] = {}
+        self._handed = 0
+        self._stopping: asyncio.Task[None] | None = None
+
+    async def work(self, priority: int) -> None:
+        """Until all rows are done, or nothing more is to be done."""
+        try:
+            async with aclosing(self._executor.map(self, priority=priority)) as results:
+                async for result in results:
+                    self._take(result)
+                    await self._results.room()
+            if self._stopping is not None:
+                await self._stopping
+        finally:
+            await self._results.synced()
+
+    # ---- towards the executor
+
+    def __aiter__(self) -> "Feed":
+        return self
+
+    async def __anext__(self) -> Params:
+        while True:
+            if self._copies is not None:
+                await self._copies.room()
+            if self._run.over:
+                raise StopAsyncIteration
+            row = await anext(self._rows)
+            hash_ = hash_of(row.params)
+            if self._copies is None or not self._follows(row, hash_, self._copies):
+                break
+        self._pending[self._handed] = (row, hash_)
+        self._handed += 1
+        return row.params
+
+    def _follows(self, row: Row, hash_: int, copies: Copies) -> bool:
+        """Whether another row that asks the same is sent in its place, or has been."""
+        known = copies.answer(hash_)
+        if known is not None:
+            first, message = known
+            mark = Mark(hash_, time.time(), copy_of=first)
+            self._add(succeeded(row.custom_id, message, row.extras, mark), self._run.tally.copied)
+            return True
+        return copies.follow(row, hash_)
+
+    # ---- from the executor
+
+    def _take(self, result: Result) -> None:
+        row, hash_ = self._pending.pop(result.index)
+        self._run.judge(result.error, str(row.params["model"]))
+        followers = self._copies.settle(hash_) if self._copies is not None else ()
+        self._write(row, result, Mark.of(result, hash_, time.time()))
+        for follower in followers:
+            self._write(follower, result, Mark(hash_, time.time(), copy_of=row.custom_id))
+
+    def _write(self, row: Row, result: Result, mark: Mark) -> None:
+        tally, message, error = self._run.tally, result.message, result.error
+        if message is not None:
+            model, is_copy = str(row.params["model"]), mark.copy_of is not None
+            count = tally.copied if is_copy else partial(tally.answered, model, message)
+            place = self._results.end
+            on_disk = self._add(succeeded(row.custom_id, message, row.extras, mark), count)
+            if self._copies is not None and not is_copy:
+                self._copies.keep(mark.hash, row.custom_id, message, place, on_disk)
+        # What met the end of everything has not failed: on another day it will be answered.
+        elif error is not None and not self._run.ended_by(error):
+            self._add(errored(row.custom_id, error, row.extras, mark), partial(tally.lost, error))
+
+    def _add(self, line: bytes, count: Callable[[], None]) -> asyncio.Future[None]:
+        """Add a line, and count it when it is on disk."""
+        on_disk = self._results.add(line)
+        on_disk.add_done_callback(partial(self._written, count))
+        return on_disk
+
+    def _written(self, count: Callable[[], None], group: asyncio.Future[None]) -> None:
+        if group.cancelled() or group.exception() is not None:
+            self.stop()
+        else:
+            count()
+
+    def stop(self) -> None:
+        """Send nothing more, let what is in flight finish; rows that were waiting come back as `Closed`."""
+        if self._stopping is None:
+            self._stopping = asyncio.create_task(self._executor.drain(refuse_waiting=True))

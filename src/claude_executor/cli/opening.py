@@ -1,0 +1,109 @@
+"""What is looked at and said before a bulk job sends anything."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import click
+
+from claude_executor import Stopped
+from claude_executor.bulk import BadInput, Busy, Changed, NotResults
+from claude_executor.bulk.caps import Unpriced
+from claude_executor.cli import NO_ACCESS
+from claude_executor.cli.bulk import STANDARD
+from claude_executor.cli.trouble import Trouble, reason
+from claude_executor.cli.words import count
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from claude_executor.bulk import Rest, Source
+    from claude_executor.cli.bulk import Bulk
+
+
+@contextmanager
+def plainly(bulk: Bulk) -> Generator[None]:
+    """Tell what keeps a job from being done in a sentence."""
+    try:
+        yield
+    except BadInput as error:
+        raise Trouble(f"nothing was sent, because of {count(error.count, 'problem')}\n{error}") from error
+    except (Busy, NotResults) as error:
+        raise Trouble(str(error)) from error
+    except Changed as error:
+        ways = "send them again with --on-changed redo, or keep the answers with --on-changed keep"
+        raise Trouble(f"nothing was sent: {error}; {ways}") from error
+    except Unpriced as error:
+        instead = "leave --budget out, or cap tokens with --max-tokens-total"
+        raise Trouble(f"nothing was sent: {error}; {instead}") from error
+    except Stopped as error:  # no key can be read from where it should be
+        raise Trouble(str(error), NO_ACCESS) from error
+    except OSError as error:
+        raise Trouble(f"cannot open {error.filename or bulk.target}: {reason(error)}") from error
+
+
+def check_target(bulk: Bulk) -> None:
+    """See whether results can go where they are to go.
+
+    Raises:
+        Trouble: They cannot.
+    """
+    source, target = bulk.source, bulk.target
+    if target == STANDARD:
+        _check_standard_output(bulk)
+        return
+    try:
+        exists = target.exists()
+        same = exists and source.exists() and target.samefile(source)
+    except OSError as error:
+        raise Trouble(f"cannot write {target}: {reason(error)}") from error
+    if same:
+        raise Trouble(f"{target} is the input; name another file with -o")
+    if target.is_dir():
+        raise Trouble(f"cannot write {target}: it is a directory; name a file with -o")
+    if not target.parent.is_dir():
+        raise Trouble(f"cannot write {target}: there is no directory {target.parent}")
+    if bulk.failures_only and not exists:
+        raise Trouble(f"there are no results in {target} yet; claude-executor run makes them")
+
+
+def _check_standard_output(bulk: Bulk) -> None:
+    wants = {
+        "retry": bulk.failures_only,
+        "--ordered": bulk.ordered,
+        "--dedupe": bulk.dedupe,
+        "--json": bulk.as_json,
+    }
+    if wanted := [name for name, is_wanted in wants.items() if is_wanted]:
+        raise click.UsageError(f"{wanted[0]} needs a file for the results, not -o -")
+
+
+def opening(bulk: Bulk, source: Source, rest: Rest, unbounded: int) -> str:
+    """What is done already, what is to be done now, and how many rows nobody can price beforehand."""
+    if not (rest.answered or rest.failed or rest.again or rest.redone or rest.left_out):
+        where = "standard output" if bulk.target == STANDARD else bulk.target
+        text = f"{count(rest.rows, 'row')} in {source.name}, results in {where}"
+    else:
+        text = _rest_of_it(rest)
+    if bulk.caps.spending and unbounded:
+        bring = "brings" if unbounded == 1 else "bring"
+        text += (
+            f"\n{count(unbounded, 'row')} {bring} in what cannot be priced beforehand (searches, code, "
+            "documents that are elsewhere): those in flight at the end may pass the cap"
+        )
+    return text
+
+
+def _rest_of_it(rest: Rest) -> str:
+    parts = [f"{rest.answered:,} of {count(rest.rows, 'row')} are done already"]
+    if rest.failed:
+        parts.append(f"{rest.failed:,} failed for good (claude-executor retry sends them once more)")
+    if rest.again:
+        parts.append(f"{rest.again:,} that failed {'is' if rest.again == 1 else 'are'} tried again")
+    if rest.redone:
+        parts.append(f"{rest.redone:,} that changed {'is' if rest.redone == 1 else 'are'} sent again")
+    if rest.left_out:
+        parts.append(f"{rest.left_out:,} not sent yet {'is' if rest.left_out == 1 else 'are'} left out")
+    parts.append(f"{rest.to_do - rest.again - rest.redone:,} to go" if rest.to_do else "nothing to do")
+    return "; ".join(parts)

@@ -1,0 +1,68 @@
+"""How a bulk job ended: the exit code, why it ended early if it did, and how to go on."""
+
+from __future__ import annotations
+
+import signal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from claude_executor import Kind
+from claude_executor.cli import BAD_INPUT, CAP_REACHED, INTERRUPTED, NO_ACCESS, OK, SOME_FAILED, TERMINATED
+from claude_executor.cli.words import count, money, span
+
+if TYPE_CHECKING:
+    from claude_executor.bulk import Run
+    from claude_executor.cli.steer import Ending
+
+NEARLY = 0.9
+"""Share of a cap below which it is said why a job ends with so much left."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """How it ended.
+
+    Attributes:
+        code: The exit code.
+        stopped: Why it ended early, if it did.
+        first: What is to be done before going on, if anything.
+    """
+
+    code: int
+    stopped: str | None = None
+    first: str = ""
+
+
+def verdict(run: Run, ending: Ending, *, attempts: int) -> Verdict:
+    """See how a run ended that sent so many requests."""
+    undone = f"{count(run.unsent, 'row')} left undone"
+    if ending.number is not None:
+        how = "aborted" if ending.aborted else "interrupted"
+        code = TERMINATED if ending.number == signal.SIGTERM else INTERRUPTED
+        return Verdict(code, f"{how}; {undone}")
+    if run.fatal is not None:
+        return Verdict(BAD_INPUT if run.fatal.kind is Kind.NOT_FOUND else NO_ACCESS, str(run.fatal))
+    if run.at_cap and run.unsent:
+        reached, why, option = _cap(run, attempts)
+        return Verdict(CAP_REACHED, f"{reached}, {undone}{why}", f"raise {option} and ")
+    if run.late and run.unsent:
+        return Verdict(CAP_REACHED, f"deadline of {span(run.caps.seconds or 0)} reached: {undone}")
+    failed_before = run.rest is not None and run.rest.failed
+    return Verdict(SOME_FAILED if run.tally.failed or run.unsent or failed_before else OK)
+
+
+def _cap(run: Run, attempts: int) -> tuple[str, str, str]:
+    """Which cap on money or tokens was reached, why with so much left, and the option that raises it."""
+    caps, spent = run.caps, run.spent
+    if caps.nearest(spent) == "tokens":
+        most, used, option = float(caps.tokens or 0), float(spent.tokens), "--max-tokens-total"
+        text = f"cap of {most:,.0f} tokens reached: {used:,.0f} used"
+    else:
+        most, used, option = caps.dollars or 0.0, spent.dollars or 0.0, "--budget"
+        text = f"budget of {money(most)} reached: {money(used)} spent"
+    if used >= NEARLY * most:
+        return text, "", option
+    why = "; the next could take more than is left"
+    if attempts > run.tally.succeeded - run.tally.copies:
+        text, why = f"{text} on answers", f"{why}, for attempts that failed may have been charged too"
+    return text, why, option

@@ -1,0 +1,241 @@
+"""The executor as middleware of the SDK: an unchanged client is paced, learned from and protected.
+
+The SDK calls its middleware within its own loop of retries, once for each. Here one such call makes every
+attempt that the executor's policy allows, each in its turn, and what it gives back in the end is marked as
+not to be retried: so there is one owner of retries, and the caller still gets the SDK's own exceptions.
+
+A synchronous client works in its caller's thread, where the executor is not. The turns are given out on the
+executor's event loop; the thread waits for them and makes the attempts itself.
+"""
+
+import asyncio
+import copy
+import queue
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import CancelledError
+from contextvars import ContextVar
+from functools import partial
+from typing import Any, cast
+
+import anthropic
+import httpx2
+import orjson
+from anthropic.types import Usage as SdkUsage
+
+from claude_executor.core.estimate import shape_of
+from claude_executor.core.job import Failure
+from claude_executor.core.retry import Kind
+from claude_executor.diagnosis import advice_of, broken_by
+from claude_executor.errors import Closed, ExecutorError
+from claude_executor.outcome import Broken, Reply
+from claude_executor.overheard import AsyncBody, Overheard, SyncBody, passed_on
+from claude_executor.pump import Pump
+from claude_executor.terms import Terms
+from claude_executor.usage import usage_of
+
+MESSAGES = "/v1/messages"
+"""The one path that draws on the limits of messages. Counting tokens and batches have pools of their own."""
+
+Answer = anthropic.AsyncAPIResponse[Any] | anthropic.APIResponse[Any]
+Came = Reply[None] | Overheard
+"""What a successful attempt brings: all of an answer, or its beginning."""
+
+_given_up: ContextVar[tuple[str | None, Exception] | None] = ContextVar("given up", default=None)
+"""The call that ended last in this context without any answer, by the SDK's own mark, and how."""
+
+
+class ExecutorMiddleware(anthropic.Middleware):
+    """For the SDK's clients, both kinds; see `Executor.middleware`."""
+
+    def __init__(self, pump: Pump, terms: Terms | Callable[[], Terms]) -> None:
+        """`terms` are those of each call."""
+        self._pump = pump
+        self._terms = terms
+
+    def __repr__(self) -> str:
+        return "<ExecutorMiddleware>"
+
+    async def handle_async(
+        self, request: anthropic.APIRequest, call_next: anthropic.AsyncCallNext
+    ) -> "anthropic.AsyncAPIResponse[Any]":
+        """Carry a request of the asynchronous client."""
+        if not self._concerns(request):
+            return await call_next(request)
+        if asyncio.get_running_loop() is not self._loop():
+            raise RuntimeError(
+                "this executor lives in another event loop than the client that uses its middleware: "
+                "enter the executor where the client is used"
+            )
+        call = _Call(request)
+
+        async def attempt() -> Came | Broken:
+            try:
+                return await call.read_async(await call_next(call.next_request()))
+            except Exception as error:  # whatever it is, the attempt must be settled
+                return call.broke(error)
+
+        await self._carry(call, attempt)
+        return cast("anthropic.AsyncAPIResponse[Any]", call.outcome())
+
+    def handle(
+        self, request: anthropic.APIRequest, call_next: anthropic.CallNext
+    ) -> "anthropic.APIResponse[Any]":
+        """Carry a request of the synchronous client, from any thread but the executor's own."""
+        if not self._concerns(request):
+            return call_next(request)
+        loop = self._loop()
+        if _running_loop() is loop:
+            raise RuntimeError(
+                "a synchronous client would block the event loop that its executor lives in, for ever: use "
+                "AsyncAnthropic here, or call it in a thread (asyncio.to_thread)"
+            )
+        call = _Call(request)
+        turns: queue.SimpleQueue[asyncio.Future[Came | Broken] | None] = queue.SimpleQueue()
+
+        async def attempt() -> Came | Broken:
+            turn: asyncio.Future[Came | Broken] = loop.create_future()
+            turns.put(turn)
+            return await turn
+
+        carrying = asyncio.run_coroutine_threadsafe(self._carry(call, attempt), loop)
+        carrying.add_done_callback(lambda _: turns.put(None))
+        try:
+            while (turn := turns.get()) is not None:
+                try:
+                    came = call.read(call_next(call.next_request()))
+                except Exception as error:  # whatever it is, the attempt must be settled
+                    came = call.broke(error)
+                loop.call_soon_threadsafe(_tell, turn, came)
+            carrying.result()
+        except CancelledError:
+            raise Closed("the executor was closed while the request was under way") from None
+        finally:
+            carrying.cancel()  # if it is not over, because this thread was interrupted
+        return cast("anthropic.APIResponse[Any]", call.outcome())
+
+    def _concerns(self, request: anthropic.APIRequest) -> bool:
+        if request.method.lower() != "post" or request.url.partition("?")[0] != MESSAGES:
+            return False
+        if not isinstance(request.json, Mapping) or self._pump.is_carrying():
+            return False
+        ended = _given_up.get()
+        if ended is not None:
+            if request.retries_taken and ended[0] == request.options.idempotency_key:
+                raise ended[1]  # the SDK wants to try again what has been tried often enough
+            _given_up.set(None)
+        return True
+
+    def _loop(self) -> asyncio.AbstractEventLoop:
+        if self._pump.loop is None:
+            raise Closed("this client's executor is not open: use it within async with Executor(...)")
+        return self._pump.loop
+
+    async def _carry(self, call: "_Call", attempt: Callable[[], Awaitable[Came | Broken]]) -> None:
+        """On the executor's event loop: have attempts made until one succeeds, or it is enough."""
+        pump = self._pump
+        terms = self._terms if isinstance(self._terms, Terms) else self._terms()
+        job = pump.accept(shape_of(call.params), terms)
+        try:
+            came: Came = await pump.attempt(job, attempt)
+        except ExecutorError:
+            if not call.sent:
+                raise
+            return
+        if isinstance(came, Overheard):
+            came.follow(pump, job)
+        else:
+            pump.answered(job, came)
+
+
+class _Call:
+    """One call through a client, and what the last attempt at it brought."""
+
+    def __init__(self, request: anthropic.APIRequest) -> None:
+        self.params = cast("Mapping[str, object]", request.json)
+        self._request = request
+        self._attempts = 0
+        self._answer: Answer | None = None
+        self._error: Exception | None = None
+
+    @property
+    def sent(self) -> bool:
+        """Whether an attempt has ended."""
+        return self._answer is not None or self._error is not None
+
+    def next_request(self) -> anthropic.APIRequest:
+        """The request, numbered as the SDK would number this attempt."""
+        request = copy.copy(self._request)
+        request.retries_taken = self._request.retries_taken + self._attempts
+        self._attempts += 1
+        return request
+
+    async def read_async(self, answer: "anthropic.AsyncAPIResponse[Any]") -> Came | Broken:
+        """Take what the API said, of a stream only the beginning."""
+        self._take(answer)
+        if answer.http_response.is_success and self._request.stream:
+            body = AsyncBody(Overheard(answer.http_response, self.params))
+            answer.http_response = passed_on(body)
+            return await body.begin()
+        await answer.http_response.aread()
+        return self._judge(answer.http_response)
+
+    def read(self, answer: "anthropic.APIResponse[Any]") -> Came | Broken:
+        """As `read_async`."""
+        self._take(answer)
+        if answer.http_response.is_success and self._request.stream:
+            body = SyncBody(Overheard(answer.http_response, self.params))
+            answer.http_response = passed_on(body)
+            return body.begin()
+        answer.http_response.read()
+        return self._judge(answer.http_response)
+
+    def broke(self, error: Exception) -> Broken:
+        """There was no answer, or it broke off."""
+        self._answer, self._error = None, error
+        return broken_by(error, self.params)
+
+    def outcome(self) -> Answer:
+        """What the SDK is given: the last answer, marked as final, or the last exception."""
+        if self._answer is not None:
+            if not self._answer.http_response.is_success:
+                self._answer.http_response.headers["x-should-retry"] = "false"
+            return self._answer
+        assert self._error is not None
+        if not isinstance(self._error, anthropic.RetryableError):
+            _given_up.set((self._request.options.idempotency_key, self._error))
+        raise self._error
+
+    def _take(self, answer: Answer) -> None:
+        self._answer, self._error = answer, None
+
+    def _judge(self, response: httpx2.Response) -> Reply[None] | Broken:
+        try:
+            body: object = orjson.loads(response.content)
+        except orjson.JSONDecodeError:
+            body = None
+        if not response.is_success:
+            return broken_by(anthropic.APIStatusError("", response=response, body=body), self.params)
+        try:
+            message = cast("dict[str, object]", body)
+            if message["stop_reason"] is not None:
+                usage = SdkUsage.construct(None, **cast("dict[str, object]", message["usage"]))
+                return Reply(None, usage_of(usage), partial(advice_of, response.headers))
+        except (KeyError, TypeError):
+            pass  # it is no message
+        detail = "the answer is incomplete or is not JSON"
+        advice, request_id = advice_of(response.headers), response.headers.get("request-id")
+        return Broken(
+            Failure(Kind.GARBLED, advice, response.status_code, detail, request_id=request_id), None
+        )
+
+
+def _tell(turn: "asyncio.Future[Came | Broken]", came: Came | Broken) -> None:
+    if not turn.done():
+        turn.set_result(came)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

@@ -1,0 +1,325 @@
+"""An answer that comes piece by piece to somebody else: its bytes are passed on as they are, and read along.
+
+The SDK makes its own stream object of them, for whoever called it. Here is only noted what the answer takes
+and how it ends, so that its place in flight and its estimate can be given back, once, however it is read:
+to its end, closed early, dropped, or left lying about.
+"""
+
+import asyncio
+import contextlib
+import threading
+import weakref
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from dataclasses import replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, cast
+
+import anthropic
+import httpx2
+import orjson
+from anthropic.types import Usage as SdkUsage
+
+from claude_executor.core.cost import Usage
+from claude_executor.core.job import Failure
+from claude_executor.core.retry import Kind
+from claude_executor.diagnosis import advice_of, broken_by
+from claude_executor.outcome import Broken
+from claude_executor.pump import Following, Pump
+from claude_executor.streaming import BYTES_PER_TOKEN, SILENCE
+from claude_executor.usage import usage_of
+
+if TYPE_CHECKING:
+    from claude_executor.core.job import Job
+
+_RAW = frozenset({"content-encoding", "content-length", "transfer-encoding"})
+"""Headers that say of a body what is no longer true of it once it is decoded."""
+
+Ending = Callable[[Following], object]
+
+
+class Overheard:
+    """What is known of one answer that is being read elsewhere, be it in another thread.
+
+    Attributes:
+        begun: Whether its first event has come.
+        failed: The failure that has ended it, if one has.
+    """
+
+    def __init__(self, response: httpx2.Response, params: Mapping[str, object]) -> None:
+        self.response = response
+        self.begun = False
+        self.failed: Broken | None = None
+        self.reading = False
+        self._params = params
+        # Amazon Bedrock's streams are binary: they are passed on, and what they took is not known.
+        self._legible = response.headers.get("content-type", "").startswith("text/event-stream")
+        self._rest = b""
+        self._usage: dict[str, object] = {}
+        self._written = 0
+        self._ending: Ending | None = None
+        self._following: Following | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread = 0
+        self._read_at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._others: set[Callable[[], None]] = set()
+
+    # ---- on the executor's event loop
+
+    def follow(self, pump: Pump, job: "Job") -> None:
+        """From now on tell the pump."""
+        self._following = pump.begun(job, self._usage_by_now(), advice_of(self.response.headers))
+        self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
+        self._others = pump.closing
+        self._others.add(self.leave_unless_reading)
+        self._read_at = self._loop.time()
+        if self._ending is not None:
+            self._tell(self._ending)
+        else:
+            self._timer = self._loop.call_later(SILENCE, self._look)
+
+    def leave_unless_reading(self) -> None:
+        """The executor is to be closed: it does not wait for a reader who is not waiting either."""
+        if not self.reading:
+            self.left()
+
+    def _look(self) -> None:
+        """Whether its reader comes back; one who stays away keeps nobody else waiting."""
+        assert self._loop is not None
+        away = 0.0 if self.reading else self._loop.time() - self._read_at
+        if away >= SILENCE:
+            self.left()
+        else:
+            self._timer = self._loop.call_later(SILENCE - away, self._look)
+
+    def _tell(self, ending: Ending) -> None:
+        if self._following is not None:
+            following, self._following = self._following, None
+            self._others.discard(self.leave_unless_reading)
+            if self._timer is not None:
+                self._timer.cancel()
+            ending(following)
+
+    # ---- wherever it is read
+
+    def pause(self) -> None:
+        """Its reader has a piece, and is busy with it."""
+        self.reading = False
+        if self._loop is not None:
+            self._read_at = self._loop.time()
+
+    def hear(self, piece: bytes) -> None:
+        """Read along."""
+        if not self._legible:
+            self.begun = True
+            return
+        *lines, self._rest = (self._rest + piece).split(b"\n")
+        for line in lines:
+            if line.startswith(b"data:"):
+                with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):  # none of ours
+                    self._note(orjson.loads(line[5:]))
+
+    def _note(self, event: dict[str, object]) -> None:
+        kind = event["type"]
+        if kind == "message_start":
+            self._count(cast("dict[str, object]", event["message"]))
+            self.begun = True
+        elif kind == "message_delta":
+            self._count(event)
+        elif kind == "content_block_delta":
+            delta = cast("dict[str, object]", event["delta"])
+            text = delta.get("text") or delta.get("thinking") or delta.get("partial_json")
+            self._written += len(text.encode("utf-8", "surrogatepass")) if isinstance(text, str) else 0
+        elif kind == "message_stop":
+            usage = usage_of(SdkUsage.construct(None, **self._usage))
+            self._end(lambda following: following.complete(usage))
+        elif kind == "error":
+            self.broke(anthropic.APIStatusError("", response=self.response, body=event))
+
+    def broke(self, error: Exception) -> None:
+        """It was broken off."""
+        self._broken(broken_by(error, self._params))
+
+    def stopped(self) -> None:
+        """Nothing more comes."""
+        if self._legible:
+            early = Failure(Kind.TRUNCATED, detail="the answer ended before it was complete")
+            self._broken(Broken(early, None))
+        else:
+            self._end(lambda following: following.complete(None))
+
+    def _broken(self, broken: Broken) -> None:
+        if self._ending is None:
+            usage = self._usage_by_now() if self.begun else None
+            self.failed = failed = Broken(replace(broken.failure, usage=usage), broken.cause)
+            self._end(lambda following: following.broken(failed))
+
+    def left(self) -> None:
+        """Its reader wants no more of it."""
+        usage = self._usage_by_now()
+        self._end(lambda following: following.left(usage))
+
+    def _count(self, holder: Mapping[str, object]) -> None:
+        """Its usage is cumulative; what it leaves out stands as it was."""
+        used = cast("dict[str, object]", holder["usage"])
+        self._usage |= {name: value for name, value in used.items() if value is not None}
+
+    def _usage_by_now(self) -> Usage:
+        """The API counts output at the end; before it, by what has come."""
+        usage = usage_of(SdkUsage.construct(None, **self._usage))
+        return replace(usage, output_tokens=max(usage.output_tokens, self._written // BYTES_PER_TOKEN))
+
+    def _end(self, ending: Ending) -> None:
+        if self._ending is not None:
+            return
+        self._ending = ending
+        if self._thread == threading.get_ident():
+            self._tell(ending)
+        elif self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # the loop is closed, and with it everything is over
+                self._loop.call_soon_threadsafe(self._tell, ending)
+
+    def dropped(self) -> None:
+        """Nobody can read it any more: called by the garbage collector, in any thread, at any moment."""
+        if self._loop is not None and self._following is not None:
+            with contextlib.suppress(RuntimeError):
+                self._loop.call_soon_threadsafe(self.left)
+
+
+class _Body:
+    """The pieces of an answer, those first that were read ahead. What the two kinds have in common."""
+
+    def __init__(self, overheard: Overheard) -> None:
+        self.overheard = overheard
+        self._ahead: list[bytes] = []
+        self._error: Exception | None = None
+        weakref.finalize(self, overheard.dropped).atexit = False
+
+    @property
+    def elapsed(self) -> timedelta | None:
+        """As of the SDK's transport, for ``Response.elapsed``."""
+        return cast("timedelta | None", getattr(self.overheard.response.stream, "elapsed", None))
+
+    def _heard(self, piece: bytes) -> bool:
+        """Whether that was enough to know that the answer has begun, or failed."""
+        self._ahead.append(piece)
+        self.overheard.hear(piece)
+        return self.overheard.begun or self.overheard.failed is not None
+
+    def _failed(self, error: Exception) -> None:
+        self._error = error
+        self.overheard.broke(error)
+
+
+class AsyncBody(_Body, httpx2.AsyncByteStream):
+    """For the asynchronous client."""
+
+    def __init__(self, overheard: Overheard) -> None:
+        super().__init__(overheard)
+        self._pieces = overheard.response.aiter_bytes()
+
+    async def begin(self) -> Overheard | Broken:
+        """Read as far as the first event: until it is here a failure is one like any other."""
+        try:
+            async for piece in self._pieces:
+                if self._heard(piece):
+                    break
+            else:
+                self.overheard.stopped()
+        except Exception as error:  # whatever it is, the attempt must be settled
+            self._failed(error)
+        if self.overheard.failed is None:
+            return self.overheard
+        await self.overheard.response.aclose()
+        return self.overheard.failed
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        """What was read ahead, and the rest as it comes."""
+        heard = self.overheard
+        for piece in self._ahead:
+            heard.pause()
+            yield piece
+        if self._error is not None:
+            raise self._error
+        try:
+            heard.reading = True
+            async for piece in self._pieces:
+                heard.hear(piece)
+                heard.pause()
+                yield piece
+                heard.reading = True
+        except Exception as error:
+            heard.broke(error)
+            raise
+        finally:
+            heard.pause()
+        heard.stopped()
+
+    async def aclose(self) -> None:
+        """Its reader wants no more of it."""
+        self.overheard.left()
+        await self.overheard.response.aclose()
+
+
+class SyncBody(_Body, httpx2.SyncByteStream):
+    """For the synchronous client."""
+
+    def __init__(self, overheard: Overheard) -> None:
+        super().__init__(overheard)
+        self._pieces = overheard.response.iter_bytes()
+
+    def begin(self) -> Overheard | Broken:
+        """As for `AsyncBody`."""
+        try:
+            for piece in self._pieces:
+                if self._heard(piece):
+                    break
+            else:
+                self.overheard.stopped()
+        except Exception as error:  # whatever it is, the attempt must be settled
+            self._failed(error)
+        if self.overheard.failed is None:
+            return self.overheard
+        self.overheard.response.close()
+        return self.overheard.failed
+
+    def __iter__(self) -> Iterator[bytes]:
+        """As for `AsyncBody`."""
+        heard = self.overheard
+        for piece in self._ahead:
+            heard.pause()
+            yield piece
+        if self._error is not None:
+            raise self._error
+        try:
+            heard.reading = True
+            for piece in self._pieces:
+                heard.hear(piece)
+                heard.pause()
+                yield piece
+                heard.reading = True
+        except Exception as error:
+            heard.broke(error)
+            raise
+        finally:
+            heard.pause()
+        heard.stopped()
+
+    def close(self) -> None:
+        """Its reader wants no more of it."""
+        self.overheard.left()
+        self.overheard.response.close()
+
+
+def passed_on(body: AsyncBody | SyncBody) -> httpx2.Response:
+    """The response again, with this for its body."""
+    was = body.overheard.response
+    headers = [(name, value) for name, value in was.headers.raw if name.lower().decode() not in _RAW]
+    return httpx2.Response(
+        was.status_code,
+        headers=headers,
+        stream=body,
+        request=was.request,
+        extensions=was.extensions,
+        history=was.history,
+    )
