@@ -61,8 +61,12 @@ class Estimate:
         )
 
     @classmethod
-    def about(cls, model: str, *, input_tokens: float, output_tokens: float) -> Self:
+    def about(
+        cls, model: str, *, input_tokens: float, output_tokens: float, max_tokens: int | None = None
+    ) -> Self:
         """Say what a request will probably take, where it cannot be seen: in a call of somebody's function.
+
+        `max_tokens` is the most output there can be; by default eight times what is expected.
 
         Raises:
             ValueError: A number is not positive, or there is no model.
@@ -70,7 +74,9 @@ class Estimate:
         if not model or not (input_tokens > 0 and output_tokens > 0):
             given = f"{model!r}, {input_tokens}, {output_tokens}"
             raise ValueError(f"an estimate needs a model and positive numbers, got {given}")
-        return cls(model, pool_of(model), input_tokens, 0.0, output_tokens, round(output_tokens))
+        return cls(
+            model, pool_of(model), input_tokens, 0.0, output_tokens, max_tokens or round(8 * output_tokens)
+        )
 
     def limits_in(self, limits: Limits | Mapping[str, Limits]) -> Limits:
         """Those of the limits, given as to an `Executor`, that the request draws on."""

@@ -5,9 +5,10 @@ import math
 import pytest
 from made import a_job, a_shape
 
-from claude_executor.core.ceiling import CONCURRENCY, NEVER, OPENING, SPENDING, Ceiling
+from claude_executor.core.ceiling import OPENING, SPENDING, Ceiling
 from claude_executor.core.cost import Usage
 from claude_executor.core.opening import CONNECTIONS_AT_ONCE
+from claude_executor.core.pool import CONCURRENCY, NEVER
 from claude_executor.core.spending import SpendingCap
 
 

@@ -76,7 +76,7 @@ def test_new_limits_reach_every_bucket():
 def test_a_request_occupies_what_it_needs_most_of(cost, seconds, resource):
     """Its charge is the longest of the times it takes to refill what it takes."""
     assert a_pool().seconds(cost) == (seconds, resource)
-    assert a_pool(Limits()).seconds(cost) == (0.0, "")
+    assert a_pool(Limits()).seconds(cost) == (1.0, "")
 
 
 def test_where_nothing_is_in_the_way_it_may_start():
@@ -262,6 +262,15 @@ def test_whatever_flies_lands_without_a_trace(script):
     assert not any(pool.flight.reserved)
     output = pool.meters[Resource.OUTPUT].bucket
     assert pool.believed(now)[Resource.OUTPUT] == output.level(now)
+
+
+def test_round_trips_are_averaged():
+    """The last ones count most."""
+    pool = a_pool()
+    pool.note_round_trip(2.0)
+    assert pool.round_trip == 2.0
+    pool.note_round_trip(12.0)
+    assert 2.0 < pool.round_trip < 4.0
 
 
 def test_a_full_bucket_earns_nothing_before_the_request_has_arrived():

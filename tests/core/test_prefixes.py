@@ -84,12 +84,34 @@ def test_after_a_failure_the_next_one_goes_ahead(used):
 
 
 def test_only_the_one_that_went_ahead_frees_the_others():
-    """Whoever else ends meanwhile."""
+    """Or whoever shows that the cache has it."""
     prefixes, leader, early = Prefixes(), a_prefixed(1), a_prefixed(2)
     prefixes.started(leader, 0.0)
-    assert not prefixes.ended(early, WRITTEN, 1.0)
+    prefixes.started(early, 0.5)  # it goes ahead of nobody
+    assert not prefixes.ended(early, None, 1.0)
     assert not prefixes.ended(a_job(3), UNCACHED, 1.0)
-    assert prefixes.ended(leader, WRITTEN, 2.0)
+    assert prefixes.follows(a_prefixed(4), 1.0)
+    assert prefixes.ended(early, WRITTEN, 2.0)
+    assert not prefixes.ended(early, WRITTEN, 3.0)
+    assert prefixes.ended(leader, WRITTEN, 4.0)
+
+
+def test_who_is_in_a_hurry_follows_nobody():
+    """Neither the more urgent nor those whose deadline would pass meanwhile."""
+    prefixes, leader = Prefixes(), a_prefixed(1)
+    prefixes.started(leader, 0.0)
+    urgent, hasty, patient = a_prefixed(2), a_prefixed(3), a_prefixed(4)
+    urgent.priority, hasty.deadline_at, patient.deadline_at = 1, PATIENCE - 1.0, PATIENCE + 1.0
+    assert [prefixes.follows(job, 1.0) for job in (urgent, hasty, patient)] == [False, False, True]
+    assert prefixes.until(patient) == PATIENCE
+
+
+def test_nobody_leads_while_the_first_is_still_on_its_way():
+    """After their patience the others all go, not one a minute."""
+    prefixes, leader = Prefixes(), a_prefixed(1)
+    prefixes.started(leader, 0.0)
+    prefixes.started(a_prefixed(2), PATIENCE)
+    assert not prefixes.follows(a_prefixed(3), PATIENCE + 1.0)
 
 
 def test_old_prefixes_are_forgotten():

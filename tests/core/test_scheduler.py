@@ -765,18 +765,91 @@ def test_when_the_first_is_lost_the_next_goes_ahead(how):
     assert [job.running for job in jobs[1:]] == [True, False]
 
 
-def test_a_follower_can_be_cancelled_and_can_be_late():
+def test_a_follower_can_be_cancelled():
     """It waits like any other."""
     scheduler = a_scheduler()
-    first, second, third = prefixed(scheduler), prefixed(scheduler), prefixed(scheduler, deadline_at=9.0)
+    first, second = prefixed(scheduler), prefixed(scheduler)
     scheduler.poll(0.0)
     scheduler.poll(1.0)
     scheduler.cancel(second, 2.0)
-    assert [action.refusal for action in scheduler.poll(9.0)] == [Refusal.DEADLINE]
     scheduler.lost(first, 10.0)
     assert scheduler.poll(10.0) == []
     assert scheduler.idle
-    assert not third.running
+
+
+def test_the_end_of_a_leader_does_not_cut_the_wait_of_those_who_were_refused():
+    """A job that was told to wait shares its prefix with many, and waits as it was told."""
+    scheduler = a_scheduler()
+    told = prefixed(scheduler)
+    scheduler.poll(0.0)
+    failed(scheduler, told, Kind.OVERLOADED, 1.0, status=529, retry_after=30.0)
+    leader = prefixed(scheduler, 2.0)
+    scheduler.poll(2.0)
+    assert leader.running
+    scheduler.answered(leader, Usage(20, 5, cache_creation_tokens=10_000), NO_ADVICE, 3.0)
+    scheduler.poll(3.0)
+    scheduler.poll(20.0)
+    assert not told.running
+    scheduler.poll(60.0)
+    assert told.running
+
+
+def test_a_probe_whose_answer_streams_for_an_hour_lets_the_others_go():
+    """Its first event has told what it was sent to find out."""
+    scheduler = a_scheduler(breaker=BreakerPolicy(streak=1, pause=1.0))
+    job = submit(scheduler)
+    scheduler.poll(0.0)
+    failed(scheduler, job, Kind.OVERLOADED, 1.0, status=529)
+    others = [submit(scheduler, 1.0) for _ in range(3)]
+    for second in range(2, 60):
+        scheduler.poll(float(second))
+    probe = next(j for j in [job, *others] if j.running)
+    assert probe.is_probe
+    begun = {probe}
+    scheduler.begun(probe, Usage(1_000, 1), NO_ADVICE, 60.0)
+    for second in range(60, 70):
+        for other in started(scheduler, float(second)):
+            scheduler.begun(other, Usage(1_000, 1), NO_ADVICE, float(second))
+            begun.add(other)
+    assert begun == {job, *others}
+
+
+def test_a_slow_reader_is_no_slow_api():
+    """How long a stream took says nothing of how fast requests may come."""
+    scheduler = a_scheduler()
+    job = submit(scheduler)
+    scheduler.poll(0.0)
+    scheduler.begun(job, Usage(1_000, 1), NO_ADVICE, 0.5)
+    scheduler.answered(job, USAGE, NO_ADVICE, 600.0, streamed=True)
+    assert scheduler.snapshot(600.0).pools["haiku-5.5"].round_trip < 1.0
+
+
+def test_bulk_leaves_room_however_long_urgent_requests_have_been_coming():
+    """Also when none of its own has come for more than a minute."""
+    scheduler = a_scheduler(max_concurrency=20)
+    for _ in range(100):
+        submit(scheduler)
+    for second in range(0, 300, 10):
+        urgent = submit(scheduler, float(second), priority=1)
+        scheduler.poll(float(second))
+        assert urgent.running
+        scheduler.answered(urgent, USAGE, NO_ADVICE, second + 0.5)
+    assert 18 <= scheduler._ceiling.running <= 19
+
+
+def test_newcomers_do_not_overtake_those_who_came_before_any_limit_was_known():
+    """The first headers give charges a meaning; who waited before them has no less weight for it."""
+    scheduler = a_scheduler(Limits(), opened=False)
+    early = [submit(scheduler) for _ in range(500)]
+    scheduler.poll(0.0)
+    scheduler.answered(early[0], USAGE, advice(requests=(600, 599)), 1.0)
+    late = [submit(scheduler, 1.0) for _ in range(500)]
+    order = []
+    for tenth in range(10, 300):
+        for job in started(scheduler, tenth / 10):
+            order.append(job)
+            scheduler.answered(job, USAGE, NO_ADVICE, tenth / 10)
+    assert sum(job in late for job in order[:300]) <= 60
 
 
 # ---- spending caps

@@ -1,17 +1,15 @@
 """What all pools share: requests in flight, new connections, and what may be spent in all."""
 
-import math
 from collections.abc import Iterable
 
 from claude_executor.core.cost import Usage
 from claude_executor.core.job import Job
 from claude_executor.core.opening import Opening
+from claude_executor.core.pool import CONCURRENCY, NEVER
 from claude_executor.core.spending import Spending, SpendingCap
 
-CONCURRENCY = "concurrency"
 OPENING = "opening connections"
 SPENDING = "spending cap"
-NEVER = math.inf
 
 
 class Ceiling:

@@ -31,19 +31,20 @@ WAIT_UNTOLD = 2.0
 
 def answered(pool: Pool, job: Job, advice: Advice, now: float) -> bool:
     """An attempt, already settled, was answered; whether that closed the circuit breaker."""
-    pool.note_round_trip(now - job.sent_at)
+    if begun(pool, job, advice, now):
+        return True
+    pool.breaker.succeeded(job.sent_at, now, probe=False)
+    return False
+
+
+def begun(pool: Pool, job: Job, advice: Advice, now: float) -> bool:
+    """The head of an answer is here, be it that the rest is to follow; whether that closed the breaker."""
     pool.refused_in_row = 0
     pool.trouble = None
-    pool.window.answered(pool.in_flight + 1)
-    begun(pool, job, advice, now)
-    if not pool.breaker.succeeded(job.sent_at, now, probe=job.is_probe):
-        return False
-    pool.reopen(now)
-    return True
-
-
-def begun(pool: Pool, job: Job, advice: Advice, now: float) -> None:
-    """The head of an answer is here, be it that the rest is to follow."""
+    if job.is_probe:
+        pool.breaker.succeeded(job.sent_at, now, probe=True)
+        pool.reopen(now)
+    pool.window.answered(pool.in_flight + (0 if job.running else 1))
     hear(pool, job, advice, now)
     if pool.blind:
         pool.see_nothing(now)
@@ -51,6 +52,8 @@ def begun(pool: Pool, job: Job, advice: Advice, now: float) -> None:
         pool.answered = True
         # With a known limit the pace opens the pool up; without one only the window can, by doubling.
         pool.window.open_to(NEVER if pool.limited else max(2.0, pool.in_flight + 1.0))
+    was_probe, job.is_probe = job.is_probe, False  # it has told what it was sent to find out
+    return was_probe
 
 
 def wants_news(pool: Pool, now: float) -> bool:
@@ -110,6 +113,8 @@ def quota_refused(pool: Pool, job: Job, failure: Failure, now: float, u: float) 
         pool.close(until, now, gently=False)
         return False
     culprits = _culprits(job, failure)
+    if culprits and pool.blind and pool.limited and not any(pool.meters[culprit].bucket for culprit in culprits):
+        culprits = [meter.resource for meter, _ in pool.limited]  # nobody says which; these are held to
     pool.close(until, now, gently=not culprits or not advice.quotes)
     if not culprits:
         # There is room in every bucket: the limit is enforced over a shorter time than a minute, and it was
@@ -117,19 +122,30 @@ def quota_refused(pool: Pool, job: Job, failure: Failure, now: float, u: float) 
         _shorten_burst(pool.meters[failure.resource or Resource.REQUESTS], now)
     for resource in culprits:
         meter, quote = pool.meters[resource], advice.quotes.get(resource)
+        if pool.blind:
+            _learn_blindly(pool, meter, job, now)
         bucket, need = meter.bucket, meter.amount(job.cost)
         if bucket is None:
+            pool.window.overloaded(pool.in_flight + 1, now)
             continue
         if resource is failure.resource and quote is not None and _is_full(quote, bucket.capacity):
             job.refused_by_full += 1
             if job.refused_by_full > 1 and need > quote.remaining:
                 return True
-        if pool.blind and (lately := min(BLIND_SPAN, now - pool.first_at)) >= SHORTEST_SPAN:
-            got = meter.amount(pool.used.last(round(lately), now)) / lately
-            meter.yield_to(meter.rate + meter.others - BLIND_CUT * got, job.sent_at, now)
         # `retry-after` is the wait until this request fits, so it tells how far down the level is.
         bucket.correct(min(bucket.level(now), 0.0, need - hint * bucket.rate), now)
     return False
+
+
+def _learn_blindly(pool: Pool, meter: Meter, job: Job, now: float) -> None:
+    """No headers tell the limit: what was let in lately is what there is."""
+    lately = min(BLIND_SPAN, now - pool.first_at)
+    if lately < SHORTEST_SPAN:
+        return
+    got = meter.amount(pool.let_in.last(round(lately), now)) / lately
+    if got > 0.0:
+        meter.suppose(got, now)
+        meter.yield_to(BLIND_CUT * got, job.sent_at, now)
 
 
 def overloaded(pool: Pool, job: Job, hint: float | None, now: float, u: float) -> bool:

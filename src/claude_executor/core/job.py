@@ -65,7 +65,7 @@ class Job:
         build: Which requests it is like in what it costs: the resource it needs most, and how much.
         most: What its next attempt can cost at most, under each spending cap; empty where there is none.
         charge: What its turn costs its flow in the line, in seconds; 0 once it had a turn.
-        charged: What it was charged, in the end.
+        charged: What it was charged, in the end; `None` while that is no number of seconds.
         phase: Where it stands.
         attempts: Attempts made.
         counted: Attempts that count towards the most a request may have.
@@ -91,7 +91,7 @@ class Job:
     most: tuple[float, ...] = ()
     build: tuple[str, int] = ("", 0)
     charge: float = 0.0
-    charged: float = 0.0
+    charged: float | None = None
     phase: Phase = Phase.WAITING
     attempts: int = 0
     counted: int = 0

@@ -30,6 +30,8 @@ OTHERS_MEMORY = 3.0
 """Seconds over which the draw of others is averaged."""
 OTHERS_DOUBTED = 30.0
 """Seconds in which what is believed of them fades to 1/e while there is no news of them."""
+SUPPOSED = 10.0
+"""What is supposed to be the limit, as a multiple of what was let in, before anything is known of it."""
 BLIND_GROWTH = 60.0
 """Seconds in which our rate grows by the factor e where the API sends no headers, until it refuses."""
 OTHERS_MOST = 0.95
@@ -127,15 +129,21 @@ class Meter:
         self._burst_told = ASSUMED_BURST if burst is None else burst
         self._retune(now)
 
-    def yield_to(self, others: float, sent_at: float, now: float) -> None:
-        """Others draw so much a second, as far as can be told by what we got; once for a row of 429s.
+    def suppose(self, got: float, now: float) -> None:
+        """Where no limit is known at all: begin with far more than the `got` a second that were let in."""
+        if self.limit is None:
+            self.announced = SUPPOSED * got * 60.0
+            self._retune(now)
+
+    def yield_to(self, rate: float, sent_at: float, now: float) -> None:
+        """There is no more than so much a second for us; once for a row of 429s.
 
         This is for an API that sends no headers. `sent_at` is when the refused request was sent.
         """
         if self.limit is None or sent_at < self._raised_at:
             return
         self._raised_at = now
-        self.others = min(OTHERS_MOST * self.limit / 60.0, max(self.others, others))
+        self.others = min(OTHERS_MOST * self.limit / 60.0, max(self.others, self.limit / 60.0 - rate))
         self._retune(now)
 
     def ask_more(self, since: float, now: float) -> None:

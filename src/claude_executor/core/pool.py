@@ -17,7 +17,7 @@ from collections.abc import Mapping
 
 from claude_executor.core.breaker import BreakerPolicy, CircuitBreaker
 from claude_executor.core.bucket import TokenBucket
-from claude_executor.core.cost import Cost, Resource, Usage
+from claude_executor.core.cost import NOTHING, Cost, Resource, Usage
 from claude_executor.core.flight import Flight
 from claude_executor.core.growth import Growth
 from claude_executor.core.headers import Quote
@@ -54,8 +54,8 @@ class Pool:
 
     __slots__ = (
         "_blind_at", "_cache_reads_count", "answered", "blocked_for", "breaker", "closed_until", "first_at",
-        "flight", "growth", "heard_at", "held", "held_by", "held_since", "limited", "line", "meters", "name",
-        "pace", "refusals", "refused_in_row", "round_trip", "trouble", "used", "window",
+        "flight", "growth", "heard_at", "held", "held_by", "held_since", "let_in", "limited", "line",
+        "meters", "name", "pace", "refusals", "refused_in_row", "round_trip", "trouble", "used", "window",
     )  # fmt: skip
 
     def __init__(
@@ -73,6 +73,7 @@ class Pool:
         self.pace = Pace(now)
         self.growth = Growth()
         self.used = Usages()
+        self.let_in = Usages()
         self.flight = Flight()
         self.answered = False
         self.heard_at = -math.inf
@@ -140,6 +141,8 @@ class Pool:
 
     def seconds(self, cost: Cost) -> tuple[float, str]:
         """How long a request occupies the resource it needs most, and which that is."""
+        if not self.limited:
+            return 1.0, ""  # one request is as good as another
         most, which = 0.0, ""
         for meter, bucket in self.limited:
             seconds = meter.amount(cost) / bucket.rate
@@ -235,6 +238,8 @@ class Pool:
         if not self.answered and not self.flight.count:
             self.first_at = now
         self.flight.begin(cost)
+        if self.blind:
+            self.let_in.add(cost, now)
         job.is_probe = self.breaker.started()
         job.sent_at = now
         job.believed = self.believed(now)
@@ -244,6 +249,8 @@ class Pool:
         """The attempt is over: replace its estimate by what it took; `None` where that is not known."""
         self.flight.end(job.cost)
         self.used.add(job.cost if actual is None else actual, now)
+        if self.blind and actual is NOTHING:
+            self.let_in.take_back(job.cost, now)
         if actual is None:
             return
         for meter, bucket in self.limited:

@@ -40,17 +40,27 @@ class Prefixes:
 
     def follows(self, job: Job, now: float) -> bool:
         """Whether `job` had better wait for another one that is writing its prefix to the cache."""
-        key = _key(job.shape)
-        if key is None or job.attempts:
+        leader = self._leader_of(job)
+        if leader is None or job.attempts or job.priority > leader.priority:
             return False
-        leader = self._leaders.get(key)
-        return leader is not None and leader.running and now - leader.sent_at < PATIENCE
+        return now < leader.sent_at + PATIENCE < job.deadline_at
+
+    def until(self, job: Job) -> float:
+        """Until when it had better wait, at most."""
+        leader = self._leader_of(job)
+        return -math.inf if leader is None else leader.sent_at + PATIENCE
+
+    def _leader_of(self, job: Job) -> Job | None:
+        key = _key(job.shape)
+        leader = None if key is None else self._leaders.get(key)
+        return leader if leader is not None and leader.running else None
 
     def started(self, job: Job, now: float) -> None:
         """An attempt starts; it goes ahead of the others if its prefix is new."""
         key = _key(job.shape)
         if (
             key is not None
+            and self._leader_of(job) is None
             and job.shape.prefix_bytes >= WORTH_WAITING
             and self._warm_until.get(key, -math.inf) <= now
             and self._cold_until.get(key, -math.inf) <= now
@@ -58,10 +68,11 @@ class Prefixes:
             self._leaders[key] = job
 
     def ended(self, job: Job, usage: Usage | None, now: float) -> bool:
-        """An attempt is over; whether others have waited for it."""
+        """An attempt is over, or its answer has begun; whether others have waited for that."""
         key = _key(job.shape)
         if key is None:
             return False
+        news = False
         if usage is not None and usage != NOTHING_USED:
             cached = usage.cache_creation_tokens or usage.cache_read_tokens
             remembered = self._warm_until if cached else self._cold_until
@@ -69,11 +80,12 @@ class Prefixes:
                 over = [other for other, until in remembered.items() if until <= now]
                 for other in over or [next(iter(remembered))]:
                     del remembered[other]
+            news = bool(cached) and self._warm_until.get(key, -math.inf) <= now
             remembered[key] = now + LIFETIME
-        if self._leaders.get(key) is not job:
-            return False
-        del self._leaders[key]
-        return True
+        if self._leaders.get(key) is job:
+            del self._leaders[key]
+            return True
+        return news
 
 
 def _key(shape: Shape) -> _Key | None:

@@ -32,9 +32,11 @@ class Pricing:
     def start(self, job: Job, pool: Pool) -> None:
         """As it starts; only its first attempt is charged to its flow in the line."""
         if not job.attempts:
-            job.charge = job.charged = pool.seconds(job.cost)[0]
+            job.charge, resource = pool.seconds(job.cost)
+            job.charged = job.charge if resource else None
 
     def answered(self, job: Job, pool: Pool, usage: Usage) -> None:
         """It took so much: learn from it, and put right what its flow was charged."""
         self._estimator.learn(job.shape, usage)
-        pool.line.adjust(job, pool.seconds(pool.cost_of(usage))[0] - job.charged)
+        if job.charged is not None:
+            pool.line.adjust(job, pool.seconds(pool.cost_of(usage))[0] - job.charged)

@@ -18,15 +18,14 @@ from types import MappingProxyType
 
 from claude_executor.core import feedback
 from claude_executor.core.breaker import BreakerPolicy, State
-from claude_executor.core.ceiling import NEVER, Ceiling
+from claude_executor.core.ceiling import Ceiling
 from claude_executor.core.cost import NOTHING, NOTHING_USED, Usage
 from claude_executor.core.emit import Emitter
 from claude_executor.core.estimate import Shape
 from claude_executor.core.headers import Advice
 from claude_executor.core.job import Action, Failure, Job, Phase, Refusal, Refuse, Start
 from claude_executor.core.limits import Limits, by_pool, pool_of
-from claude_executor.core.pool import Pool
-from claude_executor.core.prefixes import PATIENCE
+from claude_executor.core.pool import NEVER, Pool
 from claude_executor.core.pricing import Pricing
 from claude_executor.core.retry import TREATMENT, RetryBudget, RetryPolicy, Scope
 from claude_executor.core.snapshot import Snapshot, snapshot
@@ -191,8 +190,9 @@ class Scheduler:
                 actions.append(self._turn_away(job, Refusal.SPENT, now, None))
                 continue
             if self._pricing.prefixes.follows(job, now):
-                self._waiting.set_aside(job, now + PATIENCE)
-                self.wake_at = min(self.wake_at, now + PATIENCE)
+                until = self._pricing.prefixes.until(job)
+                self._waiting.set_aside(job, until)
+                self.wake_at = min(self.wake_at, until)
                 continue
             at, why = self._opens_at(pool, job, now)
             if at > now:
@@ -238,19 +238,27 @@ class Scheduler:
         """Its answer begins to come, and will have used so much of the input."""
         pool = self._pools[job.pool]
         self._reached = self._news = True
-        feedback.begun(pool, job, advice, now)
+        pool.note_round_trip(now - job.sent_at)
+        if feedback.begun(pool, job, advice, now):
+            self.emit.breaker(pool, now)
         self.emit.limits(pool, now)
         self._free_followers(job, usage, now)
 
-    def answered(self, job: Job, usage: Usage | None, advice: Advice, now: float) -> None:
-        """It was answered, and used so much."""
+    def answered(
+        self, job: Job, usage: Usage | None, advice: Advice, now: float, *, streamed: bool = False
+    ) -> None:
+        """It was answered, and used so much. A stream was read as fast as its reader liked."""
         pool = self._over(job, usage, now)
         self._reached = True
         self.tally.answered += 1
         if usage is not None:
             self._pricing.answered(job, pool, usage)
-        if feedback.answered(pool, job, advice, now):
-            self.emit.breaker(pool, now)
+        if streamed:  # the rest has been learned from its beginning
+            pool.breaker.succeeded(job.sent_at, now, probe=False)
+        else:
+            pool.note_round_trip(now - job.sent_at)
+            if feedback.answered(pool, job, advice, now):
+                self.emit.breaker(pool, now)
         if job.pays_retry:
             self._budget.earn(now, succeeded_retry=True)
         self.emit.limits(pool, now)
@@ -345,7 +353,15 @@ class Scheduler:
 
     def _free_followers(self, job: Job, used: Usage | None, now: float) -> None:
         if self._pricing.prefixes.ended(job, used, now):
-            self._waiting.recall(lambda other: other.shape.prefix == job.shape.prefix, now)
+            mine = job.shape
+            self._waiting.recall(
+                lambda other: (
+                    not other.attempts
+                    and other.shape.prefix == mine.prefix
+                    and other.shape.model == mine.model
+                ),
+                now,
+            )
 
     def _rejoin(self, job: Job, now: float) -> None:
         """Back into line, to its place among its like."""

@@ -57,12 +57,13 @@ class SpendingCap:
 class Spending:
     """What is spent and reserved under each of several caps."""
 
-    __slots__ = ("_caps", "_reserved", "_spent")
+    __slots__ = ("_caps", "_flying", "_reserved", "_spent")
 
     def __init__(self, caps: Iterable[SpendingCap]) -> None:
         self._caps = tuple(caps)
         self._spent = [0.0] * len(self._caps)
         self._reserved = [0.0] * len(self._caps)
+        self._flying = 0
 
     def price(self, job: Job) -> None:
         """Work out what the next attempt of `job` can cost at most."""
@@ -87,13 +88,16 @@ class Spending:
 
     def reserve(self, job: Job) -> None:
         """An attempt starts."""
+        self._flying += 1
         for i, most in enumerate(job.most):
             self._reserved[i] += most
 
     def settle(self, job: Job, usage: Usage | None) -> None:
         """The attempt is over and took `usage`; `None` where that is not known."""
+        self._flying -= 1
         for i, most in enumerate(job.most):
-            self._reserved[i] = max(0.0, self._reserved[i] - most)
+            # With nothing in flight what is left is rounding, which may be all that a last request lacks.
+            self._reserved[i] = self._reserved[i] - most if self._flying else 0.0
             self._spent[i] += most if usage is None else self._caps[i].price(job.shape.model, usage)
 
     def spent(self) -> tuple[float, ...]:

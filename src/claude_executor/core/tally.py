@@ -46,6 +46,10 @@ class Usages:
             outputs + cost.output_tokens,
         )
 
+    def take_back(self, cost: Cost, now: float) -> None:
+        """Something was not used after all."""
+        self.add(Cost(-cost.requests, -cost.input_tokens, -cost.output_tokens), now)
+
     def last_minute(self, now: float) -> Cost:
         """Everything used in the minute before `now`."""
         return self.last(MINUTE, now)

@@ -7,6 +7,9 @@ SHARE = 0.05
 LASTS = 60.0
 """Seconds for which it is kept after the last more urgent request came."""
 
+MOST = 100
+"""Priorities remembered; more of them are looked through for those that have lapsed."""
+
 
 class Urgency:
     """Which priorities are about."""
@@ -19,13 +22,15 @@ class Urgency:
     def seen(self, priority: int, now: float) -> None:
         """A request of this priority has come."""
         self._until[priority] = now + LASTS
+        if len(self._until) > MOST:
+            self._until = {other: until for other, until in self._until.items() if until > now}
 
     def kept_from(self, priority: int, now: float) -> float:
         """The share that requests of this priority leave alone."""
-        if len(self._until) < 2:
-            return 0.0
-        self._until = {other: until for other, until in self._until.items() if until > now}
-        return SHARE if any(other > priority for other in self._until) else 0.0
+        for other, until in self._until.items():
+            if other > priority and until > now:
+                return SHARE
+        return 0.0
 
     def lapses_at(self, priority: int, now: float) -> float:
         """When requests of this priority need to leave nothing alone any more, if they do now."""
