@@ -1,13 +1,12 @@
 """Somebody else's coroutine function as an attempt: what it will cost, what it took, how it failed."""
 
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import TypeAlias, TypeVar, cast
 
 from claude_executor.core.cost import Usage
 from claude_executor.core.estimate import Shape, shape_of
 from claude_executor.core.headers import NO_ADVICE
-from claude_executor.core.retry import Kind
-from claude_executor.errors import ExecutorError
 from claude_executor.estimate import Estimate
 from claude_executor.fan_out import Params
 from claude_executor.outcome import Broken, Reply
@@ -37,9 +36,9 @@ def shape_for(
         return Shape(cost.model, cost.max_tokens, 0, round(cost.input_tokens))
     if cost is not None:
         return shape_of(cost)
-    for params in (kwargs, *args):
-        if isinstance(params, Mapping) and params.keys() >= _REQUEST:
-            return shape_of(cast("Params", params))
+    params = _request_in(args, kwargs)
+    if params is not None:
+        return shape_of(params)
     raise ValueError(
         "it cannot be told what this call will take: give it as cost=, for example "
         "cost=Estimate.about('claude-haiku-5-5', input_tokens=2000, output_tokens=300)"
@@ -49,22 +48,19 @@ def shape_for(
 def as_attempt(fn: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[Reply[T] | Broken]]:
     """A call of `fn`, to be made as often as the policy says.
 
-    What the SDK raises becomes a failed attempt; what is not the API's or the network's passes through, for
-    trying again would not mend it.
+    What the SDK and the HTTP libraries raise is a failed attempt; everything else passes through, for it is
+    the function's own: a file that is missing, a database that cannot be reached. Where `fn` is a `partial`,
+    the request among its arguments is left out of what the API says of it.
     """
+    known = _request_of(fn)
 
     async def attempt() -> Reply[T] | Broken:
-        from claude_executor.diagnosis import broken_by
+        from claude_executor.diagnosis import RAISED_BY_CLIENTS, broken_by
 
         try:
             value = await fn()
-        except ExecutorError:
-            raise
-        except Exception as error:
-            broken = broken_by(error)
-            if broken.failure.kind is Kind.UNEXPECTED:
-                raise
-            return broken
+        except RAISED_BY_CLIENTS as error:
+            return broken_by(error, known)
         return Reply(value, usage_in(value), lambda: NO_ADVICE)
 
     return attempt
@@ -77,3 +73,17 @@ def usage_in(value: object) -> Usage | None:
     if usage is None or not all(isinstance(count, int) for count in counts):
         return None
     return usage_of(usage)
+
+
+def _request_of(fn: object) -> "Params | None":
+    if not isinstance(fn, partial):
+        return None
+    bound = cast("partial[object]", fn)
+    return _request_in(bound.args, bound.keywords)
+
+
+def _request_in(args: tuple[object, ...], kwargs: Mapping[str, object]) -> "Params | None":
+    for params in (kwargs, *args):
+        if isinstance(params, Mapping) and params.keys() >= _REQUEST:
+            return cast("Params", params)
+    return None

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from types import MappingProxyType
 
 import aiohttp
 import anthropic
@@ -15,22 +14,27 @@ from claude_executor.outcome import Broken
 from claude_executor.redaction import redacted
 
 DETAIL_LENGTH = 400
-LONGEST_READ = 4_000
-"""Characters of the API's own words that are looked at, to leave out of them what the request says."""
 
 CONNECTION_ERRORS = (httpx2.TransportError, aiohttp.ClientError, OSError)
 """What the SDK lets through from below, once the head of an answer is here."""
 
-_NOTHING_KNOWN: Mapping[str, object] = MappingProxyType({})
+RAISED_BY_CLIENTS = (anthropic.APIError, httpx2.TransportError, aiohttp.ClientError)
+"""What is surely about a request over HTTP: an `OSError` of somebody's own code may be about a file."""
+
+_NO_KEY = "Could not resolve authentication method"
+"""How the `TypeError` begins that the SDK raises where it has no key."""
 _OK = 200
 
 
-def broken_by(error: Exception, params: Mapping[str, object] = _NOTHING_KNOWN) -> Broken:
-    """The failed attempt that raised `error`; `params` is the request, which is not to be quoted."""
+def broken_by(error: Exception, params: Mapping[str, object] | None = None) -> Broken:
+    """The failed attempt that raised `error`.
+
+    `params` is the request, which is not to be quoted; where it is not known, the API's words are left out.
+    """
     return Broken(_failure(error, params), error)
 
 
-def _failure(error: Exception, params: Mapping[str, object]) -> Failure:
+def _failure(error: Exception, params: Mapping[str, object] | None) -> Failure:
     if isinstance(error, anthropic.APIStatusError):
         return _status_failure(error, params)
     if isinstance(error, anthropic.APITimeoutError):
@@ -39,20 +43,25 @@ def _failure(error: Exception, params: Mapping[str, object]) -> Failure:
         return _connection_failure(error)
     if isinstance(error, anthropic.APIResponseValidationError):
         return Failure(Kind.GARBLED, status=error.status_code, detail="the answer has an unknown form")
-    if isinstance(error, anthropic.CredentialsError) or "authentication method" in str(error):
+    if isinstance(error, anthropic.CredentialsError) or _lacks_key(error):
         return Failure(Kind.AUTHENTICATION, detail="there is no API key")
     return Failure(Kind.UNEXPECTED, detail=type(error).__name__)
 
 
-def _status_failure(error: anthropic.APIStatusError, params: Mapping[str, object]) -> Failure:
+def _lacks_key(error: Exception) -> bool:
+    return isinstance(error, TypeError) and str(error).lstrip('"').startswith(_NO_KEY)
+
+
+def _status_failure(error: anthropic.APIStatusError, params: Mapping[str, object] | None) -> Failure:
     # Only what the API says of itself; the body of a proxy's error page tells a person nothing.
     said = error.api_message or ""
+    shown = "" if params is None else redacted(said, params)
     kind = classify(error.status_code, error.type, error.error_code, said)
     failure = Failure(
         kind,
         advice_of(error.response.headers),
         status=error.status_code,
-        detail=redacted(said[:LONGEST_READ], params)[:DETAIL_LENGTH] or error.type or "",
+        detail=shown[:DETAIL_LENGTH] or error.type or "",
         request_id=error.request_id,
         resource=resource_named(said) if kind is Kind.QUOTA else None,
         growth=growth_quoted(said) if kind is Kind.RAMP else None,

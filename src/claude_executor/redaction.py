@@ -2,8 +2,11 @@
 
 The API's error texts are worth showing: they name the parameter and the limit. But some quote what they
 complain of, and that may be the prompt. So whatever such a text has in common with the request's own texts
-is left out: quoted passages, and runs of `SHARED` characters or more. The model's name, and the words by
-which the protocol names roles and types, are no secrets and stay.
+is left out: quoted passages and words, and runs of `SHARED` characters or more. The model's name, and the
+words by which the protocol names roles and types, are no secrets and stay.
+
+A request may have megabytes, and all others wait meanwhile: so the work is bounded, and what cannot be
+compared any more is left out as well.
 """
 
 import re
@@ -14,43 +17,77 @@ from typing import cast
 SHARED = 12
 """Characters. Shorter runs are words that everybody uses: "max_tokens", "the limit is"."""
 GAP = "…"
+LONGEST = 400
+"""Characters of a text that are looked at; the rest is left out."""
+MOST_COMPARED = 75_000_000
+"""Characters of the request that are searched through for one text, all searches together: some 50 ms."""
 
 _PATH = re.compile(r"[a-z_]+(?:\.\w+)*:")
 """How the API begins when it names a parameter: ``messages.0.content:``."""
-_QUOTED = re.compile(r"(?<!\w)(['\"`])(?=\S)(.+?)\1(?!\w)", re.DOTALL)
+_QUOTED = re.compile(r"(?<!\w)(['\"`])(?=\S)(.+?)(?:\1(?!\w)|\Z)", re.DOTALL)
+"""Also one that is cut short by the end."""
 _NAME = re.compile(r"[A-Za-z_][\w.:-]*")
 _WORD = re.compile(r"\w+")
 _ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{4}|.)")
 _LEAST_WORD = 4
 _BYTES: frozenset[type] = frozenset({bytes, bytearray, memoryview})
 _NO_SECRETS = frozenset({"type", "role"})
+_PROTOCOL = frozenset(
+    {"assistant", "base64", "content", "document", "image", "input", "max_tokens", "messages", "metadata"}
+    | {"model", "name", "role", "source", "stream", "system", "temperature", "text", "thinking", "tool"}
+    | {"tool_choice", "tool_result", "tool_use", "tools", "top_k", "top_p", "type", "url", "user"}
+)
+"""Names that the API quotes in its errors, and that a prompt may well use too."""
+
+
+class _Own:
+    """All that a request says, to be searched as long as `MOST_COMPARED` allows."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self._whole = "\x00".join(texts)
+        self._short = {text.strip() for text in texts if len(text) <= LONGEST}
+        self._left = MOST_COMPARED
+
+    def is_one(self, said: str) -> bool:
+        """Whether it is the whole of one of the texts."""
+        return said in self._short
+
+    def holds(self, said: str) -> bool:
+        """Whether it occurs anywhere; also where that can no longer be found out."""
+        if self._left <= 0:
+            return True
+        found = self._whole.find(said)
+        read = found if found >= 0 else len(self._whole)
+        self._left -= read * (1 + SHARED // len(said))  # the shorter, the slower
+        return found >= 0
 
 
 def redacted(said: str, params: Mapping[str, object]) -> str:
-    """`said` without what it shares with the texts of a request."""
+    """The beginning of `said`, without what it shares with the texts of a request."""
+    said = said[:LONGEST]
     texts = list(_texts({name: value for name, value in params.items() if name != "model"}))
     if not texts or not said:
         return said
     path = _PATH.match(said)
     begin = path.end() if path is not None else 0
-    whole = "\x00".join(texts)
-    named = {text.strip() for text in texts}
-    rest = _QUOTED.sub(lambda found: _quotation(found, whole, named), said[begin:])
-    return said[:begin] + _without_runs(rest, whole)
+    own = _Own(texts)
+    rest = _QUOTED.sub(lambda found: _quotation(found, own), said[begin:])
+    return said[:begin] + _without_runs(rest, own)
 
 
-def _quotation(found: re.Match[str], whole: str, named: AbstractSet[str]) -> str:
+def _quotation(found: re.Match[str], own: _Own) -> str:
     mark, quoted = found[1], found[2]
-    if _NAME.fullmatch(quoted):  # a parameter or a type, unless it is all that the request says
-        secret = quoted in named
-    else:  # perhaps escaped or cut short, so not to be found as it stands
+    secret = own.is_one(quoted) or (quoted not in _PROTOCOL and own.holds(quoted))
+    if (
+        not secret and _NAME.fullmatch(quoted) is None
+    ):  # perhaps escaped or cut short, so not found as it stands
         words = [word for word in _WORD.findall(_ESCAPE.sub(" ", quoted)) if len(word) >= _LEAST_WORD]
-        secret = quoted in named or any(word in whole for word in words)
+        secret = any(own.holds(word) for word in words)
     return f"{mark}{GAP}{mark}" if secret else found[0]
 
 
-def _without_runs(said: str, whole: str) -> str:
-    """Leave out the runs of whole words that occur in `whole`, if they are long."""
+def _without_runs(said: str, own: _Own) -> str:
+    """Leave out the runs of whole words that occur in `own`, if they are long."""
     words = [found.span() for found in _WORD.finditer(said)]
     kept: list[str] = []
     copied = first = 0
@@ -60,7 +97,7 @@ def _without_runs(said: str, whole: str) -> str:
         while last < len(words):
             start, stop = words[first][0], words[last][1]
             if stop - start >= SHARED:
-                if said[start:stop] not in whole:
+                if not own.holds(said[start:stop]):
                     break
                 end = stop
             last += 1

@@ -25,6 +25,7 @@ from claude_executor.outcome import Broken, Reply
 from claude_executor.usage import usage_of
 
 if TYPE_CHECKING:
+    from anthropic.lib.streaming import ParsedMessageStreamEvent
     from anthropic.types import RawContentBlockDelta
 
     from claude_executor.core.headers import Advice
@@ -57,14 +58,16 @@ async def first_of(
     """Wait for the first event: until it is here a failure is one like any other."""
     try:
         first = await stream.__anext__()
+        # The SDK does not validate: what is called a beginning may lack any part of one.
+        message = first.message if first.type == "message_start" else None
+        if getattr(message, "usage", None) is not None:
+            return Events(stream, first, params)
+        await stream.close()
     except StopAsyncIteration:
         return _ended_early(None)
     except Exception as error:  # whatever it is, the attempt must be settled
         return broken_by(error, params)
-    if first.type != "message_start":
-        await stream.close()
-        return Broken(Failure(Kind.GARBLED, detail="the stream does not begin with its beginning"), None)
-    return Events(stream, first, params)
+    return Broken(Failure(Kind.GARBLED, detail="the stream does not begin with its beginning"), None)
 
 
 class Events:
@@ -80,10 +83,9 @@ class Events:
         self._first = first
         self._params = params
         self._ending: Ending | None = None
-        self._message = AsyncMessageStream(
-            raw_stream=cast("AsyncStream[RawMessageStreamEvent]", self),
-            output_format=not_given,
-        )
+        self._message = _MessageStream(self)
+        self._whole = False
+        self._interrupted: StreamInterrupted | None = None
         self._written = 0
         self.usage = Usage()
         """What it has taken so far, as the API counts it."""
@@ -128,6 +130,7 @@ class Events:
             async for event in self._stream:
                 self._note(event)
                 if event.type == "message_stop":
+                    self._whole = True
                     self._end_well()
                 yield event
         except Exception as error:
@@ -135,6 +138,25 @@ class Events:
                 raise self._broken(broken_by(error, self._params)) from error
         if self._ending is not None:
             raise self._broken(_ended_early(self.usage))
+        self.require_whole()
+
+    def require_whole(self) -> None:
+        """Nobody may take a part for the whole: not after the stream was left, nor when asking again.
+
+        Raises:
+            StreamInterrupted: The end of the answer has not come.
+        """
+        if self._whole:
+            return
+        if self._interrupted is None:
+            self._interrupted = self._with_what_came(
+                StreamInterrupted(
+                    "the stream was left before the answer was complete: read all of it within the block",
+                    kind=Kind.TRUNCATED,
+                    attempts=1,
+                )
+            )
+        raise self._interrupted
 
     async def close(self) -> None:
         """Read no more of it."""
@@ -158,9 +180,12 @@ class Events:
         assert self._ending is not None
         ending, self._ending = self._ending, None
         failure = replace(broken.failure, usage=self._usage_by_now())
-        interrupted = ending.broken(Broken(failure, broken.cause))
+        self._interrupted = self._with_what_came(ending.broken(Broken(failure, broken.cause)))
+        return self._interrupted
+
+    def _with_what_came(self, interrupted: StreamInterrupted) -> StreamInterrupted:
         interrupted.message = self._partial()
-        interrupted.usage = failure.usage
+        interrupted.usage = self._usage_by_now()
         return interrupted
 
     def _partial(self) -> Message | None:
@@ -190,6 +215,19 @@ class Events:
             )
         elif event.type == "content_block_delta":
             self._written += len(_text_of(event.delta).encode("utf-8", "surrogatepass"))
+
+
+class _MessageStream(AsyncMessageStream[None]):
+    """The SDK's stream object, which by itself calls any end of the events the end of the answer."""
+
+    def __init__(self, events: Events) -> None:
+        super().__init__(cast("AsyncStream[RawMessageStreamEvent]", events), output_format=not_given)
+        self._events = events
+
+    async def __aiter__(self) -> "AsyncIterator[ParsedMessageStreamEvent[None]]":
+        async for event in super().__aiter__():
+            yield event
+        self._events.require_whole()
 
 
 class _Outcome:

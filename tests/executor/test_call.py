@@ -2,7 +2,12 @@
 
 import asyncio
 import inspect
+from functools import partial
+from types import SimpleNamespace
 
+import aiohttp
+import anthropic
+import httpx2
 import pytest
 
 from claude_executor import (
@@ -25,6 +30,7 @@ QUICK = Settings(
     output_tokens=Lengths(40, 0.3),
 )
 MODEL = "claude-haiku-5-5"
+ABOUT = Estimate.about(MODEL, input_tokens=100, output_tokens=10)
 
 
 def request(text="Hello", **more):
@@ -190,3 +196,101 @@ async def test_calls_need_an_open_executor(executor_on):
     executor = executor_on(Simulator(QUICK, clock=loop_time))
     with pytest.raises(Closed):
         await executor.call(asyncio.sleep, 0, cost=request())
+
+
+OWN = [
+    FileNotFoundError("/no/such/file"),
+    ConnectionRefusedError("my database"),
+    TimeoutError("my own"),
+    ValueError("my database knows no authentication method 'md5'"),
+    TypeError("Could not resolve authentication method."),
+]
+
+
+@pytest.mark.simulator(QUICK)
+@pytest.mark.parametrize("error", OWN, ids=lambda error: type(error).__name__)
+async def test_a_missing_file_of_the_functions_was_taken_for_a_broken_network(simulator, executor_on, error):
+    """What is not the SDK's or an HTTP library's comes through as it is, once, and stops nobody else."""
+    calls = []
+
+    async def own():
+        calls.append(1)
+        raise error
+
+    async with executor_on(simulator) as executor:
+        told = await asyncio.gather(
+            *(executor.call(own, cost=ABOUT) for _ in range(30)), return_exceptions=True
+        )
+        assert all(each is error for each in told)
+        assert len(calls) == 30
+        began = loop_time()
+        await executor.submit(request())
+        assert loop_time() - began < 10.0
+
+
+NETWORK = [
+    httpx2.ReadError("reset"),
+    aiohttp.ServerDisconnectedError(),
+    anthropic.APIConnectionError(request=httpx2.Request("POST", "http://x")),
+]
+
+
+@pytest.mark.simulator(QUICK)
+@pytest.mark.parametrize("error", NETWORK, ids=lambda error: type(error).__name__)
+async def test_what_the_http_libraries_raise_is_a_failed_attempt(simulator, executor_on, error):
+    """It ends as `Failed`, with the exception as its cause."""
+
+    async def own():
+        raise error
+
+    async with executor_on(simulator, retry=RetryPolicy(max_attempts=2)) as executor:
+        with pytest.raises(Failed) as told:
+            await executor.call(own, cost=ABOUT)
+    assert told.value.__cause__ is error
+
+
+@pytest.mark.simulator(QUICK)
+async def test_an_answer_with_two_counts_was_an_attribute_error(simulator, executor_on):
+    """Input and output are enough; an answer that was paid for is not thrown away."""
+    answer = SimpleNamespace(usage=SimpleNamespace(input_tokens=7, output_tokens=2))
+
+    async def own():
+        return answer
+
+    async with executor_on(simulator, Limits(itpm=60_000)) as executor:
+        assert await executor.call(own, cost=ABOUT) is answer
+        assert executor.snapshot().pools["haiku-5.5"].resources["input tokens"].used_in_all == 7
+
+
+SECRET = "The patient John Smith of 12 Elm Street"
+
+
+@pytest.mark.simulator(QUICK)
+async def test_a_prompt_was_in_the_error_of_a_call(simulator, executor_on):
+    """Where the request is known, what it says is left out; where it is not, all of the API's words are."""
+    events = []
+
+    async def refuse(*_, **__):
+        said = f"messages.0: not allowed: {SECRET}"
+        body = {"type": "error", "error": {"type": "invalid_request_error", "message": said}}
+        sent = httpx2.Request("POST", "http://x")
+        response = httpx2.Response(400, json=body, request=sent, headers={"request-id": "req_1"})
+        raise anthropic.BadRequestError("bad", response=response, body=body)
+
+    params = request(SECRET)
+    async with executor_on(simulator, on_event=events.append) as executor:
+        limited = executor.limited()(refuse)
+        known = [
+            lambda: executor.call(refuse, **params),
+            lambda: executor.call(refuse, "x", params),
+            lambda: executor.call(partial(refuse, params), cost=ABOUT),
+            lambda: limited(params),
+        ]
+        for door in known:
+            with pytest.raises(Failed, match=r"req_1\): messages\.0: not allowed: …") as told:
+                await door()
+            assert SECRET not in str(told.value)
+        with pytest.raises(Failed, match=r"\(HTTP 400, req_1\): invalid_request_error$"):
+            await executor.call(refuse, cost=ABOUT)
+    assert events
+    assert not any("Smith" in repr(event) for event in events)

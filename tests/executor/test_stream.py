@@ -3,11 +3,15 @@
 import asyncio
 import random
 
+import anthropic
+import httpx2
 import pytest
 
 from claude_executor import Closed, Failed, Kind, Limits, StreamInterrupted
+from claude_executor.outcome import Broken
 from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings, Simulator
 from claude_executor.testing import loop_time
+from claude_executor.transport import Transport
 
 FLOWING = Settings(
     rates=Rates(rpm=6_000, itpm=2_000_000, otpm=400_000),
@@ -221,3 +225,82 @@ async def test_attempts_of_a_stream_are_the_policys(simulator, executor_on):
             async with executor.stream(prompt()):
                 pass
     assert told.value.attempts == simulator.stats()["by_status"]["500"]
+
+
+@pytest.mark.simulator(FLOWING)
+async def test_a_stream_that_was_left_early_gave_a_message_as_if_it_were_whole(simulator, executor_on):
+    """Whoever asks afterwards is told, each time, and given what had come; nothing is counted twice."""
+    async with executor_on(simulator) as executor:
+        async with executor.stream(prompt()) as stream:
+            async for _ in stream.text_stream:
+                break
+        spent = executor.snapshot()
+        for ask in (stream.get_final_message, stream.get_final_text, stream.until_done):
+            with pytest.raises(StreamInterrupted, match="left before the answer was complete") as told:
+                await ask()
+            assert told.value.message is not None
+            assert told.value.message.stop_reason is None
+            assert told.value.usage is not None
+        assert executor.snapshot().pools["haiku-5.5"].resources == spent.pools["haiku-5.5"].resources
+        assert free(executor)
+
+
+@pytest.mark.simulator(FLOWING)
+async def test_a_reader_beside_the_block_saw_a_clean_end(simulator, executor_on):
+    """A task that still reads when the block is left is told that the rest is missing."""
+    async with executor_on(simulator) as executor:
+        begun = asyncio.Event()
+
+        async def read(stream):
+            async for _ in stream.text_stream:
+                begun.set()
+
+        async with executor.stream(prompt()) as stream:
+            reader = asyncio.create_task(read(stream))
+            await begun.wait()
+        with pytest.raises(StreamInterrupted):
+            await reader
+        assert free(executor)
+
+
+@pytest.mark.simulator(FLOWING)
+async def test_a_whole_answer_can_still_be_had_after_the_block(simulator, executor_on):
+    """Also where the reader stopped at the last event, without waiting for what comes behind it."""
+    async with executor_on(simulator) as executor:
+        async with executor.stream(prompt()) as stream:
+            async for event in stream:
+                if event.type == "message_stop":
+                    break
+        message = await stream.get_final_message()
+    assert message.stop_reason is not None
+
+
+@pytest.mark.simulator(FLOWING, faults=Faults(stream_cut=1.0))
+async def test_an_answer_that_was_broken_off_was_whole_when_asked_again(simulator, executor_on):
+    """The second question gets the same answer as the first."""
+    async with executor_on(simulator) as executor, executor.stream(prompt()) as stream:
+        for _ in range(2):
+            with pytest.raises(StreamInterrupted) as told:
+                await stream.get_final_message()
+            assert told.value.kind is Kind.TRUNCATED
+
+
+async def test_a_beginning_without_usage_was_an_attribute_error():
+    """It is a garbled answer like any other, and its connection is closed."""
+    start = (
+        "event: message_start\n"
+        'data: {"type":"message_start","message":{"id":"m","type":"message","role":"assistant",'
+        '"model":"x","content":[],"stop_reason":null}}\n\n'
+    )
+    answers = []
+
+    def answer(_):
+        answers.append(httpx2.Response(200, content=start, headers={"content-type": "text/event-stream"}))
+        return answers[-1]
+
+    http = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
+    async with anthropic.AsyncAnthropic(api_key="k", http_client=http) as client:
+        opened = await Transport(client, timeout=5.0).open(prompt(), silence=5.0)
+    assert isinstance(opened, Broken)
+    assert opened.failure.kind is Kind.GARBLED
+    assert answers[0].is_closed

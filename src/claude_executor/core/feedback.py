@@ -113,7 +113,12 @@ def quota_refused(pool: Pool, job: Job, failure: Failure, now: float, u: float) 
         pool.close(until, now, gently=False)
         return False
     culprits = _culprits(job, failure)
-    if culprits and pool.blind and pool.limited and not any(pool.meters[culprit].bucket for culprit in culprits):
+    if (
+        culprits
+        and pool.blind
+        and pool.limited
+        and not any(pool.meters[culprit].bucket for culprit in culprits)
+    ):
         culprits = [meter.resource for meter, _ in pool.limited]  # nobody says which; these are held to
     pool.close(until, now, gently=not culprits or not advice.quotes)
     if not culprits:
