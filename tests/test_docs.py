@@ -1,4 +1,4 @@
-"""What the pages in docs/ show is run, page by page, from top to bottom."""
+"""What the pages in docs/ show as python is run, page by page, from top to bottom; as py it is a fragment."""
 
 import re
 from pathlib import Path
