@@ -38,10 +38,11 @@ import click
 import httpx2
 import orjson
 
+from benchmarks.cost import ANSWER, MODEL
+
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
 
-MODEL = "claude-haiku-5-5"
 WORKERS = 100
 
 
@@ -192,18 +193,7 @@ class AtOnce(httpx2.AsyncBaseTransport):
         for name in ("requests", "tokens", "input-tokens", "output-tokens"):
             self._headers[f"anthropic-ratelimit-{name}-limit"] = "6000000000"
             self._headers[f"anthropic-ratelimit-{name}-remaining"] = "6000000000"
-        self._body = orjson.dumps(
-            {
-                "id": "msg_1",
-                "type": "message",
-                "role": "assistant",
-                "model": MODEL,
-                "content": [{"type": "text", "text": "One."}],
-                "stop_reason": "end_turn",
-                "stop_sequence": None,
-                "usage": {"input_tokens": 10, "output_tokens": 3},
-            }
-        )
+        self._body = orjson.dumps(ANSWER)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         return httpx2.Response(200, headers=self._headers, content=self._body, request=request)

@@ -42,6 +42,17 @@ IN_FLIGHT = 100
 AMPLE = 6e9
 """A limit per minute that nothing here reaches."""
 
+ANSWER: dict[str, Any] = {
+    "id": "msg_1",
+    "type": "message",
+    "role": "assistant",
+    "model": MODEL,
+    "content": [{"type": "text", "text": "One."}],
+    "stop_reason": "end_turn",
+    "stop_sequence": None,
+    "usage": {"input_tokens": 10, "output_tokens": 3},
+}
+
 Params = dict[str, Any]
 
 
@@ -123,18 +134,7 @@ class Stub:
             headers[f"anthropic-ratelimit-{name}-limit"] = str(int(AMPLE))
             headers[f"anthropic-ratelimit-{name}-remaining"] = str(int(AMPLE))
             headers[f"anthropic-ratelimit-{name}-reset"] = in_a_second
-        message = Message.model_validate(
-            {
-                "id": "msg_1",
-                "type": "message",
-                "role": "assistant",
-                "model": MODEL,
-                "content": [{"type": "text", "text": "One."}],
-                "stop_reason": "end_turn",
-                "stop_sequence": None,
-                "usage": {"input_tokens": 10, "output_tokens": 3},
-            }
-        )
+        message = Message.model_validate(ANSWER)
         self.raw = Raw(message, httpx2.Headers(headers))  # looking into these is not free
 
     def with_options(self, **_: object) -> "Stub":

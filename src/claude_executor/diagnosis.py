@@ -1,7 +1,6 @@
 """What an exception of the SDK, or of what it stands on, says of the attempt that raised it."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 
 import aiohttp
 import anthropic
@@ -57,17 +56,16 @@ def _status_failure(error: anthropic.APIStatusError, params: Mapping[str, object
     said = error.api_message or ""
     shown = "" if params is None else redacted(said, params)
     kind = classify(error.status_code, error.type, error.error_code, said)
-    failure = Failure(
+    return Failure(
         kind,
-        advice_of(error.response.headers),
+        # An error within a stream comes with the headers of its beginning, which are old by now.
+        NO_ADVICE if error.status_code == _OK else advice_of(error.response.headers),
         status=error.status_code,
         detail=shown[:DETAIL_LENGTH] or error.type or "",
         request_id=error.request_id,
         resource=resource_named(said) if kind is Kind.QUOTA else None,
         growth=growth_quoted(said) if kind is Kind.RAMP else None,
     )
-    # An error within a stream comes with the headers of its beginning, which are old by now.
-    return replace(failure, advice=NO_ADVICE) if error.status_code == _OK else failure
 
 
 def _connection_failure(error: BaseException) -> Failure:

@@ -163,7 +163,7 @@ class Pump:
 
     def complete(self, job: Job, usage: Usage | None) -> None:
         """An answer that came piece by piece is here."""
-        self._scheduler.answered(job, usage, NO_ADVICE, self._clock(), streamed=True)
+        self._scheduler.answered(job, usage, NO_ADVICE, self._clock())
         self._soon()
 
     def broken(self, job: Job, broken: Broken) -> StreamInterrupted:

@@ -820,7 +820,7 @@ def test_a_slow_reader_is_no_slow_api():
     job = submit(scheduler)
     scheduler.poll(0.0)
     scheduler.begun(job, Usage(1_000, 1), NO_ADVICE, 0.5)
-    scheduler.answered(job, USAGE, NO_ADVICE, 600.0, streamed=True)
+    scheduler.answered(job, USAGE, NO_ADVICE, 600.0)
     assert scheduler.snapshot(600.0).pools["haiku-5.5"].round_trip < 1.0
 
 

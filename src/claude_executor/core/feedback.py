@@ -41,7 +41,8 @@ def begun(pool: Pool, job: Job, advice: Advice, now: float) -> bool:
     """The head of an answer is here, be it that the rest is to follow; whether that closed the breaker."""
     pool.refused_in_row = 0
     pool.trouble = None
-    if job.is_probe:
+    was_probe, job.is_probe = job.is_probe, False  # it has told what it was sent to find out
+    if was_probe:
         pool.breaker.succeeded(job.sent_at, now, probe=True)
         pool.reopen(now)
     pool.window.answered(pool.in_flight + (0 if job.running else 1))
@@ -52,7 +53,6 @@ def begun(pool: Pool, job: Job, advice: Advice, now: float) -> bool:
         pool.answered = True
         # With a known limit the pace opens the pool up; without one only the window can, by doubling.
         pool.window.open_to(NEVER if pool.limited else max(2.0, pool.in_flight + 1.0))
-    was_probe, job.is_probe = job.is_probe, False  # it has told what it was sent to find out
     return was_probe
 
 
@@ -112,14 +112,7 @@ def quota_refused(pool: Pool, job: Job, failure: Failure, now: float, u: float) 
         pool.growth.refused(failure.growth, used, hint, now)
         pool.close(until, now, gently=False)
         return False
-    culprits = _culprits(job, failure)
-    if (
-        culprits
-        and pool.blind
-        and pool.limited
-        and not any(pool.meters[culprit].bucket for culprit in culprits)
-    ):
-        culprits = [meter.resource for meter, _ in pool.limited]  # nobody says which; these are held to
+    culprits = _culprits(pool, job, failure)
     pool.close(until, now, gently=not culprits or not advice.quotes)
     if not culprits:
         # There is room in every bucket: the limit is enforced over a shorter time than a minute, and it was
@@ -160,14 +153,18 @@ def overloaded(pool: Pool, job: Job, hint: float | None, now: float, u: float) -
     return pool.breaker.failed(job.sent_at, now, u, probe=job.is_probe, hint=hint)
 
 
-def _culprits(job: Job, failure: Failure) -> list[Resource]:
+def _culprits(pool: Pool, job: Job, failure: Failure) -> list[Resource]:
     """Which buckets refused: the one the API names, unless it shows plenty in it, or those that are short.
 
-    Nothing told at all: the requests. Plenty in all of them: none.
+    Nothing told at all: the requests, or those that are held to, if requests are not. Plenty in all of them:
+    none.
     """
     quotes = failure.advice.quotes
     if not quotes:
-        return [failure.resource or Resource.REQUESTS]
+        named = failure.resource or Resource.REQUESTS
+        if pool.blind and pool.limited and pool.meters[named].bucket is None:
+            return [meter.resource for meter, _ in pool.limited]
+        return [named]
     suspects = [failure.resource] if failure.resource in quotes else list(quotes)
     return [r for r in suspects if r is not None and quotes[r].remaining < _plenty(r, job.cost)]
 

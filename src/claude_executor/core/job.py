@@ -75,6 +75,7 @@ class Job:
         last: How its last attempt failed.
         sent_at: When its last attempt was started.
         is_probe: Whether that attempt is the circuit breaker's probe.
+        begun: Whether its answer has begun to come, piece by piece.
         believed: The levels the server's buckets were believed to come to when it was sent.
         undrawn: The output tokens that were reserved then, its own among them: above that level, at most.
         owner: The shell's own mark; the core does not look at it.
@@ -101,6 +102,7 @@ class Job:
     last: Failure | None = None
     sent_at: float = 0.0
     is_probe: bool = False
+    begun: bool = False
     believed: Mapping[Resource, float] | None = None
     undrawn: float = 0.0
     owner: object = None

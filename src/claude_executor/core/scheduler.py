@@ -219,7 +219,7 @@ class Scheduler:
         self._ceiling.take(job, now)
         pool.take(job, now)
         self._pricing.prefixes.started(job, now)
-        job.charge = 0.0
+        job.charge, job.begun = 0.0, False
         job.attempts += 1
         self.tally.attempts += 1
         if job.attempts == 1:
@@ -237,23 +237,21 @@ class Scheduler:
     def begun(self, job: Job, usage: Usage, advice: Advice, now: float) -> None:
         """Its answer begins to come, and will have used so much of the input."""
         pool = self._pools[job.pool]
-        self._reached = self._news = True
+        job.begun = self._reached = self._news = True
         pool.note_round_trip(now - job.sent_at)
         if feedback.begun(pool, job, advice, now):
             self.emit.breaker(pool, now)
         self.emit.limits(pool, now)
         self._free_followers(job, usage, now)
 
-    def answered(
-        self, job: Job, usage: Usage | None, advice: Advice, now: float, *, streamed: bool = False
-    ) -> None:
-        """It was answered, and used so much. A stream was read as fast as its reader liked."""
+    def answered(self, job: Job, usage: Usage | None, advice: Advice, now: float) -> None:
+        """It was answered, and used so much."""
         pool = self._over(job, usage, now)
         self._reached = True
         self.tally.answered += 1
         if usage is not None:
             self._pricing.answered(job, pool, usage)
-        if streamed:  # the rest has been learned from its beginning
+        if job.begun:  # the rest was learned then; how long it took since is its reader's doing
             pool.breaker.succeeded(job.sent_at, now, probe=False)
         else:
             pool.note_round_trip(now - job.sent_at)
