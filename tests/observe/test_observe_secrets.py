@@ -24,7 +24,7 @@ SETTINGS = Settings(
 )
 FAULTS = Faults(
     error_500=0.1, overloaded=0.1, reset=0.1, garbage=0.05, rate_limited_plain=0.05, stream_overloaded=0.1,
-    stream_rate_limited=0.1, stream_dropped=0.1, stream_cut=0.1,
+    stream_rate_limited=0.1, stream_dropped=0.15, stream_cut=0.25,
 )  # fmt: skip
 
 
