@@ -131,7 +131,8 @@ async def test_no_prompt_reply_or_key_is_emitted(observed, executor_on, traced_c
     kinds = {getattr(error, "kind", type(error).__name__) for error in seen.errors}
     assert kinds >= {Kind.INVALID, Kind.SERVER, Kind.TRUNCATED, Kind.DROPPED, "QueueFull"}
     assert any(event.kind is Kind.QUOTA for event in seen.events if hasattr(event, "kind"))
-    assert len(seen.replies) > 50
+    replies = [reply for reply in seen.replies if len(reply) > 12]  # one word may stand anywhere
+    assert len(replies) > 50
     assert len(seen.events) > 500
     assert len(caplog.records) >= len(seen.events) - 5
     assert any(MARK in str(error.__cause__) for error in seen.errors), "the API has quoted nothing"
@@ -145,8 +146,8 @@ async def test_no_prompt_reply_or_key_is_emitted(observed, executor_on, traced_c
         ("logs", logs), ("spans", spans), ("metrics", metrics), ("scrape", scrape), ("told", seen.told()),
     ]:  # fmt: skip
         assert MARK not in text, what
-        for reply in seen.replies:
-            assert not reply or reply[:30] not in text, what
+        for reply in replies:
+            assert reply[:30] not in text, what
 
 
 def test_the_marks_would_be_found():
