@@ -23,7 +23,7 @@ SETTINGS = Settings(
     output_tokens=Lengths(40, 0.3),
 )
 FAULTS = Faults(
-    error_500=0.1, overloaded=0.1, reset=0.1, garbage=0.05, rate_limited_plain=0.05, stream_overloaded=0.1,
+    error_500=0.25, overloaded=0.1, reset=0.1, garbage=0.05, rate_limited_plain=0.05, stream_overloaded=0.1,
     stream_rate_limited=0.1, stream_dropped=0.15, stream_cut=0.25,
 )  # fmt: skip
 
