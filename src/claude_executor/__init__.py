@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from claude_executor.budget.redis import RedisBudget
     from claude_executor.core.breaker import BreakerPolicy
     from claude_executor.core.cost import Usage
     from claude_executor.core.events import (
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
         RequestEvent,
         RequestRefused,
         RunStopped,
+        SharingChanged,
     )
     from claude_executor.core.limits import Limits
     from claude_executor.core.retry import Kind, RetryPolicy
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
     from claude_executor.core.spending import SpendingCap
     from claude_executor.errors import (
         BudgetSpent,
+        BudgetUnreachable,
         Closed,
         DeadlineExceeded,
         ExecutorError,
@@ -52,6 +55,7 @@ __all__ = [
     "BreakerChanged",
     "BreakerPolicy",
     "BudgetSpent",
+    "BudgetUnreachable",
     "Closed",
     "DeadlineExceeded",
     "Estimate",
@@ -67,6 +71,7 @@ __all__ = [
     "PoolClosed",
     "PoolState",
     "QueueFull",
+    "RedisBudget",
     "Rejected",
     "RequestAnswered",
     "RequestEvent",
@@ -76,6 +81,7 @@ __all__ = [
     "RetryPolicy",
     "RunStopped",
     "Session",
+    "SharingChanged",
     "Snapshot",
     "SpendingCap",
     "Stopped",
@@ -93,6 +99,7 @@ _HOMES = {
     "BreakerChanged": "core.events",
     "BreakerPolicy": "core.breaker",
     "BudgetSpent": "errors",
+    "BudgetUnreachable": "errors",
     "Closed": "errors",
     "DeadlineExceeded": "errors",
     "Estimate": "estimate",
@@ -108,6 +115,7 @@ _HOMES = {
     "PoolClosed": "core.events",
     "PoolState": "core.snapshot",
     "QueueFull": "errors",
+    "RedisBudget": "budget.redis",
     "Rejected": "errors",
     "RequestAnswered": "core.events",
     "RequestEvent": "core.events",
@@ -117,6 +125,7 @@ _HOMES = {
     "RetryPolicy": "core.retry",
     "RunStopped": "core.events",
     "Session": "session",
+    "SharingChanged": "core.events",
     "Snapshot": "core.snapshot",
     "SpendingCap": "core.spending",
     "Stopped": "errors",

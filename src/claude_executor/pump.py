@@ -11,6 +11,8 @@ import math
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar, cast
 
+from claude_executor.budget import Budget, Unreachable
+from claude_executor.core.asking import Reserve
 from claude_executor.core.cost import Usage
 from claude_executor.core.estimate import Shape
 from claude_executor.core.events import Event
@@ -43,8 +45,9 @@ class Pump:
         clock: Callable[[], float],
         chance: Callable[[], float],
         on_event: Callable[[Event], None] | None,
+        budget: Budget | None = None,
     ) -> None:
-        """`on_event` is called on the event loop."""
+        """`on_event` is called on the event loop. With a `budget` the scheduler has a membership."""
         self._scheduler = scheduler
         self._clock = clock
         self._chance = chance
@@ -54,11 +57,15 @@ class Pump:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self._due = False
+        self._budget = budget
+        self._asking: set[asyncio.Task[None]] = set()
         self.idle = asyncio.Event()
         self.idle.set()
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Belong to the event loop that is running."""
+        if self._budget is not None:
+            await self._budget.open()
         self._loop = asyncio.get_running_loop()
 
     def stop(self) -> None:
@@ -67,6 +74,22 @@ class Pump:
         self._loop = None
         if self._timer is not None:
             self._timer.cancel()
+
+    async def leave(self) -> None:
+        """Let the group know that this executor is gone, which it would find out in some seconds."""
+        if self._budget is None:
+            return
+        for task in self._asking:
+            task.cancel()
+        if self._asking:
+            await asyncio.wait(self._asking)
+        try:
+            for farewell in self._scheduler.farewell(self._clock()):
+                await self._budget.ask(farewell.pool, farewell.ask)
+        except Unreachable:
+            pass  # then it will be missed
+        finally:
+            await self._budget.close()
 
     def close(self, *, refuse_waiting: bool) -> None:
         """Accept nothing more and, if asked, refuse what has not been sent."""
@@ -197,6 +220,12 @@ class Pump:
 
     def _perform(self, actions: Sequence[Action]) -> None:
         for action in actions:
+            if isinstance(action, Reserve):
+                if self._loop is not None:
+                    task = self._loop.create_task(self._ask(action))
+                    self._asking.add(task)
+                    task.add_done_callback(self._asking.discard)
+                continue
             turn = cast("asyncio.Future[None] | None", action.job.owner)
             if turn is None:
                 action.job.owner = action  # its caller has not begun to wait yet, and will look here first
@@ -207,6 +236,17 @@ class Pump:
                     turn.set_result(None)
         if self._scheduler.idle:
             self.idle.set()
+
+    async def _ask(self, reserve: Reserve) -> None:
+        """Ask the group on behalf of the scheduler."""
+        assert self._budget is not None
+        try:
+            grant = await self._budget.ask(reserve.pool, reserve.ask)
+        except Unreachable:
+            self._scheduler.unreachable(reserve.pool, self._clock(), self._chance())
+        else:
+            self._scheduler.granted(reserve.pool, grant, self._clock())
+        self.pump()
 
     def _announce(self) -> None:
         """Tell whoever listens. An observer's mistake is reported, it does not disturb the requests."""

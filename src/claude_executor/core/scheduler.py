@@ -17,6 +17,7 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from claude_executor.core import feedback
+from claude_executor.core.asking import Grant, Membership, Reserve
 from claude_executor.core.breaker import BreakerPolicy, State
 from claude_executor.core.ceiling import NEVER, Ceiling
 from claude_executor.core.cost import NOTHING, NOTHING_USED, Usage
@@ -29,6 +30,7 @@ from claude_executor.core.pool import Pool
 from claude_executor.core.prefixes import PATIENCE
 from claude_executor.core.pricing import Pricing
 from claude_executor.core.retry import TREATMENT, RetryBudget, RetryPolicy, Scope
+from claude_executor.core.shared import Share
 from claude_executor.core.snapshot import Snapshot, snapshot
 from claude_executor.core.spending import SpendingCap
 from claude_executor.core.stops import Stops
@@ -51,9 +53,14 @@ class Scheduler:
         breaker: BreakerPolicy | None = None,
         reserve_max_tokens: bool = False,
         caps: Iterable[SpendingCap] = (),
+        membership: Membership | None = None,
         now: float,
     ) -> None:
-        """`max_queued` bounds the jobs that are neither in flight nor over; `None` does not."""
+        """`max_queued` bounds the jobs that are neither in flight nor over; `None` does not.
+
+        With a `membership` the limits are shared: there are `Reserve` actions to perform.
+        """
+        self._membership = membership
         self._limits = by_pool(limits)
         self._ceiling = Ceiling(max_concurrency, caps, now)
         self._policy = retry or RetryPolicy()
@@ -174,7 +181,42 @@ class Scheduler:
         self._turn += 1  # pools take turns at being first, for they share one ceiling on concurrency
         for i in range(len(pools)):
             self._drain(pools[(self._turn + i) % len(pools)], now, actions)
+        if self._membership is not None:
+            self._ask(now, actions)
         return actions
+
+    def _ask(self, now: float, actions: list[Action]) -> None:
+        """Ask the group where it is time to, now that it is known what is held up."""
+        for pool in self._pools.values():
+            assert pool.share is not None
+            if (at := pool.share.due_at(pool, now)) <= now:
+                actions.append(Reserve(pool.name, pool.share.ask(pool, now, room=self._ceiling.room)))
+            else:
+                self.wake_at = min(self.wake_at, at)
+
+    def granted(self, name: str, grant: Grant, now: float) -> None:
+        """The group has answered what `Reserve` asked for this pool."""
+        pool = self._pools[name]
+        if pool.share is not None:
+            before = pool.share.standing
+            pool.share.granted(pool, grant, now)
+            self._news = True
+            self.emit.limits(pool, now)
+            if before is not pool.share.standing:
+                self.emit.standing(pool, pool.share, now)
+
+    def unreachable(self, name: str, now: float, u: float) -> None:
+        """The group has not answered."""
+        pool = self._pools[name]
+        if pool.share is not None:
+            self._news = True
+            if pool.share.unreachable(pool, now, u):
+                self.emit.standing(pool, pool.share, now)
+
+    def farewell(self, now: float) -> list[Reserve]:
+        """What to tell the group on leaving."""
+        shared = [(pool, pool.share) for pool in self._pools.values() if pool.share is not None]
+        return [Reserve(pool.name, replace(share.ask(pool, now, room=0), leave=True)) for pool, share in shared]
 
     def _drain(self, pool: Pool, now: float, actions: list[Action]) -> None:
         held_by, held = None, None
@@ -186,6 +228,9 @@ class Scheduler:
                 self._pricing.renew(job, now)
             if self._ceiling.spent(job):
                 actions.append(self._turn_away(job, Refusal.SPENT, now, None))
+                continue
+            if pool.share is not None and pool.share.refuses:
+                actions.append(self._turn_away(job, Refusal.ALONE, now, job.last))
                 continue
             if self._pricing.prefixes.follows(job, now):
                 self._waiting.set_aside(job, now + PATIENCE)
@@ -364,6 +409,11 @@ class Scheduler:
         pool = self._pools.get(name)
         if pool is None:
             pool = self._pools[name] = Pool(
-                name, self._limits, ceiling=self._ceiling.most_running, breaker=self._breaker_policy, now=now
+                name,
+                self._limits,
+                ceiling=self._ceiling.most_running,
+                breaker=self._breaker_policy,
+                now=now,
+                share=None if self._membership is None else Share(self._membership),
             )
         return pool
