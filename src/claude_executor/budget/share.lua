@@ -84,6 +84,7 @@ local function pour(r, amount)
     amount = left
   end
   state.pots[r] = state.pots[r] + amount
+  state.pots[r] = state.pots[r] - math.max(0, level(r) - state.terms[r].cap)
 end
 
 -- Put right what has become too much or too little: debts are paid from where there is plenty.

@@ -136,6 +136,7 @@ class Share:
     def _urgent(self, pool: Pool, now: float) -> bool:
         return (
             self._force
+            or any(not purse.known for purse in _purses(pool))
             or pool.closed_until > max(now, self._known_closed + GAP)
             or self._breaker_news(pool) is not None
         )
@@ -158,7 +159,9 @@ class Share:
         held, variance = {}, {}
         job = pool.held
         gated = now < pool.closed_until or pool.breaker.state is not State.CLOSED
-        jobs = min(len(pool.line), room, max(0.0, pool.window.limit - pool.in_flight))
+        jobs = min(len(pool.line), room)
+        if pool.answered:
+            jobs = min(jobs, max(0.0, pool.window.limit - pool.in_flight))
         expected = max(jobs, self._flow * AHEAD if self._flow * AHEAD >= 1.0 else 0.0)
         longest = max((self._mean.get(m.name, 0.0) / b.rate for m, b in pool.limited), default=0.0)
         if longest > 0.0:
@@ -219,8 +222,7 @@ class Share:
         """The group has answered."""
         self.asking = False
         if self.standing is Standing.ALONE:
-            for _, purse in pool.limited:
-                assert isinstance(purse, Purse)
+            for purse in _purses(pool):
                 purse.rejoin(now)
         self.standing = Standing.SHARED
         self._count(grant, now)
@@ -282,10 +284,13 @@ class Share:
         """While alone, have every bucket refill at this member's share."""
         if self.standing is not Standing.ALONE or self._membership.alone is not Alone.DEGRADE:
             return
-        for _, purse in pool.limited:
-            assert isinstance(purse, Purse)
+        for purse in _purses(pool):
             if purse.alone is None:
                 purse.go_alone(self.portion, now)
+
+
+def _purses(pool: Pool) -> list[Purse]:
+    return [purse for _, purse in pool.limited if isinstance(purse, Purse)]
 
 
 def _news(ours: Mapping[str, Amounts], theirs: Mapping[str, Amounts]) -> bool:
