@@ -96,9 +96,12 @@ class Worker:
 
     def stop(self) -> dict[str, Any]:
         """Let it end in order; what it counted."""
-        self.process.send_signal(signal.SIGTERM)
+        self.leave()
         out, _ = self.process.communicate(timeout=60)
         return json.loads(out.splitlines()[-1]) if out.strip() else {}
+
+    def leave(self) -> None:
+        self.process.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
         self.process.kill()
@@ -109,7 +112,9 @@ class Worker:
 def cluster(count: int, **options: Any) -> Iterator[tuple[FarSimulator, RedisServer, list[Worker]]]:
     """A Redis, a simulator and so many workers that are ready to go."""
     rates = Rates(RPM, 50_000_000, 10_000_000)
-    settings = Settings(rates=rates, burst=BURST, latency=Latency(0.4, 100.0, 0.2), output_tokens=Lengths(20.0))
+    settings = Settings(
+        rates=rates, burst=BURST, latency=Latency(0.4, 100.0, 0.2), output_tokens=Lengths(20.0)
+    )
     redis = RedisServer()
     redis.start()
     workers: list[Worker] = []
@@ -191,8 +196,11 @@ async def work(told: dict[str, Any]) -> None:
                 await asyncio.sleep(1.0)
             await asyncio.gather(*tasks)
         else:
-            await asyncio.gather(*(busy() for _ in range(100)))
-    print(json.dumps({"answered": answered, "failed": failed, "waits": waits, "calls": budget.calls}), flush=True)
+            await asyncio.gather(*(busy() for _ in range(40)))
+    print(
+        json.dumps({"answered": answered, "failed": failed, "waits": waits, "calls": budget.calls}),
+        flush=True,
+    )
 
 
 # ---- the scenarios
@@ -241,6 +249,12 @@ def _all(count: int) -> list[str]:
     return [f"w{number}" for number in range(count)]
 
 
+def _stop(workers: list[Worker]) -> list[dict[str, Any]]:
+    for worker in workers:
+        worker.leave()
+    return [worker.stop() for worker in workers]
+
+
 def _run(workers: list[Worker], seconds: float) -> tuple[float, float]:
     start = time.monotonic()
     for worker in workers:
@@ -252,7 +266,7 @@ def _run(workers: list[Worker], seconds: float) -> tuple[float, float]:
 def steady(seconds: float, **options: Any) -> dict[str, Any]:
     with cluster(8, **options) as (simulator, _, workers):
         start, end = _run(workers, seconds)
-        told = [worker.stop() for worker in workers]
+        told = _stop(workers)
         log = simulator.log()
         return {
             **_judge(log, start + 10.0, end, _all(8)),
@@ -271,9 +285,9 @@ def churn(seconds: float) -> dict[str, Any]:
         third = seconds / 3.0
         start, one = _run(workers[:4], third)
         _, two = _run(workers[4:], third)
-        told = [worker.stop() for worker in workers[:3]]
+        told = _stop(workers[:3])
         _, end = _run([], third)
-        told += [worker.stop() for worker in workers[3:]]
+        told += _stop(workers[3:])
         log = simulator.log()
         return {
             "four": _judge(log, start + 10.0, one, _all(8)[:4]),
@@ -287,7 +301,7 @@ def churn(seconds: float) -> dict[str, Any]:
 def light(seconds: float) -> dict[str, Any]:
     with cluster(8, light=1) as (simulator, _, workers):
         start, end = _run(workers, seconds)
-        told = [worker.stop() for worker in workers]
+        told = _stop(workers)
         waits = sorted(told[0]["waits"])
         log = simulator.log()
         return {
@@ -304,8 +318,7 @@ def kill(seconds: float) -> dict[str, Any]:
         for worker in workers[:3]:
             worker.kill()
         _, end = _run([], seconds / 2)
-        for worker in workers[3:]:
-            worker.stop()
+        _stop(workers[3:])
         log = simulator.log()
         return {
             "before": _judge(log, start + 10.0, killed, _all(8)),
@@ -324,7 +337,7 @@ def outage(seconds: float, alone: str = "degrade") -> dict[str, Any]:
         _, back = _run([], 20.0)
         redis.start()
         _, end = _run([], max(20.0, seconds / 3))
-        told = [worker.stop() for worker in workers]
+        told = _stop(workers)
         log = simulator.log()
         names = _all(8)
         return {

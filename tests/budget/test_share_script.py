@@ -30,7 +30,9 @@ class Group:
         request |= {"running": 0, "waiting": 0, "terms": TERMS}
         if want is not None:
             request |= {"want": {"requests": want}, "head": {"requests": head}}
-        answer = json.loads(self._client.eval(script(), 2, "state", "pools", json.dumps(request | said), "pool"))
+        answer = json.loads(
+            self._client.eval(script(), 2, "state", "pools", json.dumps(request | said), "pool")
+        )
         self.version = answer["version"]
         return answer
 

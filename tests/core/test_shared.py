@@ -120,7 +120,9 @@ def test_a_breaker_that_opens_is_told_and_one_probe_closes_it_for_all():
     other.granted(POOL, replace(NOTHING, breaker=(told.pause, told.lasted)), now)
     assert other.snapshot(now).breaker == "open"
     assert not started(other.poll(now))
-    other.granted(POOL, replace(NOTHING, breaker=(0.0, 2.0), probe=True, got={"requests": 1.0}), now + told.pause)
+    other.granted(
+        POOL, replace(NOTHING, breaker=(0.0, 2.0), probe=True, got={"requests": 1.0}), now + told.pause
+    )
     (probe,) = started(other.poll(now + told.pause + 0.01))
     other.answered(probe, Usage(10, 10), advice(), now + told.pause + 1.0)
     assert asked(other.poll(now + told.pause + 1.1)).breaker == "closed"

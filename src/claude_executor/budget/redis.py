@@ -208,5 +208,3 @@ def _grant(told: dict[str, Any]) -> Grant:
         gently=told["gently"],
         breaker=None if not breaker else (float(breaker["pause"]), float(breaker["lasted"])),
     )
-
-

@@ -82,7 +82,11 @@ class Emitter:
         if self.listening:
             self._collected.append(
                 ev.SharingChanged(
-                    at=now, pool=pool.name, state=share.standing.value, members=share.members, share=share.portion
+                    at=now,
+                    pool=pool.name,
+                    state=share.standing.value,
+                    members=share.members,
+                    share=share.portion,
                 )
             )
 

@@ -216,7 +216,9 @@ class Scheduler:
     def farewell(self, now: float) -> list[Reserve]:
         """What to tell the group on leaving."""
         shared = [(pool, pool.share) for pool in self._pools.values() if pool.share is not None]
-        return [Reserve(pool.name, replace(share.ask(pool, now, room=0), leave=True)) for pool, share in shared]
+        return [
+            Reserve(pool.name, replace(share.ask(pool, now, room=0), leave=True)) for pool, share in shared
+        ]
 
     def _drain(self, pool: Pool, now: float, actions: list[Action]) -> None:
         held_by, held = None, None

@@ -299,6 +299,8 @@ def _news(ours: Mapping[str, Amounts], theirs: Mapping[str, Amounts]) -> bool:
         known = theirs.get(name, {})
         for key in mine.keys() | known.keys():
             a, b = mine.get(key, math.inf), known.get(key, math.inf)
-            if a != b and not abs(a - b) <= NEWS * max(abs(mine.get("rate", 0.0)) if key == "others" else abs(b), 1e-9):
+            if a != b and not abs(a - b) <= NEWS * max(
+                abs(mine.get("rate", 0.0)) if key == "others" else abs(b), 1e-9
+            ):
                 return True
     return False
