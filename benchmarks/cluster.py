@@ -5,8 +5,8 @@ Needs `redis-server` on the path. Run from the repository's root::
     python -m benchmarks.cluster steady churn light kill outage clocks cost
 
 Every scenario starts a Redis, a simulator in a process of its own and some workers, each a process with an
-executor that knows no limits and always has more to do (but for one, in ``light``). Figures come from the log of
-the simulator, which counts what it let in:
+executor that knows no limits and always has more to do (but for one, in ``light``). Figures come from the log
+of the simulator, which counts what it let in:
 
 ``steady``    eight workers: share of the limit reached, 429s, the least and the most of a worker's fair share
 ``churn``     four workers, from a third of the time on eight, from two thirds on five
@@ -14,7 +14,7 @@ the simulator, which counts what it let in:
 ``kill``      three of eight are killed: when is their share in use again?
 ``outage``    Redis is killed and comes back empty twenty seconds later
 ``clocks``    as ``steady``, with clocks an hour fast and slow
-``cost``      one executor, 1,000 calls a second below the limit: calls of Redis for each, and what they wait longer
+``cost``      one executor, 1,000 calls a second below the limit: calls of Redis for each, and what they wait
 """
 
 import asyncio
@@ -27,7 +27,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -74,7 +74,7 @@ class RedisServer:
 class Worker:
     """A process with an executor; begins when it is told to."""
 
-    def __init__(self, name: str, **options: Any) -> None:
+    def __init__(self, name: str, **options: object) -> None:
         self.name = name
         told = json.dumps({"name": name, **options})
         self.process = subprocess.Popen(
@@ -109,7 +109,9 @@ class Worker:
 
 
 @contextmanager
-def cluster(count: int, **options: Any) -> Iterator[tuple[FarSimulator, RedisServer, list[Worker]]]:
+def cluster(
+    count: int, *, shifts: Sequence[float] = (), light: int = 0, alone: str = "degrade"
+) -> Iterator[tuple[FarSimulator, RedisServer, list[Worker]]]:
     """A Redis, a simulator and so many workers that are ready to go."""
     rates = Rates(RPM, 50_000_000, 10_000_000)
     settings = Settings(
@@ -120,19 +122,17 @@ def cluster(count: int, **options: Any) -> Iterator[tuple[FarSimulator, RedisSer
     workers: list[Worker] = []
     try:
         with far_simulator(World(settings)) as simulator:
-            shifts = options.pop("shifts", [0.0] * count)
-            light = options.pop("light", 0)
-            for number in range(count):
-                workers.append(
-                    Worker(
-                        f"w{number}",
-                        url=redis.url,
-                        base_url=simulator.base_url,
-                        shift=shifts[number],
-                        light=number < light,
-                        **options,
-                    )
+            workers += [
+                Worker(
+                    f"w{number}",
+                    url=redis.url,
+                    base_url=simulator.base_url,
+                    shift=shifts[number] if shifts else 0.0,
+                    light=number < light,
+                    alone=alone,
                 )
+                for number in range(count)
+            ]
             for worker in workers:
                 worker.ready()
             yield simulator, redis, workers
@@ -263,8 +263,8 @@ def _run(workers: list[Worker], seconds: float) -> tuple[float, float]:
     return start, time.monotonic()
 
 
-def steady(seconds: float, **options: Any) -> dict[str, Any]:
-    with cluster(8, **options) as (simulator, _, workers):
+def steady(seconds: float, shifts: Sequence[float] = ()) -> dict[str, Any]:
+    with cluster(8, shifts=shifts) as (simulator, _, workers):
         start, end = _run(workers, seconds)
         told = _stop(workers)
         log = simulator.log()

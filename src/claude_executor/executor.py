@@ -90,8 +90,9 @@ class Executor:
                 (Amazon Bedrock). The Claude API does not.
             caps: What all requests together may cost. What is in flight counts as the most it can cost, so a
                 cap is never passed; a request that does not fit any more raises `BudgetSpent`.
-            budget: Share the limits with other executors, on this machine or others: a `RedisBudget`. What one
-                of them learns of the limits all of them know. `max_concurrency` and `caps` are this one's own.
+            budget: Share the limits with other executors, on this machine or others: a `RedisBudget`. What
+                one of them learns of the limits all of them know. `max_concurrency` and `caps` are this
+                one's own.
             on_event: Called with every `Event`, on the event loop: it must not block.
             clock: Seconds on a steady clock.
             chance: Numbers from [0, 1), for jitter.

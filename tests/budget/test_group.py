@@ -197,7 +197,15 @@ async def test_who_goes_gives_up_its_place(team):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"group": ""}, {"group": "a{b}"}, {"alone": "panic"}, {"timeout": 0.0}, {"members": 0}, {"weight": -1.0}]
+    "wrong",
+    [
+        {"group": ""},
+        {"group": "a{b}"},
+        {"alone": "panic"},
+        {"timeout": 0.0},
+        {"members": 0},
+        {"weight": -1.0},
+    ],
 )
 def test_a_budget_is_checked_when_it_is_made(wrong):
     """And not when Redis is asked."""

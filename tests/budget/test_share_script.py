@@ -1,4 +1,4 @@
-"""The script is a second implementation of the bucket, divided among members: it must agree with the first."""
+"""The script is a second implementation of the bucket, divided among members: it must agree with it."""
 
 import json
 import time

@@ -15,8 +15,8 @@ from claude_executor.core.retry import Kind
 from claude_executor.core.scheduler import Scheduler
 
 NOTHING = Grant(
-    got={}, again=0.0, probe=False, version=1, level={"requests": 300.0}, held={}, variance={}, terms={}, members=2, share=0.5,
-    closed=0.0, gently=False, breaker=None,
+    got={}, again=0.0, probe=False, version=1, level={"requests": 300.0}, held={}, variance={}, terms={},
+    members=2, share=0.5, closed=0.0, gently=False, breaker=None,
 )  # fmt: skip
 POOL = "haiku-5.5"
 

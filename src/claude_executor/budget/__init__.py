@@ -7,7 +7,7 @@ from claude_executor.core.asking import Ask, Grant, Membership
 __all__ = ["Budget", "Unreachable"]
 
 
-class Unreachable(Exception):  # noqa: N818
+class Unreachable(ConnectionError):
     """The budget did not answer, or not in time."""
 
 

@@ -1,24 +1,25 @@
 """The budget of a group in Redis, or Valkey: one script, which is `share.lua`.
 
-A call is one EVALSHA. It either tells and asks everything at once, or nothing has happened, and a call that came
-through although its answer did not is told apart by its number. Whoever waits for Redis waits `timeout` seconds at
-most; what happens then is decided in `core.shared`.
+A call is one EVALSHA. It either tells and asks everything at once, or nothing has happened, and a call that
+came through although its answer did not is told apart by its number. Whoever waits for Redis waits `timeout`
+seconds at most; what happens then is decided in `core.shared`.
 """
 
 import os
 import socket
 import uuid
-from collections.abc import Mapping
 from dataclasses import fields
 from functools import cache
 from importlib import resources
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from claude_executor.budget import Unreachable
 from claude_executor.core.asking import Alone, Ask, Grant, Membership
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
     from redis.asyncio import Redis
 
 PREFIX = "claude-executor"
@@ -53,8 +54,9 @@ class RedisBudget:
             url: Where Redis is: ``redis://host:6379/0``, ``rediss://…``, ``unix://…``.
             group: The name of those who share. One organisation should be one group.
             weight: Its share, relative to the others'.
-            alone: What to do while Redis cannot be reached: ``"degrade"`` goes on with the limits divided by the
-                last known number of members, ``"hold"`` waits, ``"fail"`` refuses with `BudgetUnreachable`.
+            alone: What to do while Redis cannot be reached: ``"degrade"`` goes on with the limits divided by
+                the last known number of members, ``"hold"`` waits, ``"fail"`` refuses with
+                `BudgetUnreachable`.
             members: How many members there are taken to be if Redis cannot be reached from the start.
             name: What to call it in listings; by default the host and the process.
             timeout: Seconds after which Redis is taken to be away.
@@ -117,7 +119,8 @@ class RedisBudget:
 
         try:
             client = self._connected()
-            names = sorted(name.decode() for name in await client.smembers(self._key("pools")))
+            members = await cast("Awaitable[set[bytes]]", client.smembers(self._key("pools")))
+            names = sorted(name.decode() for name in members)
             stored = await client.mget([self._key(f"pool:{name}") for name in names]) if names else []
         except (RedisError, OSError, ValueError) as error:
             raise Unreachable(type(error).__name__) from error
@@ -140,9 +143,11 @@ class RedisBudget:
             async with asyncio.timeout(self._timeout):
                 client = self._connected()
                 try:
-                    return await client.evalsha(self._sha, 2, *keys, request, pool)
+                    answer = client.evalsha(self._sha, 2, *keys, request, pool)
+                    return await cast("Awaitable[bytes]", answer)
                 except NoScriptError:
-                    return await client.eval(script(), 2, *keys, request, pool)
+                    answer = client.eval(script(), 2, *keys, request, pool)
+                    return await cast("Awaitable[bytes]", answer)
         except (RedisError, OSError) as error:
             raise Unreachable(type(error).__name__) from error
 
@@ -187,7 +192,7 @@ def _said(value: object) -> bool:
     return value is not None and value is not False and value != {}
 
 
-def _amounts(value: Any) -> Mapping[str, float]:  # noqa: ANN401
+def _amounts(value: Any) -> Any:  # noqa: ANN401
     return value or {}  # an empty table of Lua's may come as a list
 
 

@@ -53,7 +53,7 @@ BREAKER = "circuit breaker"
 GATE = "told to wait"
 START = "starting up"
 GROUP = "shared budget"
-UNHEARD = 1.0
+UNHEARD = 0.5
 """Seconds of refill that other members of a group may have used since the group told the level."""
 NEVER = math.inf
 

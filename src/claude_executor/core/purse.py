@@ -1,8 +1,9 @@
 """A bucket that a group shares: what this member may spend of it, and what it believes of the whole.
 
-What is inherited from `TokenBucket` is the belief: the level of the server's bucket, as the group last told it
-and as our own requests and the headers have changed it since. What may be spent is another matter: `stock`, which
-the group has granted. While the group cannot be asked, a bucket of our own (`alone`) stands for it.
+What is inherited from `TokenBucket` is the belief: the level of the server's bucket, as the group last told
+it and as our own requests and the headers have changed it since. What may be spent is another matter:
+`stock`, which the group has granted. While the group cannot be asked, a bucket of our own (`alone`) stands
+for it.
 """
 
 import math

@@ -1,14 +1,14 @@
-"""One budget for many executors: what a member of a group asks for a pool, and what it does with the answer.
+"""One budget for many executors: what a member of a group asks for a pool, and what it makes of the answer.
 
 A group is a number of executors that use the limits of one organisation. What is left of them is kept in one
-place that all can ask. A member asks not for each request but ahead, for those at the head of its line and for
-what it expects within `AHEAD` seconds, and tells in the same breath what its answers have taught it: what they
-took, what the headers said, how long the pool is closed, whether the breaker has opened. Learned here, it is
-known to all within a fraction of a second.
+place that all can ask. A member asks not for each request but ahead, for those at the head of its line and
+for what it expects within `AHEAD` seconds, and tells in the same breath what its answers have taught it: what
+they took, what the headers said, how long the pool is closed, whether the breaker has opened. Learned here,
+it is known to all within a fraction of a second.
 
-States: JOINING until the first answer; SHARED; ALONE when there has been none for a while. Then the member goes
-on with its share of the limits as it last knew it, or waits, or refuses, as `Alone` says; it asks again every
-`RETRY` seconds, and rejoins with nothing saved up.
+States: JOINING until the first answer; SHARED; ALONE when there has been none for a while. Then the member
+goes on with its share of the limits as it last knew it, or waits, or refuses, as `Alone` says; it asks again
+every `RETRY` seconds, and rejoins with nothing saved up.
 """
 
 import math
@@ -50,9 +50,9 @@ class Share:
     """
 
     __slots__ = (
-        "_again_at", "_asked_at", "_flow", "_force", "_known_closed", "_known_open", "_known_opens_at", "_mean",
-        "_membership", "_seq", "_started", "_terms", "_version", "_wide", "_wide_at", "asking", "may_probe",
-        "members", "portion", "standing",
+        "_again_at", "_asked_at", "_flow", "_force", "_known_closed", "_known_open", "_known_opens_at",
+        "_mean", "_membership", "_seq", "_started", "_terms", "_version", "_wide", "_wide_at", "asking",
+        "may_probe", "members", "portion", "standing",
     )  # fmt: skip
 
     def __init__(self, membership: Membership) -> None:
@@ -159,7 +159,7 @@ class Share:
         held, variance = {}, {}
         job = pool.held
         gated = now < pool.closed_until or pool.breaker.state is not State.CLOSED
-        jobs = min(len(pool.line), room)
+        jobs = float(min(len(pool.line), room))
         if pool.answered:
             jobs = min(jobs, max(0.0, pool.window.limit - pool.in_flight))
         expected = max(jobs, self._flow * AHEAD if self._flow * AHEAD >= 1.0 else 0.0)
@@ -186,7 +186,8 @@ class Share:
                 fix[name], purse.fix = purse.fix, 0.0
             if purse.drain < math.inf:
                 drain[name], purse.drain = purse.drain, math.inf
-            level[name] = max(0.0, purse.level(now) - purse.stock)
+            # While alone nobody knows what the others use: it is taken to be all there is.
+            level[name] = max(0.0, purse.level(now) - purse.stock) if purse.alone is None else 0.0
             held[name] = purse.stock
             if meter.resource is Resource.OUTPUT:
                 held[name] += pool.flight.undrawn(now)
@@ -222,8 +223,8 @@ class Share:
         """The group has answered."""
         self.asking = False
         if self.standing is Standing.ALONE:
-            for purse in _purses(pool):
-                purse.rejoin(now)
+            for alone in _purses(pool):
+                alone.rejoin(now)
         self.standing = Standing.SHARED
         self._count(grant, now)
         self._again_at = now + grant.again
