@@ -77,14 +77,15 @@ class Pump:
 
     async def leave(self) -> None:
         """Let the group know that this executor is gone, which it would find out in some seconds."""
-        if self._budget is None:
+        group = self._scheduler.group
+        if self._budget is None or group is None:
             return
         for task in self._asking:
             task.cancel()
         if self._asking:
             await asyncio.wait(self._asking)
         try:
-            for farewell in self._scheduler.farewell(self._clock()):
+            for farewell in group.farewell(self._clock()):
                 await self._budget.ask(farewell.pool, farewell.ask)
         except Unreachable:
             pass  # then it will be missed

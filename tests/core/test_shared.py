@@ -193,7 +193,7 @@ def test_leaving_gives_back_what_was_granted():
     joined(scheduler, 1, got={"requests": 3.0})
     for job in started(scheduler.poll(0.1)):
         scheduler.answered(job, Usage(10, 10), advice(), 0.2)
-    (farewell,) = scheduler.farewell(1.0)
+    (farewell,) = scheduler.group.farewell(1.0)
     assert farewell.ask.leave
     assert farewell.ask.back["requests"] == pytest.approx(2.0)
 

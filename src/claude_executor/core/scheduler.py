@@ -1,10 +1,11 @@
 """Tell it what happened, ask what to do, ask when to ask again.
 
-A shell drives it with four kinds of call, all of which take the time::
+A shell drives it with five kinds of call, all of which take the time::
 
     submit, cancel              the caller's side: a request comes, or goes away
     poll(now) -> actions        what to do now; afterwards `wake_at` says when to ask again
     answered, failed, lost      an attempt is over
+    granted, unreachable        the group that shares the limits has answered `Reserve`, or not
     tune, close, snapshot       change the limits, shut the door, look at the state
 
 The life of a job: it stands in its pool's line (WAITING); `poll` takes from the buckets and says `Start`
@@ -17,12 +18,13 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from claude_executor.core import feedback
-from claude_executor.core.asking import Grant, Membership, Reserve
+from claude_executor.core.asking import Grant, Membership
 from claude_executor.core.breaker import BreakerPolicy, State
 from claude_executor.core.ceiling import NEVER, Ceiling
 from claude_executor.core.cost import NOTHING, NOTHING_USED, Usage
 from claude_executor.core.emit import Emitter
 from claude_executor.core.estimate import Shape
+from claude_executor.core.group import Group
 from claude_executor.core.headers import Advice
 from claude_executor.core.job import Action, Failure, Job, Phase, Refusal, Refuse, Start
 from claude_executor.core.limits import Limits, by_pool, pool_of
@@ -30,7 +32,6 @@ from claude_executor.core.pool import Pool
 from claude_executor.core.prefixes import PATIENCE
 from claude_executor.core.pricing import Pricing
 from claude_executor.core.retry import TREATMENT, RetryBudget, RetryPolicy, Scope
-from claude_executor.core.shared import Share
 from claude_executor.core.snapshot import Snapshot, snapshot
 from claude_executor.core.spending import SpendingCap
 from claude_executor.core.stops import Stops
@@ -60,7 +61,6 @@ class Scheduler:
 
         With a `membership` the limits are shared: there are `Reserve` actions to perform.
         """
-        self._membership = membership
         self._limits = by_pool(limits)
         self._ceiling = Ceiling(max_concurrency, caps, now)
         self._policy = retry or RetryPolicy()
@@ -80,6 +80,7 @@ class Scheduler:
         self.tally = Tally()
         self.wake_at = NEVER
         self.emit = Emitter()
+        self.group = None if membership is None else Group(membership, self._pools, self._ceiling, self.emit)
 
     # ---- the caller's side
 
@@ -181,44 +182,21 @@ class Scheduler:
         self._turn += 1  # pools take turns at being first, for they share one ceiling on concurrency
         for i in range(len(pools)):
             self._drain(pools[(self._turn + i) % len(pools)], now, actions)
-        if self._membership is not None:
-            self._ask(now, actions)
+        if self.group is not None:
+            self.wake_at = min(self.wake_at, self.group.ask(now, actions))
         return actions
-
-    def _ask(self, now: float, actions: list[Action]) -> None:
-        """Ask the group where it is time to, now that it is known what is held up."""
-        for pool in self._pools.values():
-            assert pool.share is not None
-            if (at := pool.share.due_at(pool, now)) <= now:
-                actions.append(Reserve(pool.name, pool.share.ask(pool, now, room=self._ceiling.room)))
-            else:
-                self.wake_at = min(self.wake_at, at)
 
     def granted(self, name: str, grant: Grant, now: float) -> None:
         """The group has answered what `Reserve` asked for this pool."""
-        pool = self._pools[name]
-        if pool.share is not None:
-            before = pool.share.standing
-            pool.share.granted(pool, grant, now)
+        if self.group is not None:
             self._news = True
-            self.emit.limits(pool, now)
-            if before is not pool.share.standing:
-                self.emit.standing(pool, pool.share, now)
+            self.group.granted(name, grant, now)
 
     def unreachable(self, name: str, now: float, u: float) -> None:
         """The group has not answered."""
-        pool = self._pools[name]
-        if pool.share is not None:
+        if self.group is not None:
             self._news = True
-            if pool.share.unreachable(pool, now, u):
-                self.emit.standing(pool, pool.share, now)
-
-    def farewell(self, now: float) -> list[Reserve]:
-        """What to tell the group on leaving."""
-        shared = [(pool, pool.share) for pool in self._pools.values() if pool.share is not None]
-        return [
-            Reserve(pool.name, replace(share.ask(pool, now, room=0), leave=True)) for pool, share in shared
-        ]
+            self.group.unreachable(name, now, u)
 
     def _drain(self, pool: Pool, now: float, actions: list[Action]) -> None:
         held_by, held = None, None
@@ -416,6 +394,6 @@ class Scheduler:
                 ceiling=self._ceiling.most_running,
                 breaker=self._breaker_policy,
                 now=now,
-                share=None if self._membership is None else Share(self._membership),
+                share=None if self.group is None else self.group.share(),
             )
         return pool
