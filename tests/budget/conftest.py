@@ -1,12 +1,26 @@
 """Redises for the tests below."""
 
+import asyncio
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import fakeredis
 import pytest
 from redises import Clock, RealRedis
+
+from claude_executor.testing import VirtualTimeLoop
+
+IN_VIRTUAL_TIME = "test_group.py"
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """A real Redis lives in real time, one in memory in any."""
+    if item.path.name == IN_VIRTUAL_TIME:
+        return {"virtual": VirtualTimeLoop}
+    return {"real": asyncio.SelectorEventLoop}
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""What only a real Redis shows: connections, death, and coming back empty; and three executors on real sockets."""
+"""What only a real Redis shows: connections, death, coming back empty; and executors on real sockets."""
 
 import asyncio
 import time

@@ -1,4 +1,4 @@
-"""The part of a scheduler that has to do with a group: when to ask it for which pool, and what it answered."""
+"""The part of a scheduler that has to do with a group: when to ask it for which pool, what it answered."""
 
 from collections.abc import Mapping
 from dataclasses import replace
