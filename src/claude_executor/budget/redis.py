@@ -178,7 +178,7 @@ def _connect(url: str, timeout: float) -> "Redis":
     from redis.asyncio.retry import Retry
     from redis.backoff import NoBackoff
 
-    return Redis.from_url(
+    return Redis.from_url(  # pyright: ignore[reportUnknownMemberType]  # its **kwargs
         url,
         protocol=2,
         socket_timeout=timeout,

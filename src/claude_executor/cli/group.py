@@ -48,7 +48,9 @@ async def _states(sharing: Sharing) -> _States:
 
 
 def _described(pool: str, state: dict[str, Any]) -> dict[str, Any]:
-    members = list((state["members"] or {}).values())
+    everybody: dict[str, dict[str, Any]] = state["members"] or {}
+    limits: dict[str, dict[str, float]] = state["terms"] or {}
+    members = list(everybody.values())
     weights = sum(member["weight"] for member in members) or 1.0
     resources = [
         {
@@ -57,7 +59,7 @@ def _described(pool: str, state: dict[str, Any]) -> dict[str, Any]:
             "level": state["pots"][name] + sum((m["purse"] or {}).get(name, 0.0) for m in members),
             "capacity": terms["cap"],
         }
-        for name, terms in sorted((state["terms"] or {}).items())
+        for name, terms in sorted(limits.items())
     ]
     return {
         "pool": pool,

@@ -155,8 +155,14 @@ class Share:
         self._started = 0
         self.asking, self._asked_at = True, now
         self._seq += 1
-        head, want, back, fix, drain, level = {}, {}, {}, {}, {}, {}
-        held, variance = {}, {}
+        head: dict[str, float] = {}
+        want: dict[str, float] = {}
+        back: dict[str, float] = {}
+        fix: dict[str, float] = {}
+        drain: dict[str, float] = {}
+        level: dict[str, float] = {}
+        held: dict[str, float] = {}
+        variance: dict[str, float] = {}
         job = pool.held
         gated = now < pool.closed_until or pool.breaker.state is not State.CLOSED
         jobs = float(min(len(pool.line), room))
