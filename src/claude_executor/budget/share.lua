@@ -232,6 +232,7 @@ elseif ask.want and next(ask.want) then
     if term and amount > 0 then
       local floor = state.floors[r]
       local there = (me.purse[r] or 0) + math.max(0, state.pots[r] - floor)
+      there = math.min(there, level(r))  -- what another one owes is owed by all
       part = math.min(part, math.max(0, there) / amount)
       local need = math.min((ask.head or {})[r] or 0, LARGEST * term.cap)
       if need > there then
