@@ -10,6 +10,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from claude_executor.budget import Budget
+    from claude_executor.budget.redis import RedisBudget
     from claude_executor.core.breaker import BreakerPolicy
     from claude_executor.core.cost import Usage
     from claude_executor.core.events import (
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
         RequestRefused,
         RequestSubmitted,
         RunStopped,
+        SharingChanged,
     )
     from claude_executor.core.limits import Limits
     from claude_executor.core.retry import Kind, RetryPolicy
@@ -32,6 +35,7 @@ if TYPE_CHECKING:
     from claude_executor.core.spending import SpendingCap
     from claude_executor.errors import (
         BudgetSpent,
+        BudgetUnreachable,
         Closed,
         DeadlineExceeded,
         ExecutorError,
@@ -53,7 +57,9 @@ __all__ = [
     "AttemptStarted",
     "BreakerChanged",
     "BreakerPolicy",
+    "Budget",
     "BudgetSpent",
+    "BudgetUnreachable",
     "Closed",
     "DeadlineExceeded",
     "Estimate",
@@ -69,6 +75,7 @@ __all__ = [
     "PoolClosed",
     "PoolState",
     "QueueFull",
+    "RedisBudget",
     "Rejected",
     "RequestAnswered",
     "RequestCancelled",
@@ -80,6 +87,7 @@ __all__ = [
     "RetryPolicy",
     "RunStopped",
     "Session",
+    "SharingChanged",
     "Snapshot",
     "SpendingCap",
     "Stopped",
@@ -96,7 +104,9 @@ _HOMES = {
     "AttemptStarted": "core.events",
     "BreakerChanged": "core.events",
     "BreakerPolicy": "core.breaker",
+    "Budget": "budget",
     "BudgetSpent": "errors",
+    "BudgetUnreachable": "errors",
     "Closed": "errors",
     "DeadlineExceeded": "errors",
     "Estimate": "estimate",
@@ -112,6 +122,7 @@ _HOMES = {
     "PoolClosed": "core.events",
     "PoolState": "core.snapshot",
     "QueueFull": "errors",
+    "RedisBudget": "budget.redis",
     "Rejected": "errors",
     "RequestAnswered": "core.events",
     "RequestCancelled": "core.events",
@@ -123,6 +134,7 @@ _HOMES = {
     "RetryPolicy": "core.retry",
     "RunStopped": "core.events",
     "Session": "session",
+    "SharingChanged": "core.events",
     "Snapshot": "core.snapshot",
     "SpendingCap": "core.spending",
     "Stopped": "errors",

@@ -7,6 +7,7 @@
     │   ├── QueueFull            more requests are waiting than `max_queued` allows
     │   ├── DeadlineExceeded     it could not start before its deadline
     │   ├── BudgetSpent          it could cost more than a spending cap has left
+    │   ├── BudgetUnreachable    the shared budget cannot be asked, and the policy is to refuse then
     │   ├── Stopped              a bad key, a spend limit, no connection: the others would meet it as well
     │   ├── TooLarge             the API refused it although its limit was unused: it can never fit
     │   └── Closed               the executor has been closed
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BudgetSpent",
+    "BudgetUnreachable",
     "Closed",
     "DeadlineExceeded",
     "ExecutorError",
@@ -66,6 +68,10 @@ class DeadlineExceeded(Rejected):
 
 class BudgetSpent(Rejected):
     """The request could cost more than is left under a spending cap."""
+
+
+class BudgetUnreachable(Rejected):
+    """The budget that is shared with other executors cannot be asked, and is to be asked for everything."""
 
 
 class Stopped(Rejected):
@@ -162,6 +168,10 @@ def rejection(refuse: Refuse) -> ExecutorError:
         )
     if refuse.refusal is Refusal.SPENT:
         return BudgetSpent("not sent: it could cost more than the spending cap has left; raise the cap")
+    if refuse.refusal is Refusal.ALONE:
+        return BudgetUnreachable(
+            "not sent: the shared budget cannot be reached; see to Redis, or let it degrade (alone=)"
+        )
     return Closed("the executor is closed; nothing was sent")
 
 

@@ -17,6 +17,7 @@ from functools import partial, wraps
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
+from claude_executor.budget import Budget
 from claude_executor.calls import Cost, as_attempt, shape_for
 from claude_executor.connection import Connection
 from claude_executor.core.breaker import BreakerPolicy
@@ -67,6 +68,7 @@ class Executor:
         timeout: float = 600.0,
         reserve_max_tokens: bool = False,
         caps: Iterable[SpendingCap] = (),
+        budget: Budget | None = None,
         on_event: Callable[[Event], None] | None = None,
         around: Callable[[int], AbstractContextManager[object]] | None = None,
         clock: Callable[[], float] = time.monotonic,
@@ -90,6 +92,9 @@ class Executor:
                 (Amazon Bedrock). The Claude API does not.
             caps: What all requests together may cost. What is in flight counts as the most it can cost, so a
                 cap is never passed; a request that does not fit any more raises `BudgetSpent`.
+            budget: Share the limits with other executors, on this machine or others: a `RedisBudget`. What
+                one of them learns of the limits all of them know. `max_concurrency` and `caps` are this
+                one's own.
             on_event: Called with every `Event`, on the event loop: it must not block.
             around: Makes the context in which each attempt is sent, given the `number` of its request, in the
                 caller's own coroutine: so the SDK's spans find their parent. It must not block or raise.
@@ -110,9 +115,12 @@ class Executor:
             breaker=breaker,
             reserve_max_tokens=reserve_max_tokens,
             caps=caps,
+            membership=None if budget is None else budget.membership,
             now=clock(),
         )
-        self._pump = Pump(self._scheduler, clock=clock, chance=chance, on_event=on_event, around=around)
+        self._pump = Pump(
+            self._scheduler, clock=clock, chance=chance, on_event=on_event, around=around, budget=budget
+        )
         self._max_concurrency = max_concurrency
         self.clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
@@ -125,7 +133,7 @@ class Executor:
     async def __aenter__(self) -> Self:
         """Connect to the event loop, and build the client if none was given."""
         await self._connection.open()
-        self._pump.start()
+        await self._pump.start()
         return self
 
     async def __aexit__(
@@ -143,6 +151,7 @@ class Executor:
         finally:
             # After a clean end nobody waits any more; otherwise everybody is to know that it is over.
             self._pump.stop()
+            await self._pump.leave()
             await self._connection.close()
 
     async def submit(

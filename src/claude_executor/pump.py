@@ -13,6 +13,8 @@ from contextlib import AbstractContextManager, nullcontext
 from contextvars import ContextVar
 from typing import TypeVar, cast
 
+from claude_executor.budget import Budget, Unreachable
+from claude_executor.core.asking import Reserve
 from claude_executor.core.cost import Usage
 from claude_executor.core.estimate import Shape
 from claude_executor.core.events import Event
@@ -51,8 +53,12 @@ class Pump:
         chance: Callable[[], float],
         on_event: Callable[[Event], None] | None,
         around: Callable[[int], AbstractContextManager[object]] | None,
+        budget: Budget | None = None,
     ) -> None:
-        """`on_event` is called on the event loop, `around` in the coroutine that carries a request."""
+        """`on_event` is called on the event loop, `around` in the coroutine that carries a request.
+
+        With a `budget` the scheduler has a membership.
+        """
         self._scheduler = scheduler
         self._clock = clock
         self._chance = chance
@@ -63,12 +69,16 @@ class Pump:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self._due = False
+        self._budget = budget
+        self._asking: set[asyncio.Task[None]] = set()
         self.idle = asyncio.Event()
         self.idle.set()
         self.closing: set[Callable[[], None]] = set()
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Belong to the event loop that is running."""
+        if self._budget is not None:
+            await self._budget.open()
         self._loop = asyncio.get_running_loop()
 
     def stop(self) -> None:
@@ -82,6 +92,23 @@ class Pump:
     def loop(self) -> asyncio.AbstractEventLoop | None:
         """The event loop it belongs to; `None` before it is started and after it is stopped."""
         return self._loop
+
+    async def leave(self) -> None:
+        """Let the group know that this executor is gone, which it would find out in some seconds."""
+        group = self._scheduler.group
+        if self._budget is None or group is None:
+            return
+        for task in self._asking:
+            task.cancel()
+        if self._asking:
+            await asyncio.wait(self._asking)
+        try:
+            for farewell in group.farewell(self._clock()):
+                await self._budget.ask(farewell.pool, farewell.ask)
+        except Unreachable:
+            pass  # then it will be missed
+        finally:
+            await self._budget.close()
 
     def close(self, *, refuse_waiting: bool) -> None:
         """Accept nothing more and, if asked, refuse what has not been sent."""
@@ -227,6 +254,12 @@ class Pump:
 
     def _perform(self, actions: Sequence[Action]) -> None:
         for action in actions:
+            if isinstance(action, Reserve):
+                if self._loop is not None:
+                    task = self._loop.create_task(self._ask(action))
+                    self._asking.add(task)
+                    task.add_done_callback(self._asking.discard)
+                continue
             turn = cast("asyncio.Future[None] | None", action.job.owner)
             if turn is None:
                 action.job.owner = action  # its caller has not begun to wait yet, and will look here first
@@ -237,6 +270,17 @@ class Pump:
                     turn.set_result(None)
         if self._scheduler.idle:
             self.idle.set()
+
+    async def _ask(self, reserve: Reserve) -> None:
+        """Ask the group on behalf of the scheduler."""
+        assert self._budget is not None
+        try:
+            grant = await self._budget.ask(reserve.pool, reserve.ask)
+        except Unreachable:
+            self._scheduler.unreachable(reserve.pool, self._clock(), self._chance())
+        else:
+            self._scheduler.granted(reserve.pool, grant, self._clock())
+        self.pump()
 
     def _announce(self) -> None:
         """Tell whoever listens. An observer's mistake is reported, it does not disturb the requests."""

@@ -32,6 +32,7 @@ from typing import TYPE_CHECKING, Self, TypedDict, TypeVar, Unpack, cast
 import claude_executor
 from claude_executor import (
     BreakerPolicy,
+    Budget,
     Event,
     Limits,
     MapJournal,
@@ -69,6 +70,7 @@ class Options(TypedDict, total=False):
     timeout: float
     reserve_max_tokens: bool
     caps: Iterable[SpendingCap]
+    budget: Budget | None
     on_event: Callable[[Event], None] | None
     around: Callable[[int], AbstractContextManager[object]] | None
     clock: Callable[[], float]

@@ -67,6 +67,16 @@ SAMPLES = [
     ),
     (ev.BreakerChanged(**POOL, state="closed", until=None), "INFO", "pool haiku-5.5: circuit breaker closed"),
     (
+        ev.SharingChanged(**POOL, state="shared", members=8, share=0.125),
+        "INFO",
+        "pool haiku-5.5: shared, 12% of the limits for one of 8",
+    ),
+    (
+        ev.SharingChanged(**POOL, state="alone", members=8, share=0.125),
+        "WARNING",
+        "pool haiku-5.5: alone, 12% of the limits for one of 8",
+    ),
+    (
         ev.RunStopped(at=12.0, kind=Kind.AUTHENTICATION, scope=Scope.EVERYTHING, until=float("inf")),
         "ERROR",
         "no more is sent of all requests: authentication",

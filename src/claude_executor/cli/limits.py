@@ -65,8 +65,15 @@ def limits(models: tuple[str, ...], as_json: bool, **options: Any) -> None:  # n
     nothing is used up. Without one, or for a model you name, they are read off the headers of an answer,
     which also tell what is left: each model is sent one tiny request (a word, answered by one token). With
     --tier and no model, the published limits of the tier are shown and nothing is sent.
+
+    With --shared the group is shown: who is in it, what each has, what is left, what binds. Nothing is sent.
     """
     how = connection(**options)
+    if how.sharing is not None:
+        from claude_executor.cli.group import show
+
+        show(how.sharing, as_json=as_json)
+        return
     told = {what for name, what in _DECLARED.items() if options[name] is not None}
     if options["tier"] is not None and not models:
         assert not isinstance(how.limits, Limits)

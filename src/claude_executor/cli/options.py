@@ -12,7 +12,7 @@ import click
 from claude_executor import Executor, Limits
 
 if TYPE_CHECKING:
-    from claude_executor import Event
+    from claude_executor import Event, RedisBudget
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -27,6 +27,29 @@ DEFAULT_CONCURRENCY = 200
 
 
 @dataclass(frozen=True, slots=True)
+class Sharing:
+    """With whom the limits are shared, as told on the command line."""
+
+    url: str
+    group: str
+    alone: str = "degrade"
+    weight: float = 1.0
+
+    def budget(self) -> RedisBudget:
+        """What keeps the levels.
+
+        Raises:
+            click.BadParameter: Not with these.
+        """
+        from claude_executor import RedisBudget
+
+        try:
+            return RedisBudget(self.url, group=self.group, alone=self.alone, weight=self.weight)
+        except (ValueError, ImportError) as error:
+            raise click.BadParameter(str(error), param_hint="'--shared'") from error
+
+
+@dataclass(frozen=True, slots=True)
 class Connection:
     """How to reach the API and what may be used of it, as told on the command line."""
 
@@ -34,6 +57,7 @@ class Connection:
     max_concurrency: int = DEFAULT_CONCURRENCY
     base_url: str | None = None
     api_key: str | None = None
+    sharing: Sharing | None = None
 
     def executor(self, on_event: Callable[[Event], None] | None = None) -> Executor:
         """An executor for it."""
@@ -42,6 +66,7 @@ class Connection:
             max_concurrency=self.max_concurrency,
             base_url=self.base_url,
             api_key=self.api_key,
+            budget=None if self.sharing is None else self.sharing.budget(),
             on_event=on_event,
         )
 
@@ -85,6 +110,35 @@ _OPTIONS = [
         metavar="URL",
         help="Where the API is.  [env var: ANTHROPIC_BASE_URL]",
     ),
+    click.option(
+        "--shared",
+        metavar="URL",
+        envvar="CLAUDE_EXECUTOR_SHARED",
+        help="Share the limits with all that name the same Redis and group, such as redis://host:6379.",
+    ),
+    click.option(
+        "--group",
+        metavar="NAME",
+        default="default",
+        show_default=True,
+        envvar="CLAUDE_EXECUTOR_GROUP",
+        help="Who shares: one group for each organisation.",
+    ),
+    click.option(
+        "--weight",
+        type=click.FloatRange(0, min_open=True),
+        default=1.0,
+        show_default=True,
+        metavar="N",
+        help="Share of the limits, relative to the others'.",
+    ),
+    click.option(
+        "--alone",
+        type=click.Choice(["degrade", "hold", "fail"]),
+        default="degrade",
+        show_default=True,
+        help="While Redis is away: go on with a share of the limits, wait, or refuse.",
+    ),
 ]
 
 
@@ -101,6 +155,10 @@ def connection(
     burst: float | None,
     max_concurrency: int,
     base_url: str | None,
+    shared: str | None = None,
+    group: str = "default",
+    weight: float = 1.0,
+    alone: str = "degrade",
     **per_minute: float | None,
 ) -> Connection:
     """What the options mean together.
@@ -122,7 +180,10 @@ def connection(
             limits = {pool: replace(its, **given) for pool, its in Limits.tier(tier).items()}
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
-    return Connection(limits, max_concurrency, base_url)
+    sharing = None if shared is None else Sharing(shared, group, alone, weight)
+    if sharing is not None:
+        sharing.budget()  # wrong words are told at once
+    return Connection(limits, max_concurrency, base_url, sharing=sharing)
 
 
 def _is_address(url: str) -> bool:

@@ -43,6 +43,8 @@ class LivePanel:
         narrow = width < NARROW
         view = self.view
         parts: list[RenderableType] = [_progress(view), _pace(view), Text(), _state(view)]
+        if view.sharing is not None:
+            parts.append(Text(view.sharing, style=DIM, no_wrap=True, overflow="ellipsis"))
         if view.bars:
             parts += [Text(), _limits(view.bars, narrow=narrow)]
         parts += [Text(), *_counts(view, narrow=narrow)]
@@ -167,6 +169,8 @@ def line(view: View) -> str:
     ]
     if view.tokens is not None:
         words.append("{} of {} tokens".format(*map(amount, view.tokens)))
+    if view.sharing is not None:
+        words.append(view.sharing)
     if view.failed:
         words.insert(1, f"{view.failed:,} failed")
     return "; ".join(words)

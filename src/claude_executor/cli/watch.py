@@ -71,6 +71,7 @@ class View:
         projected: Cost of the whole run at this rate of spending.
         budget: What it may cost, if that was told; the two above are then those of earlier starts, too.
         tokens: Tokens so far and how many it may take, if that was told.
+        sharing: With whom the limits are shared, in words; `None` if with nobody.
     """
 
     title: str
@@ -93,6 +94,7 @@ class View:
     projected: float | None
     budget: float | None = None
     tokens: tuple[int, int] | None = None
+    sharing: str | None = None
 
     @property
     def share(self) -> float:
@@ -156,6 +158,7 @@ class Watch:
             rate=rate,
             left=run.unsent * 60.0 / rate if known_rate else None,
             state=state,
+            sharing=_sharing(snapshot),
             waits=waits,
             bars=() if run.stopping else _bars(snapshot, held, shares),  # limits are then those of stopping
             running=snapshot.running,
@@ -232,6 +235,19 @@ class Watch:
         if pool.breaker == "open" and wait >= 0.5:
             return f"API overloaded: waiting, next probe in {wait:.0f} s"
         return "API overloaded: probing"
+
+
+def _sharing(snapshot: Snapshot) -> str | None:
+    """With how many the limits are shared, or what becomes of that; of all pools the worst off."""
+    pools = [pool for pool in snapshot.pools.values() if pool.sharing is not None]
+    if not pools:
+        return None
+    worst = min(pools, key=lambda pool: ("alone", "joining", "shared").index(pool.sharing or "shared"))
+    if worst.sharing == "alone":
+        return f"the shared budget is away: alone, with {percent(worst.share)} of the limits"
+    if worst.sharing == "joining":
+        return "joining those who share the limits"
+    return f"one of {worst.members} who share the limits" if worst.members > 1 else "alone in its group"
 
 
 def _bars(snapshot: Snapshot, held: tuple[str, str] | None, shares: _Shares) -> tuple[Bar, ...]:

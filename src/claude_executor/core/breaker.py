@@ -118,6 +118,25 @@ class CircuitBreaker:
         """The probe came back without an answer about the service (cancelled, refused by quota, invalid)."""
         self._probing = False
 
+    @property
+    def probing(self) -> bool:
+        """Whether a probe is out."""
+        return self._probing
+
+    def told_open(self, opens_at: float, tripped_at: float) -> None:
+        """Another one, that asks the same API, has opened."""
+        if self.state is State.CLOSED:
+            self.tripped_at = tripped_at
+        if not self._probing:
+            self.state = State.OPEN
+            self.opens_at = opens_at
+
+    def told_closed(self) -> None:
+        """Another one, that asks the same API, has closed."""
+        self.state = State.CLOSED
+        self._probing = False
+        self._forget_calls()
+
     def succeeded(self, sent_at: float, now: float, *, probe: bool) -> bool:
         """A request was answered; whether that closed the breaker."""
         if self._streak and sent_at > self._streak_sent_at:
@@ -129,10 +148,13 @@ class CircuitBreaker:
             return False
         self.state = State.CLOSED
         self._probing = False
+        self._forget_calls()
+        return True
+
+    def _forget_calls(self) -> None:
         self._slots.clear()
         self._calls = self._failed = 0.0
         self._streak = 0
-        return True
 
     def failed(self, sent_at: float, now: float, u: float, *, probe: bool, hint: float | None = None) -> bool:
         """A request met overload; whether that opened the breaker, or kept it open after a probe.

@@ -34,6 +34,11 @@ class Ceiling:
             raise ValueError(f"max_concurrency must be at least 1, got {most_running}")
         self.most_running = most_running
 
+    @property
+    def room(self) -> int:
+        """How many more requests there may be in flight."""
+        return max(0, self.most_running - self.running)
+
     def price(self, job: Job) -> None:
         """Work out what the next attempt of `job` can cost at most."""
         self._spending.price(job)

@@ -5,6 +5,7 @@ from claude_executor.core.cost import Usage
 from claude_executor.core.job import Failure, Job
 from claude_executor.core.pool import Pool
 from claude_executor.core.retry import Kind, Scope
+from claude_executor.core.shared import Share
 
 
 class Emitter:
@@ -88,6 +89,19 @@ class Emitter:
                         at=now, pool=pool.name, resource=resource.value, limit=limit, source=meter.source
                     )
                 )
+
+    def standing(self, pool: Pool, share: Share, now: float) -> None:
+        """A pool has joined its group, or lost it."""
+        if self.listening:
+            self._collected.append(
+                ev.SharingChanged(
+                    at=now,
+                    pool=pool.name,
+                    state=share.standing.value,
+                    members=share.members,
+                    share=share.portion,
+                )
+            )
 
     def stopped(self, kind: Kind, scope: Scope, until: float, now: float) -> None:
         """Requests are refused from now on."""

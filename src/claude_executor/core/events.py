@@ -115,6 +115,19 @@ class BreakerChanged(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SharingChanged(Event):
+    """A pool has joined the group that shares its limits (``"shared"``), or cannot reach it (``"alone"``).
+
+    `members` is how many there are, as far as is known, and `share` what is this executor's of the limits.
+    """
+
+    pool: str
+    state: str
+    members: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunStopped(Event):
     """Requests are refused because they would all fail the same way."""
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
 
+from claude_executor.core.asking import Reserve
 from claude_executor.core.cost import NOTHING, Cost, Resource, Usage
 from claude_executor.core.estimate import Shape
 from claude_executor.core.headers import NO_ADVICE, Advice
@@ -126,6 +127,7 @@ class Refusal(StrEnum):
     STOPPED = "requests are stopped"
     SPENT = "the spending cap is reached"
     CLOSED = "the executor is closed"
+    ALONE = "the shared budget cannot be reached"
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,4 +149,4 @@ class Refuse:
     because: Failure | None = None
 
 
-Action = Start | Refuse
+Action = Start | Refuse | Reserve

@@ -13,6 +13,7 @@ A steady stream of such news is a rate, the draw of others, and is taken off our
 """
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from claude_executor.core.bucket import TokenBucket
@@ -79,7 +80,9 @@ class Meter:
         "_burst_told",
         "_capacity_seen",
         "_heard_at",
+        "_make",
         "_raised_at",
+        "_told_group",
         "amount",
         "announced",
         "bucket",
@@ -92,8 +95,16 @@ class Meter:
         "variance",
     )
 
-    def __init__(self, resource: Resource, told: float | None, *, burst: float | None, now: float) -> None:
-        """`told` is per minute; `burst` is in seconds of refill."""
+    def __init__(
+        self,
+        resource: Resource,
+        told: float | None,
+        *,
+        burst: float | None,
+        now: float,
+        make: type[TokenBucket] = TokenBucket,
+    ) -> None:
+        """`told` is per minute; `burst` is in seconds of refill; `make` makes the bucket."""
         self.resource = resource
         self.name = resource.value
         self.amount = AMOUNT[resource]
@@ -109,6 +120,8 @@ class Meter:
         self._capacity_seen = math.inf
         self._heard_at: float | None = None
         self._raised_at = -math.inf
+        self._make = make
+        self._told_group: float | None = None
         self._retune(now)
 
     @property
@@ -116,7 +129,7 @@ class Meter:
         """Where the limit in force comes from."""
         if self.limit is None:
             return "not known"
-        return "told" if self.limit == self.told else "response headers"
+        return "told" if self.limit in (self.told, self._told_group) else "response headers"
 
     @property
     def rate(self) -> float:
@@ -126,6 +139,7 @@ class Meter:
     def tell(self, told: float | None, burst: float | None, now: float) -> None:
         """The user changes the ceiling."""
         self.told = told
+        self._told_group = None
         self._burst_told = ASSUMED_BURST if burst is None else burst
         self._retune(now)
 
@@ -152,6 +166,33 @@ class Meter:
             self.others = max(0.0, self.others - self.rate * since / BLIND_GROWTH)
             self._retune(now)
 
+    def terms(self) -> dict[str, float]:
+        """What others of a group are to know of it; what is not known is left out."""
+        if self.bucket is None:
+            return {}
+        known = {
+            "rate": self.bucket.rate,
+            "cap": self.bucket.capacity,
+            "rounding": self.rounding,
+            "told": min((told for told in (self.told, self._told_group) if told is not None), default=None),
+            "announced": self.announced,
+            "others": self.others,
+            "burst": min(self._burst_told, self._burst_learned),
+            "seen": self._capacity_seen,
+        }
+        return {name: value for name, value in known.items() if value is not None and math.isfinite(value)}
+
+    def adopt(self, terms: Mapping[str, float], now: float) -> None:
+        """Take over what the group knows."""
+        self._told_group = terms.get("told")
+        self.announced = terms.get("announced")
+        self.others = terms.get("others", 0.0)
+        self._burst_learned = terms.get("burst", math.inf)
+        self._capacity_seen = terms.get("seen", math.inf)
+        if self._heard_at is None:
+            self._heard_at = now
+        self._retune(now)
+
     def shorten_burst(self, burst: float, now: float) -> None:
         """The bucket turned out to hold no more than `burst` seconds of refill."""
         self._burst_learned = min(self._burst_learned, burst)
@@ -177,9 +218,8 @@ class Meter:
         highest = min(belief.highest, bucket.capacity)
         below, above = (0.0, WHOLE) if self.resource is Resource.REQUESTS else (ROUNDING, ROUNDING)
         # Where our own ceiling or bucket is the smaller one, the server's having more room means nothing.
-        ours_is_tighter = (
-            self.told is not None and self.told < quote.limit
-        ) or quote.remaining > bucket.capacity
+        told = min((t for t in (self.told, self._told_group) if t is not None), default=math.inf)
+        ours_is_tighter = (told < quote.limit) or quote.remaining > bucket.capacity
         error = quote.remaining + above + belief.unsure - lowest
         if error >= 0.0:
             surplus = quote.remaining - below - belief.unsure - belief.unsettled - highest
@@ -224,7 +264,7 @@ class Meter:
             self._retune(now)
 
     def _retune(self, now: float) -> None:
-        known = [limit for limit in (self.told, self.announced) if limit is not None]
+        known = [limit for limit in (self.told, self._told_group, self.announced) if limit is not None]
         self.limit = limit = min(known, default=None)
         if limit is None:
             self.bucket = None
@@ -233,7 +273,7 @@ class Meter:
         rate = max(full_rate - self.others, (1.0 - OTHERS_MOST) * full_rate)
         capacity = max(1.0, min(full_rate * min(self._burst_told, self._burst_learned), self._capacity_seen))
         if self.bucket is None:
-            self.bucket = TokenBucket(rate, capacity, now=now)
+            self.bucket = self._make(rate, capacity, now=now)
         else:
             self.bucket.retune(rate, capacity, now)
         if self.announced is not None:

@@ -14,8 +14,10 @@ server has not. So what it announces lies between our level and that with everyt
 
 import math
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
-from claude_executor.core.breaker import BreakerPolicy, CircuitBreaker
+from claude_executor.core.asking import Standing
+from claude_executor.core.breaker import BreakerPolicy, CircuitBreaker, State
 from claude_executor.core.bucket import TokenBucket
 from claude_executor.core.cost import NOTHING, Cost, Resource, Usage
 from claude_executor.core.flight import Flight
@@ -26,8 +28,12 @@ from claude_executor.core.limits import DEFAULT, Limits, cache_reads_count
 from claude_executor.core.line import Line
 from claude_executor.core.meter import Belief, Meter
 from claude_executor.core.pace import Pace
+from claude_executor.core.purse import Purse
 from claude_executor.core.tally import Usages
 from claude_executor.core.window import Window
+
+if TYPE_CHECKING:
+    from claude_executor.core.shared import Share
 
 CONFIDENCE = 2.0
 """Standard deviations of our own estimates within which a difference is not somebody else's doing."""
@@ -46,6 +52,9 @@ CONCURRENCY = "concurrency"
 BREAKER = "circuit breaker"
 GATE = "told to wait"
 START = "starting up"
+GROUP = "shared budget"
+UNHEARD = 0.5
+"""Seconds of refill that other members of a group may have used since the group told the level."""
 NEVER = math.inf
 
 
@@ -55,17 +64,32 @@ class Pool:
     __slots__ = (
         "_blind_at", "_cache_reads_count", "answered", "blocked_for", "breaker", "closed_until", "first_at",
         "flight", "growth", "heard_at", "held", "held_by", "held_since", "let_in", "limited", "line",
-        "meters", "name", "pace", "refusals", "refused_in_row", "round_trip", "trouble", "used", "window",
+        "meters", "name", "pace", "refusals", "refused_in_row", "round_trip", "share", "trouble", "used",
+        "window",
     )  # fmt: skip
 
     def __init__(
-        self, name: str, limits: Mapping[str, Limits], *, ceiling: int, breaker: BreakerPolicy, now: float
+        self,
+        name: str,
+        limits: Mapping[str, Limits],
+        *,
+        ceiling: int,
+        breaker: BreakerPolicy,
+        now: float,
+        share: "Share | None" = None,
     ) -> None:
-        """A pool with its share of the declared `limits`, and at most `ceiling` requests in flight."""
+        """A pool with its share of the declared `limits`, and at most `ceiling` requests in flight.
+
+        With a `share` the limits are those of a group.
+        """
         self.name = name
+        self.share = share
         self._cache_reads_count = cache_reads_count(name)
         mine = _declared(limits, name)
-        self.meters = {r: Meter(r, told, burst=mine.burst, now=now) for r, told in _by_resource(mine)}
+        make = TokenBucket if share is None else Purse
+        self.meters = {
+            r: Meter(r, told, burst=mine.burst, now=now, make=make) for r, told in _by_resource(mine)
+        }
         self.limited = self._find_limited()
         self.line: Line[Job] = Line()
         self.window = Window(ceiling)
@@ -102,27 +126,48 @@ class Pool:
         mine = _declared(limits, self.name)
         for resource, told in _by_resource(mine):
             self.meters[resource].tell(told, mine.burst, now)
+        self.relimit(now)
+        if self.share is not None:
+            self.share.force()
+
+    def relimit(self, now: float) -> None:
+        """A limit has become known, or another one."""
         self.limited = self._find_limited()
+        if self.share is not None:
+            self.share.provide(self, now)
+
+    def told_limits(self) -> None:
+        """Others know the limits: as good as an answer."""
+        if not self.answered:
+            self.answered = True
+            self.window.open_to(NEVER)
 
     def hear(self, job: Job, quotes: Mapping[Resource, Quote], now: float) -> None:
         """Compare what the API says, in response to an attempt, with our beliefs."""
         self.heard_at = now
         current, before = self.believed(now), job.believed or {}
+        alone = self.share is not None and self.share.standing is not Standing.SHARED
+        others, portion = (0.0, 1.0) if self.share is None else (UNHEARD, self.share.portion)
         for resource, quote in quotes.items():
             meter = self.meters[resource]
+            if alone and meter.bucket is not None and meter.announced == quote.limit:
+                continue  # what the other members draw is not known
             today = current.get(resource, quote.remaining)
             then = before.get(resource, today)
-            undrawn = job.undrawn if resource is Resource.OUTPUT else 0.0
+            undrawn = job.undrawn / portion if resource is Resource.OUTPUT else 0.0
             belief = Belief(
                 sent_at=job.sent_at,
                 lowest=min(then, today),
                 highest=max(then + undrawn, today),
-                unsure=CONFIDENCE * math.sqrt(meter.variance(self.flight.reserved)),
+                unsure=CONFIDENCE * math.sqrt(meter.variance(self.flight.reserved) / portion)
+                + (others * meter.rate if others else 0.0),
                 # An estimate in flight may turn out to be anything down to nothing, but every request is one.
-                unsettled=0.0 if resource is Resource.REQUESTS else meter.amount(self.flight.reserved),
+                unsettled=0.0
+                if resource is Resource.REQUESTS
+                else meter.amount(self.flight.reserved) / portion,
             )
             meter.hear(quote, belief, now)
-        self.limited = self._find_limited()
+        self.relimit(now)
 
     @property
     def blind(self) -> bool:
@@ -166,7 +211,7 @@ class Pool:
             seconds = meter.amount(cost) / bucket.rate
             if seconds > most and meter.resource is not Resource.OUTPUT:
                 most = seconds
-        return most
+        return most if self.share is None else most / self.share.portion
 
     def opens_at(self, job: Job, now: float, *, keep: float = 0.0) -> tuple[float, str]:
         """The instant from which `job` may start, and what holds it until then.
@@ -177,6 +222,8 @@ class Pool:
         admitted = self.breaker.admits_at(now)
         if admitted is None:
             return NEVER, BREAKER
+        if self.share is not None and (barred := self._barred(self.share, admitted <= now)) is not None:
+            return NEVER, barred
         in_flight = self.flight.count
         at, why = self.closed_until, GATE
         if not self.answered:
@@ -197,6 +244,13 @@ class Pool:
                 at, why = ready, START
         return at, why
 
+    def _barred(self, share: "Share", admitted: bool) -> str | None:
+        """What the group says to this pool's opening, if that is no."""
+        if share.waits:
+            return GROUP
+        probes = admitted and self.breaker.state is not State.CLOSED
+        return BREAKER if probes and share.standing is Standing.SHARED and not share.may_probe else None
+
     def _unanswered_ready_at(self) -> float:
         """Before the first answer has told us anything.
 
@@ -210,6 +264,8 @@ class Pool:
 
     def earliest(self, job: Job) -> float:
         """The instant before which `job` cannot start even if it were next in line."""
+        if self.share is not None:
+            return self.closed_until  # when the group will grant it nobody knows
         return max(self.closed_until, self._buckets_ready_at(job.cost, 0.0)[0])
 
     def _buckets_ready_at(self, cost: Cost, keep: float) -> tuple[float, str]:
@@ -237,6 +293,8 @@ class Pool:
         self.pace.take(self._rush(cost), now, self.round_trip if self.answered else None)
         if not self.answered and not self.flight.count:
             self.first_at = now
+        if self.share is not None:
+            self.share.started(self, cost)
         self.flight.begin(cost)
         if self.blind:
             self.let_in.add(cost, now)

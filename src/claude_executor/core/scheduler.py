@@ -1,10 +1,11 @@
 """Tell it what happened, ask what to do, ask when to ask again.
 
-A shell drives it with four kinds of call, all of which take the time::
+A shell drives it with five kinds of call, all of which take the time::
 
     submit, cancel              the caller's side: a request comes, or goes away
     poll(now) -> actions        what to do now; afterwards `wake_at` says when to ask again
     answered, failed, lost      an attempt is over
+    granted, unreachable        the group that shares the limits has answered `Reserve`, or not
     tune, close, snapshot       change the limits, shut the door, look at the state
 
 The life of a job: it stands in its pool's line (WAITING); `poll` takes from the buckets and says `Start`
@@ -17,11 +18,13 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from claude_executor.core import feedback
+from claude_executor.core.asking import Grant, Membership
 from claude_executor.core.breaker import BreakerPolicy, State
 from claude_executor.core.ceiling import Ceiling
 from claude_executor.core.cost import NOTHING, NOTHING_USED, Usage
 from claude_executor.core.emit import Emitter
 from claude_executor.core.estimate import Shape
+from claude_executor.core.group import Group
 from claude_executor.core.headers import Advice
 from claude_executor.core.job import Action, Failure, Job, Phase, Refusal, Refuse, Start
 from claude_executor.core.limits import Limits, by_pool, pool_of
@@ -50,9 +53,13 @@ class Scheduler:
         breaker: BreakerPolicy | None = None,
         reserve_max_tokens: bool = False,
         caps: Iterable[SpendingCap] = (),
+        membership: Membership | None = None,
         now: float,
     ) -> None:
-        """`max_queued` bounds the jobs that are neither in flight nor over; `None` does not."""
+        """`max_queued` bounds the jobs that are neither in flight nor over; `None` does not.
+
+        With a `membership` the limits are shared: there are `Reserve` actions to perform.
+        """
         self._limits = by_pool(limits)
         self._ceiling = Ceiling(max_concurrency, caps, now)
         self._policy = retry or RetryPolicy()
@@ -72,6 +79,7 @@ class Scheduler:
         self.tally = Tally()
         self.wake_at = NEVER
         self.emit = Emitter()
+        self.group = None if membership is None else Group(membership, self._pools, self._ceiling, self.emit)
 
     # ---- the caller's side
 
@@ -111,10 +119,10 @@ class Scheduler:
 
         For a job whose attempt has been sent it is `lost`.
         """
-        self._news = True
         if job.running:
             self._give_up(job, NOTHING_USED, now)
         elif self._waiting.leave(job):
+            self._news = True
             self.tally.cancelled += 1
             self.emit.cancelled(job, NOTHING_USED, now)
 
@@ -176,7 +184,21 @@ class Scheduler:
         self._turn += 1  # pools take turns at being first, for they share one ceiling on concurrency
         for i in range(len(pools)):
             self._drain(pools[(self._turn + i) % len(pools)], now, actions)
+        if self.group is not None:
+            self.wake_at = min(self.wake_at, self.group.ask(now, actions))
         return actions
+
+    def granted(self, name: str, grant: Grant, now: float) -> None:
+        """The group has answered what `Reserve` asked for this pool."""
+        if self.group is not None:
+            self._news = True
+            self.group.granted(name, grant, now)
+
+    def unreachable(self, name: str, now: float, u: float) -> None:
+        """The group has not answered."""
+        if self.group is not None:
+            self._news = True
+            self.group.unreachable(name, now, u)
 
     def _drain(self, pool: Pool, now: float, actions: list[Action]) -> None:
         held_by, held = None, None
@@ -188,6 +210,9 @@ class Scheduler:
                 self._pricing.renew(job, now)
             if self._ceiling.spent(job):
                 actions.append(self._turn_away(job, Refusal.SPENT, now, None))
+                continue
+            if pool.share is not None and pool.share.refuses:
+                actions.append(self._turn_away(job, Refusal.ALONE, now, job.last))
                 continue
             if self._pricing.prefixes.follows(job, now):
                 until = self._pricing.prefixes.until(job)
@@ -380,6 +405,11 @@ class Scheduler:
         pool = self._pools.get(name)
         if pool is None:
             pool = self._pools[name] = Pool(
-                name, self._limits, ceiling=self._ceiling.most_running, breaker=self._breaker_policy, now=now
+                name,
+                self._limits,
+                ceiling=self._ceiling.most_running,
+                breaker=self._breaker_policy,
+                now=now,
+                share=None if self.group is None else self.group.share(),
             )
         return pool

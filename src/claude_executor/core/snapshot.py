@@ -53,6 +53,10 @@ class PoolState:
         held_for: Seconds for which each thing has held the line up so far.
         round_trip: Seconds an answer takes, averaged.
         refusals: 429s so far.
+        sharing: How it shares its limits with other executors: ``"joining"``, ``"shared"`` or ``"alone"``;
+            `None` where it does not.
+        members: Executors that share them, as far as is known.
+        share: What is this one's, of all.
     """
 
     resources: dict[str, ResourceState]
@@ -66,6 +70,9 @@ class PoolState:
     held_for: dict[str, float]
     round_trip: float
     refusals: int
+    sharing: str | None = None
+    members: int = 1
+    share: float = 1.0
 
     @property
     def binding(self) -> str | None:
@@ -149,4 +156,7 @@ def state_of(pool: Pool, now: float) -> PoolState:
         held_for=held_for,
         round_trip=pool.round_trip,
         refusals=pool.refusals,
+        sharing=None if pool.share is None else pool.share.standing.value,
+        members=1 if pool.share is None else pool.share.members,
+        share=1.0 if pool.share is None else pool.share.portion,
     )

@@ -57,6 +57,8 @@ def _severity(event: ev.Event) -> int:
         return logging.WARNING if event.retry_in is None else 0
     if isinstance(event, ev.BreakerChanged):
         return logging.WARNING if event.state == "open" else logging.INFO
+    if isinstance(event, ev.SharingChanged):
+        return logging.WARNING if event.state == "alone" else logging.INFO
     return _SEVERITIES.get(type(event), 0)
 
 
@@ -91,6 +93,9 @@ def _text_of_pool(event: ev.Event) -> str:
         case ev.BreakerChanged():
             pause = f", for {event.until - event.at:.3f} s at least" if event.until is not None else ""
             return f"pool {event.pool}: circuit breaker {event.state}{pause}"
+        case ev.SharingChanged():
+            part = f"{event.share:.0%} of the limits for one of {event.members}"
+            return f"pool {event.pool}: {event.state}, {part}"
         case ev.RunStopped():
             return f"no more is sent of {event.scope.value}: {event.kind.value}"
         case _:

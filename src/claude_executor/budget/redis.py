@@ -1,0 +1,215 @@
+"""The budget of a group in Redis, or Valkey: one script, which is `share.lua`.
+
+A call is one EVALSHA. It either tells and asks everything at once, or nothing has happened, and a call that
+came through although its answer did not is told apart by its number. Whoever waits for Redis waits `timeout`
+seconds at most; what happens then is decided in `core.shared`.
+"""
+
+import os
+import socket
+import uuid
+from dataclasses import fields
+from functools import cache
+from importlib import resources
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, cast
+
+from claude_executor.budget import Unreachable
+from claude_executor.core.asking import Alone, Ask, Grant, Membership
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable
+
+    from redis.asyncio import Redis
+
+PREFIX = "claude-executor"
+
+
+class RedisBudget:
+    """Limits that all executors with the same Redis and the same group share.
+
+    Make one for each executor. Nothing is connected before it is used.
+
+    Attributes:
+        group: The group's name.
+        name: What this member is called in listings.
+        membership: How it takes part.
+        calls: How often Redis was asked.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        group: str,
+        weight: float = 1.0,
+        alone: str = "degrade",
+        members: int = 8,
+        name: str | None = None,
+        timeout: float = 1.0,
+    ) -> None:
+        """Share with all that name the same `group`.
+
+        Args:
+            url: Where Redis is: ``redis://host:6379/0``, ``rediss://…``, ``unix://…``.
+            group: The name of those who share. One organisation should be one group.
+            weight: Its share, relative to the others'.
+            alone: What to do while Redis cannot be reached: ``"degrade"`` goes on with the limits divided by
+                the last known number of members, ``"hold"`` waits, ``"fail"`` refuses with
+                `BudgetUnreachable`.
+            members: How many members there are taken to be if Redis cannot be reached from the start.
+            name: What to call it in listings; by default the host and the process.
+            timeout: Seconds after which Redis is taken to be away.
+
+        Raises:
+            ImportError: redis-py is not installed.
+            ValueError: An argument is out of range.
+        """
+        if not group or any(c in group for c in "{}") or not group.isprintable():
+            raise ValueError(f"group must be a name without braces, got {group!r}")
+        if find_spec("redis") is None:
+            raise ImportError("a shared budget needs redis-py: pip install 'claude-executor[redis]'")
+        if not timeout > 0.0:
+            raise ValueError(f"timeout must be a positive number of seconds, got {timeout!r}")
+        try:
+            policy = Alone(alone)
+        except ValueError:
+            known = ", ".join(Alone)
+            raise ValueError(f"alone must be one of {known}, got {alone!r}") from None
+        self.group = group
+        self.name = name or f"{socket.gethostname()}:{os.getpid()}"
+        self.membership = Membership(weight=weight, alone=policy, members=members)
+        self.calls = 0
+        self._url = url
+        self._timeout = timeout
+        self._id = uuid.uuid4().hex
+        self._client: Redis | None = None
+        self._sha = ""
+
+    def __repr__(self) -> str:
+        return f"<RedisBudget group={self.group!r} name={self.name!r}>"  # the URL may hold a password
+
+    async def open(self) -> None:
+        """Get ready. Importing the client takes a while: not on the event loop."""
+        import asyncio
+
+        await asyncio.to_thread(self._connected)
+
+    async def ask(self, pool: str, ask: Ask) -> Grant:
+        """Tell and ask, in one call.
+
+        Raises:
+            Unreachable: Redis did not answer.
+        """
+        import orjson
+
+        request = {f.name: value for f in fields(ask) if _said(value := getattr(ask, f.name))}
+        request["id"], request["name"] = self._id, self.name
+        answer = await self._call(pool, orjson.dumps(request))
+        return _grant(orjson.loads(answer))
+
+    async def states(self) -> dict[str, dict[str, Any]]:
+        """The state of each of the group's pools, as it is kept; to be looked at.
+
+        Raises:
+            Unreachable: Redis did not answer.
+        """
+        import orjson
+        from redis.exceptions import RedisError
+
+        try:
+            client = self._connected()
+            members = await cast("Awaitable[set[bytes]]", client.smembers(self._key("pools")))
+            names = sorted(name.decode() for name in members)
+            stored = await client.mget([self._key(f"pool:{name}") for name in names]) if names else []
+        except (RedisError, OSError, ValueError) as error:
+            raise Unreachable(type(error).__name__) from error
+        return {name: orjson.loads(state) for name, state in zip(names, stored, strict=True) if state}
+
+    async def close(self) -> None:
+        """Disconnect."""
+        client, self._client = self._client, None
+        if client is not None:
+            await client.aclose()
+
+    async def _call(self, pool: str, request: bytes) -> bytes:
+        import asyncio
+
+        from redis.exceptions import NoScriptError, RedisError
+
+        keys = (self._key(f"pool:{pool}"), self._key("pools"))
+        self.calls += 1
+        try:
+            async with asyncio.timeout(self._timeout):
+                client = self._connected()
+                try:
+                    answer = client.evalsha(self._sha, 2, *keys, request, pool)
+                    return await cast("Awaitable[bytes]", answer)
+                except NoScriptError:
+                    answer = client.eval(script(), 2, *keys, request, pool)
+                    return await cast("Awaitable[bytes]", answer)
+        except (RedisError, OSError) as error:
+            raise Unreachable(type(error).__name__) from error
+
+    def _connected(self) -> "Redis":
+        if self._client is None:
+            self._client = _connect(self._url, self._timeout)
+            self._sha = _digest(script())
+        return self._client
+
+    def _key(self, what: str) -> str:
+        return f"{PREFIX}:{{{self.group}}}:{what}"  # braces: one slot of a cluster
+
+
+@cache
+def script() -> str:
+    """The script, as Redis gets it."""
+    return resources.files("claude_executor.budget").joinpath("share.lua").read_text()
+
+
+def _digest(text: str) -> str:
+    import hashlib
+
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def _connect(url: str, timeout: float) -> "Redis":
+    from redis.asyncio import Redis
+    from redis.asyncio.retry import Retry
+    from redis.backoff import NoBackoff
+
+    return Redis.from_url(  # pyright: ignore[reportUnknownMemberType]  # its **kwargs
+        url,
+        protocol=2,
+        socket_timeout=timeout,
+        socket_connect_timeout=timeout,
+        retry=Retry(NoBackoff(), 0),  # a call that is late is no use; the next one says it again
+    )
+
+
+def _said(value: object) -> bool:
+    """Whether there is anything in it; what is not said is nothing."""
+    return value is not None and value is not False and value != {}
+
+
+def _amounts(value: Any) -> Any:  # noqa: ANN401
+    return value or {}  # an empty table of Lua's may come as a list
+
+
+def _grant(told: dict[str, Any]) -> Grant:
+    breaker = told.get("breaker")
+    return Grant(
+        got=_amounts(told["got"]),
+        again=max(0.0, min(600.0, float(told["again"]))),
+        probe=told["probe"],
+        version=told["version"],
+        level=_amounts(told["level"]),
+        held=_amounts(told["held"]),
+        variance=_amounts(told["variance"]),
+        terms=_amounts(told["terms"]),
+        members=told["members"],
+        share=float(told["share"]),
+        closed=float(told["closed"]),
+        gently=told["gently"],
+        breaker=None if not breaker else (float(breaker["pause"]), float(breaker["lasted"])),
+    )

@@ -1,0 +1,278 @@
+-- One call of one member for one pool of a group: what it has to tell, what it asks, what it gets.
+--
+-- The levels are those of `core.bucket`, divided: of every resource each member has a purse, what nobody has yet
+-- is the pot, and the level is the sum of them all. Refill flows into the purses by weight; what a full purse
+-- cannot take flows into the others, and only when all are full into the pot, from which anybody may draw. So a
+-- busy member gets the idle ones' share at once, a light one always finds its own, and whatever a member that
+-- died had in its purse goes back. `floor` is the margin for estimates that are off: it stays in the pot.
+--
+-- Time is that of this server. All spans in the request and in the reply are in seconds.
+--
+-- KEYS: 1 the pool's state, 2 the names of the group's pools.  ARGV: 1 the request, as JSON, 2 the pool's name.
+
+local HOLD = 1.0       -- seconds of its share of the refill that fit into a member's purse
+local HALF = 0.5       -- of the capacity: all purses together hold no more
+local LARGEST = 0.8    -- of the capacity: what a member saves up for a request that needs more than that
+local SILENT = 10.0    -- seconds after which a member is taken to be dead
+local CUT_OFF = 5.0    -- seconds without any call, though there are members: they were cut off, and went on alone
+local YOUNG = 10.0     -- seconds within which members that remember may correct a state made from nothing
+local SOON = 0.25      -- seconds between calls of a member that is short of something
+local LATEST = 2.0
+local PROBE = 10.0     -- seconds after which a probe of which nothing is heard does not count
+local FLOW = 10.0      -- seconds over which what members get is averaged, to be looked at
+local LASTS = 600      -- seconds for which a state is kept that nobody asks for
+
+local ask = cjson.decode(ARGV[1])
+local clock = redis.call('TIME')
+local state, fresh
+local stored = redis.call('GET', KEYS[1])
+if stored then
+  state = cjson.decode(stored)
+else
+  fresh = true
+  state = {born = tonumber(clock[1]), at = 0, version = 0, closed = 0, pots = {}, floors = {}, terms = {}, members = {}}
+end
+local now = tonumber(clock[1]) - state.born + tonumber(clock[2]) / 1000000
+local passed = math.max(0, now - state.at)
+now = math.max(now, state.at)  -- a clock set back, after a failover, creates nothing
+state.at = now
+
+-- ---- the purses
+
+local weights = 0
+
+local function weigh()
+  weights = 0
+  for _, member in pairs(state.members) do weights = weights + member.weight end
+end
+
+local function room(member, r)
+  local term = state.terms[r]
+  local usual = member.weight / weights * math.min(HOLD * term.rate, HALF * term.cap)
+  return math.max(usual, math.min(member.need[r] or 0, LARGEST * term.cap))
+end
+
+local function level(r)
+  local sum = state.pots[r]
+  for _, member in pairs(state.members) do sum = sum + (member.purse[r] or 0) end
+  return sum
+end
+
+-- Share out what has been earned.
+local function pour(r, amount)
+  local lacking = (state.floors[r] or 0) - state.pots[r]
+  if lacking > 0 then
+    local first = math.min(amount, lacking)
+    state.pots[r] = state.pots[r] + first
+    amount = amount - first
+  end
+  for _ = 1, 4 do
+    local thirsty = 0
+    for _, member in pairs(state.members) do
+      if (member.purse[r] or 0) < room(member, r) then thirsty = thirsty + member.weight end
+    end
+    if thirsty == 0 or amount <= 0 then break end
+    local left = 0
+    for _, member in pairs(state.members) do
+      local has, most = member.purse[r] or 0, room(member, r)
+      if has < most then
+        local part = amount * member.weight / thirsty
+        member.purse[r] = math.min(most, has + part)
+        left = left + math.max(0, has + part - most)
+      end
+    end
+    amount = left
+  end
+  state.pots[r] = state.pots[r] + amount
+  state.pots[r] = state.pots[r] - math.max(0, level(r) - state.terms[r].cap)
+end
+
+-- Put right what has become too much or too little: debts are paid from where there is plenty.
+local function tidy(r)
+  local floor = state.floors[r] or 0
+  for _, member in pairs(state.members) do
+    local has = member.purse[r] or 0
+    local over = has - room(member, r)
+    if over > 0 then
+      member.purse[r], state.pots[r] = has - over, state.pots[r] + over
+    elseif has < 0 and state.pots[r] > floor then
+      local help = math.min(-has, state.pots[r] - floor)
+      member.purse[r], state.pots[r] = has + help, state.pots[r] - help
+    end
+  end
+  if state.pots[r] < 0 then
+    local held = 0
+    for _, member in pairs(state.members) do held = held + math.max(0, member.purse[r] or 0) end
+    local part = math.min(1, held > 0 and -state.pots[r] / held or 0)
+    for _, member in pairs(state.members) do
+      local gives = part * math.max(0, member.purse[r] or 0)
+      member.purse[r], state.pots[r] = (member.purse[r] or 0) - gives, state.pots[r] + gives
+    end
+  end
+  state.pots[r] = state.pots[r] - math.max(0, level(r) - state.terms[r].cap)
+end
+
+local function forget(id)
+  for r, amount in pairs(state.members[id].purse) do
+    if state.pots[r] then state.pots[r] = state.pots[r] + amount end
+  end
+  state.members[id] = nil
+  if state.breaker and state.breaker.probe == id then state.breaker.probe = nil end
+end
+
+-- ---- who is there, and what has been earned since the last call
+
+local cut_off = passed > CUT_OFF and next(state.members) ~= nil
+weigh()
+for r, term in pairs(state.terms) do
+  pour(r, term.rate * (cut_off and 0 or passed))
+end
+local dead = {}
+for id, member in pairs(state.members) do
+  if cut_off then member.seen = now end
+  if now - member.seen > SILENT then dead[#dead + 1] = id end
+end
+for _, id in ipairs(dead) do forget(id) end
+
+local me = state.members[ask.id]
+local joins = me == nil
+if joins then
+  me = {purse = {}, flow = {}, seq = 0}
+  state.members[ask.id] = me
+end
+for r, flow in pairs(me.flow) do
+  me.flow[r] = flow * math.exp(-(now - me.seen) / FLOW)
+end
+me.seen, me.weight, me.name, me.need = now, ask.weight, ask.name, ask.head or {}
+me.held, me.running, me.waiting, me.variance = ask.held or {}, ask.running, ask.waiting, ask.variance or {}
+me.binds = ask.binds
+weigh()
+
+-- ---- what it has to tell. A request that comes twice is told once.
+
+local news = ask.seq > me.seq
+me.seq = math.max(me.seq, ask.seq)
+local current = ask.version == state.version
+
+for r, term in pairs(ask.terms or {}) do
+  if state.terms[r] == nil then
+    state.terms[r] = term
+    state.pots[r] = term.cap
+    if ask.level then state.pots[r] = math.min(term.cap, ask.level[r] or 0) end
+  elseif news and (ask.force or (current and ask.changed)) then
+    state.terms[r] = term
+  end
+end
+if news then
+  for r, amount in pairs(ask.back or {}) do
+    if state.pots[r] then me.purse[r] = (me.purse[r] or 0) + amount end
+  end
+  if current then
+    local corrected = ask.changed
+    for r, amount in pairs(ask.fix or {}) do
+      if state.pots[r] then state.pots[r] = state.pots[r] + amount end
+      corrected = true
+    end
+    if corrected then state.version = state.version + 1 end
+  end
+  for r, most in pairs(ask.drain or {}) do
+    if state.pots[r] then state.pots[r] = state.pots[r] - math.max(0, level(r) - most) end
+  end
+  if joins and ask.level and now < YOUNG then
+    for r, most in pairs(ask.level) do
+      if state.pots[r] then state.pots[r] = state.pots[r] - math.max(0, level(r) - most) end
+    end
+  end
+  if ask.closed and now + ask.closed > state.closed then
+    state.closed, state.gently = now + ask.closed, ask.gently
+  end
+  if ask.breaker == 'closed' then
+    state.breaker = nil
+  elseif ask.breaker == 'open' then
+    state.breaker = {opens = now + ask.pause, tripped = now - ask.lasted}
+  end
+end
+
+-- ---- what all of them have under way: the margin, and what the server has not drawn yet
+
+local variance, held, running, count = {}, {}, 0, 0
+for id, member in pairs(state.members) do
+  count = count + 1
+  running = running + member.running
+  for r, amount in pairs(member.variance) do variance[r] = (variance[r] or 0) + amount end
+  if id ~= ask.id then
+    for r, amount in pairs(member.held) do held[r] = (held[r] or 0) + amount end
+  end
+end
+for r, term in pairs(state.terms) do
+  local margin = math.min(3 * math.sqrt(variance[r] or 0), HALF * term.cap)
+  state.floors[r] = math.min(margin + (term.rounding or 0), LARGEST * term.cap)
+  tidy(r)
+end
+
+-- ---- what it gets
+
+local got, again, probe = {}, 0, false
+local gate = state.closed - now
+local breaker = state.breaker
+if breaker then
+  if breaker.probe == ask.id and ask.probing then breaker.until_ = now + PROBE end
+  gate = math.max(gate, breaker.opens - now)
+  if gate <= 0 and breaker.probe and breaker.until_ > now then gate = math.min(LATEST, breaker.until_ - now) end
+end
+if ask.leave then
+  forget(ask.id)
+elseif gate > 0 then
+  again = gate
+elseif ask.want and next(ask.want) then
+  local part, fits, wait = 1, true, 0
+  local share = me.weight / weights
+  for r, amount in pairs(ask.want) do
+    local term = state.terms[r]
+    if term and amount > 0 then
+      local floor = state.floors[r]
+      local there = (me.purse[r] or 0) + math.max(0, state.pots[r] - floor)
+      there = math.min(there, level(r))  -- what another one owes is owed by all
+      part = math.min(part, math.max(0, there) / amount)
+      local need = math.min((ask.head or {})[r] or 0, LARGEST * term.cap)
+      if need > there then
+        fits = false
+        wait = math.max(wait, (need - there) / (term.rate * share))
+      end
+    end
+  end
+  if fits then
+    for r, amount in pairs(ask.want) do
+      local gets = math.max(part * amount, (ask.head or {})[r] or 0)
+      if breaker then gets = (ask.head or {})[r] or 0 end
+      got[r] = gets
+      me.flow[r] = (me.flow[r] or 0) + gets / FLOW
+      if state.terms[r] then
+        local own = math.min(gets, math.max(0, me.purse[r] or 0))
+        local common = math.min(gets - own, math.max(0, state.pots[r] - state.floors[r]))
+        me.purse[r] = (me.purse[r] or 0) - (gets - common)
+        state.pots[r] = state.pots[r] - common
+      end
+    end
+    if breaker then
+      probe, breaker.probe, breaker.until_ = true, ask.id, now + PROBE
+    end
+    if part < 1 then again = SOON end
+  else
+    again = math.min(LATEST, math.max(SOON, wait))
+  end
+end
+
+redis.call('SET', KEYS[1], cjson.encode(state), 'EX', LASTS + math.ceil(math.max(0, gate)))
+redis.call('SADD', KEYS[2], ARGV[2])
+redis.call('EXPIRE', KEYS[2], 2 * LASTS)
+
+local levels = {}
+for r in pairs(state.terms) do levels[r] = level(r) end
+return cjson.encode({
+  got = got, again = again, probe = probe, fresh = fresh or false, version = state.version,
+  level = levels, held = held, variance = variance, terms = state.terms, members = count,
+  share = weights > 0 and ask.weight / weights or 1,
+  closed = math.max(0, state.closed - now), gently = state.gently or false,
+  breaker = breaker and {pause = math.max(0, breaker.opens - now), lasted = now - breaker.tripped} or nil,
+})

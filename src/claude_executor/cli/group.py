@@ -1,0 +1,116 @@
+"""``claude-executor limits --shared``: a group that shares its limits, as it is kept at this moment."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from claude_executor.cli import NO_ACCESS
+from claude_executor.cli.trouble import Trouble
+from claude_executor.cli.words import amount, percent
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from claude_executor.cli.options import Sharing
+
+_States = dict[str, dict[str, Any]]
+
+
+def show(sharing: Sharing, *, as_json: bool) -> None:
+    """Print it on stdout."""
+    states = asyncio.run(_states(sharing))
+    if as_json:
+        import orjson
+
+        pools = [_described(name, state) for name, state in states.items()]
+        click.echo(orjson.dumps(pools, option=orjson.OPT_INDENT_2).decode())
+        return
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not states:
+        console.print(f"Nobody has used the group {sharing.group!r} in the last minutes.", markup=False)
+    for name, state in states.items():
+        _print(console, _described(name, state))
+
+
+async def _states(sharing: Sharing) -> _States:
+    budget = sharing.budget()
+    try:
+        return await budget.states()
+    except OSError as error:
+        raise Trouble(f"Redis cannot be reached ({error}); check --shared", NO_ACCESS) from error
+    finally:
+        await budget.close()
+
+
+def _described(pool: str, state: dict[str, Any]) -> dict[str, Any]:
+    everybody: dict[str, dict[str, Any]] = state["members"] or {}
+    pots: dict[str, float] = state["pots"] or {}
+    limits: dict[str, dict[str, float]] = state["terms"] or {}
+    members = list(everybody.values())
+    weights = sum(member["weight"] for member in members) or 1.0
+    resources = [
+        {
+            "resource": name,
+            "limit": 60.0 * terms["rate"],
+            "level": pots[name] + sum(_by_resource(m["purse"]).get(name, 0.0) for m in members),
+            "capacity": terms["cap"],
+        }
+        for name, terms in sorted(limits.items())
+    ]
+    return {
+        "pool": pool,
+        "closed_for": max(0.0, state["closed"] - state["at"]),
+        "breaker": "open" if state.get("breaker") else "closed",
+        "resources": resources,
+        "members": [
+            {
+                "name": member["name"],
+                "share": member["weight"] / weights,
+                "running": member["running"],
+                "waiting": member["waiting"],
+                "binds": member.get("binds"),
+                "seen": state["at"] - member["seen"],
+                "using": {name: 60.0 * flow for name, flow in _by_resource(member["flow"]).items()},
+            }
+            for member in sorted(members, key=lambda member: member["name"])
+        ],
+    }
+
+
+def _by_resource(kept: Any) -> dict[str, float]:  # noqa: ANN401
+    return kept or {}  # an empty table of Lua's may come as a list
+
+
+def _print(console: Console, pool: dict[str, Any]) -> None:
+    from rich import box
+    from rich.table import Table
+
+    notes = [f"told to wait for {pool['closed_for']:.0f} s"] if pool["closed_for"] else []
+    notes += ["the circuit breaker is open"] if pool["breaker"] == "open" else []
+    console.print("; ".join([pool["pool"], *notes]), style="bold", markup=False)
+    limits = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("limit", "a minute", "left", "at once"):
+        limits.add_column(column, justify="left" if column == "limit" else "right", no_wrap=True)
+    for one in pool["resources"]:
+        limits.add_row(
+            one["resource"], f"{one['limit']:,.0f}", amount(max(0.0, one["level"])), amount(one["capacity"])
+        )
+    console.print(limits)
+    members = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in ("member", "share", "requests a minute", "in flight", "waiting", "held up by"):
+        members.add_column(column, justify="left" if column in ("member", "held up by") else "right")
+    for one in pool["members"]:
+        members.add_row(
+            one["name"],
+            percent(one["share"]),
+            amount(one["using"].get("requests", 0.0)),
+            f"{one['running']:,}",
+            f"{one['waiting']:,}",
+            one["binds"] or "",
+        )
+    console.print(members)

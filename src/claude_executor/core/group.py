@@ -1,0 +1,67 @@
+"""The part of a scheduler that has to do with a group: when to ask it for which pool, what it answered."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from claude_executor.core.asking import Grant, Membership, Reserve
+from claude_executor.core.ceiling import Ceiling
+from claude_executor.core.emit import Emitter
+from claude_executor.core.job import Action
+from claude_executor.core.pool import NEVER, Pool
+from claude_executor.core.shared import Share
+
+
+class Group:
+    """The group of one scheduler, whose pools all have a `Share`."""
+
+    __slots__ = ("_ceiling", "_emit", "_membership", "_pools")
+
+    def __init__(
+        self, membership: Membership, pools: Mapping[str, Pool], ceiling: Ceiling, emit: Emitter
+    ) -> None:
+        """`pools` are the scheduler's, also those that are to come."""
+        self._membership = membership
+        self._pools = pools
+        self._ceiling = ceiling
+        self._emit = emit
+
+    def share(self) -> Share:
+        """For a new pool."""
+        return Share(self._membership)
+
+    def ask(self, now: float, actions: list[Action]) -> float:
+        """Ask where it is time to, now that it is known what is held up; when it will be time again."""
+        wake_at = NEVER
+        for pool, share in self._shared():
+            if (at := share.due_at(pool, now)) <= now:
+                actions.append(Reserve(pool.name, share.ask(pool, now, room=self._ceiling.room)))
+            else:
+                wake_at = min(wake_at, at)
+        return wake_at
+
+    def granted(self, name: str, grant: Grant, now: float) -> None:
+        """It has answered what `Reserve` asked for this pool."""
+        pool = self._pools[name]
+        assert pool.share is not None
+        before = pool.share.standing
+        pool.share.granted(pool, grant, now)
+        self._emit.limits(pool, now)
+        if before is not pool.share.standing:
+            self._emit.standing(pool, pool.share, now)
+
+    def unreachable(self, name: str, now: float, u: float) -> None:
+        """It has not answered."""
+        pool = self._pools[name]
+        assert pool.share is not None
+        if pool.share.unreachable(pool, now, u):
+            self._emit.standing(pool, pool.share, now)
+
+    def farewell(self, now: float) -> list[Reserve]:
+        """What to tell it on leaving."""
+        return [
+            Reserve(pool.name, replace(share.ask(pool, now, room=0), leave=True))
+            for pool, share in self._shared()
+        ]
+
+    def _shared(self) -> list[tuple[Pool, Share]]:
+        return [(pool, pool.share) for pool in self._pools.values() if pool.share is not None]

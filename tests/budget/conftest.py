@@ -1,0 +1,53 @@
+"""Redises for the tests below."""
+
+import asyncio
+import os
+import shutil
+from collections.abc import Callable, Iterator
+
+import fakeredis
+import pytest
+from redises import Clock, RealRedis
+
+from claude_executor.testing import VirtualTimeLoop
+
+IN_VIRTUAL_TIME = "test_group.py"
+
+
+def pytest_asyncio_loop_factories(
+    config: pytest.Config, item: pytest.Item
+) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """A real Redis lives in real time, one in memory in any."""
+    if item.path.name == IN_VIRTUAL_TIME:
+        return {"virtual": VirtualTimeLoop}
+    return {"real": asyncio.SelectorEventLoop}
+
+
+@pytest.fixture
+def real_redis() -> Iterator[RealRedis]:
+    """A running Redis. Where there is none to run the test is skipped, but not where CI_REDIS says so."""
+    if shutil.which("redis-server") is None:
+        why = "no redis-server on the path (Debian: apt-get install redis-server)"
+        if os.environ.get("CI_REDIS"):
+            pytest.fail(why)
+        pytest.skip(why)
+    server = RealRedis()
+    server.start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def clock(monkeypatch) -> Clock:
+    """The time of every Redis in memory."""
+    from fakeredis.commands_mixins import server_mixin
+
+    clock = Clock()
+    monkeypatch.setattr(server_mixin, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def memory() -> fakeredis.FakeServer:
+    """The memory that budgets share."""
+    return fakeredis.FakeServer()

@@ -1,0 +1,213 @@
+"""Several executors, one simulator and a Redis in memory, in virtual time."""
+
+import asyncio
+from collections import Counter
+from typing import Any
+
+import pytest
+from redises import MemoryBudget
+
+from claude_executor import BudgetUnreachable, Executor, Limits, RedisBudget, SharingChanged
+from claude_executor.simulator import Settings, Simulator
+from claude_executor.simulator.models import Rates
+from claude_executor.simulator.settings import Latency
+from claude_executor.testing import loop_time, simulated_client
+
+RPM = 600
+
+
+class LoopClock:
+    """The Redis in memory lives in the time of the loop."""
+
+    def time(self):
+        return 1_800_000_000.0 + asyncio.get_running_loop().time()
+
+
+class Team:
+    """Executors of one group, and what becomes of their requests."""
+
+    def __init__(self, memory):
+        self._memory = memory
+        self.simulator = Simulator(
+            Settings(rates=Rates(RPM, 50_000_000, 10_000_000), burst=5.0, latency=Latency(0.5, 100.0, 0.0)),
+            clock=loop_time,
+        )
+        self.answered: Counter[str] = Counter()
+        self.failed: list[Exception] = []
+        self.events: list[Any] = []
+        self.budgets: list[MemoryBudget] = []
+
+    def member(self, limits=None, *, shift=0.0, **options):
+        budget = MemoryBudget(self._memory, **options)
+        self.budgets.append(budget)
+        return Executor(
+            limits,
+            client=simulated_client(self.simulator),
+            budget=budget,
+            clock=lambda: loop_time() + shift,
+            on_event=self.events.append,
+        )
+
+    async def flood(self, executor, name, until, *, at_once=60):
+        async def one():
+            while loop_time() < until:
+                try:
+                    await executor.submit(params(name))
+                    self.answered[name] += 1
+                except Exception as error:
+                    self.failed.append(error)
+                    await asyncio.sleep(0.5)
+
+        await asyncio.gather(*(one() for _ in range(at_once)))
+
+    @property
+    def refused(self):
+        return self.simulator.stats()["by_status"].get("429", 0)
+
+    @property
+    def admitted(self):
+        return self.simulator.stats()["admitted"]
+
+
+def params(name):
+    return {"model": "claude-haiku-5-5", "max_tokens": 30, "messages": [{"role": "user", "content": name}]}
+
+
+@pytest.fixture
+def team(memory, monkeypatch):
+    from fakeredis.commands_mixins import server_mixin
+
+    monkeypatch.setattr(server_mixin, "time", LoopClock())
+    return Team(memory)
+
+
+async def test_together_they_reach_the_limit_fairly_and_do_not_pass_it(team):
+    """Four that know no limits, one with a clock an hour fast and one with a clock an hour slow."""
+    async with (
+        team.member(shift=3600.0) as a,
+        team.member(shift=-3600.0) as b,
+        team.member() as c,
+        team.member() as d,
+    ):
+        names = "abcd"
+        until = loop_time() + 60.0
+        floods = (team.flood(e, name, until) for e, name in zip((a, b, c, d), names, strict=True))
+        begun = asyncio.gather(*floods)
+        await asyncio.sleep(20.0)
+        before = team.answered.copy()
+        await asyncio.sleep(40.0)
+        got = {name: team.answered[name] - before[name] for name in names}
+        await begun
+    assert sum(got.values()) >= 0.95 * RPM / 60.0 * 40.0
+    assert team.refused <= 0.01 * team.admitted
+    fair = sum(got.values()) / 4
+    assert all(abs(count - fair) <= 0.15 * fair for count in got.values()), got
+    assert not team.failed
+
+
+async def test_what_the_first_has_learned_the_second_knows(team):
+    """Nobody declared a limit; the second member has not sent anything yet."""
+    async with team.member() as first, team.member() as second:
+        await first.submit(params("first"))
+        await asyncio.sleep(3.0)
+        await second.submit(params("second"))
+        learned = [e for e in team.events if type(e).__name__ == "LimitLearned" and e.resource == "requests"]
+        assert len(learned) == 2
+        assert second.snapshot().pools["haiku-5.5"].members == 2
+
+
+async def test_a_light_member_does_not_wait_for_heavy_ones(team):
+    """One request a second beside three that want all they can get."""
+    waits = []
+    async with team.member() as light, team.member() as b, team.member() as c, team.member() as d:
+        until = loop_time() + 40.0
+        floods = asyncio.gather(*(team.flood(e, n, until) for e, n in ((b, "b"), (c, "c"), (d, "d"))))
+        await asyncio.sleep(10.0)
+        while loop_time() < until:
+            begun = loop_time()
+            await light.submit(params("light"))
+            waits.append(loop_time() - begun)
+            await asyncio.sleep(1.0)
+        await floods
+    assert max(waits) <= 2.0
+
+
+async def test_a_cut_network_is_no_flood(team):
+    """Nobody can ask for twenty seconds, and Redis comes back empty."""
+    async with team.member() as a, team.member() as b, team.member() as c, team.member() as d:
+        until = loop_time() + 70.0
+        executors = zip((a, b, c, d), "abcd", strict=True)
+        floods = asyncio.gather(*(team.flood(e, name, until) for e, name in executors))
+        await asyncio.sleep(25.0)
+        refused, admitted = team.refused, team.admitted
+        for budget in team.budgets:
+            budget.away = True
+        await asyncio.sleep(20.0)
+        alone = team.admitted - admitted
+        await team.budgets[0]._client.flushall()
+        for budget in team.budgets:
+            budget.away = False
+        await asyncio.sleep(5.0)
+        back = team.admitted
+        await asyncio.sleep(20.0)
+        after = team.admitted - back
+        await floods
+    assert alone <= 1.1 * RPM / 60.0 * 20.0
+    assert after >= 0.9 * RPM / 60.0 * 20.0
+    assert team.refused - refused <= 0.02 * (team.admitted - admitted)
+    assert not team.failed
+    states = [event.state for event in team.events if isinstance(event, SharingChanged)]
+    assert Counter(states) == {"shared": 8, "alone": 4}
+
+
+async def test_one_that_is_never_reached_takes_its_supposed_share(team):
+    """From the start there is no Redis."""
+    async with team.member(Limits(rpm=RPM), members=4) as executor:
+        team.budgets[0].away = True
+        flood = asyncio.ensure_future(team.flood(executor, "a", loop_time() + 20.0))
+        await asyncio.sleep(20.0)
+        admitted = team.admitted
+        await flood
+    assert admitted == pytest.approx(RPM / 60.0 * 20.0 / 4.0, rel=0.2)
+
+
+async def test_where_the_policy_says_so_it_is_refused(team):
+    """With what to do about it."""
+    async with team.member(alone="fail") as executor:
+        team.budgets[0].away = True
+        with pytest.raises(BudgetUnreachable, match="Redis"):
+            await executor.submit(params("a"))
+    assert team.admitted == 0
+
+
+async def test_who_goes_gives_up_its_place(team):
+    """An executor that is left is not waited for."""
+    async with team.member() as stays:
+        async with team.member() as goes:
+            await asyncio.gather(stays.submit(params("a")), goes.submit(params("b")))
+            await asyncio.sleep(3.0)
+            assert stays.snapshot().pools["haiku-5.5"].members == 2
+        await asyncio.sleep(3.0)
+        assert stays.snapshot().pools["haiku-5.5"].members == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"group": ""},
+        {"group": "a{b}"},
+        {"alone": "panic"},
+        {"timeout": 0.0},
+        {"members": 0},
+        {"weight": -1.0},
+    ],
+)
+def test_a_budget_is_checked_when_it_is_made(wrong):
+    """And not when Redis is asked."""
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        RedisBudget("redis://127.0.0.1", **{"group": "team", **wrong})
+
+
+def test_the_address_is_not_shown():
+    """It may hold a password."""
+    assert "secret" not in repr(RedisBudget("redis://:secret@127.0.0.1", group="team"))

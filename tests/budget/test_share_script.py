@@ -1,0 +1,240 @@
+"""The script is a second implementation of the bucket, divided among members: it must agree with it."""
+
+import json
+import time
+
+import fakeredis
+import pytest
+import redis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from claude_executor.budget.redis import script
+from claude_executor.core.bucket import TokenBucket
+
+RATE, CAPACITY = 10.0, 100.0
+TERMS = {"requests": {"rate": RATE, "cap": CAPACITY}}
+
+
+class Group:
+    """Calls the script as its members would."""
+
+    def __init__(self, client):
+        self._client = client
+        self._seq = 0
+        self.version = 0
+
+    def ask(self, member="a", *, want=None, head=1.0, **said):
+        self._seq += 1
+        request = {"id": member, "name": member, "seq": self._seq, "weight": 1.0, "version": self.version}
+        request |= {"running": 0, "waiting": 0, "terms": TERMS}
+        if want is not None:
+            request |= {"want": {"requests": want}, "head": {"requests": head}}
+        answer = json.loads(
+            self._client.eval(script(), 2, "state", "pools", json.dumps(request | said), "pool")
+        )
+        self.version = answer["version"]
+        return answer
+
+    def got(self, *args, **kwargs):
+        return (self.ask(*args, **kwargs)["got"] or {}).get("requests", 0.0)
+
+    def level(self, member="a"):
+        return self.ask(member)["level"]["requests"]
+
+
+@pytest.fixture
+def group(clock):
+    return Group(fakeredis.FakeRedis(server=fakeredis.FakeServer()))
+
+
+STEPS = st.lists(
+    st.tuples(
+        st.sampled_from(["a", "b", "c"]),
+        st.floats(0.0, 4.0),  # seconds since the step before
+        st.floats(1.0, 150.0),  # wanted
+        st.floats(-5.0, 5.0),  # given back
+        st.one_of(st.none(), st.floats(-20.0, 20.0)),  # corrected
+        st.one_of(st.none(), st.floats(-20.0, 50.0)),  # drained
+    ),
+    max_size=25,
+)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=STEPS)
+def test_the_level_of_the_group_is_that_of_one_bucket(clock, steps):
+    """Whoever asks, gives back and corrects: all purses and the pot together are one token bucket."""
+    group = Group(fakeredis.FakeRedis(server=fakeredis.FakeServer()))
+    group.ask()
+    bucket = TokenBucket(RATE, CAPACITY, now=clock.now)
+    for member, passed, want, back, fix, drain in steps:
+        clock.now = round(clock.now + passed, 6)
+        said = {"back": {"requests": back}}
+        if fix is not None:
+            said["fix"] = {"requests": fix}
+        if drain is not None:
+            said["drain"] = {"requests": drain}
+        answer = group.ask(member, want=want, **said)
+        bucket.settle(back + (fix or 0.0), clock.now)
+        if drain is not None:
+            bucket.correct(min(drain, bucket.level(clock.now)), clock.now)
+        got = (answer["got"] or {}).get("requests", 0.0)
+        assert got <= max(0.0, bucket.level(clock.now)) + 1e-3
+        bucket.take(got, clock.now)
+        assert answer["level"]["requests"] == pytest.approx(bucket.level(clock.now), abs=2e-2)
+
+
+def test_a_real_redis_hands_out_no_more_than_burst_and_refill(real_redis):
+    """The same on a real server, whose clock is the only one."""
+    group = Group(redis.Redis(port=real_redis.port))
+    begun = time.monotonic()
+    got = 0.0
+    while time.monotonic() - begun < 1.0:
+        for member in "abc":
+            got += group.got(member, want=50.0)
+    took = time.monotonic() - begun
+    assert CAPACITY + RATE * took * 0.8 <= got <= CAPACITY + RATE * took * 1.05
+
+
+def test_busy_members_share_by_weight(group, clock):
+    """Two that want all they can get, one twice the other."""
+    group.ask("a")
+    group.ask("a", drain={"requests": 0.0})
+    got = {"a": 0.0, "b": 0.0}
+    for _ in range(400):
+        clock.now += 0.05
+        got["a"] += group.got("a", want=20.0)
+        got["b"] += group.got("b", want=20.0, weight=2.0)
+    assert got["a"] + got["b"] == pytest.approx(200.0, rel=0.02)
+    assert got["b"] / got["a"] == pytest.approx(2.0, rel=0.03)
+
+
+def test_what_an_idle_member_leaves_flows_to_the_busy_within_two_seconds(group, clock):
+    """It keeps a second's worth of its share, and no more."""
+    group.ask("a", drain={"requests": 0.0})
+    group.ask("idle")
+    got = []
+    for _ in range(5):
+        clock.now += 1.0
+        got.append(group.got("a", want=100.0))
+    assert got[0] == pytest.approx(5.0, rel=0.01)
+    assert got[2:] == pytest.approx([10.0] * 3, rel=0.01)
+
+
+def test_a_light_member_finds_its_own(group, clock):
+    """However much the others want, who has asked for nothing gets what it needs at once."""
+    group.ask("light")
+    group.ask("flood", drain={"requests": 0.0})
+    for _ in range(60):
+        clock.now += 0.05
+        group.got("flood", want=1000.0)
+    assert group.got("light", want=1.0) == 1.0
+
+
+def test_a_request_larger_than_its_share_saves_up_for_it(group, clock):
+    """A large request is not starved by small ones that come more often."""
+    group.ask("a", drain={"requests": 0.0})
+    waited = 0
+    while not group.got("large", want=40.0, head=40.0):
+        clock.now += 0.25
+        waited += 1
+        group.got("a", want=50.0)
+        assert waited < 60
+    assert waited * 0.25 == pytest.approx(8.0, abs=1.0)
+
+
+def test_who_is_dead_is_forgotten_and_leaves_what_it_had(group, clock):
+    """Ten seconds without a sign of life."""
+    group.ask("a", drain={"requests": 0.0})
+    group.ask("dead")
+    for _ in range(11):
+        clock.now += 1.0
+        answer = group.ask("a")
+    assert answer["members"] == 1
+    assert answer["share"] == 1.0
+    assert answer["level"]["requests"] == pytest.approx(CAPACITY)
+
+
+def test_who_leaves_is_gone_at_once(group):
+    """Its share is the others' from then on."""
+    group.ask("a")
+    assert group.ask("b")["members"] == 2
+    group.ask("b", leave=True)
+    assert group.ask("a")["members"] == 1
+
+
+def test_what_is_told_twice_counts_once(group):
+    """The answer to a call may be lost; then it comes again with its number."""
+    group.ask("a", want=50.0)
+    before = group.level()
+    group.ask("a", back={"requests": 5.0}, seq=1)
+    assert group.level() == pytest.approx(before)
+
+
+def test_a_correction_by_who_has_not_heard_of_the_last_one_is_dropped(group):
+    """Eight that see the same headers correct the level once, not eight times."""
+    group.ask("a")
+    group.ask("b")
+    old = group.version
+    group.ask("a", fix={"requests": -20.0})
+    group.version = old
+    group.ask("b", fix={"requests": -20.0})
+    assert group.level() == pytest.approx(80.0)
+
+
+def test_what_happened_while_all_were_cut_off_is_not_earned(group, clock):
+    """They have gone on alone, and used it."""
+    group.ask("a", drain={"requests": 0.0})
+    clock.now += 20.0
+    assert group.level() == pytest.approx(0.0, abs=0.01)
+
+
+def test_a_clock_set_back_earns_nothing(group, clock):
+    """After a failover the clock is another one."""
+    group.ask("a", drain={"requests": 0.0})
+    clock.now -= 3600.0
+    assert group.level() == pytest.approx(0.0, abs=0.01)
+    clock.now += 1.0
+    assert group.level() == pytest.approx(0.0, abs=0.01)
+
+
+def test_members_that_remember_correct_a_state_made_from_nothing(group):
+    """A Redis that comes back empty is not full."""
+    group.ask("new", level={"requests": 100.0})
+    group.ask("old", level={"requests": 2.0})
+    assert group.level("new") <= 2.0 + 1e-6
+
+
+def test_a_closed_pool_grants_nothing_to_anybody(group, clock):
+    """One is told to wait; all wait."""
+    group.ask("a", closed=3.0)
+    answer = group.ask("b", want=1.0)
+    assert not answer["got"]
+    assert answer["closed"] == pytest.approx(3.0)
+    clock.now += 3.1
+    assert group.got("b", want=1.0) == 1.0
+
+
+def test_while_the_breaker_is_open_one_probe_goes_at_a_time(group, clock):
+    """Whose breaker opens opens all; when the pause is over, one of them asks."""
+    group.ask("a", breaker="open", pause=2.0, lasted=0.0)
+    assert not group.ask("b", want=5.0)["got"]
+    clock.now += 2.1
+    probe = group.ask("b", want=5.0)
+    assert probe["probe"]
+    assert probe["got"] == {"requests": 1.0}
+    assert not group.ask("a", want=5.0)["got"]
+    group.ask("b", breaker="closed")
+    answer = group.ask("a", want=5.0)
+    assert answer["got"] == {"requests": 5.0}
+    assert answer.get("breaker") is None
+
+
+def test_the_state_goes_away_by_itself(clock):
+    """Nobody has to tidy up."""
+    server = fakeredis.FakeServer()
+    client = fakeredis.FakeRedis(server=server)
+    Group(client).ask("a")
+    assert client.ttl("state") > 0
+    assert client.ttl("pools") > 0

@@ -1,0 +1,212 @@
+"""What a member asks of its group, and what it does with the answer."""
+
+import math
+from dataclasses import replace
+
+import pytest
+from made import HAIKU, a_failure, a_shape, advice
+
+from claude_executor.core.asking import Alone, Grant, Membership, Reserve
+from claude_executor.core.breaker import BreakerPolicy
+from claude_executor.core.cost import Usage
+from claude_executor.core.job import Refusal, Refuse, Start
+from claude_executor.core.limits import Limits
+from claude_executor.core.retry import Kind
+from claude_executor.core.scheduler import Scheduler
+
+NOTHING = Grant(
+    got={}, again=0.0, probe=False, version=1, level={"requests": 300.0}, held={}, variance={}, terms={},
+    members=2, share=0.5, closed=0.0, gently=False, breaker=None,
+)  # fmt: skip
+POOL = "haiku-5.5"
+
+
+def a_scheduler(limits=None, **membership):
+    return Scheduler(
+        limits or Limits(rpm=600),
+        max_concurrency=50,
+        membership=Membership(**membership),
+        breaker=BreakerPolicy(streak=2),
+        now=0.0,
+    )
+
+
+def asked(actions):
+    """The one thing that is asked."""
+    (reserve,) = [action for action in actions if isinstance(action, Reserve)]
+    return reserve.ask
+
+
+def started(actions):
+    return [action.job for action in actions if isinstance(action, Start)]
+
+
+def joined(scheduler, jobs=1, **grant):
+    """In a group, with so many in line, of which nothing has been granted yet."""
+    submitted = [scheduler.submit(a_shape(), 0.0) for _ in range(jobs)]
+    asked(scheduler.poll(0.0))
+    scheduler.granted(POOL, replace(NOTHING, **grant), 0.0)
+    return submitted
+
+
+def test_nothing_starts_before_the_group_has_answered():
+    scheduler = a_scheduler()
+    scheduler.submit(a_shape(), 0.0)
+    actions = scheduler.poll(0.0)
+    assert started(actions) == []
+    assert asked(actions).terms["requests"]["rate"] == 10.0
+
+
+def test_it_asks_for_all_in_line_at_once_and_starts_what_it_gets():
+    scheduler = a_scheduler()
+    jobs = joined(scheduler, 3)
+    ask = asked(scheduler.poll(0.1))
+    assert ask.want["requests"] == pytest.approx(3.0)
+    assert ask.head["requests"] == 1.0
+    scheduler.granted(POOL, replace(NOTHING, got={"requests": 2.0}, again=0.25), 0.1)
+    now, begun = 0.1, []
+    while len(begun) < 2 and now < 5.0:  # as slowly as any pool opens
+        begun += started(scheduler.poll(now))
+        now += 0.05
+    assert begun == jobs[:2]
+
+
+def test_it_does_not_ask_again_before_it_is_told_to():
+    scheduler = a_scheduler()
+    joined(scheduler, 3)
+    asked(scheduler.poll(0.1))
+    scheduler.granted(POOL, replace(NOTHING, again=0.5), 0.1)
+    assert not scheduler.poll(0.3)
+    assert scheduler.wake_at == pytest.approx(0.6)
+    assert asked(scheduler.poll(0.6))
+
+
+def test_who_wants_nothing_shows_that_it_is_there():
+    scheduler = a_scheduler()
+    (job,) = joined(scheduler, 1)
+    scheduler.cancel(job, 0.0)
+    scheduler.poll(0.0)
+    assert 0.0 < scheduler.wake_at <= 2.0
+    assert asked(scheduler.poll(scheduler.wake_at)).want == {}
+
+
+def test_a_429_of_one_closes_all():
+    one, other = a_scheduler(), a_scheduler()
+    joined(one, 1, got={"requests": 1.0})
+    (job,) = started(one.poll(0.2))
+    refusal = a_failure(Kind.QUOTA, status=429, retry_after=5.0, requests=(600, 0))
+    one.failed(job, refusal, 0.3, 0.0)
+    told = asked(one.poll(0.32))
+    assert told.closed is not None
+    assert told.drain["requests"] <= 0.0
+    joined(other, 1)
+    other.granted(POOL, replace(NOTHING, closed=told.closed), 0.4)
+    assert other.snapshot(0.4).pools[POOL].closed_for == pytest.approx(told.closed)
+
+
+def test_a_breaker_that_opens_is_told_and_one_probe_closes_it_for_all():
+    one, other = a_scheduler(), a_scheduler()
+    joined(one, 4, got={"requests": 4.0}, terms={"requests": {"rate": 10.0, "cap": 600.0, "told": 600.0}})
+    now, jobs = 0.0, []
+    while len(jobs) < 2:
+        now += 0.1
+        jobs += started(one.poll(now))
+    for job in jobs:
+        one.failed(job, a_failure(Kind.OVERLOADED, status=529), now, 0.0)
+    now += 0.05
+    told = asked(one.poll(now))
+    assert told.breaker == "open"
+    joined(other, 1)
+    other.granted(POOL, replace(NOTHING, breaker=(told.pause, told.lasted)), now)
+    assert other.snapshot(now).breaker == "open"
+    assert not started(other.poll(now))
+    other.granted(
+        POOL, replace(NOTHING, breaker=(0.0, 2.0), probe=True, got={"requests": 1.0}), now + told.pause
+    )
+    (probe,) = started(other.poll(now + told.pause + 0.01))
+    other.answered(probe, Usage(10, 10), advice(), now + told.pause + 1.0)
+    assert asked(other.poll(now + told.pause + 1.1)).breaker == "closed"
+
+
+def test_what_headers_taught_one_is_told_and_adopted():
+    one, other = a_scheduler(Limits()), a_scheduler(Limits())
+    joined(one, 1)
+    (job,) = started(one.poll(0.1))
+    one.answered(job, Usage(10, 10), advice(requests=(300, 200)), 1.0)
+    told = asked(one.poll(1.1))
+    assert told.terms["requests"]["announced"] == 300.0
+    assert told.level["requests"] == pytest.approx(200.0, abs=2.0)
+    joined(other, 1, terms=told.terms)
+    assert other.snapshot(1.0).pools[POOL].resources["requests"].limit == 300.0
+
+
+def test_alone_it_goes_on_with_its_share():
+    scheduler = a_scheduler(members=4)
+    for _ in range(100):
+        scheduler.submit(a_shape(), 0.0)
+    scheduler.poll(0.0)
+    scheduler.unreachable(POOL, 0.0, 0.0)
+    begun, now = 0, 0.0
+    while now < 20.0:
+        for action in scheduler.poll(now):
+            if isinstance(action, Start):
+                begun += 1
+                scheduler.answered(action.job, Usage(10, 10), advice(), now)
+            elif isinstance(action, Reserve):
+                scheduler.unreachable(POOL, now, 0.0)
+        now += 0.05
+    assert begun == pytest.approx(20.0 * 10.0 / 4.0, abs=5)
+
+
+@pytest.mark.parametrize("alone", [Alone.HOLD, Alone.FAIL])
+def test_alone_it_waits_or_refuses_where_that_is_the_policy(alone):
+    scheduler = a_scheduler(alone=alone)
+    job = scheduler.submit(a_shape(), 0.0)
+    scheduler.poll(0.0)
+    scheduler.unreachable(POOL, 0.0, 0.0)
+    actions = scheduler.poll(0.1)
+    assert not started(actions)
+    refused = [(action.job, action.refusal) for action in actions if isinstance(action, Refuse)]
+    assert refused == ([(job, Refusal.ALONE)] if alone is Alone.FAIL else [])
+
+
+def test_joining_and_losing_the_group_are_events():
+    scheduler = a_scheduler()
+    scheduler.emit.listening = True
+    joined(scheduler)
+    scheduler.unreachable(POOL, 1.0, 0.0)
+    scheduler.unreachable(POOL, 2.0, 0.0)
+    states = [event.state for event in scheduler.emit.take() if type(event).__name__ == "SharingChanged"]
+    assert states == ["shared", "alone"]
+
+
+def test_a_larger_group_is_remembered_when_it_comes_back_one_by_one():
+    scheduler = a_scheduler()
+    joined(scheduler, 1, members=8, share=0.125)
+    scheduler.granted(POOL, replace(NOTHING, members=1, share=1.0), 5.0)
+    scheduler.unreachable(POOL, 6.0, 0.0)
+    assert scheduler.snapshot(6.0).pools[POOL].share == pytest.approx(0.125)
+
+
+def test_leaving_gives_back_what_was_granted():
+    scheduler = a_scheduler()
+    joined(scheduler, 1, got={"requests": 3.0})
+    for job in started(scheduler.poll(0.1)):
+        scheduler.answered(job, Usage(10, 10), advice(), 0.2)
+    (farewell,) = scheduler.group.farewell(1.0)
+    assert farewell.ask.leave
+    assert farewell.ask.back["requests"] == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize("wrong", [{"weight": 0.0}, {"weight": math.inf}, {"members": 0}])
+def test_a_membership_is_checked(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        Membership(**wrong)
+
+
+def test_models_have_pools_of_their_own():
+    scheduler = a_scheduler()
+    scheduler.submit(a_shape(HAIKU), 0.0)
+    scheduler.submit(a_shape("claude-opus-5"), 0.0)
+    pools = {action.pool for action in scheduler.poll(0.0) if isinstance(action, Reserve)}
+    assert pools == {POOL, "opus-5"}
