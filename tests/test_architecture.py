@@ -63,6 +63,8 @@ def _signature(name: str) -> str:
         return "\n".join([*lines, *(f"    {member}" for member in thing.__members__)])
     if issubclass(thing, BaseException) or "__dataclass_fields__" in vars(thing) or name == "Executor":
         lines[0] += f" {inspect.signature(thing.__init__)}"
+    elif issubclass(thing, tuple):
+        lines[0] += f" {inspect.signature(thing)}"
     for member, value in vars(thing).items():
         if member.startswith("_") and member not in {"__aenter__", "__aexit__"}:
             continue

@@ -20,7 +20,7 @@ from collections.abc import (
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from claude_executor.errors import ExecutorError
 
@@ -54,8 +54,7 @@ class Result:
     took: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """An answer, and how it came about; see `Result`."""
 
     message: "Message"

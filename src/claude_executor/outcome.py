@@ -1,8 +1,7 @@
 """What came of one attempt, as the transport hands it to the executor."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 from claude_executor.core.cost import Usage
 from claude_executor.core.headers import Advice
@@ -11,8 +10,7 @@ from claude_executor.core.job import Failure
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Reply(Generic[T]):
+class Reply(NamedTuple, Generic[T]):
     """A complete answer, what it took, and a way to read its headers."""
 
     value: T
@@ -20,8 +18,7 @@ class Reply(Generic[T]):
     advice: Callable[[], Advice]
 
 
-@dataclass(frozen=True, slots=True)
-class Broken:
+class Broken(NamedTuple):
     """A failed attempt, and the exception that said so, if one did."""
 
     failure: Failure

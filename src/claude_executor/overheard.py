@@ -167,7 +167,7 @@ class Overheard:
     def _usage_by_now(self) -> Usage:
         """The API counts output at the end; before it, by what has come."""
         usage = usage_of(SdkUsage.construct(None, **self._usage))
-        return replace(usage, output_tokens=max(usage.output_tokens, self._written // BYTES_PER_TOKEN))
+        return usage._replace(output_tokens=max(usage.output_tokens, self._written // BYTES_PER_TOKEN))
 
     def _end(self, ending: Ending) -> None:
         if self._ending is not None:

@@ -21,6 +21,7 @@ _NOT_SENT = frozenset({"timeout", "extra_headers", "extra_query"})
 _KEY_HEADERS = frozenset({"authorization", "x-api-key"})
 _LEFT_OUT = frozenset({"NotGiven", "Omit"})
 """Names of the SDK's marks for arguments that are not given; it strips them."""
+_HARMLESS: frozenset[type] = frozenset({int, bool, type(None)})
 _BYTES: frozenset[type] = frozenset({bytes, bytearray, memoryview})
 _NAME = re.compile(r"\w{1,40}")
 """What is shown of a path. Longer keys are somebody's content."""
@@ -34,7 +35,7 @@ def check(params: Mapping[str, object]) -> None:
         ValueError: A text or a number in it has none.
     """
     for name, value in params.items():
-        if name in _NOT_SENT:
+        if type(value) in _HARMLESS or name in _NOT_SENT:
             continue
         try:
             found = _flaw(value)
@@ -97,8 +98,10 @@ def _flaw_of_text(text: str) -> _Found | None:
 
 def _flaw_of_mapping(mapping: Mapping[object, object]) -> _Found | None:
     for key, value in mapping.items():
-        if key is not None and not isinstance(key, (str, int, float)):
+        if not isinstance(key, (str, int, float)) and key is not None:
             return [], TypeError(f"a key in it is {type(key).__name__}, and must be a text")
+        if isinstance(value, str) and value.isascii():
+            continue  # as nearly all are
         if key == "data" and isinstance(value, (os.PathLike, io.IOBase)):
             continue  # a file, which the SDK reads and encodes
         found = _flaw(value)

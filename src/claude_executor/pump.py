@@ -32,6 +32,7 @@ R = TypeVar("R")
 SHORTEST_TIMER = 0.0005
 """Seconds; a timer set to less might find the clock where it was."""
 
+_NOWHERE = nullcontext()
 
 _attempt: "ContextVar[tuple[Pump, Job] | None]" = ContextVar("attempt", default=None)
 """What the code that is running now is an attempt of."""
@@ -63,7 +64,7 @@ class Pump:
         self._clock = clock
         self._chance = chance
         self._on_event = on_event
-        self._around = around or nullcontext
+        self._around = around
         scheduler.emit.listening = on_event is not None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -155,7 +156,7 @@ class Pump:
             await self._turn(job, cause)
             mark = _attempt.set((self, job))
             try:
-                with self._around(job.number):
+                with _NOWHERE if self._around is None else self._around(job.number):
                     outcome = await attempt()
             except BaseException:
                 self.lost(job)

@@ -197,7 +197,7 @@ class Events:
     def _usage_by_now(self) -> Usage:
         """The API counts output at the end; before it, by what has come."""
         by_now = self._written // BYTES_PER_TOKEN
-        return replace(self.usage, output_tokens=max(self.usage.output_tokens, by_now))
+        return self.usage._replace(output_tokens=max(self.usage.output_tokens, by_now))
 
     def _note(self, event: RawMessageStreamEvent) -> None:
         if event.type == "message_start":
@@ -205,8 +205,7 @@ class Events:
         elif event.type == "message_delta":
             u, now = self.usage, event.usage  # cumulative; what it leaves out stands as it was
             searches = now.server_tool_use.web_search_requests if now.server_tool_use else None
-            self.usage = replace(
-                u,
+            self.usage = u._replace(
                 input_tokens=_or(now.input_tokens, u.input_tokens),
                 output_tokens=_or(now.output_tokens, u.output_tokens),
                 cache_creation_tokens=_or(now.cache_creation_input_tokens, u.cache_creation_tokens),

@@ -56,13 +56,13 @@ class TokenBucket:
 
     def take(self, amount: float, now: float) -> None:
         """Remove `amount`, whether it is there or not; asking `ready_at` first is the caller's part."""
-        self._level = self.level(now) - amount
-        self._at = max(self._at, now)
+        self._refill(now)
+        self._level -= amount
 
     def settle(self, surplus: float, now: float) -> None:
         """Give `surplus` back (or, if negative, take more): the estimate minus what was really used."""
-        self._level = min(self.capacity, self.level(now) + surplus)
-        self._at = max(self._at, now)
+        self._refill(now)
+        self._level = min(self.capacity, self._level + surplus)
 
     def correct(self, level: float, now: float) -> None:
         """Set the level to what somebody who knows better says it is."""
@@ -71,7 +71,13 @@ class TokenBucket:
 
     def retune(self, rate: float, capacity: float, now: float) -> None:
         """Change rate and capacity from `now` on; what was earned until now is earned at the old rate."""
-        self._level = min(capacity, self.level(now))
-        self._at = max(self._at, now)
+        self._refill(now)
+        self._level = min(capacity, self._level)
         self.rate = rate
         self.capacity = capacity
+
+    def _refill(self, now: float) -> None:
+        """Write down what has been earned until now."""
+        if now > self._at:
+            self._level = min(self.capacity, self._level + self.rate * (now - self._at))
+            self._at = now

@@ -5,7 +5,6 @@ Before a request is sent its cost is an estimate; afterwards it is settled to wh
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from operator import itemgetter
 from typing import NamedTuple
@@ -73,8 +72,7 @@ VARIANCE: Mapping[Resource, Part] = {
 """Reads off how unsure the amount of a resource is."""
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """What one answer really took, as the API reports it in `usage`.
 
     Input tokens come apart because Claude limits them apart: reads from the prompt cache are free of the

@@ -14,10 +14,8 @@ Cache. Of a request whose prefix is in the prompt cache (see `prefixes`) only th
 """
 
 import hashlib
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 
 from claude_executor.core.cost import Cost, Usage
 from claude_executor.core.limits import cache_reads_count, pool_of
@@ -50,8 +48,7 @@ _PRIOR_ERROR = 0.15
 _PRIOR_ANSWERS = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class Shape:
+class Shape(NamedTuple):
     """What can be known of a request without a tokeniser. Holds no text."""
 
     model: str
@@ -160,7 +157,7 @@ class Estimator:
         text = shape.text_bytes
         if cached and not cache_reads_count(pool_of(shape.model)):
             text -= shape.prefix_bytes
-        ratio = self._ratio(shape.model)
+        ratio = self._input.get(shape.model) or self._ratio(shape.model)
         input_tokens = shape.other_tokens + ratio.value * text
         input_variance = ratio.error * input_tokens * input_tokens
         if self._reserve_max_tokens:
@@ -241,7 +238,7 @@ class _Spread:
 
 
 def _output_key(shape: Shape) -> tuple[str, int]:
-    return shape.model, math.frexp(shape.max_tokens)[1]
+    return shape.model, shape.max_tokens.bit_length()
 
 
 def _first_ratio(model: str) -> float:

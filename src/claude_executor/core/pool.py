@@ -285,10 +285,12 @@ class Pool:
     def take(self, job: Job, now: float) -> None:
         """Start `job`: take everything it needs."""
         cost = job.cost
+        believed: dict[Resource, float] = {}
         for meter, bucket in self.limited:
+            level, amount = bucket.level(now), meter.amount(cost)
             # The server's bucket stays full, and earns nothing, until the request arrives there.
-            full = bucket.level(now) >= bucket.capacity
-            bucket.take(meter.amount(cost), now + ON_THE_WAY if full else now)
+            bucket.take(amount, now if level < bucket.capacity else now + ON_THE_WAY)
+            believed[meter.resource] = level - amount
         self.growth.take(cost.input_tokens)
         self.pace.take(self._rush(cost), now, self.round_trip if self.answered else None)
         if not self.answered and not self.flight.count:
@@ -300,7 +302,7 @@ class Pool:
             self.let_in.add(cost, now)
         job.is_probe = self.breaker.started()
         job.sent_at = now
-        job.believed = self.believed(now)
+        job.believed = believed
         job.undrawn = self.flight.reserved.output_tokens
 
     def settle(self, job: Job, actual: Cost | None, now: float) -> None:

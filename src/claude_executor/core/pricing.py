@@ -27,7 +27,10 @@ class Pricing:
 
     def renew(self, job: Job, now: float) -> None:
         """When its turn comes near: more is known now than when it joined."""
-        job.cost = self._estimator.cost(job.shape, cached=self.prefixes.warm(job.shape, now))
+        shape = job.shape
+        job.cost = self._estimator.cost(
+            shape, cached=shape.prefix is not None and self.prefixes.warm(shape, now)
+        )
 
     def start(self, job: Job, pool: Pool) -> None:
         """As it starts; only its first attempt is charged to its flow in the line."""

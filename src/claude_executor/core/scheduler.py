@@ -214,7 +214,7 @@ class Scheduler:
             if pool.share is not None and pool.share.refuses:
                 actions.append(self._turn_away(job, Refusal.ALONE, now, job.last))
                 continue
-            if self._pricing.prefixes.follows(job, now):
+            if job.shape.prefix is not None and self._pricing.prefixes.follows(job, now):
                 until = self._pricing.prefixes.until(job)
                 self._waiting.set_aside(job, until)
                 self.wake_at = min(self.wake_at, until)

@@ -109,7 +109,7 @@ def _fields(event: ev.Event) -> dict[str, object]:
     extra["event"] = kind.__name__
     usage = extra.pop("usage", None)
     if isinstance(usage, Usage):
-        extra.update((name, getattr(usage, name)) for name in Usage.__dataclass_fields__)
+        extra.update(usage._asdict())
     if isinstance(event, ev.RunStopped):
         extra["scope"] = event.scope.value
     if extra.get("until") == math.inf:
