@@ -19,9 +19,10 @@ from types import MappingProxyType
 
 from claude_executor.core import feedback
 from claude_executor.core.asking import Grant, Membership
-from claude_executor.core.breaker import BreakerPolicy, State
+from claude_executor.core.attempts import Attempts
+from claude_executor.core.breaker import BreakerPolicy
 from claude_executor.core.ceiling import Ceiling
-from claude_executor.core.cost import NOTHING, NOTHING_USED, Usage
+from claude_executor.core.cost import NOTHING_USED, Usage
 from claude_executor.core.emit import Emitter
 from claude_executor.core.estimate import Shape
 from claude_executor.core.group import Group
@@ -30,13 +31,13 @@ from claude_executor.core.job import Action, Failure, Job, Phase, Refusal, Refus
 from claude_executor.core.limits import Limits, by_pool, pool_of
 from claude_executor.core.pool import NEVER, Pool
 from claude_executor.core.pricing import Pricing
-from claude_executor.core.retry import TREATMENT, RetryBudget, RetryPolicy, Scope
+from claude_executor.core.retry import RetryPolicy
 from claude_executor.core.snapshot import Snapshot, snapshot
 from claude_executor.core.spending import SpendingCap
 from claude_executor.core.stops import Stops
 from claude_executor.core.tally import Tally
 from claude_executor.core.urgency import Urgency
-from claude_executor.core.verdict import Circumstances, Verdict, judge, reach
+from claude_executor.core.verdict import Verdict
 from claude_executor.core.waiting import Waiting
 
 
@@ -62,23 +63,23 @@ class Scheduler:
         """
         self._limits = by_pool(limits)
         self._ceiling = Ceiling(max_concurrency, caps, now)
-        self._policy = retry or RetryPolicy()
         self._breaker_policy = breaker or BreakerPolicy()
-        self._budget = RetryBudget(self._policy.budget, now)
         self._pricing = Pricing(reserve_max_tokens=reserve_max_tokens)
         self._urgency = Urgency()
         self._pools: dict[str, Pool] = {}
         self._turn = 0
         self._waiting = Waiting(self._pools, max_queued)
         self._stops = Stops()
-        self._reached = False
         self._closed = False
-        self._retrying = True
         self._numbers = 0
         self._news = True
         self.tally = Tally()
         self.wake_at = NEVER
         self.emit = Emitter()
+        self._attempts = Attempts(
+            self._pools, self._waiting, self._ceiling, self._pricing, self._stops, self.tally, self.emit,
+            retry or RetryPolicy(), now,
+        )  # fmt: skip
         self.group = None if membership is None else Group(membership, self._pools, self._ceiling, self.emit)
 
     # ---- the caller's side
@@ -120,7 +121,7 @@ class Scheduler:
         For a job whose attempt has been sent it is `lost`.
         """
         if job.running:
-            self._give_up(job, NOTHING_USED, now)
+            self.lost(job, now, NOTHING_USED)
         elif self._waiting.leave(job):
             self._news = True
             self.tally.cancelled += 1
@@ -131,7 +132,7 @@ class Scheduler:
         self._closed = self._news = True
         if not refuse_waiting:
             return []
-        self._retrying = False
+        self._attempts.retrying = False
         return [self._turn_away(job, Refusal.CLOSED, now, job.last) for job in self._waiting.everyone()]
 
     def tune(
@@ -174,12 +175,14 @@ class Scheduler:
             self._turn_away(job, Refusal.DEADLINE, now, job.last or self._pools[job.pool].trouble)
             for job in self._waiting.late(now)
         ]
-        for job in self._waiting.due(now, self._budget):
+        for job in self._waiting.due(now, self._attempts.retry_budget):
             if (stop := self._stops.reason(job.shape.model, now)) is not None:
                 actions.append(self._refuse(job, Refusal.STOPPED, now, stop))
             else:
-                self._rejoin(job, now)
-        self.wake_at = min(self._waiting.next_late(), self._waiting.next_due(now, self._budget))
+                self._attempts.rejoin(job, now)
+        self.wake_at = min(
+            self._waiting.next_late(), self._waiting.next_due(now, self._attempts.retry_budget)
+        )
         pools = [pool for pool in self._pools.values() if len(pool.line) or pool.held_by is not None]
         self._turn += 1  # pools take turns at being first, for they share one ceiling on concurrency
         for i in range(len(pools)):
@@ -224,7 +227,7 @@ class Scheduler:
                 self.wake_at = min(self.wake_at, at, self._urgency.lapses_at(job.priority, now))
                 held_by, held = why, job
                 break
-            self._start(pool, job, now)
+            self._attempts.start(job, pool, now)
             actions.append(Start(job))
         pool.held = held
         if held_by != pool.held_by:
@@ -238,21 +241,6 @@ class Scheduler:
         at, why = pool.opens_at(job, now, keep=keep)
         return (ready, short) if ready > max(at, now) else (at, why)
 
-    def _start(self, pool: Pool, job: Job, now: float) -> None:
-        self._pricing.start(job, pool)
-        self._waiting.start(job)
-        self._ceiling.take(job, now)
-        pool.take(job, now)
-        self._pricing.prefixes.started(job, now)
-        job.charge, job.begun = 0.0, False
-        job.attempts += 1
-        self.tally.attempts += 1
-        if job.attempts == 1:
-            self._budget.earn(now)
-        else:
-            self.tally.retries += 1
-        self.emit.started(job, now, pool.held_by)
-
     # ---- an attempt is over
 
     def wants_advice(self, job: Job, now: float) -> bool:
@@ -261,135 +249,32 @@ class Scheduler:
 
     def begun(self, job: Job, usage: Usage, advice: Advice, now: float) -> None:
         """Its answer begins to come, and will have used so much of the input."""
-        pool = self._pools[job.pool]
-        job.begun = self._reached = self._news = True
-        pool.note_round_trip(now - job.sent_at)
-        if feedback.begun(pool, job, advice, now):
-            self.emit.breaker(pool, now)
-        self.emit.limits(pool, now)
-        self._free_followers(job, usage, now)
+        self._news = True
+        self._attempts.begun(job, usage, advice, now)
 
     def answered(self, job: Job, usage: Usage | None, advice: Advice, now: float) -> None:
         """It was answered, and used so much."""
-        pool = self._over(job, usage, now)
-        self._reached = True
-        self.tally.answered += 1
-        if usage is not None:
-            self._pricing.answered(job, pool, usage)
-        if job.begun:  # the rest was learned then; how long it took since is its reader's doing
-            pool.breaker.succeeded(job.sent_at, now, probe=False)
-        else:
-            pool.note_round_trip(now - job.sent_at)
-            if feedback.answered(pool, job, advice, now):
-                self.emit.breaker(pool, now)
-        if job.pays_retry:
-            self._budget.earn(now, succeeded_retry=True)
-        self.emit.limits(pool, now)
-        self.emit.answered(job, usage, now)
+        self._attempts.answered(job, usage, advice, now)
+        self._news = True
 
     def lost(self, job: Job, now: float, used: Usage | None = None) -> None:
         """It was cancelled, or ended in a way nobody foresaw, having used so much.
 
         Where that is not known its estimate stays taken, for it was sent.
         """
-        self._give_up(job, used, now)
-
-    def _give_up(self, job: Job, used: Usage | None, now: float) -> None:
-        pool = self._over(job, used, now)
-        self.tally.cancelled += 1
-        self.emit.cancelled(job, used, now)
-        if job.is_probe:
-            pool.breaker.forget()
+        self._attempts.given_up(job, used, now)
+        self._news = True
 
     def failed(self, job: Job, failure: Failure, now: float, u: float, *, again: bool = True) -> Verdict:
         """It failed: what becomes of the job. On `AGAIN` it is back among those waiting.
 
         Without `again` it is over: what has come of its answer is in use already.
         """
-        treatment = TREATMENT[failure.kind]
-        used = NOTHING_USED if failure.usage is None and treatment.refund else failure.usage
-        pool = self._over(job, used, now)
-        job.last = failure
-        self._reached = self._reached or failure.status is not None
-        lesson = feedback.failed(pool, job, failure, now, u)
-        self.emit.limits(pool, now)
-        if lesson.closed:
-            self.emit.closed(pool, failure.kind, now)
-        if lesson.tripped:
-            self.emit.breaker(pool, now)
-        getting_through = pool.breaker.state is State.CLOSED
-        verdict, delay = judge(
-            job,
-            failure,
-            Circumstances(
-                self._reached, getting_through, lesson.fits, pool.closed_until, self._retrying and again
-            ),
-            self._policy,
-            now,
-            u,
-        )
-        self.emit.failed(job, failure, delay if verdict is Verdict.AGAIN else None, now)
-        if verdict is not Verdict.AGAIN:
-            self.tally.failed += 1
-            if verdict is Verdict.FAILED:  # one that came too late, or was too large, says nothing of others
-                self._stop(job, failure, now)
-            return verdict
-        job.pays_retry = treatment.counts and getting_through
-        if delay > 0.0 or job.pays_retry:
-            self._waiting.park(job, now + delay)
-        else:
-            self._rejoin(job, now)
+        verdict = self._attempts.failed(job, failure, now, u, again=again)
+        self._news = True
         return verdict
 
-    def _stop(self, job: Job, failure: Failure, now: float) -> None:
-        """A job has failed; where others would fail the same way, do not send them."""
-        scope = reach(failure, reached=self._reached)
-        if scope is not Scope.REQUEST:
-            until = self._stops.add(job.shape.model, failure, scope, now)
-            # They will be turned away, not sent.
-            self._waiting.recall(lambda job: self._stops.reason(job.shape.model, now) is not None, now)
-            self.emit.stopped(failure.kind, scope, until, now)
-
-    # ---- moving jobs about
-
-    def _over(self, job: Job, used: Usage | None, now: float) -> Pool:
-        """End the attempt of a job, and settle it: every way out of an attempt comes through here, once.
-
-        `used` is what it took: `NOTHING_USED` if it was not charged, not even as a request, `None` if that is
-        not known.
-
-        Raises:
-            RuntimeError: The job has no attempt under way: it would be settled twice.
-        """
-        if job.phase is not Phase.RUNNING:
-            raise RuntimeError(
-                f"request {job.number} has no attempt under way, it is {job.phase.name.lower()}"
-            )
-        job.phase = Phase.OVER
-        self._ceiling.release(job, used)
-        self._news = True
-        self._free_followers(job, used, now)
-        pool = self._pools[job.pool]
-        actual = None if used is None else NOTHING if used is NOTHING_USED else pool.cost_of(used)
-        pool.settle(job, actual, now)
-        return pool
-
-    def _free_followers(self, job: Job, used: Usage | None, now: float) -> None:
-        if self._pricing.prefixes.ended(job, used, now):
-            mine = job.shape
-            self._waiting.recall(
-                lambda other: (
-                    not other.attempts
-                    and other.shape.prefix == mine.prefix
-                    and other.shape.model == mine.model
-                ),
-                now,
-            )
-
-    def _rejoin(self, job: Job, now: float) -> None:
-        """Back into line, to its place among its like."""
-        self._pricing.join(job, self._pools[job.pool], now)
-        self._waiting.join(job)
+    # ---- turning away
 
     def _turn_away(self, job: Job, refusal: Refusal, now: float, because: Failure | None) -> Refuse:
         self._waiting.leave(job)
