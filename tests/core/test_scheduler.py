@@ -728,7 +728,7 @@ def test_one_request_writes_the_cache_and_the_others_read_it():
     scheduler.poll(0.0)
     scheduler.poll(1.0)
     assert [job.running for job in [*jobs, plain]] == [True, False, False, False, False, True]
-    assert scheduler.snapshot(1.0).waiting_to_retry == 4
+    assert (scheduler.snapshot(1.0).queued, scheduler.snapshot(1.0).waiting_to_retry) == (4, 0)
     written = Usage(input_tokens=20, output_tokens=5, cache_creation_tokens=10_000)
     scheduler.answered(jobs[0], written, NO_ADVICE, 2.0)
     scheduler.poll(2.0)

@@ -85,7 +85,7 @@ class Snapshot:
     """The whole executor.
 
     Attributes:
-        queued: Requests in line.
+        queued: Requests in line, or waiting for one that writes their common beginning to the cache.
         running: Requests in flight.
         waiting_to_retry: Requests whose next attempt is due later.
         answered: Requests that succeeded.
@@ -114,9 +114,9 @@ class Snapshot:
 def snapshot(waiting: Waiting, running: int, tally: Tally, pools: Mapping[str, Pool], now: float) -> Snapshot:
     """The state at this moment."""
     return Snapshot(
-        queued=waiting.queued,
+        queued=waiting.queued + waiting.aside,
         running=running,
-        waiting_to_retry=waiting.parked,
+        waiting_to_retry=waiting.parked - waiting.aside,
         answered=tally.answered,
         failed=tally.failed,
         attempts=tally.attempts,

@@ -18,9 +18,12 @@ _Heap = list[tuple[float, int, Job]]
 
 
 class Waiting:
-    """The jobs that wait. `queued` of them stand in line, `parked` of them are not due yet."""
+    """The jobs that wait. `queued` of them stand in line, `parked` of them are not due yet.
 
-    __slots__ = ("_deadlines", "_parked", "_paying", "_pools", "_room", "parked", "queued")
+    Of those `aside` have not had an attempt: they wait for another one.
+    """
+
+    __slots__ = ("_deadlines", "_parked", "_paying", "_pools", "_room", "aside", "parked", "queued")
 
     def __init__(self, pools: Mapping[str, Pool], room: int | None) -> None:
         """There is `room` for so many; `None` for any number."""
@@ -33,6 +36,7 @@ class Waiting:
         self._deadlines: _Heap = []
         self.queued = 0
         self.parked = 0
+        self.aside = 0
 
     def __len__(self) -> int:
         return self.queued + self.parked
@@ -61,6 +65,7 @@ class Waiting:
         """Wait elsewhere until the next attempt is due."""
         job.phase = Phase.PARKED
         self.parked += 1
+        self.aside += not job.attempts
         heapq.heappush(self._paying if job.pays_retry else self._parked, (until, job.number, job))
 
     def set_aside(self, job: Job, until: float) -> None:
@@ -94,7 +99,7 @@ class Waiting:
             self.queued -= 1
             self._pools[job.pool].line.left(job)
         elif job.phase is Phase.PARKED:
-            self.parked -= 1
+            self._unparked(job)
         else:
             return False
         job.phase = Phase.OVER
@@ -122,8 +127,13 @@ class Waiting:
         return min(_first(self._parked), max(_first(self._paying), budget.ready_at(now)))
 
     def _unpark(self, heap: _Heap) -> Job:
+        job = heapq.heappop(heap)[2]
+        self._unparked(job)
+        return job
+
+    def _unparked(self, job: Job) -> None:
         self.parked -= 1
-        return heapq.heappop(heap)[2]
+        self.aside -= not job.attempts
 
     def late(self, now: float) -> Iterator[Job]:
         """Jobs that are still waiting at their deadline."""
