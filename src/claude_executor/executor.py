@@ -17,7 +17,7 @@ from functools import partial, wraps
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
-from claude_executor.calls import Cost, as_attempt, shape_for
+from claude_executor.calls import Cost, as_attempt, once, shape_for
 from claude_executor.connection import Connection
 from claude_executor.core.breaker import BreakerPolicy
 from claude_executor.core.estimate import Shape
@@ -170,6 +170,10 @@ class Executor:
         shape = measured(params)
         if params.get("stream"):
             raise ValueError("submit() returns whole messages; use stream(), or leave 'stream' out")
+        if (turn := self._pump.turn()) is not None:
+            began = self.clock()
+            reply = await turn.send(partial(transport.send, params))
+            return Answer(reply.value, 1, 0.0, self.clock() - began)
         job = self._pump.accept(shape, terms)
         message = await self._pump.carry(job, lambda: transport.send(params, partial(self._pump.begun, job)))
         return Answer(message, job.attempts, job.sent_at - job.submitted_at, self.clock() - job.sent_at)
@@ -210,9 +214,13 @@ class Executor:
         transport = self._connection.transport
         shape = measured(params)
         wanted = {name: value for name, value in params.items() if name != "stream"}
-        job = self._pump.accept(shape, Terms(priority, tenant, deadline))
-        events = await self._pump.attempt(job, lambda: transport.open(wanted, silence=silence))
-        stream = events.open(self._pump.begun(job, events.usage, events.advice))
+        attempt = partial(transport.open, wanted, silence=silence)
+        if (turn := self._pump.turn()) is not None:
+            stream = (await turn.send(attempt)).open(turn)
+        else:
+            job = self._pump.accept(shape, Terms(priority, tenant, deadline))
+            events = await self._pump.attempt(job, attempt)
+            stream = events.open(self._pump.begun(job, events.usage, events.advice))
         try:
             yield stream
         finally:
@@ -250,6 +258,8 @@ class Executor:
 
     async def _call(self, fn: Callable[[], Awaitable[T]], shape: Shape, terms: Terms) -> T:
         _ = self._connection.transport  # it must be open, though the function has a client of its own
+        if self._pump.is_carrying():
+            return await once(fn)()
         job = self._pump.accept(shape, terms)
         return await self._pump.carry(job, as_attempt(fn))
 
@@ -331,6 +341,11 @@ class Executor:
         """
         if look_ahead is not None and look_ahead < 1:
             raise ValueError(f"look_ahead must be at least 1, got {look_ahead}")
+        if self._pump.is_carrying():
+            raise RuntimeError(
+                "map() cannot be used within call() or limited(): its requests would wait for the place that "
+                "the call holds, so take it out of there"
+            )
 
         deadline_at = None if deadline is None else self.clock() + deadline
 
