@@ -27,6 +27,7 @@ from claude_executor.core.retry import RetryPolicy
 from claude_executor.core.scheduler import Scheduler
 from claude_executor.core.snapshot import Snapshot
 from claude_executor.core.spending import SpendingCap
+from claude_executor.counting import Counting
 from claude_executor.fan_out import Answer, MapJournal, Params, Result, fan_out
 from claude_executor.preflight import measured
 from claude_executor.pump import Pump
@@ -113,6 +114,7 @@ class Executor:
             now=clock(),
         )
         self._pump = Pump(self._scheduler, clock=clock, chance=chance, on_event=on_event, around=around)
+        self._counting = Counting(limits, retry or RetryPolicy(), chance)
         self._max_concurrency = max_concurrency
         self.clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
@@ -302,7 +304,7 @@ class Executor:
         """
         from claude_executor.middleware import ExecutorMiddleware
 
-        return ExecutorMiddleware(self._pump, terms)
+        return ExecutorMiddleware(self._pump, self._counting, terms)
 
     def session(self, *, priority: int = 0, tenant: str = "", deadline: float | None = None) -> Session:
         """A view of this executor whose requests share a priority, a tenant and a deadline.
@@ -378,6 +380,8 @@ class Executor:
         changes = {name: value for name, value in parts.items() if value is not None}
         self._scheduler.tune(self.clock(), limits=limits, changes=changes, max_concurrency=max_concurrency)
         self._max_concurrency = max_concurrency or self._max_concurrency
+        if limits is not None:
+            self._counting.tune(limits)
         self._pump.pump()
 
     def snapshot(self) -> Snapshot:
