@@ -196,7 +196,7 @@ class Executor:
         has: ``async for text in stream.text_stream``, events, ``await stream.get_final_message()``.
 
         A failure before the first event is tried again like that of any request. Its place in flight is free
-        as soon as the answer ends, or the block is left.
+        as soon as the answer ends or the block is left; leaving the executor waits for streams that are open.
 
         Args:
             params: What ``messages.create`` takes, as a mapping.
@@ -239,9 +239,13 @@ class Executor:
         """Call somebody's coroutine function that asks Claude, under the same limits, retries and breaker.
 
         What it raises for the API or the network is a failed attempt, and it is called again as the policy
-        says: the client it uses should not retry by itself (``max_retries=0``). Whatever else it raises comes
+        says: a client it uses should not retry by itself (``max_retries=0``; for a method of the SDK's client
+        that is given here itself, it is seen to). Whatever else it raises comes
         through. What it took is read from what it returns, if that has an SDK message's `usage`; otherwise
         the estimate stands.
+
+        What the function asks of this executor is sent as part of the call, in its place: one at a time, not
+        paced or tried again by itself, at the terms of the call. So `cost` should be that of all of it.
 
         Args:
             fn: The function, such as ``client.messages.create`` or one of your own.
@@ -295,7 +299,8 @@ class Executor:
         ``AsyncAnthropic(middleware=[executor.middleware()])``, or the synchronous ``Anthropic`` in any thread
         but the executor's. Every message that the client asks for, as a stream or not, waits for its turn
         among all others. If it was sent it ends as the SDK ends it, with the SDK's own exceptions; if it was
-        turned away, with `Rejected`. Whatever else the client does is left alone.
+        turned away, with `Rejected`. Counting tokens is paced by the limit it has of its own. Whatever else
+        the client does is left alone.
 
         The client may be made before the executor is entered; it is used while the executor is.
 
