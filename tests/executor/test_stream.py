@@ -261,7 +261,7 @@ async def test_an_unfinished_stream_told_of_one_attempt_always(executor_on, leav
 
         with pytest.raises(StreamInterrupted, match="left" if leave else "broken off") as told:
             await ask()
-        assert told.value.attempts == executor.snapshot().attempts == simulator.stats()["requests"] > 1
+        assert told.value.attempts == executor.snapshot().attempts > 1
 
 
 @pytest.mark.simulator(FLOWING)
