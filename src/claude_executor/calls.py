@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import TypeAlias, TypeVar, cast
+from typing import Any, TypeAlias, TypeVar, cast
 
 from claude_executor.core.cost import Usage
 from claude_executor.core.estimate import Shape, shape_of
@@ -50,9 +50,11 @@ def as_attempt(fn: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[Reply[T
 
     What the SDK and the HTTP libraries raise is a failed attempt; everything else passes through, for it is
     the function's own: a file that is missing, a database that cannot be reached. Where `fn` is a `partial`,
-    the request among its arguments is left out of what the API says of it.
+    the request among its arguments is left out of what the API says of it; and where it is one of a method of
+    the SDK, the client it belongs to does not retry.
     """
     known = _request_of(fn)
+    fn = once(fn)
 
     async def attempt() -> Reply[T] | Broken:
         from claude_executor.diagnosis import RAISED_BY_CLIENTS, broken_by
@@ -64,6 +66,20 @@ def as_attempt(fn: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[Reply[T
         return Reply(value, usage_in(value), lambda: NO_ADVICE)
 
     return attempt
+
+
+def once(fn: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[T]]:
+    """The same without the SDK's own retries, where it can be seen that it has any."""
+    if not isinstance(fn, partial):
+        return fn
+    bound = cast("partial[Awaitable[T]]", fn)
+    resource = cast("Any", getattr(bound.func, "__self__", None))
+    client = cast("Any", getattr(resource, "_client", None))
+    if not type(resource).__module__.startswith("anthropic.resources.") or not client.max_retries:
+        return bound
+    own = type(resource)(client.with_options(max_retries=0))
+    method = cast("Callable[..., Awaitable[T]]", getattr(own, bound.func.__name__))
+    return partial(method, *bound.args, **bound.keywords)
 
 
 def usage_in(value: object) -> Usage | None:

@@ -1,6 +1,7 @@
 """What an exception of the SDK, or of what it stands on, says of the attempt that raised it."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import aiohttp
 import anthropic
@@ -23,6 +24,8 @@ RAISED_BY_CLIENTS = (anthropic.APIError, httpx2.TransportError, aiohttp.ClientEr
 _NO_KEY = "Could not resolve authentication method"
 """How the `TypeError` begins that the SDK raises where it has no key."""
 _OK = 200
+_PART = "claude_executor.part"
+"""Marks a response that is left to the attempt of which it is part."""
 
 
 def broken_by(error: Exception, params: Mapping[str, object] | None = None) -> Broken:
@@ -56,10 +59,13 @@ def _status_failure(error: anthropic.APIStatusError, params: Mapping[str, object
     said = error.api_message or ""
     shown = "" if params is None else redacted(said, params)
     kind = classify(error.status_code, error.type, error.error_code, said)
+    # An error within a stream comes with the headers of its beginning, which are old by now.
+    advice = NO_ADVICE if error.status_code == _OK else advice_of(error.response.headers)
+    if _PART in error.response.extensions:
+        advice = replace(advice, should_retry=None)
     return Failure(
         kind,
-        # An error within a stream comes with the headers of its beginning, which are old by now.
-        NO_ADVICE if error.status_code == _OK else advice_of(error.response.headers),
+        advice,
         status=error.status_code,
         detail=shown[:DETAIL_LENGTH] or error.type or "",
         request_id=error.request_id,
@@ -106,3 +112,10 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 def advice_of(headers: httpx2.Headers) -> Advice:
     """What response headers advise; copied first, because looking one up in the SDK's scans all of them."""
     return read({name.decode("ascii").lower(): value.decode("latin-1") for name, value in headers.raw})
+
+
+def leave_to_the_whole(response: httpx2.Response) -> None:
+    """Keep the SDK from trying again by itself what is part of an attempt, which will be made again."""
+    if response.headers.get("x-should-retry") != "false":
+        response.headers["x-should-retry"] = "false"
+        response.extensions[_PART] = True

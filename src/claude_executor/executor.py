@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from claude_executor.budget import Budget
-from claude_executor.calls import Cost, as_attempt, shape_for
+from claude_executor.calls import Cost, as_attempt, once, shape_for
 from claude_executor.connection import Connection
 from claude_executor.core.breaker import BreakerPolicy
 from claude_executor.core.estimate import Shape
@@ -28,6 +28,7 @@ from claude_executor.core.retry import RetryPolicy
 from claude_executor.core.scheduler import Scheduler
 from claude_executor.core.snapshot import Snapshot
 from claude_executor.core.spending import SpendingCap
+from claude_executor.counting import Counting
 from claude_executor.fan_out import Answer, MapJournal, Params, Result, fan_out
 from claude_executor.preflight import measured
 from claude_executor.pump import Pump
@@ -121,6 +122,7 @@ class Executor:
         self._pump = Pump(
             self._scheduler, clock=clock, chance=chance, on_event=on_event, around=around, budget=budget
         )
+        self._counting = Counting(limits, retry or RetryPolicy(), chance)
         self._max_concurrency = max_concurrency
         self.clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
@@ -179,6 +181,10 @@ class Executor:
         shape = measured(params)
         if params.get("stream"):
             raise ValueError("submit() returns whole messages; use stream(), or leave 'stream' out")
+        if (turn := self._pump.turn()) is not None:
+            began = self.clock()
+            reply = await turn.send(partial(transport.send, params))
+            return Answer(reply.value, 1, 0.0, self.clock() - began)
         job = self._pump.accept(shape, terms)
         message = await self._pump.carry(job, lambda: transport.send(params, partial(self._pump.begun, job)))
         return Answer(message, job.attempts, job.sent_at - job.submitted_at, self.clock() - job.sent_at)
@@ -199,7 +205,7 @@ class Executor:
         has: ``async for text in stream.text_stream``, events, ``await stream.get_final_message()``.
 
         A failure before the first event is tried again like that of any request. Its place in flight is free
-        as soon as the answer ends, or the block is left.
+        as soon as the answer ends or the block is left; leaving the executor waits for streams that are open.
 
         Args:
             params: What ``messages.create`` takes, as a mapping.
@@ -219,9 +225,13 @@ class Executor:
         transport = self._connection.transport
         shape = measured(params)
         wanted = {name: value for name, value in params.items() if name != "stream"}
-        job = self._pump.accept(shape, Terms(priority, tenant, deadline))
-        events = await self._pump.attempt(job, lambda: transport.open(wanted, silence=silence))
-        stream = events.open(self._pump.begun(job, events.usage, events.advice))
+        attempt = partial(transport.open, wanted, silence=silence)
+        if (turn := self._pump.turn()) is not None:
+            stream = (await turn.send(attempt)).open(turn)
+        else:
+            job = self._pump.accept(shape, Terms(priority, tenant, deadline))
+            events = await self._pump.attempt(job, attempt)
+            stream = events.open(self._pump.begun(job, events.usage, events.advice))
         try:
             yield stream
         finally:
@@ -238,9 +248,13 @@ class Executor:
         """Call somebody's coroutine function that asks Claude, under the same limits, retries and breaker.
 
         What it raises for the API or the network is a failed attempt, and it is called again as the policy
-        says: the client it uses should not retry by itself (``max_retries=0``). Whatever else it raises comes
+        says: a client it uses should not retry by itself (``max_retries=0``; for a method of the SDK's client
+        that is given here itself, it is seen to). Whatever else it raises comes
         through. What it took is read from what it returns, if that has an SDK message's `usage`; otherwise
         the estimate stands.
+
+        What the function asks of this executor is sent as part of the call, in its place: one at a time, not
+        paced or tried again by itself, at the terms of the call. So `cost` should be that of all of it.
 
         Args:
             fn: The function, such as ``client.messages.create`` or one of your own.
@@ -259,6 +273,8 @@ class Executor:
 
     async def _call(self, fn: Callable[[], Awaitable[T]], shape: Shape, terms: Terms) -> T:
         _ = self._connection.transport  # it must be open, though the function has a client of its own
+        if self._pump.is_carrying():
+            return await once(fn)()
         job = self._pump.accept(shape, terms)
         return await self._pump.carry(job, as_attempt(fn))
 
@@ -292,7 +308,8 @@ class Executor:
         ``AsyncAnthropic(middleware=[executor.middleware()])``, or the synchronous ``Anthropic`` in any thread
         but the executor's. Every message that the client asks for, as a stream or not, waits for its turn
         among all others. If it was sent it ends as the SDK ends it, with the SDK's own exceptions; if it was
-        turned away, with `Rejected`. Whatever else the client does is left alone.
+        turned away, with `Rejected`. Counting tokens is paced by the limit it has of its own. Whatever else
+        the client does is left alone.
 
         The client may be made before the executor is entered; it is used while the executor is.
 
@@ -301,7 +318,7 @@ class Executor:
         """
         from claude_executor.middleware import ExecutorMiddleware
 
-        return ExecutorMiddleware(self._pump, terms)
+        return ExecutorMiddleware(self._pump, self._counting, terms)
 
     def session(self, *, priority: int = 0, tenant: str = "", deadline: float | None = None) -> Session:
         """A view of this executor whose requests share a priority, a tenant and a deadline.
@@ -340,6 +357,11 @@ class Executor:
         """
         if look_ahead is not None and look_ahead < 1:
             raise ValueError(f"look_ahead must be at least 1, got {look_ahead}")
+        if self._pump.is_carrying():
+            raise RuntimeError(
+                "map() cannot be used within call() or limited(): its requests would wait for the place that "
+                "the call holds, so take it out of there"
+            )
 
         deadline_at = None if deadline is None else self.clock() + deadline
 
@@ -372,6 +394,8 @@ class Executor:
         changes = {name: value for name, value in parts.items() if value is not None}
         self._scheduler.tune(self.clock(), limits=limits, changes=changes, max_concurrency=max_concurrency)
         self._max_concurrency = max_concurrency or self._max_concurrency
+        if limits is not None:
+            self._counting.tune(limits)
         self._pump.pump()
 
     def snapshot(self) -> Snapshot:

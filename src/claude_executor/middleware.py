@@ -23,9 +23,11 @@ import orjson
 from anthropic.types import Usage as SdkUsage
 
 from claude_executor.core.estimate import shape_of
+from claude_executor.core.headers import NO_ADVICE
 from claude_executor.core.job import Failure
 from claude_executor.core.retry import Kind
-from claude_executor.diagnosis import advice_of, broken_by
+from claude_executor.counting import Counting
+from claude_executor.diagnosis import advice_of, broken_by, leave_to_the_whole
 from claude_executor.errors import Closed, ExecutorError
 from claude_executor.outcome import Broken, Reply
 from claude_executor.overheard import AsyncBody, Overheard, SyncBody, passed_on
@@ -34,7 +36,9 @@ from claude_executor.terms import Terms
 from claude_executor.usage import usage_of
 
 MESSAGES = "/v1/messages"
-"""The one path that draws on the limits of messages. Counting tokens and batches have pools of their own."""
+"""The one path that draws on the limits of messages."""
+COUNT_TOKENS = "/v1/messages/count_tokens"
+"""Has a limit of its own. So have batches, models and files, which are left alone."""
 
 Answer = anthropic.AsyncAPIResponse[Any] | anthropic.APIResponse[Any]
 Came = Reply[None] | Overheard
@@ -47,9 +51,10 @@ _given_up: ContextVar[tuple[str | None, Exception] | None] = ContextVar("given u
 class ExecutorMiddleware(anthropic.Middleware):
     """For the SDK's clients, both kinds; see `Executor.middleware`."""
 
-    def __init__(self, pump: Pump, terms: Terms | Callable[[], Terms]) -> None:
+    def __init__(self, pump: Pump, counting: Counting, terms: Terms | Callable[[], Terms]) -> None:
         """`terms` are those of each call."""
         self._pump = pump
+        self._counting = counting
         self._terms = terms
 
     def __repr__(self) -> str:
@@ -59,14 +64,20 @@ class ExecutorMiddleware(anthropic.Middleware):
         self, request: anthropic.APIRequest, call_next: anthropic.AsyncCallNext
     ) -> "anthropic.AsyncAPIResponse[Any]":
         """Carry a request of the asynchronous client."""
-        if not self._concerns(request):
+        call = self._call_of(request)
+        if call is None:
             return await call_next(request)
+        if call.is_part and not call.counts:
+            try:
+                call.take(await call_next(request))
+            except Exception as error:
+                call.broke(error)
+            return cast("anthropic.AsyncAPIResponse[Any]", call.outcome())
         if asyncio.get_running_loop() is not self._loop():
             raise RuntimeError(
                 "this executor lives in another event loop than the client that uses its middleware: "
                 "enter the executor where the client is used"
             )
-        call = _Call(request)
 
         async def attempt() -> Came | Broken:
             try:
@@ -81,15 +92,21 @@ class ExecutorMiddleware(anthropic.Middleware):
         self, request: anthropic.APIRequest, call_next: anthropic.CallNext
     ) -> "anthropic.APIResponse[Any]":
         """Carry a request of the synchronous client, from any thread but the executor's own."""
-        if not self._concerns(request):
+        call = self._call_of(request)
+        if call is None:
             return call_next(request)
+        if call.is_part and not call.counts:
+            try:
+                call.take(call_next(request))
+            except Exception as error:
+                call.broke(error)
+            return cast("anthropic.APIResponse[Any]", call.outcome())
         loop = self._loop()
         if _running_loop() is loop:
             raise RuntimeError(
                 "a synchronous client would block the event loop that its executor lives in, for ever: use "
                 "AsyncAnthropic here, or call it in a thread (asyncio.to_thread)"
             )
-        call = _Call(request)
         turns: queue.SimpleQueue[asyncio.Future[Came | Broken] | None] = queue.SimpleQueue()
 
         async def attempt() -> Came | Broken:
@@ -113,17 +130,18 @@ class ExecutorMiddleware(anthropic.Middleware):
             carrying.cancel()  # if it is not over, because this thread was interrupted
         return cast("anthropic.APIResponse[Any]", call.outcome())
 
-    def _concerns(self, request: anthropic.APIRequest) -> bool:
-        if request.method.lower() != "post" or request.url.partition("?")[0] != MESSAGES:
-            return False
-        if not isinstance(request.json, Mapping) or self._pump.is_carrying():
-            return False
+    def _call_of(self, request: anthropic.APIRequest) -> "_Call | None":
+        path = request.url.partition("?")[0]
+        if request.method.lower() != "post" or path not in (MESSAGES, COUNT_TOKENS):
+            return None
+        if not isinstance(request.json, Mapping):
+            return None
         ended = _given_up.get()
         if ended is not None:
             if request.retries_taken and ended[0] == request.options.idempotency_key:
                 raise ended[1]  # the SDK wants to try again what has been tried often enough
             _given_up.set(None)
-        return True
+        return _Call(request, counts=path == COUNT_TOKENS, is_part=self._pump.is_carrying())
 
     def _loop(self) -> asyncio.AbstractEventLoop:
         if self._pump.loop is None:
@@ -132,26 +150,45 @@ class ExecutorMiddleware(anthropic.Middleware):
 
     async def _carry(self, call: "_Call", attempt: Callable[[], Awaitable[Came | Broken]]) -> None:
         """On the executor's event loop: have attempts made until one succeeds, or it is enough."""
-        pump = self._pump
         terms = self._terms if isinstance(self._terms, Terms) else self._terms()
-        job = pump.accept(shape_of(call.params), terms)
         try:
-            came: Came = await pump.attempt(job, attempt)
+            if call.counts:
+                await self._count(call, attempt, terms)
+            else:
+                await self._ask(call, attempt, terms)
         except ExecutorError:
             if not call.sent:
                 raise
-            return
+
+    async def _ask(
+        self, call: "_Call", attempt: Callable[[], Awaitable[Came | Broken]], terms: Terms
+    ) -> None:
+        pump = self._pump
+        job = pump.accept(shape_of(call.params), terms)
+        came: Came = await pump.attempt(job, attempt)
         if isinstance(came, Overheard):
             came.follow(pump, job)
         else:
             pump.answered(job, came)
 
+    async def _count(
+        self, call: "_Call", attempt: Callable[[], Awaitable[Came | Broken]], terms: Terms
+    ) -> None:
+        async def while_open() -> Came | Broken:
+            self._loop()
+            return await attempt()
+
+        await self._counting.carry(while_open, deadline=terms.deadline, again=not call.is_part)
+
 
 class _Call:
     """One call through a client, and what the last attempt at it brought."""
 
-    def __init__(self, request: anthropic.APIRequest) -> None:
+    def __init__(self, request: anthropic.APIRequest, *, counts: bool, is_part: bool) -> None:
+        """`counts` tokens, or asks for a message; `is_part` of an attempt that has had its turn."""
         self.params = cast("Mapping[str, object]", request.json)
+        self.counts = counts
+        self.is_part = is_part
         self._request = request
         self._attempts = 0
         self._answer: Answer | None = None
@@ -169,9 +206,13 @@ class _Call:
         self._attempts += 1
         return request
 
+    def take(self, answer: Answer) -> None:
+        """This is what came."""
+        self._answer, self._error = answer, None
+
     async def read_async(self, answer: "anthropic.AsyncAPIResponse[Any]") -> Came | Broken:
         """Take what the API said, of a stream only the beginning."""
-        self._take(answer)
+        self.take(answer)
         if answer.http_response.is_success and self._request.stream:
             body = AsyncBody(Overheard(answer.http_response, self.params))
             answer.http_response = passed_on(body)
@@ -181,7 +222,7 @@ class _Call:
 
     def read(self, answer: "anthropic.APIResponse[Any]") -> Came | Broken:
         """As `read_async`."""
-        self._take(answer)
+        self.take(answer)
         if answer.http_response.is_success and self._request.stream:
             body = SyncBody(Overheard(answer.http_response, self.params))
             answer.http_response = passed_on(body)
@@ -197,16 +238,16 @@ class _Call:
     def outcome(self) -> Answer:
         """What the SDK is given: the last answer, marked as final, or the last exception."""
         if self._answer is not None:
-            if not self._answer.http_response.is_success:
-                self._answer.http_response.headers["x-should-retry"] = "false"
+            response = self._answer.http_response
+            if not response.is_success and self.is_part:
+                leave_to_the_whole(response)
+            elif not response.is_success:
+                response.headers["x-should-retry"] = "false"
             return self._answer
         assert self._error is not None
         if not isinstance(self._error, anthropic.RetryableError):
             _given_up.set((self._request.options.idempotency_key, self._error))
         raise self._error
-
-    def _take(self, answer: Answer) -> None:
-        self._answer, self._error = answer, None
 
     def _judge(self, response: httpx2.Response) -> Reply[None] | Broken:
         try:
@@ -217,6 +258,8 @@ class _Call:
             return broken_by(anthropic.APIStatusError("", response=response, body=body), self.params)
         try:
             message = cast("dict[str, object]", body)
+            if self.counts and isinstance(message["input_tokens"], int):
+                return Reply(None, None, lambda: NO_ADVICE)
             if message["stop_reason"] is not None:
                 usage = SdkUsage.construct(None, **cast("dict[str, object]", message["usage"]))
                 return Reply(None, usage_of(usage), partial(advice_of, response.headers))

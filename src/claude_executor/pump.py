@@ -10,7 +10,6 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from contextvars import ContextVar
 from typing import TypeVar, cast
 
 from claude_executor.budget import Budget, Unreachable
@@ -25,6 +24,7 @@ from claude_executor.core.verdict import Verdict
 from claude_executor.errors import ExecutorError, StreamInterrupted, failure, interruption, rejection
 from claude_executor.outcome import Broken, Reply
 from claude_executor.terms import Terms
+from claude_executor.turn import CURRENT, Turn
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -33,9 +33,6 @@ SHORTEST_TIMER = 0.0005
 """Seconds; a timer set to less might find the clock where it was."""
 
 _NOWHERE = nullcontext()
-
-_attempt: "ContextVar[tuple[Pump, Job] | None]" = ContextVar("attempt", default=None)
-"""What the code that is running now is an attempt of."""
 
 
 class Pump:
@@ -154,17 +151,22 @@ class Pump:
         cause: Exception | None = None
         while True:
             await self._turn(job, cause)
-            mark = _attempt.set((self, job))
+            turn = Turn(self, job)
+            mark = CURRENT.set(turn)
             try:
                 with _NOWHERE if self._around is None else self._around(job.number):
                     outcome = await attempt()
-            except BaseException:
-                self.lost(job)
-                raise
+            except BaseException as error:
+                part = turn.ended_by(error)
+                if part is None:
+                    self.lost(job)
+                    raise
+                outcome = part
             finally:
-                _attempt.reset(mark)
+                turn.over = True
+                CURRENT.reset(mark)
             if not isinstance(outcome, Broken):
-                return outcome
+                return turn.counted(outcome)
             cause = outcome.cause
             verdict = self._scheduler.failed(job, outcome.failure, self._clock(), self._chance())
             self._soon()
@@ -173,8 +175,12 @@ class Pump:
 
     def is_carrying(self) -> bool:
         """Whether whoever asks is part of an attempt, which has had its turn."""
-        within = _attempt.get()
-        return within is not None and within[0] is self and within[1].running
+        return self.turn() is not None
+
+    def turn(self) -> Turn | None:
+        """The attempt that whoever asks is part of."""
+        turn = CURRENT.get()
+        return turn if turn is not None and turn.owner is self and not turn.over else None
 
     def answered(self, job: Job, reply: Reply[T]) -> None:
         """The answer is here, all of it."""
@@ -301,6 +307,11 @@ class Following:
     def __init__(self, pump: Pump, job: Job) -> None:
         self._pump = pump
         self._job = job
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts it took to get it."""
+        return self._job.attempts
 
     def complete(self, usage: Usage | None) -> None:
         """It was complete."""

@@ -39,6 +39,11 @@ BYTES_PER_TOKEN = 3
 class Ending(Protocol):
     """Who is told how an answer ended; one of the three, once."""
 
+    @property
+    def attempts(self) -> int:
+        """How many attempts it took to get it."""
+        ...
+
     def complete(self, usage: Usage) -> None:
         """It was complete."""
         ...
@@ -86,6 +91,7 @@ class Events:
         self._message = _MessageStream(self)
         self._whole = False
         self._interrupted: StreamInterrupted | None = None
+        self._attempts = 1
         self._written = 0
         self.usage = Usage()
         """What it has taken so far, as the API counts it."""
@@ -104,6 +110,7 @@ class Events:
     def open(self, ending: Ending) -> "AsyncMessageStream[None]":
         """The SDK's stream object; `ending` will be told how it ends."""
         self._ending = ending
+        self._attempts = ending.attempts
         return self._message
 
     async def collect(self) -> Reply[Message] | Broken:
@@ -153,7 +160,7 @@ class Events:
                 StreamInterrupted(
                     "the stream was left before the answer was complete: read all of it within the block",
                     kind=Kind.TRUNCATED,
-                    attempts=1,
+                    attempts=self._attempts,
                 )
             )
         raise self._interrupted
@@ -231,6 +238,8 @@ class _MessageStream(AsyncMessageStream[None]):
 
 class _Outcome:
     """Remembers how an answer ended, for who reads all of it before anybody else sees any."""
+
+    attempts = 1
 
     def __init__(self) -> None:
         self.failed: Broken | None = None

@@ -68,7 +68,7 @@ class Transport:
         self._known = frozenset(inspect.signature(self._client.messages.create).parameters)
 
     async def send(
-        self, params: Mapping[str, object], begun: Callable[[Usage, Advice], object]
+        self, params: Mapping[str, object], begun: Callable[[Usage, Advice], object] | None = None
     ) -> Reply[Message] | Broken:
         """Make one attempt; `begun` is called where an answer comes in pieces, with the first of them."""
         if self._flaw is not None:
@@ -77,7 +77,8 @@ class Transport:
             events = await self.open(params, silence=SILENCE)
             if isinstance(events, Broken):
                 return events
-            begun(events.usage, events.advice)
+            if begun is not None:
+                begun(events.usage, events.advice)
             return await events.collect()
         try:
             response = await self._create(**self._arguments(params))

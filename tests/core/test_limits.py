@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from claude_executor.core.limits import DEFAULT, Limits, by_pool, cache_reads_count, pool_of
+from claude_executor.core.limits import COUNT_TOKENS, DEFAULT, Limits, by_pool, cache_reads_count, pool_of
 
 POOLS = [
     # each of these has a pool of its own
@@ -99,16 +99,29 @@ def test_what_is_not_declared_is_open():
 
 
 @pytest.mark.parametrize(
-    ("tier", "general", "fable", "old_haiku"),
+    ("tier", "general", "fable", "old_haiku", "counting"),
     [
-        ("start", (1_000, 2_000_000, 400_000), (1_000, 500_000, 100_000), (1_000, 100_000, 20_000)),
-        ("build", (5_000, 5_000_000, 1_000_000), (2_000, 1_500_000, 300_000), (2_000, 200_000, 40_000)),
-        ("scale", (10_000, 10_000_000, 2_000_000), (4_000, 4_000_000, 800_000), (4_000, 400_000, 80_000)),
+        ("start", (1_000, 2_000_000, 400_000), (1_000, 500_000, 100_000), (1_000, 100_000, 20_000), 5_000),
+        (
+            "build",
+            (5_000, 5_000_000, 1_000_000),
+            (2_000, 1_500_000, 300_000),
+            (2_000, 200_000, 40_000),
+            10_000,
+        ),
+        (
+            "scale",
+            (10_000, 10_000_000, 2_000_000),
+            (4_000, 4_000_000, 800_000),
+            (4_000, 400_000, 80_000),
+            20_000,
+        ),
     ],
 )
-def test_tiers_are_the_published_ones(tier, general, fable, old_haiku):
-    """A tier is a mapping with an entry for all pools and one for each that differs."""
+def test_tiers_are_the_published_ones(tier, general, fable, old_haiku, counting):
+    """A tier is a mapping with an entry for all pools, one for each that differs, one for counting tokens."""
     found = {pool: (x.rpm, x.itpm, x.otpm) for pool, x in Limits.tier(tier).items()}
+    assert found.pop(COUNT_TOKENS) == (counting, None, None)
     assert found == {DEFAULT: general, "fable-5": fable, "haiku-3.5": old_haiku}
     assert Limits.tier(tier.upper()) is Limits.tier(tier)
 

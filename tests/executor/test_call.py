@@ -14,11 +14,13 @@ from claude_executor import (
     Closed,
     DeadlineExceeded,
     Estimate,
+    Executor,
     Failed,
     Kind,
     Limits,
     Rejected,
     RetryPolicy,
+    StreamInterrupted,
     Terms,
 )
 from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings, Simulator
@@ -51,28 +53,167 @@ async def test_a_call_of_the_sdk_is_paced_and_tried_again(simulator, executor_on
     assert simulator.verdict().clean
 
 
-@pytest.mark.simulator(QUICK, faults=Faults(error_500=1.0))
-@pytest.mark.parametrize("door", ["submit", "call", "limited", "session"])
-async def test_attempts_are_the_policys_and_not_its_square(simulator, executor_on, door):
-    """For every way in."""
-    client = simulated_client(simulator)
+def doors(executor, simulator):
+    """Every way in that raises `Failed`, with the SDK's clients inside that retry by themselves."""
+    client = simulated_client(simulator, max_retries=2)
+    mine = simulated_client(simulator, max_retries=2, middleware=[executor.middleware()])
+    session = executor.session()
+
+    @executor.limited()
+    async def limited(params):
+        return await mine.messages.create(**params)
+
+    async def streamed(door):
+        async with door.stream(request()) as stream:
+            return await stream.get_final_message()
+
+    async def mapped(door):
+        async for result in door.map([request()]):
+            if result.error is not None:
+                raise result.error
+
+    async def long():
+        return await executor.submit(request(max_tokens=64_000))
+
+    async def sdk_stream():
+        async with mine.messages.stream(**request()) as stream:
+            return await stream.get_final_message()
+
+    return {
+        "submit": lambda: executor.submit(request()),
+        "submit, as a stream": long,
+        "map": lambda: mapped(executor),
+        "stream": lambda: streamed(executor),
+        "call, the SDK": lambda: executor.call(client.messages.create, **request()),
+        "call, the SDK under beta": lambda: executor.call(client.beta.messages.create, **request()),
+        "call, the middleware": lambda: executor.call(mine.messages.create, **request()),
+        "call, a function": lambda: executor.call(lambda: mine.messages.create(**request()), cost=request()),
+        "call, a stream": lambda: executor.call(sdk_stream, cost=request()),
+        "limited": lambda: limited(request()),
+        "submit in a call": lambda: executor.call(executor.submit, request()),
+        "stream in a call": lambda: executor.call(streamed, executor, cost=request()),
+        "call in a call": lambda: executor.call(
+            lambda: executor.call(client.messages.create, **request()), cost=request()
+        ),
+        "limited in a call": lambda: executor.call(limited, request()),
+        "session": lambda: session.submit(request()),
+        "session, map": lambda: mapped(session),
+        "session, stream": lambda: streamed(session),
+        "session, call": lambda: session.call(client.messages.create, **request()),
+        "session, limited": lambda: session.limited()(client.messages.create)(**request()),
+    }
+
+
+DOORS = sorted(doors(Executor(clock=loop_time), None))
+
+
+@pytest.mark.parametrize("door", DOORS)
+@pytest.mark.parametrize(
+    ("faults", "kind"), [(Faults(error_500=1.0), Kind.SERVER), (Faults(reset=1.0), Kind.DROPPED)]
+)
+async def test_attempts_are_the_policys_and_not_its_square(executor_on, door, faults, kind):
+    """For every way in, where the API answers with an error and where it does not answer."""
+    simulator = Simulator(QUICK, faults=faults, clock=loop_time)
     async with executor_on(simulator, retry=RetryPolicy(max_attempts=3)) as executor:
-
-        @executor.limited()
-        async def ask(params):
-            return await client.messages.create(**params)
-
-        doors = {
-            "submit": lambda: executor.submit(request()),
-            "call": lambda: executor.call(client.messages.create, **request()),
-            "limited": lambda: ask(request()),
-            "session": lambda: executor.session().submit(request()),
-        }
         with pytest.raises(Failed) as told:
-            await doors[door]()
-    assert told.value.kind is Kind.SERVER
+            await doors(executor, simulator)[door]()
+        assert executor.snapshot().running == 0
+        assert executor.snapshot().attempts == 3
+    assert told.value.kind is kind
     assert told.value.attempts == 3
-    assert simulator.stats()["by_status"] == {"500": 3}
+    assert simulator.stats()["requests"] == 3
+
+
+@pytest.mark.parametrize("door", [door for door in DOORS if "in a call" in door])
+@pytest.mark.simulator(QUICK, faults=Faults(overloaded=0.3))
+async def test_a_call_within_a_call_waited_for_itself(simulator, executor_on, door):
+    """What is asked for in a call is sent in its place, and tried again with it."""
+    async with executor_on(simulator, Limits(otpm=400_000), max_concurrency=1) as executor:
+        for _ in range(10):
+            async with asyncio.timeout(600):
+                message = await doors(executor, simulator)[door]()
+            assert message.stop_reason is not None
+        snapshot = executor.snapshot()
+    stats = simulator.stats()
+    assert snapshot.answered == stats["by_status"]["200"] == 10
+    assert snapshot.attempts == stats["requests"] > 10
+    used = snapshot.pools["haiku-5.5"].resources["output tokens"].used_in_all
+    assert used == stats["tokens"]["haiku-5.5"]["output"]
+    assert simulator.verdict().findings.keys() <= {"duplicates"}  # it is the same request ten times
+
+
+@pytest.mark.simulator(QUICK)
+async def test_the_parts_of_a_call_take_turns_in_its_place(simulator, executor_on):
+    """One place is one request in flight; and the call took what all of them took."""
+    async with executor_on(simulator, Limits(otpm=400_000)) as executor:
+
+        async def several():
+            async with executor.stream(request("left")) as left:
+                async for _ in left.text_stream:
+                    break
+            return await asyncio.gather(*(executor.submit(request(f"{n}")) for n in range(4)))
+
+        calling = asyncio.create_task(executor.call(several, cost=ABOUT))
+        most = 0
+        while not calling.done():
+            most = max(most, simulator.stats()["in_flight"])
+            await asyncio.sleep(0.05)
+        messages = await calling
+        snapshot = executor.snapshot()
+    assert most == 1
+    used = snapshot.pools["haiku-5.5"].resources["output tokens"].used_in_all
+    assert used > sum(message.usage.output_tokens for message in messages)
+    assert snapshot.attempts == snapshot.answered == 1
+
+
+@pytest.mark.simulator(QUICK)
+async def test_a_map_within_a_call_is_refused(simulator, executor_on):
+    """It says what to do; nothing is sent, and nothing stays held."""
+    async with executor_on(simulator) as executor:
+
+        async def rows():
+            return [result async for result in executor.map([request()])]
+
+        with pytest.raises(RuntimeError, match="take it out of there"):
+            await executor.call(rows, cost=ABOUT)
+        assert executor.snapshot().running == 0
+    assert simulator.stats()["requests"] == 0
+
+
+@pytest.mark.simulator(QUICK, faults=Faults(stream_cut=1.0))
+async def test_a_stream_that_breaks_off_within_a_call_breaks_the_call(simulator, executor_on):
+    """Unless its function makes do with what had come."""
+    async with executor_on(simulator, retry=RetryPolicy(max_attempts=2)) as executor:
+
+        async def whole():
+            async with executor.stream(request()) as stream:
+                return await stream.get_final_message()
+
+        async def at_least_something():
+            try:
+                return await whole()
+            except StreamInterrupted as error:
+                return error.message
+
+        with pytest.raises(Failed) as told:
+            await executor.call(whole, cost=ABOUT)
+        assert told.value.kind is Kind.TRUNCATED
+        assert simulator.stats()["requests"] == 2
+        assert (await executor.call(at_least_something, cost=ABOUT)).content
+        assert simulator.stats()["requests"] == 3
+
+
+@pytest.mark.simulator(QUICK, faults=Faults(error_500=1.0))
+async def test_another_executor_in_a_call_is_its_own_owner(simulator, executor_on):
+    """What it has given up is not begun again."""
+    retry = RetryPolicy(max_attempts=3)
+    async with executor_on(simulator, retry=retry) as outer, executor_on(simulator, retry=retry) as inner:
+        with pytest.raises(Failed):
+            await outer.call(inner.submit, request())
+        mine = simulated_client(simulator, max_retries=2, middleware=[inner.middleware()])
+        with pytest.raises(Failed):
+            await outer.call(mine.messages.create, **request())
+    assert simulator.stats()["requests"] == 6
 
 
 @pytest.mark.simulator(QUICK)

@@ -8,7 +8,7 @@ import json
 import anthropic
 import httpx2
 import pytest
-from anthropic.types import Message, MessageTokensCount
+from anthropic.types import Message
 from anthropic.types.beta import BetaMessage
 
 from claude_executor import (
@@ -252,13 +252,12 @@ async def test_what_a_call_leaves_behind_is_paced(simulator):
 
 
 @pytest.mark.simulator(FLOWING)
-async def test_what_is_no_message_passes(simulator, pair):
-    """Counting tokens has a pool of its own, and models have none."""
+async def test_what_has_no_limit_of_ours_passes(simulator, pair):
+    """Models, for one."""
     executor, client = pair(simulator)
     async with executor:
-        counted = await client.messages.count_tokens(model="claude-haiku-5-5", messages=prompt()["messages"])
-        assert isinstance(counted, MessageTokensCount)
-        assert executor._scheduler.tally.attempts == 0
+        assert [model.id async for model in client.models.list()]
+        assert executor.snapshot().attempts == 0
 
 
 @pytest.mark.simulator(FLOWING)

@@ -245,6 +245,44 @@ async def test_a_stream_that_was_left_early_gave_a_message_as_if_it_were_whole(s
         assert free(executor)
 
 
+@pytest.mark.parametrize("leave", [True, False])
+async def test_an_unfinished_stream_told_of_one_attempt_always(executor_on, leave):
+    """Left early or broken off: it tells how many it took to get it."""
+    schedule = [(1.0, Faults(stream_cut=1.0))]
+    simulator = Simulator(FLOWING, faults=Faults(error_500=1.0), schedule=schedule, clock=loop_time)
+    async with executor_on(simulator, chance=lambda: 0.5) as executor:
+
+        async def ask():
+            async with executor.stream(prompt()) as stream:
+                async for _ in stream:
+                    if leave:
+                        break
+            await stream.get_final_message()
+
+        with pytest.raises(StreamInterrupted, match="left" if leave else "broken off") as told:
+            await ask()
+        assert told.value.attempts == executor.snapshot().attempts > 1
+
+
+@pytest.mark.simulator(FLOWING)
+async def test_leaving_the_executor_waits_for_open_streams(simulator, executor_on):
+    """Until their blocks have been left, however slowly they are read."""
+
+    async def read_slowly(executor, begun):
+        async with executor.stream(prompt()) as stream:
+            begun.set()
+            await asyncio.sleep(100.0)
+            return await stream.get_final_message()
+
+    async with executor_on(simulator) as executor:
+        begun = asyncio.Event()
+        reading = asyncio.create_task(read_slowly(executor, begun))
+        await begun.wait()
+        began = loop_time()
+    assert loop_time() - began >= 100.0
+    assert (await reading).stop_reason is not None
+
+
 @pytest.mark.simulator(FLOWING)
 async def test_a_reader_beside_the_block_saw_a_clean_end(simulator, executor_on):
     """A task that still reads when the block is left is told that the rest is missing."""

@@ -244,6 +244,30 @@ def test_attempts_are_the_policys(made, client, simulator_server, door):
         assert simulator_server.stats()["requests"] == executor.snapshot().attempts == 3
 
 
+OWN_DOORS = {
+    "submit": lambda executor, where: executor.submit(prompt()),
+    "map": lambda executor, where: raise_from(executor.map([prompt()])),
+    "stream": lambda executor, where: executor.stream(prompt()).__enter__(),
+    "submit_sync": lambda executor, where: submit_sync(prompt(), **where),
+    "map_sync": lambda executor, where: raise_from(map_sync([prompt()], **where)),
+}
+
+
+@pytest.mark.parametrize("door", OWN_DOORS)
+@pytest.mark.simulator(QUICK, faults=Faults(error_500=1.0))
+def test_attempts_of_its_own_doors_are_the_policys(made, simulator_server, door):
+    """And not their square."""
+    where = {"api_key": "k", "base_url": simulator_server.base_url, "retry": SOON}
+    with made(retry=SOON) as executor, pytest.raises(Failed) as told:
+        OWN_DOORS[door](executor, where)
+    assert told.value.attempts == simulator_server.stats()["requests"] == 3
+
+
+def raise_from(results):
+    for result in results:
+        raise result.error
+
+
 def test_without_an_answer_attempts_are_the_policys(made, client, simulator_server):
     """The SDK waits as if it tried again, but does not; and raises its own exception."""
     simulator_server.set_faults(Faults(reset=1.0))

@@ -108,6 +108,14 @@ def test_every_kind_of_event_has_been_tried():
     assert {type(event) for event, *_ in SAMPLES} == kinds - {ev.Event, ev.RequestEvent}
 
 
+def test_a_field_takes_the_place_of_no_other_attribute():
+    """Formatters rely on what every record has."""
+    usual = vars(logging.makeLogRecord({})).keys() | {"message", "asctime"}
+    names = {field.name for kind in {type(event) for event, *_ in SAMPLES} for field in fields(kind)}
+    names |= {"event"} | {field.name for field in fields(Usage)}
+    assert not names & usual
+
+
 def test_the_ordinary_has_the_level_asked_for_and_the_rest_its_own(caplog):
     """Answers as INFO; a request that failed for good stays a warning."""
     logger = logging.getLogger("my.own")

@@ -36,6 +36,22 @@ async def test_nobody_is_woken_before_the_instant_asked_for():
     assert set(late) == {0.0}
 
 
+async def test_a_timer_that_is_set_again_for_now_was_set_for_ever():
+    """The clock moves on by a hair, so that what rounding has left over passes."""
+    loop = asyncio.get_running_loop()
+    due = loop.time() + 1e-7
+    done = loop.create_future()
+
+    def look():
+        if loop.time() < due:
+            loop.call_at(loop.time(), look)
+        else:
+            done.set_result(None)
+
+    look()
+    await done
+
+
 async def test_timers_run_in_order_across_tasks():
     """Many sleepers wake in the order of their instants."""
     woken = []

@@ -102,5 +102,16 @@ class Usage(NamedTuple):
             charged += self.cache_read_tokens
         return Cost(1.0, float(charged), float(self.output_tokens))
 
+    def plus(self, other: "Usage") -> "Usage":
+        """Both together, served as the other one was."""
+        return other._replace(
+            input_tokens=self.input_tokens + other.input_tokens,
+            output_tokens=self.output_tokens + other.output_tokens,
+            cache_creation_tokens=self.cache_creation_tokens + other.cache_creation_tokens,
+            cache_read_tokens=self.cache_read_tokens + other.cache_read_tokens,
+            cache_hour_tokens=self.cache_hour_tokens + other.cache_hour_tokens,
+            searches=self.searches + other.searches,
+        )
+
 
 NOTHING_USED = Usage()

@@ -13,6 +13,8 @@ from types import MappingProxyType
 
 DEFAULT = "*"
 """Key, in a mapping of limits, for every pool that has no entry of its own."""
+COUNT_TOKENS = "count_tokens"
+"""Key for what counts tokens: requests with a limit of their own, whatever the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +72,17 @@ class Limits:
 _Row = tuple[int, int, int]
 
 
-def _tier(general: _Row, fable: _Row, haiku_3_5: _Row) -> Mapping[str, Limits]:
+def _tier(general: _Row, fable: _Row, haiku_3_5: _Row, counting: int) -> Mapping[str, Limits]:
     def limits(row: _Row) -> Limits:
         return Limits(rpm=row[0], itpm=row[1], otpm=row[2])
 
     return MappingProxyType(
-        {DEFAULT: limits(general), "fable-5": limits(fable), "haiku-3.5": limits(haiku_3_5)}
+        {
+            DEFAULT: limits(general),
+            "fable-5": limits(fable),
+            "haiku-3.5": limits(haiku_3_5),
+            COUNT_TOKENS: Limits(rpm=counting),
+        }
     )
 
 
@@ -83,10 +90,14 @@ def _tier(general: _Row, fable: _Row, haiku_3_5: _Row) -> Mapping[str, Limits]:
 _TIERS: Mapping[str, Mapping[str, Limits]] = MappingProxyType(
     {
         "evaluation": MappingProxyType({DEFAULT: Limits()}),
-        "start": _tier((1_000, 2_000_000, 400_000), (1_000, 500_000, 100_000), (1_000, 100_000, 20_000)),
-        "build": _tier((5_000, 5_000_000, 1_000_000), (2_000, 1_500_000, 300_000), (2_000, 200_000, 40_000)),
+        "start": _tier(
+            (1_000, 2_000_000, 400_000), (1_000, 500_000, 100_000), (1_000, 100_000, 20_000), 5_000
+        ),
+        "build": _tier(
+            (5_000, 5_000_000, 1_000_000), (2_000, 1_500_000, 300_000), (2_000, 200_000, 40_000), 10_000
+        ),
         "scale": _tier(
-            (10_000, 10_000_000, 2_000_000), (4_000, 4_000_000, 800_000), (4_000, 400_000, 80_000)
+            (10_000, 10_000_000, 2_000_000), (4_000, 4_000_000, 800_000), (4_000, 400_000, 80_000), 20_000
         ),
     }
 )

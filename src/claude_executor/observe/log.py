@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Callable, Mapping
+from operator import attrgetter
 from types import MappingProxyType
 
 from claude_executor.core import events as ev
@@ -25,7 +26,12 @@ def to_log(logger: logging.Logger | None = None, *, level: int = logging.DEBUG) 
     def listen(event: ev.Event) -> None:
         severity = _severity(event) or level
         if out.isEnabledFor(severity):
-            out.log(severity, "%s", _Line(event), extra=_fields(event))
+            # Not `out.log`: it would search the stack for its caller, and find this line each time.
+            record = out.makeRecord(
+                out.name, severity, __file__, 0, "%s", (_Line(event),), None, func=None, extra=None
+            )
+            vars(record).update(_fields(event))
+            out.handle(record)
 
     return listen
 
@@ -105,13 +111,27 @@ def _text_of_pool(event: ev.Event) -> str:
 def _fields(event: ev.Event) -> dict[str, object]:
     """The fields as JSON has them: enumerations by value, usage taken apart, nothing infinite."""
     kind = type(event)
-    extra: dict[str, object] = {name: getattr(event, name) for name in kind.__dataclass_fields__}
-    extra["event"] = kind.__name__
-    usage = extra.pop("usage", None)
+    names, values = _reader(kind)
+    fields: dict[str, object] = dict(zip(names, values(event), strict=True))
+    fields["event"] = kind.__name__
+    usage = fields.pop("usage", None)
     if isinstance(usage, Usage):
-        extra.update(usage._asdict())
+        fields.update(usage._asdict())
     if isinstance(event, ev.RunStopped):
-        extra["scope"] = event.scope.value
-    if extra.get("until") == math.inf:
-        extra["until"] = None
-    return extra
+        fields["scope"] = event.scope.value
+    if fields.get("until") == math.inf:
+        fields["until"] = None
+    return fields
+
+
+_Reader = tuple[tuple[str, ...], Callable[[object], tuple[object, ...]]]
+_READERS: dict[type, _Reader] = {}
+
+
+def _reader(kind: type[ev.Event]) -> _Reader:
+    """The names of its fields, and what reads all of them at once."""
+    reader = _READERS.get(kind)
+    if reader is None:
+        names = tuple(kind.__dataclass_fields__)
+        reader = _READERS[kind] = names, attrgetter(*names)
+    return reader

@@ -16,8 +16,10 @@ from claude_executor.observe.names import ANSWERED, CANCELLED, Label
 
 if TYPE_CHECKING:
     from opentelemetry.trace import Span, TracerProvider
+    from opentelemetry.util.types import AttributeValue
 
 NAME = "claude_executor.request"
+POOL, MODEL, KIND = Label.POOL.value, Label.MODEL.value, Label.KIND.value
 TENANT = "claude_executor.tenant"
 WAIT = "claude_executor.queue.wait"
 HELD_BY = "claude_executor.queue.held_by"
@@ -53,7 +55,7 @@ class Spans:
     def __call__(self, event: ev.Event) -> None:
         """Begin, continue or end the span of a request."""
         if isinstance(event, ev.RequestSubmitted):
-            attributes = {Label.POOL.value: event.pool, Label.MODEL.value: event.model}
+            attributes = {POOL: event.pool, MODEL: event.model}
             if event.tenant:
                 attributes[TENANT] = event.tenant
             self._open[event.number] = _Open(self._tracer.start_span(NAME, attributes=attributes))
@@ -93,22 +95,23 @@ class Spans:
         del self._open[number]
         span = request.span
         if span.is_recording():
-            span.set_attributes({OUTCOME: outcome, ATTEMPTS: request.attempts})
+            said: dict[str, AttributeValue] = {OUTCOME: outcome, ATTEMPTS: request.attempts}
             if request.wait is not None:
-                span.set_attribute(WAIT, request.wait)
+                said[WAIT] = request.wait
             if request.held_by is not None:
-                span.set_attribute(HELD_BY, request.held_by)
+                said[HELD_BY] = request.held_by
             if request.retries:
-                span.set_attribute(RETRIES, request.retries)
+                said[RETRIES] = request.retries
             if error is not None:
-                span.set_attribute(ERROR, error)
+                said[ERROR] = error
                 span.set_status(Status(StatusCode.ERROR))
+            span.set_attributes(said)  # together: each call takes a lock
         span.end()
 
 
 def _attributes_of(event: ev.AttemptFailed) -> dict[str, str | int | float]:
     known: dict[str, str | int | float | None] = {
-        Label.KIND.value: event.kind.value,
+        KIND: event.kind.value,
         STATUS: event.status,
         REQUEST_ID: event.request_id,
         "claude_executor.attempt": event.attempt,

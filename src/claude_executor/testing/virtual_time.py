@@ -23,9 +23,11 @@ import sys
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Executor
-from typing import Any, TypeVar
+from contextvars import Context
+from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 T = TypeVar("T")
+Ts = TypeVarTuple("Ts")
 
 # Descriptors are looked at once in so many rounds of a busy loop, so that signals get through to one that is
 # never idle.
@@ -100,6 +102,20 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """The virtual time in seconds."""
         return self._virtual_now
+
+    def call_at(
+        self,
+        when: float,
+        callback: Callable[[Unpack[Ts]], object],
+        *args: *Ts,
+        context: Context | None = None,
+    ) -> asyncio.TimerHandle:
+        """Set a timer; one that is due already finds a clock that has moved on by a hair, as a true one has.
+
+        Otherwise whoever sets it again because rounding left a little to wait for would do so for ever.
+        """
+        soonest = self._virtual_now + self._clock_resolution
+        return super().call_at(max(when, soonest), callback, *args, context=context)
 
     def run_in_executor(  # type: ignore[override]
         self,

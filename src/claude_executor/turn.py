@@ -1,0 +1,97 @@
+"""One attempt while it is being made, and what else is asked for as part of it.
+
+Code that is called under an executor may use that executor again: what it asks for then is sent in the place
+that the call holds, for to wait for another could be to wait for itself. Such a part is neither estimated nor
+tried again by itself. What it takes is counted as the call's; and if the call fails with it, the call is made
+again, all of it.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
+from typing import TypeVar, cast
+
+from claude_executor.core.cost import Usage
+from claude_executor.core.job import Job
+from claude_executor.core.verdict import Verdict
+from claude_executor.errors import ExecutorError, StreamInterrupted, failure, interruption
+from claude_executor.outcome import Broken, Reply
+
+R = TypeVar("R")
+
+
+class Turn:
+    """One attempt of a job.
+
+    Attributes:
+        owner: Who carries the job.
+        over: Whether it has ended.
+    """
+
+    __slots__ = ("_broken", "_job", "_place", "_used", "over", "owner")
+
+    def __init__(self, owner: object, job: Job) -> None:
+        self.owner = owner
+        self.over = False
+        self._job = job
+        self._place: asyncio.Lock | None = None  # few have parts
+        self._broken: list[tuple[ExecutorError, Broken]] = []
+        self._used: Usage | None = None
+
+    # ---- for its parts
+
+    @property
+    def attempts(self) -> int:
+        """Which attempt it is."""
+        return self._job.attempts
+
+    async def send(self, attempt: Callable[[], Awaitable[R | Broken]]) -> R:
+        """Make an attempt as part of this one; one at a time, for it is one place."""
+        self._place = place = self._place or asyncio.Lock()
+        async with place:
+            outcome = await attempt()
+        if isinstance(outcome, Broken):
+            self._job.sent = self._job.sent or outcome.failure.sent
+            error = failure(self._job, outcome.failure, Verdict.FAILED)
+            self._broken.append((error, outcome))
+            raise error from outcome.cause
+        self._took(_usage_in(outcome))
+        return outcome
+
+    def complete(self, usage: Usage | None) -> None:
+        """A part that comes as a stream is complete."""
+        self._took(usage)
+
+    def broken(self, broken: Broken) -> StreamInterrupted:
+        """A part that comes as a stream was broken off; what its reader is told."""
+        error = interruption(self._job, broken.failure)
+        self._broken.append((error, broken))
+        return error
+
+    def left(self, usage: Usage) -> None:
+        """The reader of a part wants no more of it."""
+        self._took(usage)
+
+    def _took(self, usage: Usage | None) -> None:
+        if usage is not None:
+            self._used = usage if self._used is None else self._used.plus(usage)
+
+    # ---- for its owner
+
+    def ended_by(self, error: BaseException) -> Broken | None:
+        """The part that has failed with this exception, if one has."""
+        return next((broken for told, broken in self._broken if told is error), None)
+
+    def counted(self, outcome: R) -> R:
+        """What came of it: where its parts are known, it took what they took."""
+        if self._used is None or not isinstance(outcome, Reply):
+            return outcome
+        return cast("R", outcome._replace(usage=self._used))
+
+
+def _usage_in(outcome: object) -> Usage | None:
+    return outcome.usage if isinstance(outcome, Reply) else None
+
+
+CURRENT: ContextVar[Turn | None] = ContextVar("turn", default=None)
+"""The attempt that the code which is running now is part of."""
