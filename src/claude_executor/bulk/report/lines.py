@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from claude_executor.bulk.prices import Prices, Spent, factor
+from claude_executor.bulk.prices import NOTHING_SPENT, Prices, Spent, factor
 
 Floats = npt.NDArray[np.floating[Any]]
 
@@ -53,7 +53,7 @@ class Rows:
         waited: Seconds in the queue.
         took: Seconds of the last attempt.
         attempts: Attempts made.
-        dollars: The price of the answer; `nan` where it is not known, 0 for a failure.
+        dollars: The price of the answer; `nan` where it is not known, 0 for a failure or a copy.
         succeeded: Whether the row was answered.
         failures: The failures by kind, the commonest first.
         spent: Tokens and money of all answers.
@@ -109,15 +109,16 @@ class _Reader:
             self._unreadable += 1
             return
         custom_id = str(value.get("custom_id", ""))
-        spent = Spent()
+        ours = _mapping(value.get("executor"))
+        spent = NOTHING_SPENT
         if kind == "succeeded":
             self._kind.append(SUCCEEDED)
-            message = _mapping(result.get("message"))
-            spent = self._spent(str(message.get("model", "")), _mapping(message.get("usage")))
+            if "copy_of" not in ours:  # nothing was paid for a copy
+                message = _mapping(result.get("message"))
+                spent = self._spent(str(message.get("model", "")), _mapping(message.get("usage")))
         else:
             self._kind.append(self._failed(custom_id, str(kind), _mapping(result.get("error"))))
         self._ids.append(hash(custom_id) if custom_id else len(self._ids))
-        ours = _mapping(value.get("executor"))
         self._at.append(_number(ours.get("at")))
         self._waited.append(_number(ours.get("waited")))
         self._took.append(_number(ours.get("took")))
