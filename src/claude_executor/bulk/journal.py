@@ -14,6 +14,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 from typing import Self
 
@@ -127,9 +128,9 @@ class ResultsFile:
             answers, entries = answers_in(lines), list[Entry]()
             if answers is None:
                 try:
-                    entries.extend(map(read_entry, lines.splitlines(keepends=True)))
+                    entries.extend(map(read_entry, BytesIO(lines)))
                 except NotAResult as error:
-                    raise NotResults(self.path, number + 1, str(error)) from None
+                    raise NotResults(self.path, number + len(entries) + 1, str(error)) from None
             yield answers or [], entries
             number += lines.count(b"\n")
 

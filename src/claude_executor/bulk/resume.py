@@ -210,7 +210,7 @@ class Resumption:
 
 
 def _is_plain(row: dict[str, object], params: dict[str, object]) -> bool:
-    """Whether an answered row needs no second look: its request is whole, and nothing odd stands beside it."""
+    """Whether an answered row needs no second look: its request is whole, nothing odd is beside it."""
     if "model" not in params or "max_tokens" not in params:
         return False
     return len(row) == _PLAIN_FIELDS or not row.keys() & _NOT_BESIDE_PARAMS
