@@ -76,9 +76,10 @@ class Price:
 
     def at(self, prompt_tokens: float) -> float:
         """The price for a prompt of that length."""
-        if not self._steps:
-            return self._base
-        return next((price for start, price in self._steps if prompt_tokens > start), self._base)
+        for start, price in self._steps:
+            if prompt_tokens > start:
+                return price
+        return self._base
 
 
 @dataclass(frozen=True, slots=True)
