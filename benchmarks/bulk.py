@@ -4,6 +4,7 @@ Run from the repository's root::
 
     python -m benchmarks.bulk kill --rounds 20
     python -m benchmarks.bulk million --rows 100000
+    python -m benchmarks.bulk resume --rows 1000000
 
 ``kill``
     One job of 2,000 rows over real sockets to a simulator in another process, ended with SIGKILL at random
@@ -13,6 +14,11 @@ Run from the repository's root::
     Small rows that are answered at once. Rows a second beside a bare loop over the SDK, with the real SDK in
     both; then a million rows with the SDK replaced, which would take most of the time: peak memory, and how
     long a start takes that finds all of them done. Every part runs in a process of its own.
+
+    The bare loop is what a user would write instead: as many workers, who take a row, ask the SDK and write
+    the answer as a line of JSON. It has no journal, no retries and no limits, and forgets all at a crash.
+``resume``
+    Only the start that finds everything done, on results made for it.
 """
 
 import asyncio
@@ -210,16 +216,19 @@ def client() -> "AsyncAnthropic":
 
 
 async def bare(source: Path, rows: int) -> dict[str, float]:
-    """The SDK and nothing else."""
+    """The SDK, and a line for every answer."""
     sdk = client()
     del rows
-    with source.open("rb") as file:
+    with source.open("rb") as file, source.with_name("bare.results.jsonl").open("wb") as answers:
         began = time.perf_counter(), time.process_time()
         lines = iter(file)
 
         async def work() -> None:
             for line in lines:
-                await sdk.messages.create(**orjson.loads(line)["params"])
+                row = orjson.loads(line)
+                message = await sdk.messages.create(**row["params"])
+                answer = {"custom_id": row["custom_id"], "message": message.to_dict()}
+                answers.write(orjson.dumps(answer, option=orjson.OPT_APPEND_NEWLINE))
 
         await asyncio.gather(*(work() for _ in range(WORKERS)))
         return spent(began)
@@ -310,10 +319,41 @@ def million(rows: int, sdk_rows: int) -> None:
         print(
             f"      {figure['early']:.0f} MB after a tenth, {figure['peak']:.0f} MB at the end (target 150)"
         )
-        seconds, most = _resumed(source)
-        print(
-            f"      all done: {seconds:.1f} s until it says so (target 10), peak {most:.0f} MB (target 150)"
-        )
+        _tell_resumed(source)
+
+
+@bulk.command()
+@click.option("--rows", default=1_000_000, show_default=True, help="Rows, all of them done.")
+def resume(rows: int) -> None:
+    """Measure the start of a job that is done."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "rows.jsonl")
+        write_rows(source, rows)
+        write_results(source)
+        _tell_resumed(source)
+
+
+def write_results(source: Path) -> None:
+    """Results as a run leaves them, out of order as answers come."""
+    from claude_executor.bulk import rows_of
+    from claude_executor.bulk.results import Mark, hash_of, succeeded
+
+    chance = random.Random(1)
+    with source.with_name("rows.results.jsonl").open("wb") as file:
+        waiting: list[bytes] = []
+        for row in rows_of(source):
+            mark = Mark(hash_of(row.params), time.time(), 1, 0.2, 0.5)
+            waiting.append(succeeded(row.custom_id, ANSWER, {}, mark))
+            if len(waiting) == WORKERS:
+                chance.shuffle(waiting)
+                file.writelines(waiting)
+                waiting.clear()
+        file.writelines(waiting)
+
+
+def _tell_resumed(source: Path) -> None:
+    seconds, most = _resumed(source)
+    print(f"      all done: {seconds:.1f} s until it says so (target 10), peak {most:.0f} MB (target 150)")
 
 
 def _measured(name: str, source: Path, rows: int) -> dict[str, float]:

@@ -119,6 +119,8 @@ def test_a_cap_is_never_passed_and_is_used_to_the_end(seed):
         assert really <= cap
         (counted,) = executor._scheduler._ceiling._spending.spent()
         assert counted <= cap
+        # A row is refused only if it would not fit though all in flight cost nothing: they are waited for.
+        assert counted > cap - most_of(rows, caps)
         assert (counted if may_be_charged else really) >= 0.98 * cap
         assert run.at_cap
         assert run.unsent > 0
@@ -163,6 +165,23 @@ async def test_a_later_start_with_more_goes_on(rows_in, simulator, tmp_path):
     summary = summarise(run, executor.snapshot())
     assert summary.budget == 1.0
     assert summary.spent.dollars + summary.spent_before.dollars == pytest.approx(costs[-1])
+
+
+@pytest.mark.simulator(UNLIMITED, faults=Faults(stream_cut=0.3))
+async def test_what_failed_attempts_cost_is_told_beside_the_answers(some_rows, simulator):
+    """Both together are what counts towards a cap."""
+    rows = some_rows(30, max_tokens=30_000)  # so long that they come as streams
+    lines: list[bytes] = []
+    run, executor = begin(simulator, rows, Caps(dollars=1_000))
+    async with executor:
+        await run_rows(rows, lines.append, executor=executor, run=run)
+    said = summarise(run, executor.snapshot())
+    (counted,) = executor._scheduler._ceiling._spending.spent()
+    assert said.retries > 0
+    assert said.wasted.tokens > 0
+    # What had come of an answer that was cut off is estimated, and rather too high.
+    assert used(simulator)[1] <= said.spent.tokens + said.wasted.tokens
+    assert said.spent.dollars + said.wasted.dollars == pytest.approx(counted)
 
 
 @pytest.mark.parametrize(("count", "sent"), [(1, 1), (30, 2)])

@@ -5,6 +5,7 @@ import pytest
 from anthropic.types import Usage
 
 from claude_executor.bulk import Prices, Spent
+from claude_executor.usage import usage_of
 
 
 def listed(model: str, *, fresh: int, read: int, written: int, output: int) -> float:
@@ -16,6 +17,24 @@ def listed(model: str, *, fresh: int, read: int, written: int, output: int) -> f
         output_tokens=output,
     )
     return float(genai_prices.calc_price(usage, model_ref=model, provider_id="anthropic").total_price)
+
+
+def test_what_an_event_tells_is_priced_alike():
+    """An executor's usage of an attempt costs what the API's usage of the answer would."""
+    said = Usage.model_validate(
+        {
+            "input_tokens": 1_000,
+            "output_tokens": 300,
+            "cache_read_input_tokens": 20,
+            "cache_creation_input_tokens": 40,
+            "cache_creation": {"ephemeral_1h_input_tokens": 30, "ephemeral_5m_input_tokens": 10},
+            "server_tool_use": {"web_search_requests": 2, "web_fetch_requests": 0},
+            "speed": "fast",
+            "inference_geo": "us",
+        }
+    )
+    model = "claude-opus-5-5"
+    assert Prices().spent_by(model, usage_of(said)) == Prices().spent(model, said)
 
 
 @pytest.mark.parametrize("model", ["claude-haiku-5-5", "claude-haiku-4-5", "claude-sonnet-4-5-20250929"])

@@ -49,6 +49,16 @@ def results(tmp_path):
     return write
 
 
+def test_copies_cost_nothing(results):
+    """What another row was sent for is an answer, but it was paid for once."""
+    account = account_of(
+        results(answered("a", at=BEGAN, attempts=1), answered("b", at=BEGAN, copy_of="a"), answered("c"))
+    )
+    assert account.succeeded == 3
+    assert account.spent.dollars == account.known_dollars == pytest.approx(2 * (0.001 + 0.0025))
+    assert (account.spent.input_tokens, account.spent.output_tokens) == (2_000, 1_000)
+
+
 def test_rows_are_counted(results):
     """Answers, failures by kind with examples, tokens and cost."""
     account = account_of(

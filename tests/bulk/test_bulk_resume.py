@@ -6,7 +6,7 @@ import random
 import orjson
 import pytest
 
-from claude_executor.bulk import Changed, Rest, ResultsFile, Resumption, Row, run_file
+from claude_executor.bulk import Changed, NotResults, Rest, ResultsFile, Resumption, Row, run_file
 from claude_executor.bulk.index import Index
 from claude_executor.bulk.results import Mark, hash_of, succeeded
 from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings
@@ -26,21 +26,91 @@ def result(row: Row, error: str | None = None, params: object = None) -> bytes:
 @pytest.fixture
 def planned(tmp_path):
     """Plan rows against result lines; the rest and what is left of the lines."""
+    path = tmp_path / "r.jsonl"
+
+    def plan(rows: list[Row], options: dict[str, object], *, at_a_glance: bool) -> Rest:
+        with ResultsFile(path) as results:
+            resumption = Resumption(results, **options)
+            for row in rows:
+                record = orjson.dumps({"custom_id": row.custom_id, "params": row.params, **row.extras})
+                if not at_a_glance or resumption.known(record) is None:
+                    resumption.see(row.custom_id, row.params)
+            return resumption.rest()
 
     def compare(rows: list[Row], lines: list[bytes], **options: object) -> tuple[Rest, list[bytes]]:
-        path = tmp_path / "r.jsonl"
         path.write_bytes(b"".join(lines))
         try:
-            with ResultsFile(path) as results:
-                resumption = Resumption(results, **options)
-                for row in rows:
-                    resumption.see(row.custom_id, row.params)
-                made = resumption.rest()
+            made = plan(rows, options, at_a_glance=False)
         finally:
             kept = path.read_bytes().splitlines(keepends=True)
+        path.write_bytes(b"".join(lines))
+        assert plan(rows, options, at_a_glance=True) == made
+        assert path.read_bytes().splitlines(keepends=True) == kept
         return made, kept
 
     return compare
+
+
+def test_only_a_row_that_is_as_it_was_sent_is_known_at_a_glance(some_rows, tmp_path):
+    """In any order of its fields; not if it is another, lacks something, or has what no row may have."""
+    params = dict(some_rows(1)[0].params)
+    lacking = {name: value for name, value in params.items() if name != "max_tokens"}
+    rows = [Row("a", params), Row("b", params), Row("c", lacking)]
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(result(rows[0]) + result(rows[1], "invalid_request_error") + result(rows[2]))
+    with ResultsFile(path) as results:
+        resumption = Resumption(results)
+
+        def known(custom_id: object, params: object, **beside: object) -> bool:
+            return (
+                resumption.known(orjson.dumps({"custom_id": custom_id, "params": params, **beside}))
+                is not None
+            )
+
+        assert known("a", params)
+        assert known("a", dict(reversed(params.items())), own={"field": 1})
+        assert not known("a", {**params, "max_tokens": 51})
+        assert not known("b", params)  # it failed
+        assert not known("c", lacking)  # whether it can be sent depends on the defaults
+        assert not known("d", params)
+        assert not known(["a"], params)
+        assert not known("a", [])
+        assert not any(known("a", params, **{odd: 1}) for odd in ("result", "executor", "body", "prompt"))
+        assert resumption.known(b"no JSON") is None
+        assert resumption.known({"custom_id": "a", "prompt": "…"}) is None
+        assert (resumption.rest().rows, resumption.rest().answered) == (2, 2)
+
+
+def test_results_read_in_blocks_are_those_read_line_by_line(some_rows, tmp_path):
+    """Answers, failures, and lines that somebody else made, over many blocks."""
+    chance = random.Random(1)
+    path = tmp_path / "r.jsonl"
+    lines = []
+    for row in some_rows(3_000):
+        odd = chance.random() < 0.001
+        lines.append(result(row, "api_error" if odd else None))
+        if chance.random() < 0.001:
+            quoted = Row(f'"{row.custom_id}\n', row.params)
+            lines.append(result(quoted))
+            lines.append(
+                orjson.dumps({"custom_id": f"other-{row.custom_id}", "result": {"type": "succeeded"}}) + b"\n"
+            )
+    path.write_bytes(b"".join(lines))
+    with ResultsFile(path) as results:
+        batches = list(results.batches())
+        assert any(answers for answers, _ in batches)
+        assert any(entries for _, entries in batches)
+        found = [
+            entry
+            for answers, entries in batches
+            for entry in entries
+            or [(custom_id, int(digits, 16), True, True) for custom_id, digits in answers]
+        ]
+        assert found == [entry for _, entry in results.entries()]
+        with path.open("ab") as file:
+            file.write(b'{"custom_id":"x"}\n')
+        with pytest.raises(NotResults, match=f"line {len(lines) + 1}:"):
+            list(results.batches())
 
 
 def test_what_is_answered_is_kept_and_what_failed_is_sent_again(some_rows, planned):

@@ -138,6 +138,23 @@ def test_survey_counts_rows_and_models(tmp_path):
     assert [row.custom_id for row in rows_of(path)] == ["a", "b"]
 
 
+def test_what_is_known_is_neither_checked_nor_seen_but_counted(tmp_path):
+    """The second could not be sent; and an id may still not come twice."""
+    lines = [line(custom_id=name, params={} if name == "b" else PARAMS) for name in "abc"]
+    path = written(tmp_path / "a.jsonl", *lines)
+    seen: list[str] = []
+
+    def known(record):
+        row = json.loads(record)
+        return ("b", {"model": "m-b"}) if row["custom_id"] == "b" else None
+
+    survey = check(path, see=lambda custom_id, params: seen.append(custom_id), known=known)
+    assert (survey.rows, seen) == (3, ["a", "c"])
+    assert survey.models == {PARAMS["model"], "m-b"}
+    with pytest.raises(BadInput, match="'a' is already that of line 1"):
+        check(written(tmp_path / "b.jsonl", *lines[::2], lines[0]), known=lambda record: ("a", PARAMS))
+
+
 def test_empty_file_is_bad_input(tmp_path):
     """Nothing to do is told, not done in silence."""
     with pytest.raises(BadInput, match="there are no rows in it"):

@@ -160,6 +160,15 @@ def test_summary_says_how_it_went():
         assert words in text
 
 
+def test_summary_says_what_failures_cost():
+    """Attempts that failed may have been charged: their price, or their tokens where it is not known."""
+    assert "more for attempts" not in drawn(closing(summary()), 200)
+    text = drawn(closing(summary(wasted=Spent(100, 20, 0, 0, 0.25))), 200)
+    assert "$0.5000; $0.2500 more for attempts that failed" in text
+    text = drawn(closing(summary(wasted=Spent(100, 20, 0, 0, None))), 200)
+    assert "$0.5000; 120 tokens more for attempts that failed" in text
+
+
 def test_summary_is_plain_values():
     """What goes into JSON is all there."""
     assert summary().as_dict()["limited"]["share"] == 0.82

@@ -14,7 +14,7 @@ from pathlib import Path
 from claude_executor import Params
 from claude_executor.bulk.problems import BadInput, BadRow, Problems
 from claude_executor.bulk.rows import NO_DEFAULTS, Defaults, parts_of
-from claude_executor.bulk.sources import Source, source_of
+from claude_executor.bulk.sources import Record, Source, source_of
 
 SHOWN_OF_ID = 40
 _DRAWERS = 256
@@ -38,6 +38,7 @@ def check(
     defaults: Defaults = NO_DEFAULTS,
     *,
     see: Callable[[str, Params], None] | None = None,
+    known: Callable[[Record], tuple[str, Params] | None] | None = None,
 ) -> Survey:
     """Read every row of a source and say what it holds.
 
@@ -45,6 +46,8 @@ def check(
         source: The source.
         defaults: What its rows may leave out.
         see: Is shown the id and the request of every row in turn, so that a million need be read only once.
+        known: Is asked first, and may give the id and the request of a row that was checked at an earlier
+            start; it is then neither checked nor shown to `see`.
 
     Raises:
         BadInput: Something is wrong with it.
@@ -56,16 +59,19 @@ def check(
     drawers = [array("q") for _ in range(_DRAWERS)]
     models: set[str] = set()
     for number, record in source.records():
-        try:
-            custom_id, params, _ = parts_of(record, number, defaults, unit)
-        except BadRow as error:
-            problems.add(number, str(error))
+        if known is not None and (row := known(record)) is not None:
+            custom_id, params = row
         else:
-            mark = hash(custom_id)
-            drawers[mark % _DRAWERS].append(mark)
-            models.add(str(params["model"]))
+            try:
+                custom_id, params, _ = parts_of(record, number, defaults, unit)
+            except BadRow as error:
+                problems.add(number, str(error))
+                continue
             if see is not None:
                 see(custom_id, params)
+        mark = hash(custom_id)
+        drawers[mark % _DRAWERS].append(mark)
+        models.add(str(params["model"]))
     rows = sum(map(len, drawers))
     if not rows and not problems.count:
         problems.add(0, "there are no rows in it; a row is a line of JSON, or of a table below its header")

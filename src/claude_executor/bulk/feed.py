@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from functools import partial
 from typing import TYPE_CHECKING, Protocol
@@ -10,14 +10,10 @@ from typing import TYPE_CHECKING, Protocol
 from claude_executor import Executor, Params, Result
 from claude_executor.bulk.copies import Copies
 from claude_executor.bulk.results import Mark, errored, hash_of, succeeded
-from claude_executor.bulk.resume import Rest
 from claude_executor.bulk.rows import Row
 
 if TYPE_CHECKING:
     from claude_executor.bulk.run import Run
-
-SKIPPED_AT_ONCE = 1_000
-"""Rows passed over before the event loop gets its turn."""
 
 
 class Sink(Protocol):
@@ -39,16 +35,6 @@ class Sink(Protocol):
     async def synced(self) -> None:
         """Wait until all of it is written."""
         ...
-
-
-async def to_send(rows: Iterable[Row], rest: Rest | None) -> AsyncIterator[Row]:
-    """Those of the rows that are to be sent. Of a file that has grown no more is read than was counted."""
-    pairs = zip(rows, rest.sends, strict=False) if rest is not None else ((row, True) for row in rows)
-    for number, (row, sends) in enumerate(pairs):
-        if sends:
-            yield row
-        elif number % SKIPPED_AT_ONCE == 0:
-            await asyncio.sleep(0)
 
 
 class Handed:
@@ -79,13 +65,14 @@ class Feed:
 
     def __init__(
         self,
-        rows: AsyncIterator[Row],
+        rows: Iterable[Row | None],
         results: Sink,
         executor: Executor,
         run: "Run",
         copies: Copies | None,
     ) -> None:
-        self._rows = rows
+        """`rows` may hold `None` where the event loop is to have its turn."""
+        self._rows = iter(rows)
         self._results = results
         self._executor = executor
         self._run = run
@@ -93,6 +80,8 @@ class Feed:
         self._pending: dict[int, tuple[Row, int]] = {}
         self._handed = 0
         self._stopping: asyncio.Task[None] | None = None
+        self._group: asyncio.Future[None] | None = None
+        self._counts: list[Callable[[], None]] = []
 
     async def work(self, priority: int) -> None:
         """Until all rows are done, or nothing more is to be done."""
@@ -117,7 +106,13 @@ class Feed:
                 await self._copies.room()
             if self._run.over:
                 raise StopAsyncIteration
-            row = await anext(self._rows)
+            try:
+                row = next(self._rows)
+            except StopIteration:
+                raise StopAsyncIteration from None
+            if row is None:
+                await asyncio.sleep(0)
+                continue
             hash_ = hash_of(row.params)
             if self._copies is None or not self._follows(row, hash_, self._copies):
                 break
@@ -159,16 +154,20 @@ class Feed:
             self._add(errored(row.custom_id, error, row.extras, mark), partial(tally.lost, error))
 
     def _add(self, line: bytes, count: Callable[[], None]) -> asyncio.Future[None]:
-        """Add a line, and count it when it is on disk."""
+        """Add a line, and count it when it is on disk, with all others of its group."""
         on_disk = self._results.add(line)
-        on_disk.add_done_callback(partial(self._written, count))
+        if on_disk is not self._group:
+            self._group, self._counts = on_disk, []
+            on_disk.add_done_callback(partial(self._written, self._counts))
+        self._counts.append(count)
         return on_disk
 
-    def _written(self, count: Callable[[], None], group: asyncio.Future[None]) -> None:
+    def _written(self, counts: list[Callable[[], None]], group: asyncio.Future[None]) -> None:
         if group.cancelled() or group.exception() is not None:
             self.stop()
         else:
-            count()
+            for count in counts:
+                count()
 
     def stop(self) -> None:
         """Send nothing more, let what is in flight finish; rows that were waiting come back as `Closed`."""

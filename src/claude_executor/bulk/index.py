@@ -6,7 +6,7 @@ is the difference between a run that fits beside other work and one that does no
 """
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 _FIRST_SLOTS = 1_024
 _MASK = 0xFFFF_FFFF_FFFF_FFFF
@@ -27,6 +27,9 @@ class Index:
 
     def __len__(self) -> int:
         return len(self._keys)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._keys)
 
     def __contains__(self, key: int) -> bool:
         return self.get(key) is not None
@@ -66,16 +69,39 @@ class Index:
             self._grow()
         return True
 
+    def fill(self, keys: "array[int]", values: "array[int]") -> bool:
+        """Take over keys and their values, while it is empty; of a key that is repeated the first counts.
+
+        Returns whether none is repeated.
+        """
+        self._keys, self._values = keys, values
+        self._mask = max(_FIRST_SLOTS, 1 << (2 * len(keys)).bit_length()) - 1
+        if self._find_places():
+            return True
+        self._keys, self._values, self._mask = array("Q"), array("Q"), _FIRST_SLOTS - 1
+        self._find_places()
+        for key, value in zip(keys, values, strict=True):
+            self.add(key, value)
+        return False
+
     def values(self) -> Sequence[int]:
         """The values, in the order in which the keys came."""
         return self._values
 
     def _grow(self) -> None:
-        self._mask = mask = 2 * self._mask + 1
+        self._mask = 2 * self._mask + 1
+        self._find_places()
+
+    def _find_places(self) -> bool:
+        """Put all keys in their places; `False`, and an index of no use, if one is repeated."""
+        keys, mask = self._keys, self._mask
         del self._places  # before its successor is made: the two are the largest part
         self._places = places = array("I", bytes(4)) * (mask + 1)
-        for place, key in enumerate(self._keys, start=1):
+        for place, key in enumerate(keys, start=1):
             slot = key & mask
-            while places[slot]:
+            while other := places[slot]:
+                if keys[other - 1] == key:
+                    return False
                 slot = (slot + 1) & mask
             places[slot] = place
+        return True

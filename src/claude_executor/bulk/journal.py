@@ -14,11 +14,12 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 from typing import Self
 
 from claude_executor.bulk.lock import Lock
-from claude_executor.bulk.results import Entry, NotAResult, json_of, read_entry
+from claude_executor.bulk.results import Entry, NotAResult, answers_in, json_of, read_entry
 
 GROUP_EVERY = 0.1
 GROUP_LINES = 100
@@ -27,6 +28,7 @@ MOST_UNWRITTEN = 16_000_000
 
 _ANY_LINE = b'{"custom_id":'
 _READ_AT_ONCE = 1 << 20
+_LOOKED_AT_ONCE = 1 << 16
 
 
 class NotResults(Exception):
@@ -112,6 +114,26 @@ class ResultsFile:
                 raise NotResults(self.path, number, str(error)) from None
             at += len(line)
 
+    def batches(self) -> Iterator[tuple[list[tuple[str, str]], list[Entry]]]:
+        """What its lines say, many at a time, for who reads them all.
+
+        Either they are all answers: their ids and the hashes of what was asked, as they are written. Or the
+        list of answers is empty, and the other one has their entries.
+
+        Raises:
+            NotResults: A line is no result.
+        """
+        number = 0
+        for lines in self._blocks():
+            answers, entries = answers_in(lines), list[Entry]()
+            if answers is None:
+                try:
+                    entries.extend(map(read_entry, BytesIO(lines)))
+                except NotAResult as error:
+                    raise NotResults(self.path, number + len(entries) + 1, str(error)) from None
+            yield answers or [], entries
+            number += lines.count(b"\n")
+
     def read(self, places: Iterable[int]) -> Iterator[bytes]:
         """The lines that begin at these places."""
         with self.path.open("rb") as file:
@@ -149,6 +171,13 @@ class ResultsFile:
         if self._lasting:
             with self.path.open("rb", buffering=_READ_AT_ONCE) as file:
                 yield from file
+
+    def _blocks(self) -> Iterator[bytes]:
+        """The same, many lines in one piece."""
+        if self._lasting:
+            with self.path.open("rb", buffering=_READ_AT_ONCE) as file:
+                while block := file.read(_LOOKED_AT_ONCE):
+                    yield block + file.readline()
 
     # ---- what is added to it
 

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 if TYPE_CHECKING:
     from anthropic.types import Usage
 
+    from claude_executor import Usage as Used
+
 PER_MILLION = 1e-6
 FAST = 2.0
 """What fast mode multiplies the price of every token by."""
@@ -74,9 +76,10 @@ class Price:
 
     def at(self, prompt_tokens: float) -> float:
         """The price for a prompt of that length."""
-        if not self._steps:
-            return self._base
-        return next((price for start, price in self._steps if prompt_tokens > start), self._base)
+        for start, price in self._steps:
+            if prompt_tokens > start:
+                return price
+        return self._base
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,21 @@ class Prices:
             ),
         )
         return Spent(usage.input_tokens, usage.output_tokens, read, written, dollars)
+
+    def spent_by(self, model: str, used: Used) -> Spent:
+        """The same of an attempt, as the executor's events tell it."""
+        dollars = self.dollars(
+            model,
+            fresh=used.input_tokens,
+            output=used.output_tokens,
+            read=used.cache_read_tokens,
+            written=used.cache_creation_tokens,
+            written_1h=used.cache_hour_tokens,
+            searches=used.searches,
+            factor=factor(speed=used.speed, geo=used.geo, tier=used.tier),
+        )
+        tokens = used.cache_read_tokens, used.cache_creation_tokens
+        return Spent(used.input_tokens, used.output_tokens, *tokens, dollars)
 
     def spent_says(self, model: str, usage: Mapping[str, Any]) -> Spent:
         """The same of an answer in a results file, where anything may be missing."""

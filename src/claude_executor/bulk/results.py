@@ -12,7 +12,6 @@ time), ``attempts``, ``waited`` and ``took`` (seconds), ``copy_of`` (the row who
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -54,6 +53,12 @@ _FINAL = frozenset(
 # inside a text, where quotation marks are escaped.
 _BEGINNING = re.compile(rb'\{"custom_id":"([^"\\]+)","result":\{"type":"succeeded"')
 _MARK = b',"executor":{"hash":"'
+_ANSWER = re.compile(
+    r'^\{"custom_id":"([^"\\\n]+)","result":\{"type":"succeeded"[^\n]*'
+    r',"executor":\{"hash":"([0-9a-f]{16})"[^\n{]*\n',
+    re.MULTILINE,
+)
+"""The same for many lines at once."""
 _HASH_DIGITS = 16
 _LONGEST_MARK = 300
 
@@ -78,8 +83,7 @@ class Entry(NamedTuple):
     final: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(NamedTuple):
     """The field of ours.
 
     Attributes:
@@ -174,6 +178,18 @@ def read_entry(line: bytes) -> Entry:
         return Entry(beginning[1].decode(), int(line[digits : digits + _HASH_DIGITS], 16), True, True)
     except ValueError:
         return _read_whole(line)
+
+
+def answers_in(lines: bytes) -> list[tuple[str, str]] | None:
+    """The ids and the hashes, as they are written, of lines that are answers; `None` if not all surely are.
+
+    For a start, which reads a million of them: `read_entry` takes several times as long.
+    """
+    try:
+        found = _ANSWER.findall(lines.decode())
+    except UnicodeDecodeError:
+        return None
+    return found if len(found) == lines.count(b"\n") else None
 
 
 def read_message(line: bytes) -> dict[str, Any]:

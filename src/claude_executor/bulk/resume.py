@@ -4,17 +4,24 @@ A row is known by its `custom_id` and the hash of its request together. Of every
 are kept; of the input, one byte a row.
 """
 
+from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, cast
+
+import orjson
 
 from claude_executor import Params
 from claude_executor.bulk.index import Index
 from claude_executor.bulk.journal import ResultsFile
 from claude_executor.bulk.results import Entry, hash_of
+from claude_executor.bulk.sources import Record
 
 OnChanged = Literal["fail", "redo", "keep"]
 MOST_NAMED = 20
+_NOT_BESIDE_PARAMS = frozenset({"body", "prompt", "result", "executor"})
+_PLAIN_FIELDS = 2
+_MASK = 0xFFFF_FFFF_FFFF_FFFF
 _UNKNOWN = 0
 """The hash of a request that the results say nothing of; one in 2**64 has it by chance."""
 
@@ -89,8 +96,28 @@ class Resumption:
         self._changed = 0
         self._named: list[str] = []
         self._rest = Rest()
-        for _, entry in results.entries():
-            self._note(entry)
+        self._read(results)
+
+    def known(self, record: Record) -> tuple[str, Params] | None:
+        """Compare the next row, if a glance shows that it is answered; its id and request, or `None`.
+
+        Such a row was looked at when it was sent, and is as it was then. Any other must be shown to `see`.
+        """
+        if not self._answered or not isinstance(record, bytes):
+            return None
+        try:
+            row = orjson.loads(record)
+            custom_id, params = row["custom_id"], row["params"]
+            was = self._answered.get(hash(custom_id))
+            if not was or was != hash_of(params) or not _is_plain(row, params):
+                return None
+        except (ValueError, TypeError, LookupError):
+            return None
+        rest = self._rest
+        rest.rows += 1
+        rest.answered += 1
+        rest.sends.append(False)
+        return custom_id, cast("Params", params)
 
     def see(self, custom_id: str, params: Params) -> None:
         """Compare the next row."""
@@ -125,14 +152,24 @@ class Resumption:
 
         return unwanted
 
-    def _note(self, entry: Entry) -> None:
-        key = hash(entry.custom_id)
-        known = self._answered if entry.answered else self._final if self._is_final(entry) else self._retried
-        if not known.add(key, entry.hash or _UNKNOWN):
-            self._superfluous += 1
-        for other in (self._answered, self._final, self._retried):
-            if other is not known and other and key in other:
-                self._superfluous += 1  # the best of them is kept
+    def _read(self, results: ResultsFile) -> None:
+        keys, hashes = array("Q"), array("Q")
+        for answers, entries in results.batches():
+            keys.extend([hash(custom_id) & _MASK for custom_id, _ in answers])
+            hashes.extend([int(digits, 16) for _, digits in answers])
+            for entry in entries:
+                key = hash(entry.custom_id)
+                if entry.answered:
+                    keys.append(key & _MASK)
+                    hashes.append(entry.hash or _UNKNOWN)
+                else:
+                    failed, other = self._final, self._retried
+                    if not self._is_final(entry):
+                        failed, other = other, failed
+                    self._superfluous += not failed.add(key, entry.hash or _UNKNOWN) or key in other
+        self._superfluous += not self._answered.fill(keys, hashes)
+        # Of several results for a row the best is kept.
+        self._superfluous += sum(key in self._answered for one in (self._final, self._retried) for key in one)
 
     def _is_final(self, entry: Entry) -> bool:
         return entry.final and not self._failures_only
@@ -170,3 +207,10 @@ class Resumption:
             self._redone[hash(custom_id)] = 0
             return True
         return False
+
+
+def _is_plain(row: dict[str, object], params: dict[str, object]) -> bool:
+    """Whether an answered row needs no second look: its request is whole, nothing odd is beside it."""
+    if "model" not in params or "max_tokens" not in params:
+        return False
+    return len(row) == _PLAIN_FIELDS or not row.keys() & _NOT_BESIDE_PARAMS

@@ -11,8 +11,9 @@ Parquet) are of this shape, with a column for each. Whatever else a row holds is
 back with the result.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import repeat
 from pathlib import Path
 from typing import cast
 
@@ -25,6 +26,7 @@ from claude_executor.bulk.sources import Record, Source, source_of
 LONGEST_ID = 64
 """Characters; the bound of Message Batches."""
 DEFAULT_MAX_TOKENS = 1024
+PASSED_AT_ONCE = 1_000
 
 _PATH = "/v1/messages"
 
@@ -67,14 +69,31 @@ def rows_of(source: Path | Source, defaults: Defaults = NO_DEFAULTS) -> Iterator
     Raises:
         BadInput: It has changed meanwhile, and not for the better.
     """
+    return (row for row in some_rows_of(source, defaults, repeat(True)) if row is not None)
+
+
+def some_rows_of(
+    source: Path | Source, defaults: Defaults, wanted: Iterable[int | bool]
+) -> Iterator[Row | None]:
+    """Those that are wanted of the rows of a source that has been checked; the others are not even parsed.
+
+    While rows are passed over there is a `None` now and then, for who must not stand still so long. Of a file
+    that has grown no more is read than `wanted` is long.
+
+    Raises:
+        BadInput: As `rows_of`.
+    """
     source = source_of(source)
     unit = source.unit
-    for number, record in source.records():
-        try:
-            yield read_row(record, number, defaults, unit=unit)
-        except BadRow as error:
-            what = f"{error} (the file was changed while it was being read)"
-            raise BadInput(source.name, [Problem(number, what, unit)], 1) from error
+    for (number, record), is_wanted in zip(source.records(), wanted, strict=False):
+        if is_wanted:
+            try:
+                yield read_row(record, number, defaults, unit=unit)
+            except BadRow as error:
+                what = f"{error} (the file was changed while it was being read)"
+                raise BadInput(source.name, [Problem(number, what, unit)], 1) from error
+        elif number % PASSED_AT_ONCE == 0:
+            yield None
 
 
 def read_row(record: Record, number: int, defaults: Defaults = NO_DEFAULTS, *, unit: str = "line") -> Row:

@@ -14,13 +14,13 @@ from pathlib import Path
 from claude_executor import BudgetSpent, Closed, Event, Executor, Failed, Kind, RequestRefused, Stopped
 from claude_executor.bulk.caps import NO_CAPS, Caps
 from claude_executor.bulk.copies import Copies
-from claude_executor.bulk.feed import Feed, Handed, to_send
+from claude_executor.bulk.feed import Feed, Handed
 from claude_executor.bulk.journal import ResultsFile
 from claude_executor.bulk.order import put_in_order
 from claude_executor.bulk.outlet import Outlet
 from claude_executor.bulk.prices import NOTHING_SPENT, Spent
 from claude_executor.bulk.resume import Rest
-from claude_executor.bulk.rows import NO_DEFAULTS, Defaults, Row, rows_of
+from claude_executor.bulk.rows import NO_DEFAULTS, Defaults, Row, rows_of, some_rows_of
 from claude_executor.bulk.sources import Source
 from claude_executor.bulk.tally import Tally
 
@@ -182,7 +182,7 @@ async def run_file(
         OSError: A file could not be read or written. What is counted is on disk.
         BadInput: The file was changed meanwhile.
     """
-    rows = to_send(rows_of(source, defaults), rest)
+    rows = rows_of(source, defaults) if rest is None else some_rows_of(source, defaults, rest.sends)
     copies = await asyncio.to_thread(Copies, results) if dedupe else None
     await _run(Feed(rows, results, executor, run, copies), run, priority)
     if ordered:
@@ -203,7 +203,7 @@ async def run_rows(
         OSError: The outlet is closed.
     """
     sink = write if isinstance(write, Outlet) else Handed(write)
-    await _run(Feed(to_send(rows, None), sink, executor, run, None), run, priority)
+    await _run(Feed(rows, sink, executor, run, None), run, priority)
 
 
 async def _run(feed: Feed, run: Run, priority: int) -> None:

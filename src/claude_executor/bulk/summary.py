@@ -47,7 +47,7 @@ class Summary:
         unsent: Rows that were not tried to the end, because the run was stopped.
         seconds: How long it took.
         rows_per_minute: How fast it was.
-        spent: Tokens and money.
+        spent: Tokens and money of the answers.
         attempts: Requests sent.
         retries: Those of them that were not the first for their row.
         refusals: 429s.
@@ -58,6 +58,7 @@ class Summary:
         copied: Rows that were answered without being sent, because another row asked the same.
         answered_before: Rows that had been answered at earlier starts.
         failed_before: Rows that had failed at earlier starts, and were left at that.
+        wasted: Tokens and money of attempts that failed, where it is known; `spent` does not hold them.
         spent_before: What earlier starts had spent, if there is a cap on that.
         budget: The cap on dollars, if there is one.
         max_tokens_total: The cap on tokens.
@@ -81,6 +82,7 @@ class Summary:
     copied: int = 0
     answered_before: int = 0
     failed_before: int = 0
+    wasted: Spent = NOTHING_SPENT
     spent_before: Spent = NOTHING_SPENT
     budget: float | None = None
     max_tokens_total: int | None = None
@@ -112,6 +114,7 @@ def summarise(run: Run, snapshot: Snapshot, *, stopped: str | None = None) -> Su
         copied=tally.copies,
         answered_before=run.rest.answered if run.rest is not None else 0,
         failed_before=run.rest.failed if run.rest is not None else 0,
+        wasted=tally.wasted,
         spent_before=run.before,
         budget=run.caps.dollars,
         max_tokens_total=run.caps.tokens,

@@ -45,6 +45,7 @@ class Tally:
         failed: Rows that were not, and will not be.
         copies: Rows among those answered that were not sent, because another asked the same.
         spent: Tokens and money of the answers.
+        wasted: The same of attempts that failed, where it is known.
         refusals: 429s met on the way.
         overloads: 529s met on the way.
         probe_at: For every pool whose circuit breaker is open, the instant of its next probe, if known.
@@ -55,6 +56,7 @@ class Tally:
         self.failed = 0
         self.copies = 0
         self.spent = Spent()
+        self.wasted = Spent()
         self.refusals = 0
         self.overloads = 0
         self.probe_at: dict[str, float | None] = {}
@@ -96,6 +98,8 @@ class Tally:
         if isinstance(event, AttemptFailed):
             self.refusals += event.status == RATE_LIMITED
             self.overloads += event.status == OVERLOADED
+            if event.usage is not None:
+                self.wasted += self._prices.spent_by(event.model, event.usage)
         elif isinstance(event, BreakerChanged):
             if event.state == "closed":
                 self.probe_at.pop(event.pool, None)

@@ -80,6 +80,10 @@ def _cost(summary: Summary) -> str:
     if summary.budget is not None:
         in_all = summary.spent.dollars + (summary.spent_before.dollars or 0.0)
         text += f"; {money(in_all)} of the budget of {money(summary.budget)}{_with_earlier(summary)}"
+    wasted = summary.wasted
+    if wasted.tokens:
+        what = count(wasted.tokens, "token") if wasted.dollars is None else money(wasted.dollars)
+        text += f"; {what} more for attempts that failed, as far as is known"
     return text
 
 

@@ -50,6 +50,7 @@ if TYPE_CHECKING:
 
     from claude_executor import Event, Params, Snapshot
     from claude_executor.bulk import Summary
+    from claude_executor.bulk.sources import Record
     from claude_executor.cli.bulk import Bulk
 
 
@@ -146,8 +147,19 @@ def _planned(bulk: Bulk, source: Source, results: ResultsFile) -> _Job:
         resumption.see(custom_id, params)
         asked.see(custom_id, params)
 
+    def known(record: Record) -> tuple[str, Params] | None:
+        row = resumption.known(record)
+        if row is not None:
+            asked.see(*row)
+        return row
+
     capped = bulk.caps.spending
-    survey = check(source, bulk.defaults, see=see if capped else resumption.see)
+    survey = check(
+        source,
+        bulk.defaults,
+        see=see if capped else resumption.see,
+        known=known if capped else resumption.known,
+    )
     before = Spent()
     if capped:  # before answers are thrown away that were paid for
         before = spent_on(results, Prices(), in_dollars=bulk.caps.dollars is not None)
