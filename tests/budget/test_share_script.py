@@ -28,6 +28,8 @@ class Group:
         self._seq += 1
         request = {"id": member, "name": member, "seq": self._seq, "weight": 1.0, "version": self.version}
         request |= {"running": 0, "waiting": 0, "terms": TERMS}
+        if (several := said.pop("want_all", None)) is not None:
+            request |= {"want": several, "head": said.pop("head_all")}
         if want is not None:
             request |= {"want": {"requests": want}, "head": {"requests": head}}
         answer = json.loads(
@@ -142,6 +144,56 @@ def test_a_request_larger_than_its_share_saves_up_for_it(group, clock):
         group.got("a", want=50.0)
         assert waited < 60
     assert waited * 0.25 == pytest.approx(8.0, abs=1.0)
+
+
+def test_who_waits_for_a_large_request_loses_nothing_to_the_others_meanwhile(group, clock):
+    """All want what is more than a second of their share; it does not matter who asks how often."""
+    group.ask("a", drain={"requests": 0.0})
+    group.ask("b")
+    got = {"a": 0.0, "b": 0.0}
+    due = {"a": 0.0, "b": 0.0}
+    for tick in range(600):
+        clock.now += 0.05
+        for member, slowness in (("a", 0.0), ("b", 0.5)):
+            if due[member] <= tick * 0.05:
+                answer = group.ask(member, want=8.0, head=8.0)
+                got[member] += (answer["got"] or {}).get("requests", 0.0)
+                due[member] = tick * 0.05 + max(0.05, answer["again"] + slowness)
+    assert got["a"] + got["b"] == pytest.approx(300.0, rel=0.05)
+    assert got["b"] / got["a"] == pytest.approx(1.0, abs=0.08)
+
+
+def test_more_than_was_thought_is_for_all(group):
+    """It is not for the first who asks."""
+    group.ask("a", drain={"requests": 0.0})
+    group.ask("b")
+    group.ask("a", fix={"requests": 6.0})
+    assert group.got("b", want=50.0) == pytest.approx(3.0, abs=0.1)
+    assert group.got("a", want=50.0) == pytest.approx(3.0, abs=0.1)
+
+
+def test_what_is_in_the_pot_is_not_for_the_first_alone(group, clock):
+    """Who asks often draws from it no more often than others that wait for their turn."""
+    group.ask("a")
+    group.ask("b")
+    got = 0.0
+    for _ in range(10):
+        clock.now += 0.02
+        got += group.got("a", want=20.0)
+    assert 20.0 <= got <= 43.0
+    assert group.got("b", want=20.0) == pytest.approx(20.0)
+
+
+def test_it_says_what_is_short(group):
+    """Of several resources the one that there is least of for what is wanted."""
+    terms = {**TERMS, "output tokens": {"rate": 100.0, "cap": 1000.0}}
+    want = {"requests": 20.0, "output tokens": 4000.0}
+    head = {"requests": 1.0, "output tokens": 200.0}
+    assert "short" not in group.ask(terms=terms)
+    assert group.ask(terms=terms, want_all=want, head_all=head)["short"] == "output tokens"
+    nothing = group.ask(terms=terms, want_all=want, head_all=head)
+    assert not nothing["got"]
+    assert nothing["short"] == "output tokens"
 
 
 def test_who_is_dead_is_forgotten_and_leaves_what_it_had(group, clock):
