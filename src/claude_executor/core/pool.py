@@ -146,25 +146,27 @@ class Pool:
         """Compare what the API says, in response to an attempt, with our beliefs."""
         self.heard_at = now
         current, before = self.believed(now), job.believed or {}
-        alone = self.share is not None and self.share.standing is not Standing.SHARED
-        others, portion = (0.0, 1.0) if self.share is None else (UNHEARD, self.share.portion)
+        share = self.share
+        alone = share is not None and share.standing is not Standing.SHARED
+        unheard = 0.0 if share is None else UNHEARD
         for resource, quote in quotes.items():
             meter = self.meters[resource]
             if alone and meter.bucket is not None and meter.announced == quote.limit:
                 continue  # what the other members draw is not known
             today = current.get(resource, quote.remaining)
             then = before.get(resource, today)
-            undrawn = job.undrawn / portion if resource is Resource.OUTPUT else 0.0
+            variance, unsettled = meter.variance(self.flight.reserved), meter.amount(self.flight.reserved)
+            if share is not None:
+                variance += share.variance.get(meter.name, 0.0)
+                unsettled += share.flying.get(meter.name, 0.0)
+            undrawn = job.undrawn if resource is Resource.OUTPUT else 0.0
             belief = Belief(
                 sent_at=job.sent_at,
                 lowest=min(then, today),
                 highest=max(then + undrawn, today),
-                unsure=CONFIDENCE * math.sqrt(meter.variance(self.flight.reserved) / portion)
-                + (others * meter.rate if others else 0.0),
+                unsure=CONFIDENCE * math.sqrt(variance) + (unheard * meter.rate if unheard else 0.0),
                 # An estimate in flight may turn out to be anything down to nothing, but every request is one.
-                unsettled=0.0
-                if resource is Resource.REQUESTS
-                else meter.amount(self.flight.reserved) / portion,
+                unsettled=0.0 if resource is Resource.REQUESTS else unsettled,
             )
             meter.hear(quote, belief, now)
         self.relimit(now)
@@ -280,6 +282,8 @@ class Pool:
             ready = bucket.ready_at(meter.amount(cost), floor)
             if ready > at:
                 at, which = ready, meter.name
+        if at == NEVER and self.share is not None:
+            which = self.share.short or GROUP  # the whole of what was asked for is there, or nothing of it
         return at, which
 
     def take(self, job: Job, now: float) -> None:
@@ -302,6 +306,8 @@ class Pool:
         job.sent_at = now
         job.believed = self.believed(now)
         job.undrawn = self.flight.reserved.output_tokens
+        if self.share is not None:
+            job.undrawn += self.share.flying.get(Resource.OUTPUT, 0.0)
 
     def settle(self, job: Job, actual: Cost | None, now: float) -> None:
         """The attempt is over: replace its estimate by what it took; `None` where that is not known."""
