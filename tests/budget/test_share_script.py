@@ -184,6 +184,16 @@ def test_what_is_in_the_pot_is_not_for_the_first_alone(group, clock):
     assert group.got("b", want=20.0) == pytest.approx(20.0)
 
 
+def test_bulk_leaves_something_for_what_is_more_urgent(group, clock):
+    """Half a second of the member's own share: it is there at once when it is wanted."""
+    group.ask("a", drain={"requests": 0.0})
+    for _ in range(40):
+        clock.now += 0.05
+        bulk = group.got("a", want=20.0, keep=0.05)
+    assert bulk == pytest.approx(0.5, abs=0.6)
+    assert group.got("a", want=5.0, head=5.0) == pytest.approx(5.0)
+
+
 def test_it_says_what_is_short(group):
     """Of several resources the one that there is least of for what is wanted."""
     terms = {**TERMS, "output tokens": {"rate": 100.0, "cap": 1000.0}}

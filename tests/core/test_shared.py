@@ -15,8 +15,8 @@ from claude_executor.core.retry import Kind
 from claude_executor.core.scheduler import Scheduler
 
 NOTHING = Grant(
-    got={}, again=0.0, probe=False, version=1, level={"requests": 300.0}, held={}, variance={}, terms={},
-    members=2, share=0.5, closed=0.0, gently=False, breaker=None,
+    got={}, again=0.0, short=None, probe=False, version=1, level={"requests": 300.0}, held={}, flying={},
+    variance={}, terms={}, members=2, share=0.5, closed=0.0, gently=False, breaker=None,
 )  # fmt: skip
 POOL = "haiku-5.5"
 
@@ -79,6 +79,56 @@ def test_it_does_not_ask_again_before_it_is_told_to():
     assert not scheduler.poll(0.3)
     assert scheduler.wake_at == pytest.approx(0.6)
     assert asked(scheduler.poll(0.6))
+
+
+def test_a_more_urgent_head_asks_at_once_and_leaves_nothing_alone():
+    scheduler = a_scheduler()
+    joined(scheduler, 3)
+    asked(scheduler.poll(0.1))
+    scheduler.granted(POOL, replace(NOTHING, again=0.5), 0.1)
+    scheduler.submit(a_shape(), 0.2, priority=1)
+    ask = asked(scheduler.poll(0.2))
+    assert ask.keep == 0.0
+    scheduler.granted(POOL, replace(NOTHING, got=ask.head, again=0.0), 0.2)
+    actions = scheduler.poll(0.4)  # a pool opens slowly
+    assert [job.priority for job in started(actions)] == [1]
+    assert asked(actions).keep > 0.0
+
+
+def test_what_holds_is_what_the_group_is_short_of():
+    scheduler = a_scheduler(Limits(rpm=600, otpm=6_000))
+    joined(scheduler, 3)
+    assert scheduler.snapshot(0.0).pools[POOL].held_by == "shared budget"
+    asked(scheduler.poll(0.1))
+    scheduler.granted(POOL, replace(NOTHING, again=0.5, short="output tokens"), 0.1)
+    scheduler.poll(0.1)
+    assert scheduler.snapshot(0.1).pools[POOL].held_by == "output tokens"
+
+
+def test_where_nobody_may_queue_one_may_wait_for_the_answer_of_the_group():
+    scheduler = Scheduler(Limits(rpm=600), max_concurrency=50, max_queued=0, membership=Membership(), now=0.0)
+    job = scheduler.submit(a_shape(), 0.0)
+    assert not isinstance(job, Refuse)
+    assert isinstance(scheduler.submit(a_shape(), 0.0), Refuse)
+    asked(scheduler.poll(0.0))
+    scheduler.granted(POOL, replace(NOTHING, short="requests", again=0.5), 0.0)
+    scheduler.cancel(job, 0.1)
+    scheduler.poll(0.1)
+    assert isinstance(scheduler.submit(a_shape(), 0.1), Refuse)
+
+
+@pytest.mark.parametrize("flying", [0.0, 5_000.0])
+def test_output_that_others_have_reserved_is_not_there_again(flying):
+    """The server has not drawn it yet, so it announces more; and they may take less than they have reserved."""
+    scheduler = a_scheduler(Limits(rpm=600, otpm=60_000))
+    level, others = {"output tokens": 10_000.0}, {"output tokens": flying}
+    joined(scheduler, 1, got={"requests": 1.0, "output tokens": 500.0}, level=level, flying=others)
+    (job,) = started(scheduler.poll(0.2))
+    scheduler.granted(POOL, replace(NOTHING, level=level, flying=others), 0.2)
+    told = advice(requests=(600, 590), output=(60_000, 17_500))
+    scheduler.answered(job, Usage(10, 10), told, 0.3)
+    fix = asked(scheduler.poll(3.0)).fix.get("output tokens", 0.0)
+    assert fix == 0.0 if flying else fix > 500.0
 
 
 def test_who_wants_nothing_shows_that_it_is_there():

@@ -201,10 +201,12 @@ def _grant(told: dict[str, Any]) -> Grant:
     return Grant(
         got=_amounts(told["got"]),
         again=max(0.0, min(600.0, float(told["again"]))),
+        short=told.get("short"),
         probe=told["probe"],
         version=told["version"],
         level=_amounts(told["level"]),
         held=_amounts(told["held"]),
+        flying=_amounts(told["flying"]),
         variance=_amounts(told["variance"]),
         terms=_amounts(told["terms"]),
         members=told["members"],

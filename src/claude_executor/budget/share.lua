@@ -156,7 +156,8 @@ for r, flow in pairs(me.flow) do
   me.flow[r] = flow * math.exp(-(now - me.seen) / FLOW)
 end
 me.seen, me.weight, me.name, me.need = now, ask.weight, ask.name, ask.head or {}
-me.held, me.running, me.waiting, me.variance = ask.held or {}, ask.running, ask.waiting, ask.variance or {}
+me.held, me.flying, me.variance = ask.held or {}, ask.flying or {}, ask.variance or {}
+me.running, me.waiting = ask.running, ask.waiting
 me.binds = ask.binds
 weigh()
 
@@ -207,17 +208,21 @@ end
 
 -- ---- what all of them have under way: the margin, and what the server has not drawn yet
 
-local variance, held, running, count = {}, {}, 0, 0
+local function add(sums, amounts)
+  for r, amount in pairs(amounts) do sums[r] = (sums[r] or 0) + amount end
+end
+
+local held, flying, variance, count = {}, {}, {}, 0  -- the other members'
 for id, member in pairs(state.members) do
   count = count + 1
-  running = running + member.running
-  for r, amount in pairs(member.variance) do variance[r] = (variance[r] or 0) + amount end
   if id ~= ask.id then
-    for r, amount in pairs(member.held) do held[r] = (held[r] or 0) + amount end
+    add(held, member.held)
+    add(flying, member.flying)
+    add(variance, member.variance)
   end
 end
 for r, term in pairs(state.terms) do
-  local margin = math.min(3 * math.sqrt(variance[r] or 0), HALF * term.cap)
+  local margin = math.min(3 * math.sqrt((variance[r] or 0) + (me.variance[r] or 0)), HALF * term.cap)
   state.floors[r] = math.min(margin + (term.rounding or 0), LARGEST * term.cap)
   tidy(r)
 end
@@ -281,7 +286,7 @@ local levels = {}
 for r in pairs(state.terms) do levels[r] = level(r) end
 return cjson.encode({
   got = got, again = again, short = short, probe = probe, fresh = fresh or false, version = state.version,
-  level = levels, held = held, variance = variance, terms = state.terms, members = count,
+  level = levels, held = held, flying = flying, variance = variance, terms = state.terms, members = count,
   share = weights > 0 and ask.weight / weights or 1,
   closed = math.max(0, state.closed - now), gently = state.gently or false,
   breaker = breaker and {pause = math.max(0, breaker.opens - now), lasted = now - breaker.tripped} or nil,

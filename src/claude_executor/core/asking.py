@@ -63,7 +63,9 @@ class Ask:
         want: What it would like to have, that included.
         back: What it gives back.
         held: What it has and what of its requests is not drawn yet: granted, but not seen by the server.
-        variance: How unsure its requests in flight are.
+        flying: What its requests in flight have reserved.
+        variance: How unsure that is.
+        keep: The share of the group's buckets that its first request leaves alone, for more urgent ones.
         level: What it believes the levels to be, should nobody know.
         fix: What the headers have corrected.
         drain: What the levels are at most.
@@ -89,7 +91,9 @@ class Ask:
     want: Amounts = field(default_factory=dict[str, float])
     back: Amounts = field(default_factory=dict[str, float])
     held: Amounts = field(default_factory=dict[str, float])
+    flying: Amounts = field(default_factory=dict[str, float])
     variance: Amounts = field(default_factory=dict[str, float])
+    keep: float = 0.0
     level: Amounts = field(default_factory=dict[str, float])
     fix: Amounts = field(default_factory=dict[str, float])
     drain: Amounts = field(default_factory=dict[str, float])
@@ -115,11 +119,13 @@ class Grant:
     Attributes:
         got: What may be spent.
         again: Seconds after which asking again is worth while.
+        short: Which resource there was too little of, if not all was granted.
         probe: Whether it is for the breaker's probe.
         version: How often something has been corrected so far.
         level: What is left in all.
         held: What the other members hold.
-        variance: How unsure all requests in flight are.
+        flying: What their requests in flight have reserved.
+        variance: How unsure that is.
         terms: The limits as the group knows them.
         members: How many there are.
         share: What is this one's, of all.
@@ -130,10 +136,12 @@ class Grant:
 
     got: Amounts
     again: float
+    short: str | None
     probe: bool
     version: int
     level: Amounts
     held: Amounts
+    flying: Amounts
     variance: Amounts
     terms: Mapping[str, Amounts]
     members: int

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 from claude_executor.core.asking import Alone, Amounts, Ask, Grant, Membership, Standing
 from claude_executor.core.breaker import State
 from claude_executor.core.cost import Cost
-from claude_executor.core.pool import BREAKER, NEVER, Pool
+from claude_executor.core.pool import BREAKER, GROUP, NEVER, Pool
 from claude_executor.core.purse import Purse
 
 AHEAD = 0.25
@@ -45,14 +45,17 @@ class Share:
         standing: How it stands to the group.
         members: How many there are, as far as is known.
         portion: What is this one's, of all.
+        short: Of what the group had too little when it was asked last; `None` if of nothing.
+        flying: What the other members' requests in flight have reserved.
+        variance: How unsure that is.
         may_probe: Whether the group has granted the breaker's probe.
         asking: Whether an answer is due.
     """
 
     __slots__ = (
         "_again_at", "_asked_at", "_flow", "_force", "_known_closed", "_known_open", "_known_opens_at",
-        "_mean", "_membership", "_seq", "_started", "_terms", "_version", "_wide", "_wide_at", "asking",
-        "may_probe", "members", "portion", "standing",
+        "_asked_for", "_mean", "_membership", "_seq", "_started", "_terms", "_version", "_wide", "_wide_at",
+        "asking", "flying", "may_probe", "members", "portion", "short", "standing", "variance",
     )  # fmt: skip
 
     def __init__(self, membership: Membership) -> None:
@@ -60,8 +63,12 @@ class Share:
         self.standing = Standing.JOINING
         self.members = membership.members
         self.portion = 1.0 / membership.members
+        self.short: str | None = None
+        self.flying: Amounts = {}
+        self.variance: Amounts = {}
         self.may_probe = False
         self.asking = False
+        self._asked_for = 0
         self._seq = 0
         self._version = -1
         self._asked_at = -math.inf
@@ -117,14 +124,15 @@ class Share:
         if self.standing is Standing.JOINING or self._urgent(pool, now):
             return earliest
         if self._hungry(pool, now):
-            return max(earliest, self._again_at)
+            more_urgent = pool.held is not None and pool.held.priority > self._asked_for
+            return earliest if more_urgent else max(earliest, self._again_at)
         return self._asked_at + HEARTBEAT
 
     def _hungry(self, pool: Pool, now: float) -> bool:
         if pool.held is not None:
             if pool.held_by == BREAKER:
                 return not self.may_probe and pool.breaker.admits_at(now) == now
-            if any(meter.name == pool.held_by for meter, _ in pool.limited):
+            if pool.held_by == GROUP or any(meter.name == pool.held_by for meter, _ in pool.limited):
                 return True
         ahead = self._flow * AHEAD
         return ahead >= 1.0 and any(
@@ -147,8 +155,8 @@ class Share:
             return "open" if not self._known_open or breaker.opens_at > self._known_opens_at + GAP else None
         return "closed" if breaker.state is State.CLOSED and self._known_open else None
 
-    def ask(self, pool: Pool, now: float, *, room: int) -> Ask:
-        """What is to be said now; `room` more requests may be in flight."""
+    def ask(self, pool: Pool, now: float, *, room: int, keep: float) -> Ask:
+        """What is to be said now; `room` more requests may be in flight, and the first leaves `keep` alone."""
         since = min(HEARTBEAT, max(GAP, now - self._asked_at))
         weight = 1.0 - math.exp(-since / 1.0)
         self._flow += weight * (self._started / since - self._flow)
@@ -162,8 +170,10 @@ class Share:
         drain: dict[str, float] = {}
         level: dict[str, float] = {}
         held: dict[str, float] = {}
+        flying: dict[str, float] = {}
         variance: dict[str, float] = {}
         job = pool.held
+        self._asked_for = job.priority if job is not None else 0
         gated = now < pool.closed_until or pool.breaker.state is not State.CLOSED
         jobs = float(min(len(pool.line), room))
         if pool.answered:
@@ -195,11 +205,12 @@ class Share:
             # While alone nobody knows what the others use: it is taken to be all there is.
             level[name] = max(0.0, purse.level(now) - purse.stock) if purse.alone is None else 0.0
             held[name] = purse.stock
+            flying[name] = meter.amount(pool.flight.reserved)
             variance[name] = meter.variance(pool.flight.reserved)
         terms = {meter.name: meter.terms() for meter, _ in pool.limited}
         ask = Ask(
             seq=self._seq, weight=self._membership.weight, version=self._version, head=head, want=want,
-            back=back, held=held, variance=variance, level=level, fix=fix, drain=drain, terms=terms,
+            back=back, held=held, flying=flying, variance=variance, keep=keep, level=level, fix=fix, drain=drain, terms=terms,
             changed=_news(terms, self._terms), force=self._force,
             closed=self._closed_news(pool, now), gently=pool.pace.factor <= 1.0,
             breaker=self._breaker_news(pool), pause=max(0.0, pool.breaker.opens_at - now),
@@ -232,6 +243,7 @@ class Share:
         self.standing = Standing.SHARED
         self._count(grant, now)
         self._again_at = now + grant.again
+        self.short, self.flying, self.variance = grant.short, grant.flying, grant.variance
         if grant.terms and grant.version != self._version:
             for meter in pool.meters.values():
                 if (terms := grant.terms.get(meter.name)) is not None:
@@ -279,6 +291,7 @@ class Share:
         self.standing = Standing.ALONE
         if news:
             self._forget()
+            self.short = None
             if self._wide > self.members:
                 self.members = self._wide
                 self.portion = min(self.portion, 1.0 / self.members)
