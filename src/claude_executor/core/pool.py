@@ -213,7 +213,11 @@ class Pool:
             seconds = meter.amount(cost) / bucket.rate
             if seconds > most and meter.resource is not Resource.OUTPUT:
                 most = seconds
-        return most if self.share is None else most / self.share.portion
+        return self.of_all(most)
+
+    def of_all(self, mine: float) -> float:
+        """What all members of a group come to, if each does as much for its share as this one."""
+        return mine if self.share is None else mine / self.share.portion
 
     def opens_at(self, job: Job, now: float, *, keep: float = 0.0) -> tuple[float, str]:
         """The instant from which `job` may start, and what holds it until then.
@@ -242,7 +246,7 @@ class Pool:
             at, why = ready, START
         if self.growth.active:
             most = self.meters[Resource.INPUT].limit or NEVER
-            if (ready := self.growth.ready_at(job.cost.input_tokens, now, most)) > at:
+            if (ready := self.growth.ready_at(self.of_all(job.cost.input_tokens), now, most)) > at:
                 at, why = ready, START
         return at, why
 
@@ -293,7 +297,7 @@ class Pool:
             # The server's bucket stays full, and earns nothing, until the request arrives there.
             full = bucket.level(now) >= bucket.capacity
             bucket.take(meter.amount(cost), now + ON_THE_WAY if full else now)
-        self.growth.take(cost.input_tokens)
+        self.growth.take(self.of_all(cost.input_tokens))
         self.pace.take(self._rush(cost), now, self.round_trip if self.answered else None)
         if not self.answered and not self.flight.count:
             self.first_at = now
