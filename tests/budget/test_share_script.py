@@ -293,6 +293,24 @@ def test_while_the_breaker_is_open_one_probe_goes_at_a_time(group, clock):
     assert answer.get("breaker") is None
 
 
+def test_an_overload_that_all_see_cuts_once(group, clock):
+    """All know how often; each cuts its own window."""
+    assert group.ask("a")["cuts"] == 0
+    group.ask("a", cut=True)
+    assert group.ask("b", cut=True)["cuts"] == 1
+    clock.now += 2.1
+    assert group.ask("b", cut=True)["cuts"] == 2
+
+
+def test_how_fast_the_organisation_may_grow_is_told_to_all(group, clock):
+    """In spans, as everything."""
+    assert "growth" not in group.ask("a")
+    group.ask("a", growth={"allowance": 50_000.0, "step": 20_000.0, "ends": 40.0})
+    clock.now += 30.0
+    told = group.ask("b")["growth"]
+    assert told == {"allowance": 50_000.0, "step": 20_000.0, "ends": pytest.approx(10.0), "told": 1}
+
+
 def test_the_state_goes_away_by_itself(clock):
     """Nobody has to tidy up."""
     server = fakeredis.FakeServer()

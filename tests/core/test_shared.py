@@ -16,17 +16,18 @@ from claude_executor.core.scheduler import Scheduler
 
 NOTHING = Grant(
     got={}, again=0.0, short=None, probe=False, version=1, level={"requests": 300.0}, held={}, flying={},
-    variance={}, terms={}, members=2, share=0.5, closed=0.0, gently=False, breaker=None,
+    variance={}, terms={}, members=2, share=0.5, closed=0.0, gently=False, breaker=None, cuts=0,
+    growth={},
 )  # fmt: skip
 POOL = "haiku-5.5"
 
 
-def a_scheduler(limits=None, **membership):
+def a_scheduler(limits=None, *, streak=2, **membership):
     return Scheduler(
         limits or Limits(rpm=600),
         max_concurrency=50,
         membership=Membership(**membership),
-        breaker=BreakerPolicy(streak=2),
+        breaker=BreakerPolicy(streak=streak),
         now=0.0,
     )
 
@@ -47,6 +48,28 @@ def joined(scheduler, jobs=1, **grant):
     asked(scheduler.poll(0.0))
     scheduler.granted(POOL, replace(NOTHING, **grant), 0.0)
     return submitted
+
+
+def a_group_of_two(jobs):
+    """Two that know the limits, with so many each in line and granted."""
+    both = tuple(a_scheduler(Limits(rpm=60_000), streak=50) for _ in range(2))
+    terms = {"requests": {"rate": 1_000.0, "cap": 60_000.0, "told": 60_000.0}}
+    for scheduler in both:
+        joined(scheduler, jobs, got={"requests": 100.0}, terms=terms)
+    return both
+
+
+def begin(scheduler, count):
+    """Let so many start; what the group is asked meanwhile it answers with nothing."""
+    begun, now = [], 0.0
+    while len(begun) < count:
+        now += 0.05
+        actions = scheduler.poll(now)
+        begun += started(actions)
+        if any(isinstance(action, Reserve) for action in actions):
+            scheduler.granted(POOL, NOTHING, now)
+        assert now < 3.0
+    return begun[:count]
 
 
 def test_nothing_starts_before_the_group_has_answered():
@@ -119,7 +142,7 @@ def test_where_nobody_may_queue_one_may_wait_for_the_answer_of_the_group():
 
 @pytest.mark.parametrize("flying", [0.0, 5_000.0])
 def test_output_that_others_have_reserved_is_not_there_again(flying):
-    """The server has not drawn it yet, so it announces more; and they may take less than they have reserved."""
+    """The server has not drawn it yet, so it announces more; and it may turn out to be less."""
     scheduler = a_scheduler(Limits(rpm=600, otpm=60_000))
     level, others = {"output tokens": 10_000.0}, {"output tokens": flying}
     joined(scheduler, 1, got={"requests": 1.0, "output tokens": 500.0}, level=level, flying=others)
@@ -176,6 +199,41 @@ def test_a_breaker_that_opens_is_told_and_one_probe_closes_it_for_all():
     (probe,) = started(other.poll(now + told.pause + 0.01))
     other.answered(probe, Usage(10, 10), advice(), now + told.pause + 1.0)
     assert asked(other.poll(now + told.pause + 1.1)).breaker == "closed"
+
+
+def test_overload_that_one_meets_cuts_the_windows_of_all():
+    one, other = a_group_of_two(jobs=12)
+    running = begin(one, 8)
+    for job in running[:7]:
+        one.failed(job, a_failure(Kind.OVERLOADED, status=529), 3.0, 0.0)
+    assert one.snapshot(3.0).pools[POOL].concurrency < 12.0
+    assert asked(one.poll(3.1)).cut
+    begin(other, 8)
+    flying = other.snapshot(3.0).running
+    assert other.snapshot(3.0).pools[POOL].concurrency > flying
+    other.granted(POOL, replace(NOTHING, cuts=1), 3.2)
+    assert other.snapshot(3.2).pools[POOL].concurrency == pytest.approx(0.7 * flying)
+    assert not asked(other.poll(3.3)).cut  # it is no news to the group
+    other.granted(POOL, replace(NOTHING, cuts=1), 3.4)
+    assert other.snapshot(3.4).pools[POOL].concurrency == pytest.approx(0.7 * flying)
+
+
+def test_growth_that_the_api_limits_is_limited_for_all_by_their_shares():
+    one, other = a_group_of_two(jobs=3)
+    (job,) = begin(one, 1)
+    refusal = replace(a_failure(Kind.RAMP, status=429, retry_after=2.0), growth=(30_000.0, 40_000.0))
+    one.failed(job, refusal, 3.0, 0.0)
+    told = asked(one.poll(3.1))
+    assert told.growth == {"allowance": 30_000.0, "step": 10_000.0, "ends": pytest.approx(1.9)}
+    other.granted(POOL, replace(NOTHING, growth={**told.growth, "told": 1.0}), 3.1)
+    growth = other._pools[POOL].growth
+    assert growth.ready_at(1.0, 3.2, math.inf) == pytest.approx(5.0)
+    assert growth.ready_at(1.0, 5.1, math.inf) < 5.1
+    before = repr(growth)
+    other.granted(POOL, replace(NOTHING, growth={**told.growth, "told": 1.0}), 5.2)
+    assert repr(growth) == before  # what is heard twice is taken in once
+    assert other._pools[POOL].of_all(100.0) == 200.0
+    assert not asked(other.poll(8.0)).growth
 
 
 def test_what_headers_taught_one_is_told_and_adopted():

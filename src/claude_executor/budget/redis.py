@@ -214,4 +214,6 @@ def _grant(told: dict[str, Any]) -> Grant:
         closed=float(told["closed"]),
         gently=told["gently"],
         breaker=None if not breaker else (float(breaker["pause"]), float(breaker["lasted"])),
+        cuts=told["cuts"],
+        growth=_amounts(told.get("growth")),
     )

@@ -20,6 +20,7 @@ local YOUNG = 10.0     -- seconds within which members that remember may correct
 local SOON = 0.25      -- seconds between calls of a member that is short of something, and between draws from the pot
 local LATEST = 0.5     -- the same while nothing is granted at all: who is not there when more comes gets none of it
 local PROBE = 10.0     -- seconds after which a probe of which nothing is heard does not count
+local CUT = 2.0        -- seconds between cuts of the windows, at least: all see the same overload
 local FLOW = 10.0      -- seconds over which what members get is averaged, to be looked at
 local LASTS = 600      -- seconds for which a state is kept that nobody asks for
 
@@ -206,6 +207,15 @@ if news then
   end
 end
 
+if news and ask.cut and now - (state.cut_at or -CUT) >= CUT then
+  state.cut_at, state.cuts = now, (state.cuts or 0) + 1
+end
+if news and ask.growth then
+  ask.growth.ends = now + ask.growth.ends
+  ask.growth.told = (state.growth and state.growth.told or 0) + 1
+  state.growth = ask.growth
+end
+
 -- ---- what all of them have under way: the margin, and what the server has not drawn yet
 
 local function add(sums, amounts)
@@ -282,6 +292,8 @@ redis.call('SET', KEYS[1], cjson.encode(state), 'EX', LASTS + math.ceil(math.max
 redis.call('SADD', KEYS[2], ARGV[2])
 redis.call('EXPIRE', KEYS[2], 2 * LASTS)
 
+local growth = state.growth
+if growth then growth.ends = growth.ends - now end
 local levels = {}
 for r in pairs(state.terms) do levels[r] = level(r) end
 return cjson.encode({
@@ -290,4 +302,6 @@ return cjson.encode({
   share = weights > 0 and ask.weight / weights or 1,
   closed = math.max(0, state.closed - now), gently = state.gently or false,
   breaker = breaker and {pause = math.max(0, breaker.opens - now), lasted = now - breaker.tripped} or nil,
+  cuts = state.cuts or 0,
+  growth = growth,
 })

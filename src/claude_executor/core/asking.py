@@ -78,6 +78,8 @@ class Ask:
         pause: Seconds until the breaker lets a probe through.
         lasted: Seconds for which there has been trouble.
         probing: Whether it has a probe out.
+        cut: Whether overload has cut the window, if that is news.
+        growth: What the API has said of how fast the organisation may grow, if that is news; see `Growth`.
         running: Requests in flight.
         waiting: Requests in line.
         binds: What holds its line up.
@@ -106,6 +108,8 @@ class Ask:
     pause: float = 0.0
     lasted: float = 0.0
     probing: bool = False
+    cut: bool = False
+    growth: Amounts = field(default_factory=dict[str, float])
     running: int = 0
     waiting: int = 0
     binds: str | None = None
@@ -132,6 +136,8 @@ class Grant:
         closed: Seconds for which the pool is closed.
         gently: Whether it opens as from a cold start afterwards.
         breaker: Seconds until a probe, and seconds since the trouble began; `None` while it is closed.
+        cuts: How often overload has cut the windows of all.
+        growth: How fast the organisation may grow, and the number of that news; empty if nothing limits it.
     """
 
     got: Amounts
@@ -149,6 +155,8 @@ class Grant:
     closed: float
     gently: bool
     breaker: tuple[float, float] | None
+    cuts: int
+    growth: Amounts
 
 
 @dataclass(frozen=True, slots=True)
