@@ -136,6 +136,35 @@ async def test_long_answers_are_shared_as_fairly(team):
     assert team.refused <= 0.01 * team.admitted
 
 
+async def test_no_more_fly_together_than_the_group_may(team):
+    """Three that would like to have twenty each."""
+    async with AsyncExitStack() as stack:
+        members = [await stack.enter_async_context(team.member(max_concurrency=6)) for _ in "abc"]
+        until = loop_time() + 20.0
+        floods = zip(members, "abc", strict=True)
+        await asyncio.gather(*(team.flood(e, name, until, at_once=20) for e, name in floods))
+    assert team.simulator.stats()["peak_in_flight"] == 6
+    assert min(team.answered.values()) >= 0.7 * team.answered.total() / 3
+    assert not team.failed
+
+
+async def test_an_urgent_request_does_not_wait_behind_the_bulk_of_its_own_member(team):
+    """Two that want all they can get; one of them has something urgent now and then."""
+    waits = []
+    async with team.member() as a, team.member() as b:
+        until = loop_time() + 30.0
+        floods = asyncio.gather(team.flood(a, "a", until), team.flood(b, "b", until))
+        await asyncio.sleep(10.0)
+        while loop_time() < until:
+            begun = loop_time()
+            await a.submit(params("urgent"), priority=1)
+            waits.append(loop_time() - begun)
+            await asyncio.sleep(1.0)
+        await floods
+    answer = 0.5 + 30 / 100.0
+    assert max(waits) <= answer + 0.1
+
+
 async def test_what_the_first_has_learned_the_second_knows(team):
     """Nobody declared a limit; the second member has not sent anything yet."""
     async with team.member() as first, team.member() as second:
@@ -230,6 +259,7 @@ async def test_who_goes_gives_up_its_place(team):
         {"alone": "panic"},
         {"timeout": 0.0},
         {"members": 0},
+        {"max_concurrency": 0},
         {"weight": -1.0},
     ],
 )

@@ -311,6 +311,48 @@ def test_how_fast_the_organisation_may_grow_is_told_to_all(group, clock):
     assert told == {"allowance": 50_000.0, "step": 20_000.0, "ends": pytest.approx(10.0), "told": 1}
 
 
+def simulate_permits(group, clock, most, members, rounds=200):
+    """All start as many as they may, and end some; the most in flight ever, and each one's mean."""
+    flying = dict.fromkeys(members, 0)
+    seen, peak = dict.fromkeys(members, 0.0), 0
+    for step in range(rounds):
+        clock.now += 0.1
+        for number, member in enumerate(members):
+            told = group.ask(member, most=most, running=flying[member], waiting=50)
+            flying[member] = max(flying[member], int(told["permits"]))
+            peak = max(peak, sum(flying.values()))
+            if (step + number) % 3 == 0:
+                flying[member] = max(0, flying[member] - 1)
+            seen[member] += flying[member] / rounds
+    return peak, seen
+
+
+def test_permits_pass_from_one_to_the_other_as_requests_end(group):
+    """The first has them all, and starts nothing more until it has no more than its part."""
+    assert group.ask("a", most=12, waiting=50)["permits"] == 12
+    assert group.ask("b", most=12, waiting=50)["permits"] == 0
+    assert group.ask("a", most=12, running=12, waiting=50)["permits"] == 6
+    assert group.ask("b", most=12, waiting=50)["permits"] == 0
+    assert group.ask("a", most=12, running=8, waiting=50)["permits"] == 6
+    assert group.ask("b", most=12, waiting=50)["permits"] == 4
+    assert group.ask("b", most=12, running=1, waiting=1)["permits"] == 2
+    assert group.ask("a", most=12, running=6, waiting=50)["permits"] == 10
+
+
+def test_permits_are_shared_and_never_too_many(group, clock):
+    """Whoever comes first."""
+    peak, seen = simulate_permits(group, clock, 12, "abc")
+    assert peak <= 12
+    assert all(count == pytest.approx(seen["a"], rel=0.2) for count in seen.values())
+
+
+def test_where_permits_do_not_suffice_members_take_turns(group, clock):
+    """Two for five."""
+    peak, seen = simulate_permits(group, clock, 2, "abcde", rounds=400)
+    assert peak <= 2
+    assert min(seen.values()) > 0.15
+
+
 def test_the_state_goes_away_by_itself(clock):
     """Nobody has to tidy up."""
     server = fakeredis.FakeServer()

@@ -17,7 +17,7 @@ from claude_executor.core.scheduler import Scheduler
 NOTHING = Grant(
     got={}, again=0.0, short=None, probe=False, version=1, level={"requests": 300.0}, held={}, flying={},
     variance={}, terms={}, members=2, share=0.5, closed=0.0, gently=False, breaker=None, cuts=0,
-    growth={},
+    permits=None, growth={},
 )  # fmt: skip
 POOL = "haiku-5.5"
 
@@ -59,7 +59,7 @@ def a_group_of_two(jobs):
     return both
 
 
-def begin(scheduler, count):
+def begin(scheduler, count, **grant):
     """Let so many start; what the group is asked meanwhile it answers with nothing."""
     begun, now = [], 0.0
     while len(begun) < count:
@@ -67,7 +67,7 @@ def begin(scheduler, count):
         actions = scheduler.poll(now)
         begun += started(actions)
         if any(isinstance(action, Reserve) for action in actions):
-            scheduler.granted(POOL, NOTHING, now)
+            scheduler.granted(POOL, replace(NOTHING, **grant), now)
         assert now < 3.0
     return begun[:count]
 
@@ -216,6 +216,20 @@ def test_overload_that_one_meets_cuts_the_windows_of_all():
     assert not asked(other.poll(3.3)).cut  # it is no news to the group
     other.granted(POOL, replace(NOTHING, cuts=1), 3.4)
     assert other.snapshot(3.4).pools[POOL].concurrency == pytest.approx(0.7 * flying)
+
+
+def test_no_more_fly_than_the_group_permits():
+    scheduler = a_scheduler(Limits(rpm=60_000), most=4)
+    joined(scheduler, 5, got={"requests": 5.0}, permits=2.0)
+    (first, _) = begin(scheduler, 2, permits=2.0)
+    assert not started(scheduler.poll(3.0))
+    assert scheduler.snapshot(3.0).pools[POOL].held_by == "concurrency"
+    scheduler.granted(POOL, replace(NOTHING, permits=2.0), 3.0)
+    scheduler.answered(first, Usage(10, 10), advice(), 3.1)
+    assert len(started(scheduler.poll(3.1))) == 1
+    scheduler.granted(POOL, replace(NOTHING, permits=4.0), 3.2)
+    scheduler.unreachable(POOL, 3.2, 0.0)  # which leaves it half of four
+    assert not started(scheduler.poll(3.3))
 
 
 def test_growth_that_the_api_limits_is_limited_for_all_by_their_shares():

@@ -21,6 +21,7 @@ local SOON = 0.25      -- seconds between calls of a member that is short of som
 local LATEST = 0.5     -- the same while nothing is granted at all: who is not there when more comes gets none of it
 local PROBE = 10.0     -- seconds after which a probe of which nothing is heard does not count
 local CUT = 2.0        -- seconds between cuts of the windows, at least: all see the same overload
+local TURN = 2.0       -- seconds after which, of too few permits for all, others get theirs
 local FLOW = 10.0      -- seconds over which what members get is averaged, to be looked at
 local LASTS = 600      -- seconds for which a state is kept that nobody asks for
 
@@ -237,6 +238,60 @@ for r, term in pairs(state.terms) do
   tidy(r)
 end
 
+-- ---- how many requests it may have in flight, if that is limited for the group
+--
+-- A permit is its member's until that says that it does not use it any more, or is dead; so there are never more
+-- in use than there are. Who has more in flight than its part starts nothing until enough of them have ended.
+
+me.most = ask.most
+local most
+local ids = {}
+for id, member in pairs(state.members) do
+  ids[#ids + 1] = id
+  if member.most then most = math.min(most or member.most, member.most) end
+end
+
+-- By weight among those that need some; what one does not need is the others'.
+local function permits_due()
+  table.sort(ids)
+  local due, left = {}, most
+  for _ = 1, 4 do
+    local needing, used = 0, 0
+    for _, id in ipairs(ids) do
+      local member = state.members[id]
+      if (due[id] or 0) < member.running + member.waiting then needing = needing + member.weight end
+    end
+    if needing == 0 then break end
+    for _, id in ipairs(ids) do
+      local member, had = state.members[id], due[id] or 0
+      local needs = member.running + member.waiting
+      if had < needs then
+        due[id] = math.min(needs, had + left * member.weight / needing)
+        used = used + due[id] - had
+      end
+    end
+    left = left - used
+  end
+  local whole, first = most, math.floor(now / TURN)
+  for id, number in pairs(due) do whole = whole - math.floor(number + 1e-9) end
+  for i = 1, #ids do
+    local id = ids[(first + i) % #ids + 1]
+    local number = math.floor((due[id] or 0) + 1e-9)
+    if whole >= 1 and (due[id] or 0) - number > 1e-9 then number, whole = number + 1, whole - 1 end
+    if id == ask.id then return number end
+  end
+end
+
+local permits
+if most then
+  local due, free = permits_due(), most
+  for id, member in pairs(state.members) do
+    if id ~= ask.id then free = free - math.max(member.permits or 0, member.running) end
+  end
+  permits = math.min(due, math.max(0, free))
+end
+me.permits = permits and math.max(permits, me.running)
+
 -- ---- what it gets
 
 local got, again, probe, short = {}, 0, false, nil
@@ -288,6 +343,8 @@ elseif ask.want and next(ask.want) then
   end
 end
 
+if permits and permits < me.running + me.waiting then again = math.max(again, SOON) end
+
 redis.call('SET', KEYS[1], cjson.encode(state), 'EX', LASTS + math.ceil(math.max(0, gate)))
 redis.call('SADD', KEYS[2], ARGV[2])
 redis.call('EXPIRE', KEYS[2], 2 * LASTS)
@@ -302,6 +359,6 @@ return cjson.encode({
   share = weights > 0 and ask.weight / weights or 1,
   closed = math.max(0, state.closed - now), gently = state.gently or false,
   breaker = breaker and {pause = math.max(0, breaker.opens - now), lasted = now - breaker.tripped} or nil,
-  cuts = state.cuts or 0,
+  cuts = state.cuts or 0, permits = permits,
   growth = growth,
 })

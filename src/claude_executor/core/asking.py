@@ -36,17 +36,21 @@ class Membership:
         weight: Its share, relative to the other members'.
         alone: What it does while the group cannot be asked.
         members: How many there are taken to be as long as the group has never been reached.
+        most: How many requests of a pool all together may have in flight; `None` if that is not limited.
     """
 
     weight: float = 1.0
     alone: Alone = Alone.DEGRADE
     members: int = 8
+    most: int | None = None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.weight) and self.weight > 0.0):
             raise ValueError(f"weight must be a positive number, got {self.weight!r}")
         if self.members < 1:
             raise ValueError(f"members must be at least 1, got {self.members!r}")
+        if self.most is not None and self.most < 1:
+            raise ValueError(f"max_concurrency must be at least 1, got {self.most!r}")
 
 
 Amounts = Mapping[str, float]
@@ -82,6 +86,7 @@ class Ask:
         growth: What the API has said of how fast the organisation may grow, if that is news; see `Growth`.
         running: Requests in flight.
         waiting: Requests in line.
+        most: How many all together may have in flight, as far as this one has been told.
         binds: What holds its line up.
         leave: Whether it leaves the group.
     """
@@ -112,6 +117,7 @@ class Ask:
     growth: Amounts = field(default_factory=dict[str, float])
     running: int = 0
     waiting: int = 0
+    most: int | None = None
     binds: str | None = None
     leave: bool = False
 
@@ -137,6 +143,7 @@ class Grant:
         gently: Whether it opens as from a cold start afterwards.
         breaker: Seconds until a probe, and seconds since the trouble began; `None` while it is closed.
         cuts: How often overload has cut the windows of all.
+        permits: How many requests it may have in flight; `None` if that is not limited.
         growth: How fast the organisation may grow, and the number of that news; empty if nothing limits it.
     """
 
@@ -156,6 +163,7 @@ class Grant:
     gently: bool
     breaker: tuple[float, float] | None
     cuts: int
+    permits: float | None
     growth: Amounts
 
 

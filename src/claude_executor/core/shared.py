@@ -17,7 +17,7 @@ from claude_executor.core.asking import Alone, Amounts, Ask, Grant, Membership, 
 from claude_executor.core.breaker import State
 from claude_executor.core.cost import Cost
 from claude_executor.core.news import News
-from claude_executor.core.pool import BREAKER, GROUP, NEVER, Pool
+from claude_executor.core.pool import BREAKER, CONCURRENCY, GROUP, NEVER, Pool
 from claude_executor.core.purse import Purse
 
 AHEAD = 0.25
@@ -46,14 +46,15 @@ class Share:
         short: Of what the group had too little when it was asked last; `None` if of nothing.
         flying: What the other members' requests in flight have reserved.
         variance: How unsure that is.
+        permits: How many requests this one may have in flight; `None` if that is not limited for the group.
         may_probe: Whether the group has granted the breaker's probe.
         asking: Whether an answer is due.
     """
 
     __slots__ = (
         "_again_at", "_asked_at", "_asked_for", "_flow", "_force", "_mean", "_membership", "_news", "_seq",
-        "_started", "_version", "_wide", "_wide_at", "asking", "flying", "may_probe", "members", "portion",
-        "short", "standing", "variance",
+        "_started", "_version", "_wide", "_wide_at", "asking", "flying", "may_probe", "members", "permits",
+        "portion", "short", "standing", "variance",
     )  # fmt: skip
 
     def __init__(self, membership: Membership) -> None:
@@ -64,6 +65,7 @@ class Share:
         self.short: str | None = None
         self.flying: Amounts = {}
         self.variance: Amounts = {}
+        self.permits: float | None = None
         self.may_probe = False
         self.asking = False
         self._asked_for = 0
@@ -89,6 +91,10 @@ class Share:
         if self.standing is Standing.ALONE:
             return self._membership.alone is not Alone.DEGRADE
         return self.standing is Standing.JOINING
+
+    def full(self, in_flight: int) -> bool:
+        """Whether no more than `in_flight` requests may be in flight."""
+        return self.permits is not None and in_flight >= self.permits
 
     def force(self) -> None:
         """The user has changed the limits: the group is to know."""
@@ -123,6 +129,8 @@ class Share:
         if pool.held is not None:
             if pool.held_by == BREAKER:
                 return not self.may_probe and pool.breaker.admits_at(now) == now
+            if pool.held_by == CONCURRENCY and self.full(pool.in_flight):
+                return True
             if pool.held_by == GROUP or any(meter.name == pool.held_by for meter, _ in pool.limited):
                 return True
         ahead = self._flow * AHEAD
@@ -161,6 +169,8 @@ class Share:
         jobs = float(min(len(pool.line), room))
         if pool.answered:
             jobs = min(jobs, max(0.0, pool.window.limit - pool.in_flight))
+        if self.permits is not None:
+            jobs = min(jobs, max(0.0, self.permits - pool.in_flight))
         expected = max(jobs, self._flow * AHEAD if self._flow * AHEAD >= 1.0 else 0.0)
         longest = max((self._mean.get(m.name, 0.0) / b.rate for m, b in pool.limited), default=0.0)
         if longest > 0.0:
@@ -194,7 +204,7 @@ class Share:
             seq=self._seq, weight=self._membership.weight, version=self._version, head=head, want=want,
             back=back, held=held, flying=flying, variance=variance, keep=keep, level=level, fix=fix,
             drain=drain, force=self._force, running=pool.in_flight, waiting=len(pool.line),
-            binds=pool.held_by,
+            binds=pool.held_by, most=self._membership.most,
         )  # fmt: skip
         self._force = False
         return self._news.tell(ask, pool, now)
@@ -214,7 +224,7 @@ class Share:
         self._count(grant, now)
         self._again_at = now + grant.again
         self.short, self.flying, self.variance = grant.short, grant.flying, grant.variance
-        self.may_probe = grant.probe
+        self.may_probe, self.permits = grant.probe, grant.permits
         self._news.hear(grant, pool, now, limits=grant.version != self._version)
         self._version = grant.version
         for meter, purse in pool.limited:
@@ -240,6 +250,8 @@ class Share:
             if self._wide > self.members:
                 self.members = self._wide
                 self.portion = min(self.portion, 1.0 / self.members)
+        if self._membership.most is not None:
+            self.permits = max(1.0, math.floor(self._membership.most * self.portion))
         self.provide(pool, now)
         return news
 
