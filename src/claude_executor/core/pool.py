@@ -254,6 +254,8 @@ class Pool:
         """What the group says to this pool's opening, if that is no."""
         if share.waits:
             return GROUP
+        if share.full(self.flight.count):
+            return CONCURRENCY
         probes = admitted and self.breaker.state is not State.CLOSED
         return BREAKER if probes and share.standing is Standing.SHARED and not share.may_probe else None
 
