@@ -353,6 +353,14 @@ def test_where_permits_do_not_suffice_members_take_turns(group, clock):
     assert min(seen.values()) > 0.15
 
 
+def test_the_more_there_are_the_less_often_each_asks(group):
+    """A call looks at all members, so that all together would keep Redis busy."""
+    assert group.ask("first", want=1.0)["again"] == 0.0
+    for number in range(40):
+        answer = group.ask(f"m{number}", want=1.0)
+    assert answer["again"] >= 0.4
+
+
 def test_the_state_goes_away_by_itself(clock):
     """Nobody has to tidy up."""
     server = fakeredis.FakeServer()

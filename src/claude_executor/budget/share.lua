@@ -19,6 +19,8 @@ local CUT_OFF = 5.0    -- seconds without any call, though there are members: th
 local YOUNG = 10.0     -- seconds within which members that remember may correct a state made from nothing
 local SOON = 0.25      -- seconds between calls of a member that is short of something, and between draws from the pot
 local LATEST = 0.5     -- the same while nothing is granted at all: who is not there when more comes gets none of it
+local LARGE = 25       -- members from which on they ask less often, all together
+local CALLS = 100      -- times a second: a call takes longer the more members there are
 local PROBE = 10.0     -- seconds after which a probe of which nothing is heard does not count
 local CUT = 2.0        -- seconds between cuts of the windows, at least: all see the same overload
 local TURN = 2.0       -- seconds after which, of too few permits for all, others get theirs
@@ -343,6 +345,7 @@ elseif ask.want and next(ask.want) then
   end
 end
 
+if count > LARGE then again = math.max(again, count / CALLS) end
 if permits and permits < me.running + me.waiting then again = math.max(again, SOON) end
 
 redis.call('SET', KEYS[1], cjson.encode(state), 'EX', LASTS + math.ceil(math.max(0, gate)))
