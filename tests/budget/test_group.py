@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -10,10 +11,11 @@ from redises import MemoryBudget
 from claude_executor import BudgetUnreachable, Executor, Limits, RedisBudget, SharingChanged
 from claude_executor.simulator import Settings, Simulator
 from claude_executor.simulator.models import Rates
-from claude_executor.simulator.settings import Latency
+from claude_executor.simulator.settings import Latency, Lengths
 from claude_executor.testing import loop_time, simulated_client
 
 RPM = 600
+LATENCY = Latency(0.5, 100.0, 0.0)
 
 
 class LoopClock:
@@ -28,14 +30,15 @@ class Team:
 
     def __init__(self, memory):
         self._memory = memory
-        self.simulator = Simulator(
-            Settings(rates=Rates(RPM, 50_000_000, 10_000_000), burst=5.0, latency=Latency(0.5, 100.0, 0.0)),
-            clock=loop_time,
-        )
+        self.simulate(Settings(rates=Rates(RPM, 50_000_000, 10_000_000), burst=5.0, latency=LATENCY))
         self.answered: Counter[str] = Counter()
+        self.tokens: Counter[str] = Counter()
         self.failed: list[Exception] = []
         self.events: list[Any] = []
         self.budgets: list[MemoryBudget] = []
+
+    def simulate(self, settings):
+        self.simulator = Simulator(settings, clock=loop_time)
 
     def member(self, limits=None, *, shift=0.0, **options):
         budget = MemoryBudget(self._memory, **options)
@@ -48,12 +51,13 @@ class Team:
             on_event=self.events.append,
         )
 
-    async def flood(self, executor, name, until, *, at_once=60):
+    async def flood(self, executor, name, until, *, at_once=60, max_tokens=30):
         async def one():
             while loop_time() < until:
                 try:
-                    await executor.submit(params(name))
+                    message = await executor.submit(params(name, max_tokens))
                     self.answered[name] += 1
+                    self.tokens[name] += message.usage.output_tokens
                 except Exception as error:
                     self.failed.append(error)
                     await asyncio.sleep(0.5)
@@ -69,8 +73,9 @@ class Team:
         return self.simulator.stats()["admitted"]
 
 
-def params(name):
-    return {"model": "claude-haiku-5-5", "max_tokens": 30, "messages": [{"role": "user", "content": name}]}
+def params(name, max_tokens=30):
+    message = {"role": "user", "content": name}
+    return {"model": "claude-haiku-5-5", "max_tokens": max_tokens, "messages": [message]}
 
 
 @pytest.fixture
@@ -103,6 +108,61 @@ async def test_together_they_reach_the_limit_fairly_and_do_not_pass_it(team):
     fair = sum(got.values()) / 4
     assert all(abs(count - fair) <= 0.15 * fair for count in got.values()), got
     assert not team.failed
+
+
+async def test_long_answers_are_shared_as_fairly(team):
+    """At first nobody knows how long they are; each takes more than a second of a member's share."""
+    otpm = 80_000
+    team.simulate(
+        Settings(
+            rates=Rates(100_000, 50_000_000, otpm),
+            burst=20.0,
+            latency=LATENCY,
+            output_tokens=Lengths(600.0, 0.2),
+        )
+    )
+    async with AsyncExitStack() as stack:
+        members = {name: await stack.enter_async_context(team.member()) for name in "abcd"}
+        until = loop_time() + 50.0
+        floods = (team.flood(e, name, until, at_once=12, max_tokens=1500) for name, e in members.items())
+        begun = asyncio.gather(*floods)
+        await asyncio.sleep(25.0)
+        before = team.tokens.copy()
+        await asyncio.sleep(25.0)
+        got = {name: team.tokens[name] - before[name] for name in members}
+        await begun
+    fair = sum(got.values()) / len(members)
+    assert all(abs(tokens - fair) <= 0.2 * fair for tokens in got.values()), got
+    assert team.refused <= 0.01 * team.admitted
+
+
+async def test_no_more_fly_together_than_the_group_may(team):
+    """Three that would like to have twenty each."""
+    async with AsyncExitStack() as stack:
+        members = [await stack.enter_async_context(team.member(max_concurrency=6)) for _ in "abc"]
+        until = loop_time() + 20.0
+        floods = zip(members, "abc", strict=True)
+        await asyncio.gather(*(team.flood(e, name, until, at_once=20) for e, name in floods))
+    assert team.simulator.stats()["peak_in_flight"] == 6
+    assert min(team.answered.values()) >= 0.7 * team.answered.total() / 3
+    assert not team.failed
+
+
+async def test_an_urgent_request_does_not_wait_behind_the_bulk_of_its_own_member(team):
+    """Two that want all they can get; one of them has something urgent now and then."""
+    waits = []
+    async with team.member() as a, team.member() as b:
+        until = loop_time() + 30.0
+        floods = asyncio.gather(team.flood(a, "a", until), team.flood(b, "b", until))
+        await asyncio.sleep(10.0)
+        while loop_time() < until:
+            begun = loop_time()
+            await a.submit(params("urgent"), priority=1)
+            waits.append(loop_time() - begun)
+            await asyncio.sleep(1.0)
+        await floods
+    answer = 0.5 + 30 / 100.0
+    assert max(waits) <= answer + 0.1
 
 
 async def test_what_the_first_has_learned_the_second_knows(team):
@@ -199,6 +259,7 @@ async def test_who_goes_gives_up_its_place(team):
         {"alone": "panic"},
         {"timeout": 0.0},
         {"members": 0},
+        {"max_concurrency": 0},
         {"weight": -1.0},
     ],
 )

@@ -28,6 +28,8 @@ class Group:
         self._seq += 1
         request = {"id": member, "name": member, "seq": self._seq, "weight": 1.0, "version": self.version}
         request |= {"running": 0, "waiting": 0, "terms": TERMS}
+        if (several := said.pop("want_all", None)) is not None:
+            request |= {"want": several, "head": said.pop("head_all")}
         if want is not None:
             request |= {"want": {"requests": want}, "head": {"requests": head}}
         answer = json.loads(
@@ -144,6 +146,66 @@ def test_a_request_larger_than_its_share_saves_up_for_it(group, clock):
     assert waited * 0.25 == pytest.approx(8.0, abs=1.0)
 
 
+def test_who_waits_for_a_large_request_loses_nothing_to_the_others_meanwhile(group, clock):
+    """All want what is more than a second of their share; it does not matter who asks how often."""
+    group.ask("a", drain={"requests": 0.0})
+    group.ask("b")
+    got = {"a": 0.0, "b": 0.0}
+    due = {"a": 0.0, "b": 0.0}
+    for tick in range(600):
+        clock.now += 0.05
+        for member, slowness in (("a", 0.0), ("b", 0.5)):
+            if due[member] <= tick * 0.05:
+                answer = group.ask(member, want=8.0, head=8.0)
+                got[member] += (answer["got"] or {}).get("requests", 0.0)
+                due[member] = tick * 0.05 + max(0.05, answer["again"] + slowness)
+    assert got["a"] + got["b"] == pytest.approx(300.0, rel=0.05)
+    assert got["b"] / got["a"] == pytest.approx(1.0, abs=0.08)
+
+
+def test_more_than_was_thought_is_for_all(group):
+    """It is not for the first who asks."""
+    group.ask("a", drain={"requests": 0.0})
+    group.ask("b")
+    group.ask("a", fix={"requests": 6.0})
+    assert group.got("b", want=50.0) == pytest.approx(3.0, abs=0.1)
+    assert group.got("a", want=50.0) == pytest.approx(3.0, abs=0.1)
+
+
+def test_what_is_in_the_pot_is_not_for_the_first_alone(group, clock):
+    """Who asks often draws from it no more often than others that wait for their turn."""
+    group.ask("a")
+    group.ask("b")
+    got = 0.0
+    for _ in range(10):
+        clock.now += 0.02
+        got += group.got("a", want=20.0)
+    assert 20.0 <= got <= 43.0
+    assert group.got("b", want=20.0) == pytest.approx(20.0)
+
+
+def test_bulk_leaves_something_for_what_is_more_urgent(group, clock):
+    """Half a second of the member's own share: it is there at once when it is wanted."""
+    group.ask("a", drain={"requests": 0.0})
+    for _ in range(40):
+        clock.now += 0.05
+        bulk = group.got("a", want=20.0, keep=0.05)
+    assert bulk == pytest.approx(0.5, abs=0.6)
+    assert group.got("a", want=5.0, head=5.0) == pytest.approx(5.0)
+
+
+def test_it_says_what_is_short(group):
+    """Of several resources the one that there is least of for what is wanted."""
+    terms = {**TERMS, "output tokens": {"rate": 100.0, "cap": 1000.0}}
+    want = {"requests": 20.0, "output tokens": 4000.0}
+    head = {"requests": 1.0, "output tokens": 200.0}
+    assert "short" not in group.ask(terms=terms)
+    assert group.ask(terms=terms, want_all=want, head_all=head)["short"] == "output tokens"
+    nothing = group.ask(terms=terms, want_all=want, head_all=head)
+    assert not nothing["got"]
+    assert nothing["short"] == "output tokens"
+
+
 def test_who_is_dead_is_forgotten_and_leaves_what_it_had(group, clock):
     """Ten seconds without a sign of life."""
     group.ask("a", drain={"requests": 0.0})
@@ -229,6 +291,74 @@ def test_while_the_breaker_is_open_one_probe_goes_at_a_time(group, clock):
     answer = group.ask("a", want=5.0)
     assert answer["got"] == {"requests": 5.0}
     assert answer.get("breaker") is None
+
+
+def test_an_overload_that_all_see_cuts_once(group, clock):
+    """All know how often; each cuts its own window."""
+    assert group.ask("a")["cuts"] == 0
+    group.ask("a", cut=True)
+    assert group.ask("b", cut=True)["cuts"] == 1
+    clock.now += 2.1
+    assert group.ask("b", cut=True)["cuts"] == 2
+
+
+def test_how_fast_the_organisation_may_grow_is_told_to_all(group, clock):
+    """In spans, as everything."""
+    assert "growth" not in group.ask("a")
+    group.ask("a", growth={"allowance": 50_000.0, "step": 20_000.0, "ends": 40.0})
+    clock.now += 30.0
+    told = group.ask("b")["growth"]
+    assert told == {"allowance": 50_000.0, "step": 20_000.0, "ends": pytest.approx(10.0), "told": 1}
+
+
+def simulate_permits(group, clock, most, members, rounds=200):
+    """All start as many as they may, and end some; the most in flight ever, and each one's mean."""
+    flying = dict.fromkeys(members, 0)
+    seen, peak = dict.fromkeys(members, 0.0), 0
+    for step in range(rounds):
+        clock.now += 0.1
+        for number, member in enumerate(members):
+            told = group.ask(member, most=most, running=flying[member], waiting=50)
+            flying[member] = max(flying[member], int(told["permits"]))
+            peak = max(peak, sum(flying.values()))
+            if (step + number) % 3 == 0:
+                flying[member] = max(0, flying[member] - 1)
+            seen[member] += flying[member] / rounds
+    return peak, seen
+
+
+def test_permits_pass_from_one_to_the_other_as_requests_end(group):
+    """The first has them all, and starts nothing more until it has no more than its part."""
+    assert group.ask("a", most=12, waiting=50)["permits"] == 12
+    assert group.ask("b", most=12, waiting=50)["permits"] == 0
+    assert group.ask("a", most=12, running=12, waiting=50)["permits"] == 6
+    assert group.ask("b", most=12, waiting=50)["permits"] == 0
+    assert group.ask("a", most=12, running=8, waiting=50)["permits"] == 6
+    assert group.ask("b", most=12, waiting=50)["permits"] == 4
+    assert group.ask("b", most=12, running=1, waiting=1)["permits"] == 2
+    assert group.ask("a", most=12, running=6, waiting=50)["permits"] == 10
+
+
+def test_permits_are_shared_and_never_too_many(group, clock):
+    """Whoever comes first."""
+    peak, seen = simulate_permits(group, clock, 12, "abc")
+    assert peak <= 12
+    assert all(count == pytest.approx(seen["a"], rel=0.2) for count in seen.values())
+
+
+def test_where_permits_do_not_suffice_members_take_turns(group, clock):
+    """Two for five."""
+    peak, seen = simulate_permits(group, clock, 2, "abcde", rounds=400)
+    assert peak <= 2
+    assert min(seen.values()) > 0.15
+
+
+def test_the_more_there_are_the_less_often_each_asks(group):
+    """A call looks at all members, so that all together would keep Redis busy."""
+    assert group.ask("first", want=1.0)["again"] == 0.0
+    for number in range(40):
+        answer = group.ask(f"m{number}", want=1.0)
+    assert answer["again"] >= 0.4
 
 
 def test_the_state_goes_away_by_itself(clock):

@@ -15,18 +15,19 @@ from claude_executor.core.retry import Kind
 from claude_executor.core.scheduler import Scheduler
 
 NOTHING = Grant(
-    got={}, again=0.0, probe=False, version=1, level={"requests": 300.0}, held={}, variance={}, terms={},
-    members=2, share=0.5, closed=0.0, gently=False, breaker=None,
+    got={}, again=0.0, short=None, probe=False, version=1, level={"requests": 300.0}, held={}, flying={},
+    variance={}, terms={}, members=2, share=0.5, closed=0.0, gently=False, breaker=None, cuts=0,
+    permits=None, growth={},
 )  # fmt: skip
 POOL = "haiku-5.5"
 
 
-def a_scheduler(limits=None, **membership):
+def a_scheduler(limits=None, *, streak=2, **membership):
     return Scheduler(
         limits or Limits(rpm=600),
         max_concurrency=50,
         membership=Membership(**membership),
-        breaker=BreakerPolicy(streak=2),
+        breaker=BreakerPolicy(streak=streak),
         now=0.0,
     )
 
@@ -47,6 +48,28 @@ def joined(scheduler, jobs=1, **grant):
     asked(scheduler.poll(0.0))
     scheduler.granted(POOL, replace(NOTHING, **grant), 0.0)
     return submitted
+
+
+def a_group_of_two(jobs):
+    """Two that know the limits, with so many each in line and granted."""
+    both = tuple(a_scheduler(Limits(rpm=60_000), streak=50) for _ in range(2))
+    terms = {"requests": {"rate": 1_000.0, "cap": 60_000.0, "told": 60_000.0}}
+    for scheduler in both:
+        joined(scheduler, jobs, got={"requests": 100.0}, terms=terms)
+    return both
+
+
+def begin(scheduler, count, **grant):
+    """Let so many start; what the group is asked meanwhile it answers with nothing."""
+    begun, now = [], 0.0
+    while len(begun) < count:
+        now += 0.05
+        actions = scheduler.poll(now)
+        begun += started(actions)
+        if any(isinstance(action, Reserve) for action in actions):
+            scheduler.granted(POOL, replace(NOTHING, **grant), now)
+        assert now < 3.0
+    return begun[:count]
 
 
 def test_nothing_starts_before_the_group_has_answered():
@@ -79,6 +102,56 @@ def test_it_does_not_ask_again_before_it_is_told_to():
     assert not scheduler.poll(0.3)
     assert scheduler.wake_at == pytest.approx(0.6)
     assert asked(scheduler.poll(0.6))
+
+
+def test_a_more_urgent_head_asks_at_once_and_leaves_nothing_alone():
+    scheduler = a_scheduler()
+    joined(scheduler, 3)
+    asked(scheduler.poll(0.1))
+    scheduler.granted(POOL, replace(NOTHING, again=0.5), 0.1)
+    scheduler.submit(a_shape(), 0.2, priority=1)
+    ask = asked(scheduler.poll(0.2))
+    assert ask.keep == 0.0
+    scheduler.granted(POOL, replace(NOTHING, got=ask.head, again=0.0), 0.2)
+    actions = scheduler.poll(0.4)  # a pool opens slowly
+    assert [job.priority for job in started(actions)] == [1]
+    assert asked(actions).keep > 0.0
+
+
+def test_what_holds_is_what_the_group_is_short_of():
+    scheduler = a_scheduler(Limits(rpm=600, otpm=6_000))
+    joined(scheduler, 3)
+    assert scheduler.snapshot(0.0).pools[POOL].held_by == "shared budget"
+    asked(scheduler.poll(0.1))
+    scheduler.granted(POOL, replace(NOTHING, again=0.5, short="output tokens"), 0.1)
+    scheduler.poll(0.1)
+    assert scheduler.snapshot(0.1).pools[POOL].held_by == "output tokens"
+
+
+def test_where_nobody_may_queue_one_may_wait_for_the_answer_of_the_group():
+    scheduler = Scheduler(Limits(rpm=600), max_concurrency=50, max_queued=0, membership=Membership(), now=0.0)
+    job = scheduler.submit(a_shape(), 0.0)
+    assert not isinstance(job, Refuse)
+    assert isinstance(scheduler.submit(a_shape(), 0.0), Refuse)
+    asked(scheduler.poll(0.0))
+    scheduler.granted(POOL, replace(NOTHING, short="requests", again=0.5), 0.0)
+    scheduler.cancel(job, 0.1)
+    scheduler.poll(0.1)
+    assert isinstance(scheduler.submit(a_shape(), 0.1), Refuse)
+
+
+@pytest.mark.parametrize("flying", [0.0, 5_000.0])
+def test_output_that_others_have_reserved_is_not_there_again(flying):
+    """The server has not drawn it yet, so it announces more; and it may turn out to be less."""
+    scheduler = a_scheduler(Limits(rpm=600, otpm=60_000))
+    level, others = {"output tokens": 10_000.0}, {"output tokens": flying}
+    joined(scheduler, 1, got={"requests": 1.0, "output tokens": 500.0}, level=level, flying=others)
+    (job,) = started(scheduler.poll(0.2))
+    scheduler.granted(POOL, replace(NOTHING, level=level, flying=others), 0.2)
+    told = advice(requests=(600, 590), output=(60_000, 17_500))
+    scheduler.answered(job, Usage(10, 10), told, 0.3)
+    fix = asked(scheduler.poll(3.0)).fix.get("output tokens", 0.0)
+    assert fix == 0.0 if flying else fix > 500.0
 
 
 def test_who_wants_nothing_shows_that_it_is_there():
@@ -126,6 +199,55 @@ def test_a_breaker_that_opens_is_told_and_one_probe_closes_it_for_all():
     (probe,) = started(other.poll(now + told.pause + 0.01))
     other.answered(probe, Usage(10, 10), advice(), now + told.pause + 1.0)
     assert asked(other.poll(now + told.pause + 1.1)).breaker == "closed"
+
+
+def test_overload_that_one_meets_cuts_the_windows_of_all():
+    one, other = a_group_of_two(jobs=12)
+    running = begin(one, 8)
+    for job in running[:7]:
+        one.failed(job, a_failure(Kind.OVERLOADED, status=529), 3.0, 0.0)
+    assert one.snapshot(3.0).pools[POOL].concurrency < 12.0
+    assert asked(one.poll(3.1)).cut
+    begin(other, 8)
+    flying = other.snapshot(3.0).running
+    assert other.snapshot(3.0).pools[POOL].concurrency > flying
+    other.granted(POOL, replace(NOTHING, cuts=1), 3.2)
+    assert other.snapshot(3.2).pools[POOL].concurrency == pytest.approx(0.7 * flying)
+    assert not asked(other.poll(3.3)).cut  # it is no news to the group
+    other.granted(POOL, replace(NOTHING, cuts=1), 3.4)
+    assert other.snapshot(3.4).pools[POOL].concurrency == pytest.approx(0.7 * flying)
+
+
+def test_no_more_fly_than_the_group_permits():
+    scheduler = a_scheduler(Limits(rpm=60_000), most=4)
+    joined(scheduler, 5, got={"requests": 5.0}, permits=2.0)
+    (first, _) = begin(scheduler, 2, permits=2.0)
+    assert not started(scheduler.poll(3.0))
+    assert scheduler.snapshot(3.0).pools[POOL].held_by == "concurrency"
+    scheduler.granted(POOL, replace(NOTHING, permits=2.0), 3.0)
+    scheduler.answered(first, Usage(10, 10), advice(), 3.1)
+    assert len(started(scheduler.poll(3.1))) == 1
+    scheduler.granted(POOL, replace(NOTHING, permits=4.0), 3.2)
+    scheduler.unreachable(POOL, 3.2, 0.0)  # which leaves it half of four
+    assert not started(scheduler.poll(3.3))
+
+
+def test_growth_that_the_api_limits_is_limited_for_all_by_their_shares():
+    one, other = a_group_of_two(jobs=3)
+    (job,) = begin(one, 1)
+    refusal = replace(a_failure(Kind.RAMP, status=429, retry_after=2.0), growth=(30_000.0, 40_000.0))
+    one.failed(job, refusal, 3.0, 0.0)
+    told = asked(one.poll(3.1))
+    assert told.growth == {"allowance": 30_000.0, "step": 10_000.0, "ends": pytest.approx(1.9)}
+    other.granted(POOL, replace(NOTHING, growth={**told.growth, "told": 1.0}), 3.1)
+    growth = other._pools[POOL].growth
+    assert growth.ready_at(1.0, 3.2, math.inf) == pytest.approx(5.0)
+    assert growth.ready_at(1.0, 5.1, math.inf) < 5.1
+    before = repr(growth)
+    other.granted(POOL, replace(NOTHING, growth={**told.growth, "told": 1.0}), 5.2)
+    assert repr(growth) == before  # what is heard twice is taken in once
+    assert other._pools[POOL].of_all(100.0) == 200.0
+    assert not asked(other.poll(8.0)).growth
 
 
 def test_what_headers_taught_one_is_told_and_adopted():

@@ -45,6 +45,7 @@ class RedisBudget:
         weight: float = 1.0,
         alone: str = "degrade",
         members: int = 8,
+        max_concurrency: int | None = None,
         name: str | None = None,
         timeout: float = 1.0,
     ) -> None:
@@ -58,6 +59,8 @@ class RedisBudget:
                 the last known number of members, ``"hold"`` waits, ``"fail"`` refuses with
                 `BudgetUnreachable`.
             members: How many members there are taken to be if Redis cannot be reached from the start.
+            max_concurrency: How many requests of a pool all together may have in flight. Where members say
+                different numbers, the smallest holds.
             name: What to call it in listings; by default the host and the process.
             timeout: Seconds after which Redis is taken to be away.
 
@@ -78,7 +81,7 @@ class RedisBudget:
             raise ValueError(f"alone must be one of {known}, got {alone!r}") from None
         self.group = group
         self.name = name or f"{socket.gethostname()}:{os.getpid()}"
-        self.membership = Membership(weight=weight, alone=policy, members=members)
+        self.membership = Membership(weight=weight, alone=policy, members=members, most=max_concurrency)
         self.calls = 0
         self._url = url
         self._timeout = timeout
@@ -201,10 +204,12 @@ def _grant(told: dict[str, Any]) -> Grant:
     return Grant(
         got=_amounts(told["got"]),
         again=max(0.0, min(600.0, float(told["again"]))),
+        short=told.get("short"),
         probe=told["probe"],
         version=told["version"],
         level=_amounts(told["level"]),
         held=_amounts(told["held"]),
+        flying=_amounts(told["flying"]),
         variance=_amounts(told["variance"]),
         terms=_amounts(told["terms"]),
         members=told["members"],
@@ -212,4 +217,7 @@ def _grant(told: dict[str, Any]) -> Grant:
         closed=float(told["closed"]),
         gently=told["gently"],
         breaker=None if not breaker else (float(breaker["pause"]), float(breaker["lasted"])),
+        cuts=told["cuts"],
+        permits=told.get("permits"),
+        growth=_amounts(told.get("growth")),
     )

@@ -36,17 +36,21 @@ class Membership:
         weight: Its share, relative to the other members'.
         alone: What it does while the group cannot be asked.
         members: How many there are taken to be as long as the group has never been reached.
+        most: How many requests of a pool all together may have in flight; `None` if that is not limited.
     """
 
     weight: float = 1.0
     alone: Alone = Alone.DEGRADE
     members: int = 8
+    most: int | None = None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.weight) and self.weight > 0.0):
             raise ValueError(f"weight must be a positive number, got {self.weight!r}")
         if self.members < 1:
             raise ValueError(f"members must be at least 1, got {self.members!r}")
+        if self.most is not None and self.most < 1:
+            raise ValueError(f"max_concurrency must be at least 1, got {self.most!r}")
 
 
 Amounts = Mapping[str, float]
@@ -63,7 +67,9 @@ class Ask:
         want: What it would like to have, that included.
         back: What it gives back.
         held: What it has and what of its requests is not drawn yet: granted, but not seen by the server.
-        variance: How unsure its requests in flight are.
+        flying: What its requests in flight have reserved.
+        variance: How unsure that is.
+        keep: The share of the group's buckets that its first request leaves alone, for more urgent ones.
         level: What it believes the levels to be, should nobody know.
         fix: What the headers have corrected.
         drain: What the levels are at most.
@@ -76,8 +82,11 @@ class Ask:
         pause: Seconds until the breaker lets a probe through.
         lasted: Seconds for which there has been trouble.
         probing: Whether it has a probe out.
+        cut: Whether overload has cut the window, if that is news.
+        growth: What the API has said of how fast the organisation may grow, if that is news; see `Growth`.
         running: Requests in flight.
         waiting: Requests in line.
+        most: How many all together may have in flight, as far as this one has been told.
         binds: What holds its line up.
         leave: Whether it leaves the group.
     """
@@ -89,7 +98,9 @@ class Ask:
     want: Amounts = field(default_factory=dict[str, float])
     back: Amounts = field(default_factory=dict[str, float])
     held: Amounts = field(default_factory=dict[str, float])
+    flying: Amounts = field(default_factory=dict[str, float])
     variance: Amounts = field(default_factory=dict[str, float])
+    keep: float = 0.0
     level: Amounts = field(default_factory=dict[str, float])
     fix: Amounts = field(default_factory=dict[str, float])
     drain: Amounts = field(default_factory=dict[str, float])
@@ -102,8 +113,11 @@ class Ask:
     pause: float = 0.0
     lasted: float = 0.0
     probing: bool = False
+    cut: bool = False
+    growth: Amounts = field(default_factory=dict[str, float])
     running: int = 0
     waiting: int = 0
+    most: int | None = None
     binds: str | None = None
     leave: bool = False
 
@@ -115,25 +129,32 @@ class Grant:
     Attributes:
         got: What may be spent.
         again: Seconds after which asking again is worth while.
+        short: Which resource there was too little of, if not all was granted.
         probe: Whether it is for the breaker's probe.
         version: How often something has been corrected so far.
         level: What is left in all.
         held: What the other members hold.
-        variance: How unsure all requests in flight are.
+        flying: What their requests in flight have reserved.
+        variance: How unsure that is.
         terms: The limits as the group knows them.
         members: How many there are.
         share: What is this one's, of all.
         closed: Seconds for which the pool is closed.
         gently: Whether it opens as from a cold start afterwards.
         breaker: Seconds until a probe, and seconds since the trouble began; `None` while it is closed.
+        cuts: How often overload has cut the windows of all.
+        permits: How many requests it may have in flight; `None` if that is not limited.
+        growth: How fast the organisation may grow, and the number of that news; empty if nothing limits it.
     """
 
     got: Amounts
     again: float
+    short: str | None
     probe: bool
     version: int
     level: Amounts
     held: Amounts
+    flying: Amounts
     variance: Amounts
     terms: Mapping[str, Amounts]
     members: int
@@ -141,6 +162,9 @@ class Grant:
     closed: float
     gently: bool
     breaker: tuple[float, float] | None
+    cuts: int
+    permits: float | None
+    growth: Amounts
 
 
 @dataclass(frozen=True, slots=True)

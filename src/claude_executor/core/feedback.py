@@ -108,7 +108,7 @@ def quota_refused(pool: Pool, job: Job, failure: Failure, now: float, u: float) 
     pool.refusals += 1
     until = now + not_before(hint, u)
     if failure.kind is Kind.RAMP:
-        used = pool.used.last_minute(now).input_tokens
+        used = pool.of_all(pool.used.last_minute(now).input_tokens)
         pool.growth.refused(failure.growth, used, hint, now)
         pool.close(until, now, gently=False)
         return False

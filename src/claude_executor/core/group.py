@@ -9,20 +9,27 @@ from claude_executor.core.emit import Emitter
 from claude_executor.core.job import Action
 from claude_executor.core.pool import NEVER, Pool
 from claude_executor.core.shared import Share
+from claude_executor.core.urgency import Urgency
 
 
 class Group:
     """The group of one scheduler, whose pools all have a `Share`."""
 
-    __slots__ = ("_ceiling", "_emit", "_membership", "_pools")
+    __slots__ = ("_ceiling", "_emit", "_membership", "_pools", "_urgency")
 
     def __init__(
-        self, membership: Membership, pools: Mapping[str, Pool], ceiling: Ceiling, emit: Emitter
+        self,
+        membership: Membership,
+        pools: Mapping[str, Pool],
+        ceiling: Ceiling,
+        urgency: Urgency,
+        emit: Emitter,
     ) -> None:
         """`pools` are the scheduler's, also those that are to come."""
         self._membership = membership
         self._pools = pools
         self._ceiling = ceiling
+        self._urgency = urgency
         self._emit = emit
 
     def share(self) -> Share:
@@ -34,7 +41,9 @@ class Group:
         wake_at = NEVER
         for pool, share in self._shared():
             if (at := share.due_at(pool, now)) <= now:
-                actions.append(Reserve(pool.name, share.ask(pool, now, room=self._ceiling.room)))
+                keep = 0.0 if pool.held is None else self._urgency.kept_from(pool.held.priority, now)
+                ask = share.ask(pool, now, room=self._ceiling.room, keep=keep)
+                actions.append(Reserve(pool.name, ask))
             else:
                 wake_at = min(wake_at, at)
         return wake_at
@@ -59,7 +68,7 @@ class Group:
     def farewell(self, now: float) -> list[Reserve]:
         """What to tell it on leaving."""
         return [
-            Reserve(pool.name, replace(share.ask(pool, now, room=0), leave=True))
+            Reserve(pool.name, replace(share.ask(pool, now, room=0, keep=0.0), leave=True))
             for pool, share in self._shared()
         ]
 

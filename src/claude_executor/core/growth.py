@@ -5,10 +5,12 @@ of its own, ``ramp_limit_exceeded``, whose message quotes how much this minute m
 From then on every minute has an allowance that grows by the same step, until it passes the limit itself.
 Using all of an allowance is what makes the next one larger, so nothing is held back within it.
 
-Minutes are the API's: they begin where its `retry-after` ends.
+Minutes are the API's: they begin where its `retry-after` ends. In a group every member counts by itself, what
+it takes for as many times more as there are members: each is left its share of every allowance.
 """
 
 import math
+from collections.abc import Mapping
 
 MINUTE = 60.0
 LEAST_UNTOLD = 25_000.0
@@ -22,10 +24,11 @@ CAUTION = 1.05
 class Growth:
     """Allowances by the minute, in input tokens; passes everything until `refused` is called."""
 
-    __slots__ = ("_allowance", "_ends_at", "_left", "_step", "active")
+    __slots__ = ("_allowance", "_ends_at", "_left", "_step", "active", "refusals")
 
     def __init__(self) -> None:
         self.active = False
+        self.refusals = 0
         self._allowance = 0.0
         self._left = 0.0
         self._step = 0.0
@@ -47,10 +50,21 @@ class Growth:
         """
         current, following = quoted or (used, max(LEAST_UNTOLD, used * UNTOLD_GROWTH))
         self.active = True
+        self.refusals += 1
         self._step = max(0.0, following - current)
         self._allowance = following - self._step
         self._left = 0.0
         self._ends_at = now + wait
+
+    def terms(self, now: float) -> dict[str, float]:
+        """What others are to know of it."""
+        return {"allowance": self._allowance, "step": self._step, "ends": self._ends_at - now}
+
+    def adopt(self, terms: Mapping[str, float], now: float) -> None:
+        """Take over what another one was told, which may be some minutes ago."""
+        self.active = True
+        self._allowance, self._step, self._left = terms["allowance"], terms["step"], 0.0
+        self._ends_at = now + terms["ends"]
 
     def ready_at(self, tokens: float, now: float, limit: float) -> float:
         """The instant from which a request of so many tokens may start; `limit` a minute holds anyway."""

@@ -78,7 +78,8 @@ class Job:
         is_probe: Whether that attempt is the circuit breaker's probe.
         begun: Whether its answer has begun to come, piece by piece.
         believed: The levels the server's buckets were believed to come to when it was sent.
-        undrawn: The output tokens that were reserved then, its own among them: above that level, at most.
+        undrawn: The output tokens that were reserved then, its own among them, and those of other members of
+            a group: so far above that level the server's was, at most.
         owner: The shell's own mark; the core does not look at it.
     """
 

@@ -146,25 +146,27 @@ class Pool:
         """Compare what the API says, in response to an attempt, with our beliefs."""
         self.heard_at = now
         current, before = self.believed(now), job.believed or {}
-        alone = self.share is not None and self.share.standing is not Standing.SHARED
-        others, portion = (0.0, 1.0) if self.share is None else (UNHEARD, self.share.portion)
+        share = self.share
+        alone = share is not None and share.standing is not Standing.SHARED
+        unheard = 0.0 if share is None else UNHEARD
         for resource, quote in quotes.items():
             meter = self.meters[resource]
             if alone and meter.bucket is not None and meter.announced == quote.limit:
                 continue  # what the other members draw is not known
             today = current.get(resource, quote.remaining)
             then = before.get(resource, today)
-            undrawn = job.undrawn / portion if resource is Resource.OUTPUT else 0.0
+            variance, unsettled = meter.variance(self.flight.reserved), meter.amount(self.flight.reserved)
+            if share is not None:
+                variance += share.variance.get(meter.name, 0.0)
+                unsettled += share.flying.get(meter.name, 0.0)
+            undrawn = job.undrawn if resource is Resource.OUTPUT else 0.0
             belief = Belief(
                 sent_at=job.sent_at,
                 lowest=min(then, today),
                 highest=max(then + undrawn, today),
-                unsure=CONFIDENCE * math.sqrt(meter.variance(self.flight.reserved) / portion)
-                + (others * meter.rate if others else 0.0),
+                unsure=CONFIDENCE * math.sqrt(variance) + (unheard * meter.rate if unheard else 0.0),
                 # An estimate in flight may turn out to be anything down to nothing, but every request is one.
-                unsettled=0.0
-                if resource is Resource.REQUESTS
-                else meter.amount(self.flight.reserved) / portion,
+                unsettled=0.0 if resource is Resource.REQUESTS else unsettled,
             )
             meter.hear(quote, belief, now)
         self.relimit(now)
@@ -211,7 +213,11 @@ class Pool:
             seconds = meter.amount(cost) / bucket.rate
             if seconds > most and meter.resource is not Resource.OUTPUT:
                 most = seconds
-        return most if self.share is None else most / self.share.portion
+        return self.of_all(most)
+
+    def of_all(self, mine: float) -> float:
+        """What all members of a group come to, if each does as much for its share as this one."""
+        return mine if self.share is None else mine / self.share.portion
 
     def opens_at(self, job: Job, now: float, *, keep: float = 0.0) -> tuple[float, str]:
         """The instant from which `job` may start, and what holds it until then.
@@ -240,7 +246,7 @@ class Pool:
             at, why = ready, START
         if self.growth.active:
             most = self.meters[Resource.INPUT].limit or NEVER
-            if (ready := self.growth.ready_at(job.cost.input_tokens, now, most)) > at:
+            if (ready := self.growth.ready_at(self.of_all(job.cost.input_tokens), now, most)) > at:
                 at, why = ready, START
         return at, why
 
@@ -248,6 +254,8 @@ class Pool:
         """What the group says to this pool's opening, if that is no."""
         if share.waits:
             return GROUP
+        if share.full(self.flight.count):
+            return CONCURRENCY
         probes = admitted and self.breaker.state is not State.CLOSED
         return BREAKER if probes and share.standing is Standing.SHARED and not share.may_probe else None
 
@@ -280,6 +288,8 @@ class Pool:
             ready = bucket.ready_at(meter.amount(cost), floor)
             if ready > at:
                 at, which = ready, meter.name
+        if at == NEVER and self.share is not None:
+            which = self.share.short or GROUP  # the whole of what was asked for is there, or nothing of it
         return at, which
 
     def take(self, job: Job, now: float) -> None:
@@ -291,7 +301,7 @@ class Pool:
             # The server's bucket stays full, and earns nothing, until the request arrives there.
             bucket.take(amount, now if level < bucket.capacity else now + ON_THE_WAY)
             believed[meter.resource] = level - amount
-        self.growth.take(cost.input_tokens)
+        self.growth.take(self.of_all(cost.input_tokens))
         self.pace.take(self._rush(cost), now, self.round_trip if self.answered else None)
         if not self.answered and not self.flight.count:
             self.first_at = now
@@ -304,6 +314,8 @@ class Pool:
         job.sent_at = now
         job.believed = believed
         job.undrawn = self.flight.reserved.output_tokens
+        if self.share is not None:
+            job.undrawn += self.share.flying.get(Resource.OUTPUT, 0.0)
 
     def settle(self, job: Job, actual: Cost | None, now: float) -> None:
         """The attempt is over: replace its estimate by what it took; `None` where that is not known."""

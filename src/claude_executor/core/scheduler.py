@@ -29,7 +29,7 @@ from claude_executor.core.group import Group
 from claude_executor.core.headers import Advice
 from claude_executor.core.job import Action, Failure, Job, Phase, Refusal, Refuse, Start
 from claude_executor.core.limits import Limits, by_pool, pool_of
-from claude_executor.core.pool import NEVER, Pool
+from claude_executor.core.pool import GROUP, NEVER, Pool
 from claude_executor.core.pricing import Pricing
 from claude_executor.core.retry import RetryPolicy
 from claude_executor.core.snapshot import Snapshot, snapshot
@@ -80,7 +80,9 @@ class Scheduler:
             self._pools, self._waiting, self._ceiling, self._pricing, self._stops, self.tally, self.emit,
             retry or RetryPolicy(), now,
         )  # fmt: skip
-        self.group = None if membership is None else Group(membership, self._pools, self._ceiling, self.emit)
+        self.group = None
+        if membership is not None:
+            self.group = Group(membership, self._pools, self._ceiling, self._urgency, self.emit)
 
     # ---- the caller's side
 
@@ -101,8 +103,8 @@ class Scheduler:
         if self._ceiling.spent(job):
             return self._refuse(job, Refusal.SPENT, now)
         if self._waiting.full:
-            at_once = not len(pool.line) and self._opens_at(pool, job, now)[0] <= now
-            if not at_once:
+            at, why = self._opens_at(pool, job, now)
+            if len(pool.line) or (at > now and why != GROUP):  # a group is asked only when somebody waits
                 return self._refuse(job, Refusal.QUEUE_FULL, now)
         if deadline_at <= now or (deadline_at != NEVER and pool.earliest(job) > deadline_at):
             return self._refuse(job, Refusal.DEADLINE, now, pool.trouble)

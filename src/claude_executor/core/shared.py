@@ -12,12 +12,12 @@ every `RETRY` seconds, and rejoins with nothing saved up.
 """
 
 import math
-from collections.abc import Mapping
 
 from claude_executor.core.asking import Alone, Amounts, Ask, Grant, Membership, Standing
 from claude_executor.core.breaker import State
 from claude_executor.core.cost import Cost
-from claude_executor.core.pool import BREAKER, NEVER, Pool
+from claude_executor.core.news import News
+from claude_executor.core.pool import BREAKER, CONCURRENCY, GROUP, NEVER, Pool
 from claude_executor.core.purse import Purse
 
 AHEAD = 0.25
@@ -34,8 +34,6 @@ MEMORY = 0.02
 """Weight of the newest request in the average that the next ones are expected to take."""
 REMEMBERED = 60.0
 """Seconds for which a larger group is remembered: after an outage its members come back one by one."""
-NEWS = 0.02
-"""Relative change of a limit below which it is not worth telling."""
 
 
 class Share:
@@ -45,14 +43,18 @@ class Share:
         standing: How it stands to the group.
         members: How many there are, as far as is known.
         portion: What is this one's, of all.
+        short: Of what the group had too little when it was asked last; `None` if of nothing.
+        flying: What the other members' requests in flight have reserved.
+        variance: How unsure that is.
+        permits: How many requests this one may have in flight; `None` if that is not limited for the group.
         may_probe: Whether the group has granted the breaker's probe.
         asking: Whether an answer is due.
     """
 
     __slots__ = (
-        "_again_at", "_asked_at", "_flow", "_force", "_known_closed", "_known_open", "_known_opens_at",
-        "_mean", "_membership", "_seq", "_started", "_terms", "_version", "_wide", "_wide_at", "asking",
-        "may_probe", "members", "portion", "standing",
+        "_again_at", "_asked_at", "_asked_for", "_flow", "_force", "_mean", "_membership", "_news", "_seq",
+        "_started", "_version", "_wide", "_wide_at", "asking", "flying", "may_probe", "members", "permits",
+        "portion", "short", "standing", "variance",
     )  # fmt: skip
 
     def __init__(self, membership: Membership) -> None:
@@ -60,8 +62,13 @@ class Share:
         self.standing = Standing.JOINING
         self.members = membership.members
         self.portion = 1.0 / membership.members
+        self.short: str | None = None
+        self.flying: Amounts = {}
+        self.variance: Amounts = {}
+        self.permits: float | None = None
         self.may_probe = False
         self.asking = False
+        self._asked_for = 0
         self._seq = 0
         self._version = -1
         self._asked_at = -math.inf
@@ -69,16 +76,9 @@ class Share:
         self._mean: dict[str, float] = {}
         self._flow = 0.0
         self._started = 0
-        self._terms: Mapping[str, Amounts] = {}
         self._force = False
-        self._forget()
+        self._news = News()
         self._wide, self._wide_at = 0, -math.inf
-
-    def _forget(self) -> None:
-        """What the group has been told, it has to be told again."""
-        self._known_closed = -math.inf
-        self._known_open = False
-        self._known_opens_at = -math.inf
 
     @property
     def refuses(self) -> bool:
@@ -91,6 +91,10 @@ class Share:
         if self.standing is Standing.ALONE:
             return self._membership.alone is not Alone.DEGRADE
         return self.standing is Standing.JOINING
+
+    def full(self, in_flight: int) -> bool:
+        """Whether no more than `in_flight` requests may be in flight."""
+        return self.permits is not None and in_flight >= self.permits
 
     def force(self) -> None:
         """The user has changed the limits: the group is to know."""
@@ -117,14 +121,17 @@ class Share:
         if self.standing is Standing.JOINING or self._urgent(pool, now):
             return earliest
         if self._hungry(pool, now):
-            return max(earliest, self._again_at)
+            more_urgent = pool.held is not None and pool.held.priority > self._asked_for
+            return earliest if more_urgent else max(earliest, self._again_at)
         return self._asked_at + HEARTBEAT
 
     def _hungry(self, pool: Pool, now: float) -> bool:
         if pool.held is not None:
             if pool.held_by == BREAKER:
                 return not self.may_probe and pool.breaker.admits_at(now) == now
-            if any(meter.name == pool.held_by for meter, _ in pool.limited):
+            if pool.held_by == CONCURRENCY and self.full(pool.in_flight):
+                return True
+            if pool.held_by == GROUP or any(meter.name == pool.held_by for meter, _ in pool.limited):
                 return True
         ahead = self._flow * AHEAD
         return ahead >= 1.0 and any(
@@ -134,21 +141,13 @@ class Share:
         )
 
     def _urgent(self, pool: Pool, now: float) -> bool:
-        return (
-            self._force
-            or any(not purse.known for purse in _purses(pool))
-            or pool.closed_until > max(now, self._known_closed + GAP)
-            or self._breaker_news(pool) is not None
-        )
+        return self._force or any(not purse.known for purse in _purses(pool)) or self._news.urgent(pool, now)
 
-    def _breaker_news(self, pool: Pool) -> str | None:
-        breaker = pool.breaker
-        if breaker.state is State.OPEN:
-            return "open" if not self._known_open or breaker.opens_at > self._known_opens_at + GAP else None
-        return "closed" if breaker.state is State.CLOSED and self._known_open else None
+    def ask(self, pool: Pool, now: float, *, room: int, keep: float) -> Ask:
+        """What is to be said now.
 
-    def ask(self, pool: Pool, now: float, *, room: int) -> Ask:
-        """What is to be said now; `room` more requests may be in flight."""
+        `room` more requests may be in flight, and the first in line leaves the share `keep` alone.
+        """
         since = min(HEARTBEAT, max(GAP, now - self._asked_at))
         weight = 1.0 - math.exp(-since / 1.0)
         self._flow += weight * (self._started / since - self._flow)
@@ -162,12 +161,16 @@ class Share:
         drain: dict[str, float] = {}
         level: dict[str, float] = {}
         held: dict[str, float] = {}
+        flying: dict[str, float] = {}
         variance: dict[str, float] = {}
         job = pool.held
+        self._asked_for = job.priority if job is not None else 0
         gated = now < pool.closed_until or pool.breaker.state is not State.CLOSED
         jobs = float(min(len(pool.line), room))
         if pool.answered:
             jobs = min(jobs, max(0.0, pool.window.limit - pool.in_flight))
+        if self.permits is not None:
+            jobs = min(jobs, max(0.0, self.permits - pool.in_flight))
         expected = max(jobs, self._flow * AHEAD if self._flow * AHEAD >= 1.0 else 0.0)
         longest = max((self._mean.get(m.name, 0.0) / b.rate for m, b in pool.limited), default=0.0)
         if longest > 0.0:
@@ -195,31 +198,19 @@ class Share:
             # While alone nobody knows what the others use: it is taken to be all there is.
             level[name] = max(0.0, purse.level(now) - purse.stock) if purse.alone is None else 0.0
             held[name] = purse.stock
+            flying[name] = meter.amount(pool.flight.reserved)
             variance[name] = meter.variance(pool.flight.reserved)
-        terms = {meter.name: meter.terms() for meter, _ in pool.limited}
         ask = Ask(
             seq=self._seq, weight=self._membership.weight, version=self._version, head=head, want=want,
-            back=back, held=held, variance=variance, level=level, fix=fix, drain=drain, terms=terms,
-            changed=_news(terms, self._terms), force=self._force,
-            closed=self._closed_news(pool, now), gently=pool.pace.factor <= 1.0,
-            breaker=self._breaker_news(pool), pause=max(0.0, pool.breaker.opens_at - now),
-            lasted=max(0.0, now - pool.breaker.tripped_at), probing=pool.breaker.probing,
-            running=pool.in_flight, waiting=len(pool.line), binds=pool.held_by,
+            back=back, held=held, flying=flying, variance=variance, keep=keep, level=level, fix=fix,
+            drain=drain, force=self._force, running=pool.in_flight, waiting=len(pool.line),
+            binds=pool.held_by, most=self._membership.most,
         )  # fmt: skip
         self._force = False
-        if ask.closed is not None:
-            self._known_closed = pool.closed_until
-        if ask.breaker is not None:
-            self._known_open, self._known_opens_at = ask.breaker == "open", pool.breaker.opens_at
-        return ask
+        return self._news.tell(ask, pool, now)
 
     def _may_ask_probe(self, pool: Pool, now: float) -> bool:
         return now >= pool.closed_until and pool.breaker.admits_at(now) == now
-
-    def _closed_news(self, pool: Pool, now: float) -> float | None:
-        if pool.closed_until <= max(now, self._known_closed + GAP):
-            return None
-        return pool.closed_until - now
 
     # ---- the answer
 
@@ -232,44 +223,20 @@ class Share:
         self.standing = Standing.SHARED
         self._count(grant, now)
         self._again_at = now + grant.again
-        if grant.terms and grant.version != self._version:
-            for meter in pool.meters.values():
-                if (terms := grant.terms.get(meter.name)) is not None:
-                    meter.adopt(terms, now)
-            pool.relimit(now)
-            self._terms = grant.terms
-            pool.told_limits()
+        self.short, self.flying, self.variance = grant.short, grant.flying, grant.variance
+        self.may_probe, self.permits = grant.probe, grant.permits
+        self._news.hear(grant, pool, now, limits=grant.version != self._version)
         self._version = grant.version
         for meter, purse in pool.limited:
             assert isinstance(purse, Purse)
             purse.stock += grant.got.get(meter.name, 0.0)
             if meter.name in grant.level:
                 purse.heard(grant.level[meter.name] + grant.held.get(meter.name, 0.0) + purse.stock, now)
-        if grant.closed > 0.0 and now + grant.closed > pool.closed_until + GAP:
-            pool.close(now + grant.closed, now, gently=grant.gently)
-            self._known_closed = pool.closed_until
-        self._hear_breaker(pool, grant, now)
 
     def _count(self, grant: Grant, now: float) -> None:
         if grant.members >= self._wide or now > self._wide_at + REMEMBERED:
             self._wide, self._wide_at = grant.members, now
         self.members, self.portion = grant.members, grant.share
-
-    def _hear_breaker(self, pool: Pool, grant: Grant, now: float) -> None:
-        self.may_probe = grant.probe
-        breaker = pool.breaker
-        if grant.breaker is None:
-            if self._known_open and breaker.state is not State.CLOSED:
-                breaker.told_closed()
-                pool.reopen(now)
-            self._known_open = False
-            return
-        pause, lasted = grant.breaker
-        if pause > 0.0 and (breaker.state is State.CLOSED or now + pause > breaker.opens_at + GAP):
-            breaker.told_open(now + pause, now - lasted)
-        elif breaker.state is State.CLOSED:
-            breaker.told_open(now, now - lasted)
-        self._known_open, self._known_opens_at = True, breaker.opens_at
 
     def unreachable(self, pool: Pool, now: float, u: float) -> bool:
         """The group has not answered; whether that is news. `u` is from [0, 1)."""
@@ -278,10 +245,13 @@ class Share:
         news = self.standing is not Standing.ALONE
         self.standing = Standing.ALONE
         if news:
-            self._forget()
+            self._news.forget()
+            self.short = None
             if self._wide > self.members:
                 self.members = self._wide
                 self.portion = min(self.portion, 1.0 / self.members)
+        if self._membership.most is not None:
+            self.permits = max(1.0, math.floor(self._membership.most * self.portion))
         self.provide(pool, now)
         return news
 
@@ -296,16 +266,3 @@ class Share:
 
 def _purses(pool: Pool) -> list[Purse]:
     return [purse for _, purse in pool.limited if isinstance(purse, Purse)]
-
-
-def _news(ours: Mapping[str, Amounts], theirs: Mapping[str, Amounts]) -> bool:
-    """Whether what we know of the limits differs from what the group knows."""
-    for name, mine in ours.items():
-        known = theirs.get(name, {})
-        for key in mine.keys() | known.keys():
-            a, b = mine.get(key, math.inf), known.get(key, math.inf)
-            if a != b and not abs(a - b) <= NEWS * max(
-                abs(mine.get("rate", 0.0)) if key == "others" else abs(b), 1e-9
-            ):
-                return True
-    return False

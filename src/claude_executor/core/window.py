@@ -24,7 +24,7 @@ CALM = 0.1
 class Window:
     """The concurrency limit of one pool."""
 
-    __slots__ = ("_ceiling", "_cut_at", "_slow_start_until", "_stress", "before", "limit")
+    __slots__ = ("_ceiling", "_cut_at", "_slow_start_until", "_stress", "before", "cuts", "limit")
 
     def __init__(self, ceiling: int, *, start: float = 1.0) -> None:
         """A window of `start` requests that may grow to `ceiling`."""
@@ -33,6 +33,8 @@ class Window:
         self._slow_start_until = self._ceiling
         self._cut_at = float("-inf")
         self._stress = 0.0
+        self.cuts = 0
+        """How often overload that was met here has cut it."""
         self.before = self.limit
         """What was in flight when trouble began; only for starting again after it."""
 
@@ -66,11 +68,20 @@ class Window:
         self._stress += (1.0 - self._stress) / MEMORY
         if self._stress < STRESS or now - self._cut_at < CUT_INTERVAL:
             return False
+        self.cuts += 1
+        self._cut(in_flight, now)
+        return True
+
+    def told_cut(self, in_flight: int, now: float) -> None:
+        """Overload has cut the windows of others; who has `in_flight` next to nothing is no part of it."""
+        if in_flight > 1 and now - self._cut_at >= CUT_INTERVAL:
+            self._cut(in_flight, now)
+
+    def _cut(self, in_flight: int, now: float) -> None:
         was = min(self.limit, float(max(in_flight, 1)))
         self._cut_at = now
         self._slow_start_until = max(1.0, SLOW_START_SHARE * was)
         self.limit = max(1.0, CUT * was)
-        return True
 
     def restart(self, share: float) -> None:
         """Begin again with a share of what was in flight before the trouble, and nothing held against it."""
