@@ -60,27 +60,29 @@ def _primary(url: str, how: dict[str, Any], timeout: float) -> "Redis":
 def _read(url: str) -> tuple[list[tuple[str, int]], str, dict[str, Any], dict[str, Any]]:
     """The Sentinels, the service, and how to sign in to Redis and to them."""
     parts = urlsplit(url)
-    account, _, hosts = parts.netloc.rpartition("@")
+    account, _, named = parts.netloc.rpartition("@")
     service, _, database = parts.path.strip("/").partition("/")
+    own: dict[str, Any] = {}
+    try:
+        hosts = [_host(each) for each in named.split(",")]
+        own["db"] = int(database or 0)
+    except ValueError:
+        hosts = []
     if parts.scheme not in {"redis" + SENTINEL, "rediss" + SENTINEL} or not hosts or not service:
         raise ValueError("an address with Sentinels is redis+sentinel://host:port,host:port/service")
     user, _, password = account.partition(":")
-    own: dict[str, Any] = {"db": int(database or 0)}
-    if user:
-        own["username"] = unquote(user)
-    if password:
-        own["password"] = unquote(password)
+    own |= {key: unquote(said) for key, said in (("username", user), ("password", password)) if said}
     told = dict(parse_qsl(parts.query))
     of_sentinel: dict[str, Any] = {
         key: told[f"sentinel_{key}"] for key in ("username", "password") if f"sentinel_{key}" in told
     }
     if parts.scheme.startswith("rediss"):
         own["ssl"] = of_sentinel["ssl"] = True
-    return [_host(each) for each in hosts.split(",")], service, own, of_sentinel
+    return hosts, service, own, of_sentinel
 
 
 def _host(text: str) -> tuple[str, int]:
     one = urlsplit(f"//{text}")
     if not one.hostname:
-        raise ValueError("an address with Sentinels names a host before every comma")
+        raise ValueError
     return one.hostname, one.port or USUAL_PORT
