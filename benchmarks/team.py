@@ -119,11 +119,11 @@ def stop(workers: list[Worker]) -> list[dict[str, Any]]:
 async def work(told: dict[str, Any]) -> None:
     """Be a worker."""
     counts = {"submitted": 0, "answered": 0, "failed": 0}
-    waits: list[float] = []
+    waits: list[tuple[float, float]] = []
 
     def listen(event: Event) -> None:
         if isinstance(event, RequestAnswered):
-            waits.append(event.waited_for)
+            waits.append((time.monotonic(), event.waited_for))
 
     end = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end.set)

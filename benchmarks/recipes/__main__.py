@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 import uuid
 from collections import Counter
 from pathlib import Path
@@ -62,8 +63,15 @@ def measure(recipe: str, rows: int, workers: int, rpm: int, wrong_every: int) ->
     }
 
 
-def _left(mark: str) -> list[str]:
-    """What still runs of all that was started with `mark` in its environment."""
+def _left(mark: str, patience: float = 15.0) -> list[str]:
+    """What still runs, after a while, of all that was started with `mark` in its environment."""
+    until = time.monotonic() + patience
+    while (left := _marked(mark)) and time.monotonic() < until:
+        time.sleep(0.2)
+    return left
+
+
+def _marked(mark: str) -> list[str]:
     left = []
     for process in Path("/proc").glob("[0-9]*"):
         try:

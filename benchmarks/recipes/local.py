@@ -23,7 +23,8 @@ def ray_data(rows: Sequence[Row], workers: int, shared: str) -> Iterator[Row]:
     with _ray(workers):
         from benchmarks.recipes.ray_data import answers
 
-        yield from answers(rows, workers, shared)
+        two_for_each = max(1, len(rows) // (2 * workers))
+        yield from answers(rows, workers, shared, batch=min(500, two_for_each))
 
 
 def dask_workers(rows: Sequence[Row], workers: int, shared: str) -> Iterator[Row]:
