@@ -53,7 +53,7 @@ def _primary(url: str, how: dict[str, Any], timeout: float) -> "Redis":
     each = timeout / (len(hosts) + 1)
     patience = {"socket_timeout": each, "socket_connect_timeout": each}
     sentinel = Sentinel(hosts, sentinel_kwargs={**how, **patience, **of_sentinel})  # type: ignore[no-untyped-call]
-    client: Redis = sentinel.master_for(service, **how, **own)
+    client: Redis = sentinel.master_for(service, **how, **own)  # pyright: ignore[reportUnknownMemberType]
     return client
 
 
