@@ -4,14 +4,17 @@ import asyncio
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import fakeredis
 import pytest
-from redises import Clock, RealRedis
+from redises import Clock, GuardedRedis, RealRedis
 
 from claude_executor.testing import VirtualTimeLoop
 
 IN_VIRTUAL_TIME = "test_group.py"
+
+Server = TypeVar("Server", RealRedis, GuardedRedis)
 
 
 def pytest_asyncio_loop_factories(
@@ -23,18 +26,34 @@ def pytest_asyncio_loop_factories(
     return {"real": asyncio.SelectorEventLoop}
 
 
-@pytest.fixture
-def real_redis() -> Iterator[RealRedis]:
-    """A running Redis. Where there is none to run the test is skipped, but not where CI_REDIS says so."""
+@pytest.fixture(scope="session")
+def installed() -> None:
+    """Where there is no Redis to run, the test is skipped, but not where CI_REDIS says so."""
     if shutil.which("redis-server") is None:
         why = "no redis-server on the path (Debian: apt-get install redis-server)"
         if os.environ.get("CI_REDIS"):
             pytest.fail(why)
         pytest.skip(why)
-    server = RealRedis()
-    server.start()
-    yield server
-    server.kill()
+
+
+@pytest.fixture
+def real_redis(installed: None) -> Iterator[RealRedis]:
+    """A running Redis."""
+    yield from _running(RealRedis())
+
+
+@pytest.fixture
+def guarded_redis(installed: None) -> Iterator[GuardedRedis]:
+    """A running primary with a replica, and a Sentinel that does not wait long."""
+    yield from _running(GuardedRedis(down_after=1.0))
+
+
+def _running(server: Server) -> Iterator[Server]:
+    try:
+        server.start()
+        yield server
+    finally:
+        server.kill()
 
 
 @pytest.fixture

@@ -1,40 +1,12 @@
-"""A real Redis for tests, and one in memory whose time is the test's."""
-
-import socket
-import subprocess
-import time
+"""Real Redises for tests, and one in memory whose time is the test's."""
 
 import fakeredis
+from benchmarks.redis_servers import GuardedRedis
+from benchmarks.redis_servers import RedisServer as RealRedis
 
 from claude_executor import RedisBudget
 
-
-class RealRedis:
-    """A `redis-server` on the loopback that keeps nothing."""
-
-    def __init__(self) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port = probe.getsockname()[1]
-        self.url = f"redis://127.0.0.1:{self.port}"
-        self._process = None
-
-    def start(self):
-        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-        self._process = subprocess.Popen(["redis-server", *options], stdout=subprocess.DEVNULL)
-        for _ in range(200):
-            with socket.socket() as probe:
-                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
-                    return
-            time.sleep(0.02)
-        raise RuntimeError("redis-server does not answer")
-
-    def kill(self):
-        """Die at once, and forget everything."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+__all__ = ["Clock", "GuardedRedis", "MemoryBudget", "RealRedis"]
 
 
 class Clock:

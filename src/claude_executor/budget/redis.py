@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
 
 from claude_executor.budget import Unreachable
+from claude_executor.budget.address import connect, disconnect
 from claude_executor.core.asking import Alone, Ask, Grant, Membership
 
 if TYPE_CHECKING:
@@ -52,7 +53,8 @@ class RedisBudget:
         """Share with all that name the same `group`.
 
         Args:
-            url: Where Redis is: ``redis://host:6379/0``, ``rediss://…``, ``unix://…``.
+            url: Where Redis is: ``redis://host:6379/0``, ``rediss://…``, ``unix://…``; or the Sentinels that
+                know where it is: ``redis+sentinel://host:26379,host:26379/service``.
             group: The name of those who share. One organisation should be one group.
             weight: Its share, relative to the others'.
             alone: What to do while Redis cannot be reached: ``"degrade"`` goes on with the limits divided by
@@ -133,12 +135,12 @@ class RedisBudget:
         """Disconnect."""
         client, self._client = self._client, None
         if client is not None:
-            await client.aclose()
+            await disconnect(client)
 
     async def _call(self, pool: str, request: bytes) -> bytes:
         import asyncio
 
-        from redis.exceptions import NoScriptError, RedisError
+        from redis.exceptions import NoScriptError, ReadOnlyError, RedisError
 
         keys = (self._key(f"pool:{pool}"), self._key("pools"))
         self.calls += 1
@@ -152,11 +154,13 @@ class RedisBudget:
                     answer = client.eval(script(), 2, *keys, request, pool)
                     return await cast("Awaitable[bytes]", answer)
         except (RedisError, OSError) as error:
+            if isinstance(error, ReadOnlyError):  # a replica now: the address has got another primary
+                await self._connected().connection_pool.disconnect(inuse_connections=False)
             raise Unreachable(type(error).__name__) from error
 
     def _connected(self) -> "Redis":
         if self._client is None:
-            self._client = _connect(self._url, self._timeout)
+            self._client = connect(self._url, self._timeout)
             self._sha = _digest(script())
         return self._client
 
@@ -174,20 +178,6 @@ def _digest(text: str) -> str:
     import hashlib
 
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-
-
-def _connect(url: str, timeout: float) -> "Redis":
-    from redis.asyncio import Redis
-    from redis.asyncio.retry import Retry
-    from redis.backoff import NoBackoff
-
-    return Redis.from_url(  # pyright: ignore[reportUnknownMemberType]  # its **kwargs
-        url,
-        protocol=2,
-        socket_timeout=timeout,
-        socket_connect_timeout=timeout,
-        retry=Retry(NoBackoff(), 0),  # a call that is late is no use; the next one says it again
-    )
 
 
 def _said(value: object) -> bool:

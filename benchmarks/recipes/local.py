@@ -1,0 +1,72 @@
+"""Ray and Dask on this machine alone: on the loopback, with little memory, and gone when done."""
+
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from benchmarks.recipes.batch import Row
+
+MEMORY = 256 * 2**20
+
+
+def ray_actors(rows: Sequence[Row], workers: int, shared: str) -> Iterator[Row]:
+    with _ray(workers):
+        from benchmarks.recipes.ray_actors import answers
+
+        yield from answers(rows, workers, shared)
+
+
+def ray_data(rows: Sequence[Row], workers: int, shared: str) -> Iterator[Row]:
+    with _ray(workers):
+        from benchmarks.recipes.ray_data import answers
+
+        two_for_each = max(1, len(rows) // (2 * workers))
+        yield from answers(rows, workers, shared, batch=min(500, two_for_each))
+
+
+def dask_workers(rows: Sequence[Row], workers: int, shared: str) -> Iterator[Row]:
+    from distributed import Client, LocalCluster
+
+    from benchmarks.recipes.dask_workers import answers
+
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=2,
+            memory_limit=4 * MEMORY,
+            host="127.0.0.1",
+            dashboard_address=None,
+            local_directory=folder,
+        ) as cluster,
+        Client(cluster) as client,
+    ):
+        yield from answers(rows, client, shared)
+
+
+RECIPES = {"ray_actors": ray_actors, "ray_data": ray_data, "dask_workers": dask_workers}
+
+
+@contextmanager
+def _ray(workers: int) -> Iterator[None]:
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # else it is kept in the home directory
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # what keeps it to the loopback, on any system
+    import ray
+
+    folder = tempfile.mkdtemp(prefix="ray-")
+    ray.init(
+        num_cpus=workers + 1,
+        object_store_memory=MEMORY,
+        include_dashboard=False,
+        log_to_driver=False,
+        _temp_dir=folder,
+    )
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,101 @@
+"""A primary that dies and a replica that takes its place: real servers, a real Sentinel, real executors."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+from benchmarks.redis_servers import wait_for
+from redises import GuardedRedis
+
+from claude_executor import Executor, RedisBudget, SharingChanged
+from claude_executor.budget import Unreachable
+from claude_executor.core.asking import Ask
+from claude_executor.simulator import Settings
+from claude_executor.simulator.models import Rates
+from claude_executor.simulator.server import running
+from claude_executor.simulator.settings import Latency
+
+RPM = 1_200
+TERMS = {"requests": {"rate": 10.0, "cap": 600.0}}
+REQUEST = {"model": "claude-haiku-5-5", "max_tokens": 8, "messages": [{"role": "user", "content": "Hi"}]}
+
+
+async def test_a_failover_loses_no_request_and_admits_little_beyond_the_limit(guarded_redis: GuardedRedis):
+    """The primary dies while three are at work. At most a second's worth is sent beyond the limit."""
+    states: Counter[str] = Counter()
+    submitted, answered = 0, 0
+    at_work = asyncio.Event()
+    settings = Settings(rates=Rates(RPM, 1_000_000, 1_000_000), burst=2.0, latency=Latency(0.2, 500.0, 0.0))
+
+    def listen(event):
+        if isinstance(event, SharingChanged):
+            states[event.state] += 1
+
+    async def busy(executor):
+        nonlocal submitted, answered
+        while states["shared"] < 6:
+            submitted += 1
+            await executor.submit(REQUEST)
+            answered += 1
+            if answered >= 60 and states["shared"] >= 3:
+                at_work.set()
+
+    async def member():
+        budget = RedisBudget(guarded_redis.url, group="team")
+        async with Executor(
+            budget=budget, api_key="none", base_url=simulator.base_url, on_event=listen
+        ) as executor:
+            await asyncio.gather(*(busy(executor) for _ in range(20)))
+
+    with running(settings) as simulator:
+        members = asyncio.gather(*(member() for _ in range(3)))
+        await asyncio.wait_for(at_work.wait(), 60.0)
+        before = simulator.stats()["by_status"].get("429", 0)
+        guarded_redis.kill_primary()
+        await asyncio.wait_for(members, 60.0)
+        beyond = simulator.stats()["by_status"].get("429", 0) - before
+    assert guarded_redis.promoted
+    assert states == {"shared": 6, "alone": 3}
+    assert answered == submitted
+    assert beyond <= RPM / 60.0
+
+
+async def test_what_the_dead_primary_knew_its_replica_knows(guarded_redis: GuardedRedis):
+    """The levels go on from where they were, and are not full again."""
+    budget = RedisBudget(guarded_redis.url, group="team")
+    await budget.ask("haiku", an_ask(1, want={"requests": 580.0}))
+    guarded_redis.kill_primary()
+    with pytest.raises(Unreachable):
+        await budget.ask("haiku", an_ask(2))
+    await asyncio.to_thread(wait_for, lambda: guarded_redis.promoted, "the replica to be promoted")
+    grant = await until_told(budget)
+    assert grant.level["requests"] < 300.0
+    await budget.close()
+
+
+async def test_one_address_that_has_got_another_primary_is_connected_anew(real_redis):
+    """Who is told that it writes to a replica has a connection from before: it gives that up."""
+    budget = RedisBudget(real_redis.url, group="team")
+    await budget.ask("haiku", an_ask(1))
+    assert "evalsha" in real_redis.ask("CLIENT LIST") or "eval" in real_redis.ask("CLIENT LIST")
+    real_redis.ask("REPLICAOF 127.0.0.1 1")
+    with pytest.raises(Unreachable):
+        await budget.ask("haiku", an_ask(2))
+    assert "eval" not in real_redis.ask("CLIENT LIST")
+    real_redis.ask("REPLICAOF NO ONE")
+    await budget.ask("haiku", an_ask(3))
+    await budget.close()
+
+
+def an_ask(seq, **said):
+    return Ask(seq=seq, weight=1.0, version=0, terms=TERMS, **said)
+
+
+async def until_told(budget):
+    """Ask as a member does: again, a while after it was in vain."""
+    for seq in range(3, 100):
+        try:
+            return await budget.ask("haiku", an_ask(seq))
+        except Unreachable:
+            await asyncio.sleep(0.1)
+    raise AssertionError("never answered")
