@@ -80,6 +80,7 @@ class Ask:
         waiting: Requests in line.
         binds: What holds its line up.
         leave: Whether it leaves the group.
+        returns: Whether it has been on its own until now.
     """
 
     seq: int
@@ -106,6 +107,7 @@ class Ask:
     waiting: int = 0
     binds: str | None = None
     leave: bool = False
+    returns: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

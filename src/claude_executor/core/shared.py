@@ -205,6 +205,7 @@ class Share:
             breaker=self._breaker_news(pool), pause=max(0.0, pool.breaker.opens_at - now),
             lasted=max(0.0, now - pool.breaker.tripped_at), probing=pool.breaker.probing,
             running=pool.in_flight, waiting=len(pool.line), binds=pool.held_by,
+            returns=self.standing is Standing.ALONE,
         )  # fmt: skip
         self._force = False
         if ask.closed is not None:
