@@ -5,7 +5,7 @@ from collections import Counter
 
 import pytest
 from benchmarks.redis_servers import wait_for
-from redises import GuardedRedis
+from redises import GuardedRedis, MemoryBudget
 
 from claude_executor import Executor, RedisBudget, SharingChanged
 from claude_executor.budget import Unreachable
@@ -70,6 +70,19 @@ async def test_what_the_dead_primary_knew_its_replica_knows(guarded_redis: Guard
     await asyncio.to_thread(wait_for, lambda: guarded_redis.promoted, "the replica to be promoted")
     grant = await until_told(budget)
     assert grant.level["requests"] < 300.0
+    await budget.close()
+
+
+async def test_the_refill_of_a_gap_in_which_all_were_alone_has_been_used(memory, clock):
+    """Short as it was: each has gone on with its part of it."""
+    budget = MemoryBudget(memory)
+    await budget.ask("haiku", an_ask(1, want={"requests": 600.0}))
+    clock.now += 3.0
+    grant = await budget.ask("haiku", an_ask(2, returns=True))
+    assert grant.level["requests"] == pytest.approx(0.0)
+    clock.now += 3.0
+    grant = await budget.ask("haiku", an_ask(3))
+    assert grant.level["requests"] == pytest.approx(30.0)
     await budget.close()
 
 

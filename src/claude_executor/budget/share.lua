@@ -15,7 +15,8 @@ local HOLD = 1.0       -- seconds of its share of the refill that fit into a mem
 local HALF = 0.5       -- of the capacity: all purses together hold no more
 local LARGEST = 0.8    -- of the capacity: what a member saves up for a request that needs more than that
 local SILENT = 10.0    -- seconds after which a member is taken to be dead
-local CUT_OFF = 5.0    -- seconds without any call, though there are members: they were cut off, and went on alone
+local CUT_OFF = 5.0    -- seconds without any call, though there are members: they were cut off, and went on alone;
+                       -- a shorter gap, such as a failover, is known from who returns: its refill has been used
 local YOUNG = 10.0     -- seconds within which members that remember may correct a state made from nothing
 local SOON = 0.25      -- seconds between calls of a member that is short of something, and between draws from the pot
 local LATEST = 0.5     -- the same while nothing is granted at all: who is not there when more comes gets none of it
@@ -138,7 +139,7 @@ end
 
 -- ---- who is there, and what has been earned since the last call
 
-local cut_off = passed > CUT_OFF and next(state.members) ~= nil
+local cut_off = (passed > CUT_OFF or ask.returns) and next(state.members) ~= nil
 weigh()
 for r, term in pairs(state.terms) do
   pour(r, term.rate * (cut_off and 0 or passed))

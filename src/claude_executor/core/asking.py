@@ -89,6 +89,7 @@ class Ask:
         most: How many all together may have in flight, as far as this one has been told.
         binds: What holds its line up.
         leave: Whether it leaves the group.
+        returns: Whether it has been on its own until now.
     """
 
     seq: int
@@ -120,6 +121,7 @@ class Ask:
     most: int | None = None
     binds: str | None = None
     leave: bool = False
+    returns: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,11 @@ whether it looked when the request arrived or when the answer left. So what it s
   follows by half the way, once a round trip.
 
 A steady stream of such news is a rate, the draw of others, and is taken off our own refill.
+
+What looks like others may have been ourselves: answers that turn out longer than estimated draw on the
+server's bucket before they are here and say so. So what the level was lowered by is remembered for a while;
+when answers prove to have taken more than their estimates, all in all, it is put down to them, instead of
+being taken twice.
 """
 
 import math
@@ -35,6 +40,8 @@ SUPPOSED = 10.0
 """What is supposed to be the limit, as a multiple of what was let in, before anything is known of it."""
 BLIND_GROWTH = 60.0
 """Seconds in which our rate grows by the factor e where the API sends no headers, until it refuses."""
+DISPUTED = 60.0
+"""Seconds in which what the level was lowered by is forgotten to 1/e, as somebody else's for good."""
 OTHERS_MOST = 0.95
 """Never believe that others leave less than a twentieth: we would stop asking, and never learn otherwise."""
 
@@ -79,8 +86,11 @@ class Meter:
         "_burst_learned",
         "_burst_told",
         "_capacity_seen",
+        "_disputed",
+        "_excess",
         "_heard_at",
         "_make",
+        "_ours",
         "_raised_at",
         "_told_group",
         "amount",
@@ -120,6 +130,9 @@ class Meter:
         self._capacity_seen = math.inf
         self._heard_at: float | None = None
         self._raised_at = -math.inf
+        self._disputed = 0.0  # what the level was lowered by, and nobody has owned up to
+        self._ours = 0.0  # what of it answers have proved to be ours
+        self._excess = 0.0  # by how much these and others took more than estimated, all in all
         self._make = make
         self._told_group: float | None = None
         self._retune(now)
@@ -229,12 +242,39 @@ class Meter:
             error = surplus * RAISE_SHARE
             self._raised_at = now  # and not again before an answer to what is sent from now on
         bucket.correct(bucket.level(now) + error, now)
+        # An empty bucket may be in debt, of which it shows nothing: then the lowering was not the whole of it.
+        self._dispute(-error if quote.remaining > 0.0 else 0.0, since)
         if error < 0.0 and quote.full_in == 0.0:
             # The server's bucket is full and holds less than ours: it is smaller, nobody has drawn on it.
             self._capacity_seen = quote.remaining + above
             self._retune(now)
         elif not first and since > 0.0 and not ours_is_tighter:
             self._learn_others(error, since, now)
+
+    def settle(self, surplus: float, now: float) -> None:
+        """An answer took so much less than its estimate or, if negative, so much more."""
+        if self.bucket is None:
+            return
+        if self._disputed or self._ours:
+            before = max(0.0, self._excess)
+            self._excess -= surplus
+            ours = min(max(0.0, self._excess) - before, self._disputed)
+            ours = max(ours, -self._ours)
+            self._disputed -= ours
+            self._ours += ours
+            surplus += ours
+            if ours and self.others:
+                self.others = max(0.0, self.others - ours / OTHERS_MEMORY)
+                self._retune(now)
+        self.bucket.settle(surplus, now)
+
+    def _dispute(self, lowered: float, since: float) -> None:
+        if self.resource is Resource.REQUESTS:
+            return  # of which there is no estimate
+        keep = math.exp(-since / DISPUTED)
+        self._excess *= keep
+        self._ours *= keep
+        self._disputed = max(0.0, keep * self._disputed + lowered)
 
     def _learn_others(self, error: float, since: float, now: float) -> None:
         full_rate = (self.limit or 0.0) / 60.0

@@ -327,8 +327,12 @@ class Pool:
             return
         for meter, bucket in self.limited:
             surplus = meter.amount(job.cost) - meter.amount(actual)
-            if surplus:
+            if not surplus:
+                continue
+            if actual is NOTHING:  # it was refused, which says nothing of estimates
                 bucket.settle(surplus, now)
+            else:
+                meter.settle(surplus, now)
 
     def note_round_trip(self, seconds: float) -> None:
         """An answer took so many seconds."""

@@ -205,6 +205,7 @@ class Share:
             back=back, held=held, flying=flying, variance=variance, keep=keep, level=level, fix=fix,
             drain=drain, force=self._force, running=pool.in_flight, waiting=len(pool.line),
             binds=pool.held_by, most=self._membership.most,
+            returns=self.standing is Standing.ALONE,
         )  # fmt: skip
         self._force = False
         return self._news.tell(ask, pool, now)
