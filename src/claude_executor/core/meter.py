@@ -242,7 +242,7 @@ class Meter:
             error = surplus * RAISE_SHARE
             self._raised_at = now  # and not again before an answer to what is sent from now on
         bucket.correct(bucket.level(now) + error, now)
-        # An empty bucket may be in debt, of which it shows nothing: then the lowering was not the whole of it.
+        # An empty bucket may be in debt, which it does not show: then the lowering was not the whole of it.
         self._dispute(-error if quote.remaining > 0.0 else 0.0, since)
         if error < 0.0 and quote.full_in == 0.0:
             # The server's bucket is full and holds less than ours: it is smaller, nobody has drawn on it.
