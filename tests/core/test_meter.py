@@ -341,3 +341,41 @@ def test_the_size_of_requests_is_learned_to_a_few():
     meter = a_meter(Resource.REQUESTS, 60.0, announced=60.0)
     hear(meter, 0.0, limit=60.0, full_in=1.0)
     assert 1.0 <= meter.bucket.capacity <= 3.0
+
+
+# ---- others, or our own answers?
+
+
+def test_answers_longer_than_estimated_are_neither_taken_twice_nor_put_down_to_others():
+    """The server's bucket falls while they are produced; when they are here they own up to it."""
+    meter = a_meter(Resource.OUTPUT, level=2_000_000)
+    hear(meter, 1_900_000, believed=(2_000_000, 2_000_000), now=0.1)
+    lowered, others = meter.bucket.level(0.1), meter.others
+    assert others > 0.0
+    for _ in range(10):
+        meter.settle(-10_000, 0.1)
+    assert meter.bucket.level(0.1) == pytest.approx(lowered, abs=2 * ROUNDING)
+    assert meter.others == 0.0
+    meter.settle(-10_000, 0.1)  # of this nothing has been seen yet
+    assert meter.bucket.level(0.1) == pytest.approx(lowered - 10_000, abs=2 * ROUNDING)
+
+
+def test_what_others_draw_stays_put_down_to_them():
+    """Estimates that are right on average explain nothing, however far off each of them is."""
+    meter = a_meter(Resource.OUTPUT, level=2_000_000)
+    hear(meter, 1_900_000, now=0.1)
+    level, others = meter.bucket.level(0.1), meter.others
+    for _ in range(100):
+        meter.settle(-5_000, 0.1)
+        meter.settle(5_000, 0.1)
+    assert meter.bucket.level(0.1) == pytest.approx(level)
+    assert meter.others == pytest.approx(others, rel=0.01)
+
+
+def test_an_empty_bucket_does_not_show_its_debt():
+    """What it was lowered by then may not have been the whole: answers are taken in full."""
+    meter = a_meter(Resource.OUTPUT, level=100_000)
+    hear(meter, 0, now=0.1)
+    level = meter.bucket.level(0.1)
+    meter.settle(-50_000, 0.1)
+    assert meter.bucket.level(0.1) == level - 50_000
