@@ -5,18 +5,24 @@ Most of the learning is in what they call: `Meter.hear` for the headers, `Window
 `CircuitBreaker` for outages, `Pace` for how fast to open up.
 """
 
+import math
 from typing import NamedTuple
 
+from claude_executor.core.asking import Standing
 from claude_executor.core.breaker import State
 from claude_executor.core.cost import AMOUNT, Cost, Resource
 from claude_executor.core.headers import Advice, Quote
 from claude_executor.core.job import Failure, Job
-from claude_executor.core.meter import ROUNDING, Meter
+from claude_executor.core.meter import ROUNDING, Belief, Meter
 from claude_executor.core.pool import NEVER, Pool
 from claude_executor.core.retry import TREATMENT, Kind, not_before
 
 NEWS_EVERY = 0.02
 """Seconds: the headers of an answer that comes sooner after the last one read tell nothing new."""
+CONFIDENCE = 2.0
+"""Standard deviations of our own estimates within which a difference is not somebody else's doing."""
+UNHEARD = 0.5
+"""Seconds of refill that other members of a group may have used since the group told the level."""
 SHORTEST_BURST = 1.0
 """Seconds; a bucket is never taken to hold less than this of its refill, and never less than two requests."""
 BLIND_SPAN = 10.0
@@ -62,9 +68,35 @@ def wants_news(pool: Pool, now: float) -> bool:
 
 
 def hear(pool: Pool, job: Job, advice: Advice, now: float) -> None:
-    """Take in the rate-limit headers of the response to an attempt."""
-    if advice.quotes:
-        pool.hear(job, advice.quotes, now)
+    """Compare the rate-limit headers of the response to an attempt with what was believed."""
+    if not advice.quotes:
+        return
+    pool.heard_at = now
+    current, before = pool.believed(now), job.believed or {}
+    share, reserved = pool.share, pool.flight.reserved
+    alone = share is not None and share.standing is not Standing.SHARED
+    for resource, quote in advice.quotes.items():
+        meter = pool.meters[resource]
+        if alone and meter.bucket is not None and meter.announced == quote.limit:
+            continue  # what the other members draw is not known
+        today = current.get(resource, quote.remaining)
+        then = before.get(resource, today)
+        variance, unsettled, unheard = meter.variance(reserved), meter.amount(reserved), 0.0
+        if share is not None:
+            variance += share.variance.get(meter.name, 0.0)
+            unsettled += share.flying.get(meter.name, 0.0)
+            unheard = UNHEARD * meter.rate if meter.bucket is not None else 0.0
+        undrawn = job.undrawn if resource is Resource.OUTPUT else 0.0
+        belief = Belief(
+            sent_at=job.sent_at,
+            lowest=min(then, today),
+            highest=max(then + undrawn, today),
+            unsure=CONFIDENCE * math.sqrt(variance) + unheard,
+            # An estimate in flight may turn out to be anything down to nothing, but every request is one.
+            unsettled=0.0 if resource is Resource.REQUESTS else unsettled,
+        )
+        meter.hear(quote, belief, now)
+    pool.relimit(now)
 
 
 class Lesson(NamedTuple):

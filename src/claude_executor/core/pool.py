@@ -22,11 +22,10 @@ from claude_executor.core.bucket import TokenBucket
 from claude_executor.core.cost import NOTHING, Cost, Resource, Usage
 from claude_executor.core.flight import Flight
 from claude_executor.core.growth import Growth
-from claude_executor.core.headers import Quote
 from claude_executor.core.job import Failure, Job
 from claude_executor.core.limits import DEFAULT, Limits, cache_reads_count
 from claude_executor.core.line import Line
-from claude_executor.core.meter import Belief, Meter
+from claude_executor.core.meter import Meter
 from claude_executor.core.pace import Pace
 from claude_executor.core.purse import Purse
 from claude_executor.core.tally import Usages
@@ -35,8 +34,6 @@ from claude_executor.core.window import Window
 if TYPE_CHECKING:
     from claude_executor.core.shared import Share
 
-CONFIDENCE = 2.0
-"""Standard deviations of our own estimates within which a difference is not somebody else's doing."""
 MARGIN = 3.0
 MARGIN_MOST = 0.5
 """The margin is never more than half a bucket."""
@@ -53,8 +50,6 @@ BREAKER = "circuit breaker"
 GATE = "told to wait"
 START = "starting up"
 GROUP = "shared budget"
-UNHEARD = 0.5
-"""Seconds of refill that other members of a group may have used since the group told the level."""
 NEVER = math.inf
 
 
@@ -141,35 +136,6 @@ class Pool:
         if not self.answered:
             self.answered = True
             self.window.open_to(NEVER)
-
-    def hear(self, job: Job, quotes: Mapping[Resource, Quote], now: float) -> None:
-        """Compare what the API says, in response to an attempt, with our beliefs."""
-        self.heard_at = now
-        current, before = self.believed(now), job.believed or {}
-        share = self.share
-        alone = share is not None and share.standing is not Standing.SHARED
-        unheard = 0.0 if share is None else UNHEARD
-        for resource, quote in quotes.items():
-            meter = self.meters[resource]
-            if alone and meter.bucket is not None and meter.announced == quote.limit:
-                continue  # what the other members draw is not known
-            today = current.get(resource, quote.remaining)
-            then = before.get(resource, today)
-            variance, unsettled = meter.variance(self.flight.reserved), meter.amount(self.flight.reserved)
-            if share is not None:
-                variance += share.variance.get(meter.name, 0.0)
-                unsettled += share.flying.get(meter.name, 0.0)
-            undrawn = job.undrawn if resource is Resource.OUTPUT else 0.0
-            belief = Belief(
-                sent_at=job.sent_at,
-                lowest=min(then, today),
-                highest=max(then + undrawn, today),
-                unsure=CONFIDENCE * math.sqrt(variance) + (unheard * meter.rate if unheard else 0.0),
-                # An estimate in flight may turn out to be anything down to nothing, but every request is one.
-                unsettled=0.0 if resource is Resource.REQUESTS else unsettled,
-            )
-            meter.hear(quote, belief, now)
-        self.relimit(now)
 
     @property
     def blind(self) -> bool:
