@@ -12,16 +12,16 @@ from collections.abc import (
     Iterable,
     Mapping,
 )
-from contextlib import AbstractContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import partial, wraps
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from claude_executor.budget import Budget
-from claude_executor.calls import Cost, as_attempt, once, shape_for
+from claude_executor.calls import Cost, shape_for
+from claude_executor.carrier import Carrier
 from claude_executor.connection import Connection
 from claude_executor.core.breaker import BreakerPolicy
-from claude_executor.core.estimate import Shape
 from claude_executor.core.events import Event
 from claude_executor.core.limits import Limits
 from claude_executor.core.retry import RetryPolicy
@@ -30,7 +30,6 @@ from claude_executor.core.snapshot import Snapshot
 from claude_executor.core.spending import SpendingCap
 from claude_executor.counting import Counting
 from claude_executor.fan_out import Answer, MapJournal, Params, Result, fan_out
-from claude_executor.preflight import measured
 from claude_executor.pump import Pump
 from claude_executor.session import Session
 from claude_executor.terms import USUAL, Terms
@@ -123,6 +122,7 @@ class Executor:
             self._scheduler, clock=clock, chance=chance, on_event=on_event, around=around, budget=budget
         )
         self._counting = Counting(limits, retry or RetryPolicy(), chance)
+        self._carrier = Carrier(self._connection, self._pump, clock)
         self._max_concurrency = max_concurrency
         self.clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
@@ -174,23 +174,9 @@ class Executor:
             Rejected: It was not sent; trying again later is safe.
             Failed: It was sent and did not succeed.
         """
-        return (await self._answer(params, Terms(priority, tenant, deadline))).message
+        return (await self._carrier.answer(params, Terms(priority, tenant, deadline))).message
 
-    async def _answer(self, params: Params, terms: Terms) -> Answer:
-        transport = self._connection.transport
-        shape = measured(params)
-        if params.get("stream"):
-            raise ValueError("submit() returns whole messages; use stream(), or leave 'stream' out")
-        if (turn := self._pump.turn()) is not None:
-            began = self.clock()
-            reply = await turn.send(partial(transport.send, params))
-            return Answer(reply.value, 1, 0.0, self.clock() - began)
-        job = self._pump.accept(shape, terms)
-        message = await self._pump.carry(job, lambda: transport.send(params, partial(self._pump.begun, job)))
-        return Answer(message, job.attempts, job.sent_at - job.submitted_at, self.clock() - job.sent_at)
-
-    @asynccontextmanager
-    async def stream(
+    def stream(
         self,
         params: Params,
         *,
@@ -198,7 +184,7 @@ class Executor:
         tenant: str = "",
         deadline: float | None = None,
         silence: float = 60.0,
-    ) -> "AsyncGenerator[AsyncMessageStream[None]]":
+    ) -> "AbstractAsyncContextManager[AsyncMessageStream[None]]":
         """Send one request when the limits allow, and give the SDK's own stream of its answer.
 
         Use it as ``async with executor.stream(params) as stream``, and in the block whatever the SDK's stream
@@ -222,20 +208,7 @@ class Executor:
             Rejected: As for `submit`.
             Failed: As for `submit`.
         """
-        transport = self._connection.transport
-        shape = measured(params)
-        wanted = {name: value for name, value in params.items() if name != "stream"}
-        attempt = partial(transport.open, wanted, silence=silence)
-        if (turn := self._pump.turn()) is not None:
-            stream = (await turn.send(attempt)).open(turn)
-        else:
-            job = self._pump.accept(shape, Terms(priority, tenant, deadline))
-            events = await self._pump.attempt(job, attempt)
-            stream = events.open(self._pump.begun(job, events.usage, events.advice))
-        try:
-            yield stream
-        finally:
-            await stream.close()
+        return self._carrier.stream(params, Terms(priority, tenant, deadline), silence=silence)
 
     async def call(
         self,
@@ -249,9 +222,8 @@ class Executor:
 
         What it raises for the API or the network is a failed attempt, and it is called again as the policy
         says: a client it uses should not retry by itself (``max_retries=0``; for a method of the SDK's client
-        that is given here itself, it is seen to). Whatever else it raises comes
-        through. What it took is read from what it returns, if that has an SDK message's `usage`; otherwise
-        the estimate stands.
+        that is given here itself, it is seen to). Whatever else it raises comes through. What it took is read
+        from what it returns, if that has an SDK message's `usage`; otherwise the estimate stands.
 
         What the function asks of this executor is sent as part of the call, in its place: one at a time, not
         paced or tried again by itself, at the terms of the call. So `cost` should be that of all of it.
@@ -269,14 +241,7 @@ class Executor:
             Rejected: As for `submit`.
             Failed: As for `submit`.
         """
-        return await self._call(partial(fn, *args, **kwargs), shape_for(cost, args, kwargs), terms)
-
-    async def _call(self, fn: Callable[[], Awaitable[T]], shape: Shape, terms: Terms) -> T:
-        _ = self._connection.transport  # it must be open, though the function has a client of its own
-        if self._pump.is_carrying():
-            return await once(fn)()
-        job = self._pump.accept(shape, terms)
-        return await self._pump.carry(job, as_attempt(fn))
+        return await self._carrier.call(partial(fn, *args, **kwargs), shape_for(cost, args, kwargs), terms)
 
     def limited(
         self,
@@ -296,7 +261,7 @@ class Executor:
             async def called(*args: P.args, **kwargs: P.kwargs) -> T:
                 shape = shape_for(cost, args, kwargs)
                 now = terms if isinstance(terms, Terms) else terms()
-                return await self._call(partial(fn, *args, **kwargs), shape, now)
+                return await self._carrier.call(partial(fn, *args, **kwargs), shape, now)
 
             return called
 
@@ -367,7 +332,7 @@ class Executor:
 
         async def one(params: Params) -> Answer:
             left = None if deadline_at is None else deadline_at - self.clock()
-            return await self._answer(params, Terms(priority, tenant, left))
+            return await self._carrier.answer(params, Terms(priority, tenant, left))
 
         room = look_ahead if look_ahead is not None else self._max_concurrency + LOOK_AHEAD
         return fan_out(one, prompts, room=room, ordered=ordered, tasks=self._tasks, journal=journal)

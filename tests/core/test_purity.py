@@ -30,7 +30,9 @@ def test_no_module_waits_reads_a_clock_throws_dice_or_logs(module):
 @pytest.mark.parametrize("module", sorted(CORE.glob("*.py")), ids=lambda path: path.stem)
 def test_every_module_has_a_test_or_is_tested_through_another(module):
     """A file of tests for each file of the core; values and counters are seen through those who use them."""
-    through_others = {"__init__", "asking", "attempts", "emit", "events", "group", "job", "news", "snapshot", "tally"}
+    through_others = {
+        "__init__", "asking", "attempts", "emit", "events", "group", "job", "news", "snapshot", "tally",
+    }  # fmt: skip
     tests = Path(__file__).parent
     assert module.stem in through_others or (tests / f"test_{module.stem}.py").exists()
 

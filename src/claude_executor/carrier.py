@@ -1,0 +1,70 @@
+"""What becomes of what each door is given: a request, a stream or a call, on its own or as part of a call."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from claude_executor.calls import as_attempt, once
+from claude_executor.connection import Connection
+from claude_executor.core.estimate import Shape
+from claude_executor.fan_out import Answer, Params
+from claude_executor.preflight import measured
+from claude_executor.pump import Pump
+from claude_executor.terms import Terms
+
+if TYPE_CHECKING:
+    from anthropic.lib.streaming import AsyncMessageStream
+
+T = TypeVar("T")
+
+
+class Carrier:
+    """Measures what it is given, has the pump give it its turn, and the transport send it."""
+
+    def __init__(self, connection: Connection, pump: Pump, clock: Callable[[], float]) -> None:
+        self._connection = connection
+        self._pump = pump
+        self._clock = clock
+
+    async def answer(self, params: Params, terms: Terms) -> Answer:
+        """One request, answered whole."""
+        transport = self._connection.transport
+        shape = measured(params)
+        if params.get("stream"):
+            raise ValueError("submit() returns whole messages; use stream(), or leave 'stream' out")
+        if (turn := self._pump.turn()) is not None:
+            began = self._clock()
+            reply = await turn.send(partial(transport.send, params))
+            return Answer(reply.value, 1, 0.0, self._clock() - began)
+        job = self._pump.accept(shape, terms)
+        message = await self._pump.carry(job, lambda: transport.send(params, partial(self._pump.begun, job)))
+        return Answer(message, job.attempts, job.sent_at - job.submitted_at, self._clock() - job.sent_at)
+
+    @asynccontextmanager
+    async def stream(
+        self, params: Params, terms: Terms, *, silence: float
+    ) -> "AsyncGenerator[AsyncMessageStream[None]]":
+        """One request, answered piece by piece."""
+        transport = self._connection.transport
+        shape = measured(params)
+        wanted = {name: value for name, value in params.items() if name != "stream"}
+        attempt = partial(transport.open, wanted, silence=silence)
+        if (turn := self._pump.turn()) is not None:
+            stream = (await turn.send(attempt)).open(turn)
+        else:
+            job = self._pump.accept(shape, terms)
+            events = await self._pump.attempt(job, attempt)
+            stream = events.open(self._pump.begun(job, events.usage, events.advice))
+        try:
+            yield stream
+        finally:
+            await stream.close()
+
+    async def call(self, fn: Callable[[], Awaitable[T]], shape: Shape, terms: Terms) -> T:
+        """Somebody's coroutine function."""
+        _ = self._connection.transport  # it must be open, though the function has a client of its own
+        if self._pump.is_carrying():
+            return await once(fn)()
+        job = self._pump.accept(shape, terms)
+        return await self._pump.carry(job, as_attempt(fn))
