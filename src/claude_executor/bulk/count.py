@@ -15,15 +15,13 @@ from math import sqrt
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
-from claude_executor import Estimate
+from claude_executor import Estimate, Limits
 from claude_executor.bulk.rows import Defaults, Row, read_row
 from claude_executor.bulk.sources import Source, source_of
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
 
-_PER_MINUTE = {"start": 5_000, "build": 10_000, "scale": 20_000}
-"""Published limits of counting, by tier."""
 _CAREFUL = 2_000
 """The limit where no tier is told: the lowest that was published in the last year."""
 _AT_ONCE = 20
@@ -97,7 +95,8 @@ async def count_tokens(
         NotCounted: The API did not count one of them.
     """
     sample = min(sample, rows)
-    counter = _Counter(client, _PER_MINUTE.get(tier or "", _CAREFUL))
+    limits = Limits.tier(tier) if tier is not None else {}
+    counter = _Counter(client, limits.get("count_tokens", Limits()).rpm or _CAREFUL)
     chosen = _chosen(source_of(source), defaults, rows, sample)
     workers = [asyncio.ensure_future(counter.work(chosen)) for _ in range(min(_AT_ONCE, sample))]
     try:
