@@ -379,3 +379,14 @@ def test_an_empty_bucket_does_not_show_its_debt():
     level = meter.bucket.level(0.1)
     meter.settle(-50_000, 0.1)
     assert meter.bucket.level(0.1) == level - 50_000
+
+
+def test_what_was_lowered_an_hour_ago_explains_nothing():
+    """It was somebody else, whether answers take more than estimated now or not."""
+    meter = a_meter(Resource.OUTPUT, level=2_000_000)
+    hear(meter, 1_900_000, now=0.1)
+    for second in range(1, 3_600):
+        hear(meter, meter.bucket.level(second), now=float(second))
+    level = meter.bucket.level(3_600.0)
+    meter.settle(-50_000, 3_600.0)
+    assert meter.bucket.level(3_600.0) == pytest.approx(level - 50_000, abs=10)

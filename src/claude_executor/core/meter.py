@@ -216,6 +216,7 @@ class Meter:
         first, known = self._heard_at is None, self.bucket is not None
         since = 0.0 if self._heard_at is None else now - self._heard_at
         self._heard_at = now
+        self._settle_dispute(since)
         if quote.limit != self.announced:
             self.announced = quote.limit
             self._capacity_seen = math.inf
@@ -243,7 +244,8 @@ class Meter:
             self._raised_at = now  # and not again before an answer to what is sent from now on
         bucket.correct(bucket.level(now) + error, now)
         # An empty bucket may be in debt, which it does not show: then the lowering was not the whole of it.
-        self._dispute(-error if quote.remaining > 0.0 else 0.0, since)
+        if self.resource is not Resource.REQUESTS and (quote.remaining > 0.0 or error > 0.0):
+            self._disputed = max(0.0, self._disputed - error)
         if error < 0.0 and quote.full_in == 0.0:
             # The server's bucket is full and holds less than ours: it is smaller, nobody has drawn on it.
             self._capacity_seen = quote.remaining + above
@@ -268,13 +270,13 @@ class Meter:
                 self._retune(now)
         self.bucket.settle(surplus, now)
 
-    def _dispute(self, lowered: float, since: float) -> None:
-        if self.resource is Resource.REQUESTS:
-            return  # of which there is no estimate
-        keep = math.exp(-since / DISPUTED)
-        self._excess *= keep
-        self._ours *= keep
-        self._disputed = max(0.0, keep * self._disputed + lowered)
+    def _settle_dispute(self, since: float) -> None:
+        """After a while nobody will own up to it any more."""
+        if self._disputed or self._ours:
+            keep = math.exp(-since / DISPUTED)
+            self._excess *= keep
+            self._ours *= keep
+            self._disputed *= keep
 
     def _learn_others(self, error: float, since: float, now: float) -> None:
         full_rate = (self.limit or 0.0) / 60.0
