@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import click
 
-from claude_executor import Executor, SpendingCap
 from claude_executor.bulk import (
     Prices,
     Rest,
@@ -48,7 +47,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from claude_executor import Event, Params, Snapshot
+    from claude_executor import Event, Executor, Params, Snapshot, SpendingCap
     from claude_executor.bulk import Summary
     from claude_executor.bulk.sources import Record
     from claude_executor.cli.bulk import Bulk
@@ -219,15 +218,7 @@ async def _send(
         if timeline is not None:
             timeline.listen(event)
 
-    executor = Executor(
-        how.limits,
-        max_concurrency=how.max_concurrency,
-        base_url=how.base_url,
-        api_key=how.api_key,
-        caps=caps,
-        on_event=listen,
-    )
-    async with executor:
+    async with how.executor(listen, caps) as executor:
         with timeline.keeping(executor.snapshot) if timeline is not None else nullcontext():
             watch = Watch(
                 run, executor, title=Path(job.source.name).name, max_concurrency=how.max_concurrency

@@ -30,6 +30,7 @@ from claude_executor.cli.organization import Entry, admin_key, organization_limi
 from claude_executor.cli.steer import import_sdk
 from claude_executor.cli.trouble import Trouble
 from claude_executor.cli.words import amount
+from claude_executor.core.limits import COUNT_TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -94,7 +95,7 @@ def _declared(pool: str, its: Limits, told: set[str]) -> Iterable[Entry]:
         limit = getattr(its, field)
         if limit is not None:
             name = EVERY_OTHER if pool == "*" else pool
-            source = TOLD if resource in told else PUBLISHED
+            source = TOLD if resource in told and pool != COUNT_TOKENS else PUBLISHED
             yield {"pool": name, "resource": resource, "limit": limit, "per": "minute", "source": source}
 
 

@@ -6,7 +6,7 @@ import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from claude_executor import Kind
+from claude_executor import BudgetUnreachable, Kind
 from claude_executor.cli import BAD_INPUT, CAP_REACHED, INTERRUPTED, NO_ACCESS, OK, SOME_FAILED, TERMINATED
 from claude_executor.cli.words import count, money, span
 
@@ -41,7 +41,8 @@ def verdict(run: Run, ending: Ending, *, attempts: int) -> Verdict:
         code = TERMINATED if ending.number == signal.SIGTERM else INTERRUPTED
         return Verdict(code, f"{how}; {undone}")
     if run.fatal is not None:
-        return Verdict(BAD_INPUT if run.fatal.kind is Kind.NOT_FOUND else NO_ACCESS, str(run.fatal))
+        kind = None if isinstance(run.fatal, BudgetUnreachable) else run.fatal.kind
+        return Verdict(BAD_INPUT if kind is Kind.NOT_FOUND else NO_ACCESS, str(run.fatal))
     if run.at_cap and run.unsent:
         reached, why, option = _cap(run, attempts)
         return Verdict(CAP_REACHED, f"{reached}, {undone}{why}", f"raise {option} and ")
