@@ -2,8 +2,9 @@
 
 A run that is told to stop sends nothing more, lets what is in flight finish, and keeps its answers. A run
 must stop when an answer would be the answer to every row that is left: a wrong key, a spend limit, a model
-that does not exist, a shared budget that cannot be asked. And it ends at its caps: on money and on tokens, when what is left of them is not surely
-enough for a row, and on time. Rows that were not sent then are neither answered nor failed.
+that does not exist, a shared budget that cannot be asked. And it ends at its caps: on money and on tokens,
+when what is left of them is not surely enough for a row, and on time. Rows that were not sent then are
+neither answered nor failed.
 """
 
 import asyncio
