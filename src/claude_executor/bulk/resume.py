@@ -119,11 +119,22 @@ class Resumption:
         rest.sends.append(False)
         return custom_id, cast("Params", params)
 
-    def see(self, custom_id: str, params: Params) -> None:
-        """Compare the next row."""
+    def see(self, custom_id: str, params: Params) -> bool:
+        """Compare the next row; whether it is sent."""
         sends = self._sends(custom_id, params)
         self._rest.rows += 1
         self._rest.sends.append(sends)
+        return sends
+
+    def planned(self) -> Rest:
+        """What is to be done, with the file as it is: for who may yet decide otherwise. Then call `rest`.
+
+        Raises:
+            Changed: There are changed rows, and it is to fail on them.
+        """
+        if self._changed and self._on_changed == "fail":
+            raise Changed(self._changed, self._named)
+        return self._rest
 
     def rest(self) -> Rest:
         """What is to be done. Results that will be had anew are taken out of the file first.
@@ -132,11 +143,10 @@ class Resumption:
             Changed: There are changed rows, and it is to fail on them. Nothing was changed in the file.
             OSError: The file could not be written.
         """
-        if self._changed and self._on_changed == "fail":
-            raise Changed(self._changed, self._named)
+        rest = self.planned()
         if self._retried or self._redone or self._superfluous:
             self._results.without(self._unwanted())
-        return self._rest
+        return rest
 
     def _unwanted(self) -> Callable[[Entry], bool]:
         kept = Index()
