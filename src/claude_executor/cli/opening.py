@@ -104,6 +104,7 @@ def _rest_of_it(rest: Rest) -> str:
     if rest.redone:
         parts.append(f"{rest.redone:,} that changed {'is' if rest.redone == 1 else 'are'} sent again")
     if rest.left_out:
-        parts.append(f"{rest.left_out:,} not sent yet {'is' if rest.left_out == 1 else 'are'} left out")
+        is_, it = ("is", "it") if rest.left_out == 1 else ("are", "them")
+        parts.append(f"{rest.left_out:,} not sent yet {is_} left out (claude-executor run sends {it})")
     parts.append(f"{rest.to_do - rest.again - rest.redone:,} to go" if rest.to_do else "nothing to do")
     return "; ".join(parts)

@@ -48,8 +48,8 @@ def verdict(run: Run, ending: Ending, *, attempts: int) -> Verdict:
         return Verdict(CAP_REACHED, f"{reached}, {undone}{why}", f"raise {option} and ")
     if run.late and run.unsent:
         return Verdict(CAP_REACHED, f"deadline of {span(run.caps.seconds or 0)} reached: {undone}")
-    failed_before = run.rest is not None and run.rest.failed
-    return Verdict(SOME_FAILED if run.tally.failed or run.unsent or failed_before else OK)
+    without = run.rest is not None and (run.rest.failed or run.rest.left_out)
+    return Verdict(SOME_FAILED if run.tally.failed or run.unsent or without else OK)
 
 
 def _cap(run: Run, attempts: int) -> tuple[str, str, str]:
