@@ -1,0 +1,50 @@
+"""Going on where it is easy to go wrong: what is said then is what helps."""
+
+import pytest
+
+from claude_executor.bulk.timeline import timeline_of
+
+
+@pytest.fixture
+def done(environment, invoke, rows_file):
+    """A job that is done: its rows and its results."""
+    source = rows_file(4)
+    assert invoke("run", source).exit_code == 0
+    return source, source.with_name("rows.results.jsonl")
+
+
+def test_a_retry_that_leaves_rows_without_a_result_is_no_success(environment, invoke, done):
+    """As after a retry that was stopped: exit 1, and who sends them is told."""
+    source, target = done
+    target.write_bytes(b"".join(target.read_bytes().splitlines(keepends=True)[:-1]))
+    result = invoke("retry", source)
+    assert result.exit_code == 1
+    assert "1 not sent yet is left out (claude-executor run sends it); nothing to do" in result.stderr
+    assert invoke("run", source).exit_code == 0
+    assert invoke("retry", source).exit_code == 0
+
+
+def test_a_damaged_line_of_results_need_not_cost_the_others(environment, invoke, done):
+    """The way out that is offered first is the one that throws nothing away."""
+    source, target = done
+    target.write_bytes(target.read_bytes().replace(b'"result"', b'"resu', 1))
+    result = invoke("run", source)
+    assert result.exit_code == 2
+    assert "; if it is one, mend or take out that line; otherwise name another with -o" in result.stderr
+    assert "(--force throws it all away)" in result.stderr
+
+
+def test_results_through_a_link_stay_where_they_are(environment, invoke, done, tmp_path):
+    """A rewrite does not put a file in the place of the link, and the timeline is that of the file."""
+    source, target = done
+    link = tmp_path / "links" / "latest.jsonl"
+    link.parent.mkdir()
+    link.symlink_to(target)
+    source.write_text(source.read_text().replace("The secret", "Another"))
+    assert invoke("run", source, "-o", link, "--on-changed", "redo").exit_code == 0
+    assert link.is_symlink()
+    assert target.read_bytes() == link.read_bytes()
+    assert environment.verdict().requests == 8
+    assert timeline_of(link) == timeline_of(target)
+    assert timeline_of(target).read_text().count('"start":') == 2
+    assert list(link.parent.iterdir()) == [link]
