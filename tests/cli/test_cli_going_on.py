@@ -3,6 +3,7 @@
 import pytest
 
 from claude_executor.bulk.timeline import timeline_of
+from claude_executor.cli import conduct
 
 
 @pytest.fixture
@@ -48,3 +49,35 @@ def test_results_through_a_link_stay_where_they_are(environment, invoke, done, t
     assert timeline_of(link) == timeline_of(target)
     assert timeline_of(target).read_text().count('"start":') == 2
     assert list(link.parent.iterdir()) == [link]
+
+
+def test_an_input_that_is_damaged_on_the_way_does_not_look_as_if_nothing_was_sent(
+    environment, invoke, rows_file, monkeypatch
+):
+    """What was answered until then is in the results, and it is said how to go on."""
+    source = rows_file(5)
+    whole = source.read_text()
+
+    def damage():
+        source.write_text("".join(whole.splitlines(keepends=True)[:3]) + "{broken\n{broken\n")
+
+    monkeypatch.setattr(conduct, "import_sdk", damage)  # the last step before rows are sent
+    result = invoke("run", source)
+    target = source.with_name("rows.results.jsonl")
+    assert result.exit_code == 1
+    assert "nothing was sent" not in result.stderr
+    assert f"stopped: {source}: line 4: not JSON" in result.stderr
+    assert f"; 3 rows done, all of them in {target}\n" in result.stderr
+    assert result.stderr.splitlines()[-1] == f"when that is mended, go on with: claude-executor run {source}"
+    assert target.read_bytes().count(b"\n") == 3
+
+
+def test_an_input_that_goes_away_is_not_called_a_full_disk(environment, invoke, rows_file, monkeypatch):
+    """The file that fails is the one that is named."""
+    source = rows_file(5)
+    monkeypatch.setattr(conduct, "import_sdk", source.unlink)
+    result = invoke("run", source)
+    assert result.exit_code == 1
+    assert f"stopped: cannot read {source}: no such file or directory; 0 rows done" in result.stderr
+    assert "cannot write" not in result.stderr
+    assert "when there is room" not in result.stderr

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import click
 
 from claude_executor.bulk import (
+    BadInput,
     ResultsFile,
     Run,
     Source,
@@ -129,8 +130,8 @@ def _perform(job: Job) -> tuple[Summary, int]:
             snapshot, ending = bulk.connection.executor().snapshot(), Ending()
             if not job.at_cap:
                 _tidy(job)
-    except OSError as error:
-        raise _disk_trouble(error, bulk, run) from error
+    except (OSError, BadInput) as error:
+        raise _broken_off(error, job, run) from error
     ended = verdict(run, ending, attempts=snapshot.attempts)
     summary = summarise(run, snapshot, stopped=ended.stopped)
     if rest.to_do:
@@ -203,13 +204,27 @@ def _print(lines: bytes) -> None:
 # ---- how it went
 
 
-def _disk_trouble(error: OSError, bulk: Bulk, run: Run) -> Trouble:
+def _broken_off(error: OSError | BadInput, job: Job, run: Run) -> Trouble:
+    """What is said when a file fails on the way: what is safe, and how to go on."""
+    bulk, first = job.bulk, "when that is mended, "
+    if isinstance(error, BadInput):
+        why = str(error)
+    elif _is_of_target(error, job):
+        target = "standard output" if bulk.target == STANDARD else bulk.target
+        why, first = f"cannot write {target}: {reason(error)}", "when there is room, "
+    else:
+        name = job.source.name if str(error.filename) == str(job.source.path) else error.filename
+        why = f"cannot read {name}: {reason(error)}"
     if bulk.target == STANDARD:
-        done = count(run.tally.done, "result")
-        return Trouble(f"stopped: cannot write standard output: {reason(error)}; {done} written", SOME_FAILED)
+        return Trouble(f"stopped: {why}; {count(run.tally.done, 'result')} written", SOME_FAILED)
     kept = f"{count(run.tally.done, 'row')} done, all of them in {bulk.target}"
-    stopped = f"stopped: cannot write {bulk.target}: {reason(error)}; {kept}"
-    return Trouble(f"{stopped}\nwhen there is room, go on with: {bulk.go_on}", SOME_FAILED)
+    return Trouble(f"stopped: {why}; {kept}\n{first}go on with: {bulk.go_on}", SOME_FAILED)
+
+
+def _is_of_target(error: OSError, job: Job) -> bool:
+    """Whether it was the results that failed, or the file that is to take their place."""
+    path = job.bulk.target if job.results is None else job.results.path
+    return error.filename is None or str(error.filename).startswith(str(path))
 
 
 def _close(summary: Summary, ended: Verdict, bulk: Bulk, console: Console) -> None:
