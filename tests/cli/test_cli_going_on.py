@@ -5,6 +5,8 @@ import pytest
 from claude_executor.bulk.timeline import timeline_of
 from claude_executor.cli import conduct
 
+MODEL = "claude-haiku-5-5"
+
 
 @pytest.fixture
 def done(environment, invoke, rows_file):
@@ -81,3 +83,26 @@ def test_an_input_that_goes_away_is_not_called_a_full_disk(environment, invoke, 
     assert f"stopped: cannot read {source}: no such file or directory; 0 rows done" in result.stderr
     assert "cannot write" not in result.stderr
     assert "when there is room" not in result.stderr
+
+
+@pytest.mark.parametrize("name", ["p.jsonl", "p.csv"])
+def test_a_line_that_is_put_on_top_is_told_to_have_moved_the_others(environment, invoke, tmp_path, name):
+    """Rows without ids are named by their place: that is the reason to look for, and it is told."""
+    source = tmp_path / name
+    head, lines = (
+        ("prompt\n", "Hi\nHo\n") if name == "p.csv" else ("", '{"prompt": "Hi"}\n{"prompt": "Ho"}\n')
+    )
+    source.write_text(head + lines)
+    assert invoke("run", source, "-m", MODEL).exit_code == 0
+    source.write_text(head + lines.splitlines()[0].replace("Hi", "New") + "\n" + lines)
+    result = invoke("run", source, "-m", MODEL)
+    assert result.exit_code == 2
+    assert "these rows are named by their place; did lines move? give them a custom_id" in result.stderr
+    assert "named by their place" in " ".join(invoke("run", "--help").output.split())
+
+
+def test_rows_with_ids_that_have_changed_have_not_moved(environment, invoke, done):
+    """What would lead astray is not said."""
+    source, _ = done
+    source.write_text(source.read_text().replace("The secret", "Another"))
+    assert "did lines move?" not in invoke("run", source).stderr

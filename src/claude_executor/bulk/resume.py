@@ -15,6 +15,7 @@ from claude_executor import Params
 from claude_executor.bulk.index import Index
 from claude_executor.bulk.journal import ResultsFile
 from claude_executor.bulk.results import Entry, hash_of
+from claude_executor.bulk.rows import is_by_place
 from claude_executor.bulk.sources import Record
 
 OnChanged = Literal["fail", "redo", "keep"]
@@ -32,6 +33,7 @@ class Changed(Exception):
     Attributes:
         count: How many.
         named: The first of them.
+        by_place: Whether those are named by where they stand in the input, since they have no names there.
     """
 
     def __init__(self, count: int, named: list[str]) -> None:
@@ -40,6 +42,7 @@ class Changed(Exception):
         super().__init__(f"{what} something else now: {', '.join(named)}{more}")
         self.count = count
         self.named = named
+        self.by_place = all(map(is_by_place, named))
 
 
 @dataclass(slots=True)

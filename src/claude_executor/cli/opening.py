@@ -33,6 +33,9 @@ def plainly(bulk: Bulk) -> Generator[None]:
         raise Trouble(str(error)) from error
     except Changed as error:
         ways = "send them again with --on-changed redo, or keep the answers with --on-changed keep"
+        if error.by_place:
+            moved = "these rows are named by their place; did lines move?"
+            ways = f"{moved} give them a custom_id, or put the lines back; or {ways}"
         raise Trouble(f"nothing was sent: {error}; {ways}") from error
     except Unpriced as error:
         instead = "leave --budget out, or cap tokens with --max-tokens-total"
