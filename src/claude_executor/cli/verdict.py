@@ -35,8 +35,9 @@ class Verdict:
 
 def verdict(run: Run, ending: Ending, *, attempts: int) -> Verdict:
     """See how a run ended that sent so many requests."""
-    undone = f"{count(run.unsent, 'row')} left undone"
-    if ending.number is not None:
+    undone = f"{count(run.unsent, 'row')} left undone" if run.unsent else "every row is done"
+    # A signal that came when all that was left was in flight, and was waited for, has interrupted nothing.
+    if ending.number is not None and (run.unsent or ending.aborted):
         how = "aborted" if ending.aborted else "interrupted"
         code = TERMINATED if ending.number == signal.SIGTERM else INTERRUPTED
         return Verdict(code, f"{how}; {undone}")
