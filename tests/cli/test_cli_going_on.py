@@ -98,7 +98,9 @@ def test_a_line_that_is_put_on_top_is_told_to_have_moved_the_others(environment,
     result = invoke("run", source, "-m", MODEL)
     assert result.exit_code == 2
     assert "these rows are named by their place; did lines move? give them a custom_id" in result.stderr
-    assert "named by their place" in " ".join(invoke("run", "--help").output.split())
+    told = " ".join(invoke("run", "--help").output.split())
+    assert "named by their place" in told
+    assert "/v1/chat/completions" in told  # a shape that is taken is told
 
 
 def test_rows_with_ids_that_have_changed_have_not_moved(environment, invoke, done):
