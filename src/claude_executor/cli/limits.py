@@ -25,12 +25,11 @@ from claude_executor import (
     Stopped,
 )
 from claude_executor.cli import BAD_INPUT, NO_ACCESS, SOME_FAILED
-from claude_executor.cli.options import Connection, connection, connection_options
+from claude_executor.cli.options import COUNT_TOKENS, Connection, connection, connection_options
 from claude_executor.cli.organization import Entry, admin_key, organization_limits
 from claude_executor.cli.steer import import_sdk
 from claude_executor.cli.trouble import Trouble
 from claude_executor.cli.words import amount
-from claude_executor.core.limits import COUNT_TOKENS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

@@ -10,7 +10,6 @@ from urllib.parse import urlsplit
 import click
 
 from claude_executor import Executor, Limits
-from claude_executor.core.limits import COUNT_TOKENS
 
 if TYPE_CHECKING:
     from claude_executor import Event, RedisBudget, SpendingCap
@@ -23,6 +22,8 @@ _PER_MINUTE = {
     "itpm": "input tokens",
     "otpm": "output tokens",
 }
+COUNT_TOKENS = "count_tokens"
+"""The entry of a tier that is for what counts tokens; see `Limits.tier`."""
 TIERS = ("evaluation", "start", "build", "scale")
 DEFAULT_CONCURRENCY = 200
 
