@@ -197,3 +197,21 @@ def test_a_lock_left_by_a_killed_process_is_free(target):
     with ResultsFile(target):
         pass
     assert not target.with_name("r.jsonl.lock").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs locks")
+def test_a_link_and_its_file_have_one_lock(target, tmp_path):
+    """Whoever writes it by another name is another writer; a link that leads nowhere yet is a new file."""
+    link = tmp_path / "link.jsonl"
+    link.symlink_to(target)
+    with ResultsFile(link) as results:
+        assert results.path == target
+        with pytest.raises(Busy):
+            ResultsFile(target)
+    fresh = tmp_path / "fresh.jsonl"
+    link.unlink()
+    link.symlink_to(fresh)
+    with ResultsFile(link) as results:
+        results.rewrite([line_of("a")])
+    assert link.is_symlink()
+    assert ids_in(fresh) == ["a"]

@@ -151,3 +151,14 @@ async def test_one_at_a_time(executor, path):
         with pytest.raises(Busy):
             await anext(one.map([prompt("a")], journal=Journal(path)))
         assert len([r async for r in first]) == 1
+
+
+@pytest.mark.simulator(SLOW)
+async def test_a_journal_that_is_used_twice_sends_nothing_twice(executor, simulator, path):
+    """The same object may be given to one call after another."""
+    journal = Journal(path)
+    async with executor() as one:
+        first = {r.index: text_of(r) async for r in one.map(map(prompt, "aabc"), journal=journal)}
+        second = {r.index: text_of(r) async for r in one.map(map(prompt, "aabcd"), journal=journal)}
+    assert {index: second[index] for index in first} == first
+    assert simulator.verdict().requests == 5

@@ -169,6 +169,13 @@ def test_summary_says_what_failures_cost():
     assert "$0.5000; 120 tokens more for attempts that failed" in text
 
 
+def test_summary_says_what_failures_took_where_no_price_is_known():
+    """What is not known of money is no reason to keep quiet about tokens."""
+    unpriced = Spent(1_000, 2_000, 0, 0, None)
+    text = drawn(closing(summary(spent=unpriced, wasted=Spent(100, 20, 0, 0, None))), 200)
+    assert "unknown: no price is known for the model; 120 tokens more for attempts that failed" in text
+
+
 def test_summary_is_plain_values():
     """What goes into JSON is all there."""
     assert summary().as_dict()["limited"]["share"] == 0.82

@@ -37,7 +37,7 @@ def check(
     source: Path | Source,
     defaults: Defaults = NO_DEFAULTS,
     *,
-    see: Callable[[str, Params], None] | None = None,
+    see: Callable[[str, Params], object] | None = None,
     known: Callable[[Record], tuple[str, Params] | None] | None = None,
 ) -> Survey:
     """Read every row of a source and say what it holds.

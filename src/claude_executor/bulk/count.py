@@ -95,7 +95,7 @@ async def count_tokens(
         NotCounted: The API did not count one of them.
     """
     sample = min(sample, rows)
-    limits = Limits.tier(tier) if tier is not None else {}
+    limits: Mapping[str, Limits] = Limits.tier(tier) if tier is not None else {}
     counter = _Counter(client, limits.get("count_tokens", Limits()).rpm or _CAREFUL)
     chosen = _chosen(source_of(source), defaults, rows, sample)
     workers = [asyncio.ensure_future(counter.work(chosen)) for _ in range(min(_AT_ONCE, sample))]

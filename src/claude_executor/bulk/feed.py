@@ -165,9 +165,15 @@ class Feed:
     def _written(self, counts: list[Callable[[], None]], group: asyncio.Future[None]) -> None:
         if group.cancelled() or group.exception() is not None:
             self.stop()
-        else:
-            for count in counts:
+            return
+        wrong: list[Exception] = []
+        for count in counts:
+            try:
                 count()
+            except Exception as error:  # the others are on disk all the same
+                wrong.append(error)
+        if wrong:
+            raise wrong[0]
 
     def stop(self) -> None:
         """Send nothing more, let what is in flight finish; rows that were waiting come back as `Closed`."""

@@ -36,8 +36,8 @@ class NotResults(Exception):
 
     def __init__(self, path: Path, line: int, why: str) -> None:
         super().__init__(
-            f"{path} is no results file (line {line}: {why}); "
-            "name another with -o, or overwrite it with --force"
+            f"{path} is no results file (line {line}: {why}); if it is one, mend or take out that line; "
+            "otherwise name another with -o (--force throws it all away)"
         )
 
 
@@ -45,7 +45,7 @@ class ResultsFile:
     """A results file that this process writes; nobody else does. Close it, or use it as ``with …``.
 
     Attributes:
-        path: Where it is.
+        path: Where it is; of a symbolic link, where that leads.
         end: How long it is, with what is still to be written.
     """
 
@@ -57,7 +57,7 @@ class ResultsFile:
             NotResults: Its end is not that of a results file.
             OSError: It cannot be written.
         """
-        self.path = path
+        self.path = path = followed(path)
         # What is no file (``/dev/null``, a pipe) can be neither read again nor locked nor synced.
         self._lasting = path.is_file() or not path.exists()
         self._lock = Lock(path) if self._lasting else None
@@ -287,6 +287,15 @@ class ResultsFile:
             return size - len(torn)
         os.write(self._file, b"\n")  # whole but for its end
         return size + 1
+
+
+def followed(path: Path) -> Path:
+    """The file itself, where the path is that of a symbolic link.
+
+    Its lock, its timeline and the file that takes its place stand beside the file, whatever it is called by.
+    """
+    special = path.exists() and not path.is_file()  # such as /dev/stdout, which leads to no name
+    return Path(os.path.realpath(path)) if path.is_symlink() and not special else path
 
 
 def _sync_directory(path: Path) -> None:

@@ -89,6 +89,9 @@ class Journal:
 
     def _open(self) -> None:
         results = ResultsFile(self.path)
+        # A journal may be given to one call after another, and each of them begins to count anew.
+        self._places, self._seen = Index(), Index()
+        self._pending.clear()
         try:
             for place, entry in results.entries():
                 if entry.answered:

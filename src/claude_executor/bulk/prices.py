@@ -103,26 +103,26 @@ class Prices:
     def __init__(self) -> None:
         self._lists: dict[str, PriceList | None] = {}
 
-    def spent(self, model: str, usage: Usage) -> Spent:
-        """What one answer took, and its price."""
-        read = usage.cache_read_input_tokens or 0
-        written = usage.cache_creation_input_tokens or 0
+    def spent(self, model: str, usage: Usage | None) -> Spent:
+        """What one answer took, and its price. Of what a proxy hands on anything may be missing."""
+        fresh, output = _told(usage, "input_tokens"), _told(usage, "output_tokens")
+        read, written = _told(usage, "cache_read_input_tokens"), _told(usage, "cache_creation_input_tokens")
         # The API says how it really served the request, which need not be how it was asked to.
         dollars = self.dollars(
             model,
-            fresh=usage.input_tokens,
-            output=usage.output_tokens,
+            fresh=fresh,
+            output=output,
             read=read,
             written=written,
-            written_1h=usage.cache_creation.ephemeral_1h_input_tokens if usage.cache_creation else 0,
-            searches=usage.server_tool_use.web_search_requests if usage.server_tool_use else 0,
+            written_1h=_told(getattr(usage, "cache_creation", None), "ephemeral_1h_input_tokens"),
+            searches=_told(getattr(usage, "server_tool_use", None), "web_search_requests"),
             factor=factor(
-                speed=usage.speed,
+                speed=getattr(usage, "speed", None),
                 geo=getattr(usage, "inference_geo", None),
                 tier=getattr(usage, "service_tier", None),
             ),
         )
-        return Spent(usage.input_tokens, usage.output_tokens, read, written, dollars)
+        return Spent(fresh, output, read, written, dollars)
 
     def spent_by(self, model: str, used: Used) -> Spent:
         """The same of an attempt, as the executor's events tell it."""
@@ -143,8 +143,7 @@ class Prices:
         """The same of an answer in a results file, where anything may be missing."""
 
         def count(said: Mapping[str, Any], name: str) -> int:
-            value = said.get(name)
-            return value if isinstance(value, int) and value > 0 else 0
+            return _amount(said.get(name))
 
         fresh, output = count(usage, "input_tokens"), count(usage, "output_tokens")
         read, written = count(usage, "cache_read_input_tokens"), count(usage, "cache_creation_input_tokens")
@@ -226,6 +225,15 @@ def factor(*, speed: object = None, geo: object = None, tier: object = None) -> 
     if geo == "us":
         times *= UNITED_STATES
     return times * BATCH if tier == "batch" else times
+
+
+def _told(said: object, name: str) -> int:
+    """A count out of an object of the SDK, which need not hold what its type says."""
+    return _amount(getattr(said, name, None))
+
+
+def _amount(value: object) -> int:
+    return value if isinstance(value, int) and value > 0 else 0
 
 
 def _mapping(value: object) -> Mapping[str, Any]:

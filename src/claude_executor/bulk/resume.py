@@ -15,6 +15,7 @@ from claude_executor import Params
 from claude_executor.bulk.index import Index
 from claude_executor.bulk.journal import ResultsFile
 from claude_executor.bulk.results import Entry, hash_of
+from claude_executor.bulk.rows import is_by_place
 from claude_executor.bulk.sources import Record
 
 OnChanged = Literal["fail", "redo", "keep"]
@@ -32,6 +33,7 @@ class Changed(Exception):
     Attributes:
         count: How many.
         named: The first of them.
+        by_place: Whether those are named by where they stand in the input, since they have no names there.
     """
 
     def __init__(self, count: int, named: list[str]) -> None:
@@ -40,6 +42,7 @@ class Changed(Exception):
         super().__init__(f"{what} something else now: {', '.join(named)}{more}")
         self.count = count
         self.named = named
+        self.by_place = all(map(is_by_place, named))
 
 
 @dataclass(slots=True)
@@ -119,11 +122,22 @@ class Resumption:
         rest.sends.append(False)
         return custom_id, cast("Params", params)
 
-    def see(self, custom_id: str, params: Params) -> None:
-        """Compare the next row."""
+    def see(self, custom_id: str, params: Params) -> bool:
+        """Compare the next row; whether it is sent."""
         sends = self._sends(custom_id, params)
         self._rest.rows += 1
         self._rest.sends.append(sends)
+        return sends
+
+    def planned(self) -> Rest:
+        """What is to be done, with the file as it is: for who may yet decide otherwise. Then call `rest`.
+
+        Raises:
+            Changed: There are changed rows, and it is to fail on them.
+        """
+        if self._changed and self._on_changed == "fail":
+            raise Changed(self._changed, self._named)
+        return self._rest
 
     def rest(self) -> Rest:
         """What is to be done. Results that will be had anew are taken out of the file first.
@@ -132,11 +146,10 @@ class Resumption:
             Changed: There are changed rows, and it is to fail on them. Nothing was changed in the file.
             OSError: The file could not be written.
         """
-        if self._changed and self._on_changed == "fail":
-            raise Changed(self._changed, self._named)
+        rest = self.planned()
         if self._retried or self._redone or self._superfluous:
             self._results.without(self._unwanted())
-        return self._rest
+        return rest
 
     def _unwanted(self) -> Callable[[Entry], bool]:
         kept = Index()

@@ -11,6 +11,7 @@ Parquet) are of this shape, with a column for each. Whatever else a row holds is
 back with the result.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import repeat
@@ -29,6 +30,7 @@ DEFAULT_MAX_TOKENS = 1024
 PASSED_AT_ONCE = 1_000
 
 _PATH = "/v1/messages"
+_BY_PLACE = re.compile(r"(line|row)-\d+")
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,13 +139,18 @@ def parts_of(
     params = _READERS[shape](value, defaults)
     custom_id = value.pop("custom_id", None)
     if custom_id is None and shape == "prompt":
-        custom_id = f"{unit}-{number}"
+        custom_id = f"{unit}-{number}"  # see `is_by_place`
     if not isinstance(custom_id, str) or not custom_id:
         raise BadRow(f"'custom_id' must be a text that is not empty, not {_kind(custom_id)}")
     if len(custom_id) > LONGEST_ID:
         raise BadRow(f"'custom_id' has {len(custom_id)} characters; at most {LONGEST_ID} are allowed")
     _check_params(params)
     return custom_id, params, value
+
+
+def is_by_place(custom_id: str) -> bool:
+    """Whether an id looks like that of a row which has none, and is therefore named by its place."""
+    return _BY_PLACE.fullmatch(custom_id) is not None
 
 
 # ---- the three shapes; what is left in `value` afterwards is the user's own

@@ -2,8 +2,9 @@
 
 A run that is told to stop sends nothing more, lets what is in flight finish, and keeps its answers. A run
 must stop when an answer would be the answer to every row that is left: a wrong key, a spend limit, a model
-that does not exist. And it ends at its caps: on money and on tokens, when what is left of them is not surely
-enough for a row, and on time. Rows that were not sent then are neither answered nor failed.
+that does not exist, a shared budget that cannot be asked. And it ends at its caps: on money and on tokens,
+when what is left of them is not surely enough for a row, and on time. Rows that were not sent then are
+neither answered nor failed.
 """
 
 import asyncio
@@ -11,7 +12,17 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from claude_executor import BudgetSpent, Closed, Event, Executor, Failed, Kind, RequestRefused, Stopped
+from claude_executor import (
+    BudgetSpent,
+    BudgetUnreachable,
+    Closed,
+    Event,
+    Executor,
+    Failed,
+    Kind,
+    RequestRefused,
+    Stopped,
+)
 from claude_executor.bulk.caps import NO_CAPS, Caps
 from claude_executor.bulk.copies import Copies
 from claude_executor.bulk.feed import Feed, Handed
@@ -66,7 +77,7 @@ class Run:
         self.stopping = False
         self.late = False
         self.at_cap = False
-        self.fatal: Failed | Stopped | None = None
+        self.fatal: Failed | Stopped | BudgetUnreachable | None = None
         self.clock = clock
         self.started_at = clock()
         self._ended_at: float | None = None
@@ -130,6 +141,8 @@ class Run:
         """See whether an error is the end of everything; `None` stands for an answer."""
         self._reached = self._reached or error is None
         self.at_cap = self.at_cap or isinstance(error, BudgetSpent)
+        if self.fatal is None and isinstance(error, BudgetUnreachable):
+            self.fatal = error
         if self.fatal is not None or not isinstance(error, (Failed, Stopped)):
             return
         nowhere = error.kind is Kind.UNREACHABLE and not self._reached
@@ -141,13 +154,15 @@ class Run:
 
     def ended_by(self, error: Exception) -> bool:
         """Whether a row has come to nothing only because the run has."""
-        if isinstance(error, BudgetSpent):
+        if isinstance(error, (BudgetSpent, BudgetUnreachable)):
             return True
+        fatal = self.fatal
         unsent = isinstance(error, (Closed, Stopped))
         given_up = isinstance(error, Failed) and error.retryable
         if (self.stopping and (unsent or given_up)) or (self.at_cap and given_up):
             return True
-        fatal = self.fatal
+        if isinstance(fatal, BudgetUnreachable):  # it also ends the retries of rows that were sent
+            return given_up
         return fatal is not None and isinstance(error, (Failed, Stopped)) and error.kind is fatal.kind
 
 

@@ -76,7 +76,7 @@ class Tally:
     def answered(self, model: str, message: "Message") -> None:
         """A row was answered."""
         self.succeeded += 1
-        self.spent += self._prices.spent(model, message.usage)
+        self.spent += self._prices.spent(model, getattr(message, "usage", None))
 
     def copied(self) -> None:
         """A row got the answer of another that asked the same; nothing was paid for it."""

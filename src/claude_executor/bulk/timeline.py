@@ -30,6 +30,7 @@ from typing import Any, BinaryIO
 import orjson
 
 from claude_executor import AttemptFailed, Event, PoolState, Snapshot
+from claude_executor.bulk.journal import followed
 
 FORMAT = 1
 SHORTEST = 1.0
@@ -44,7 +45,8 @@ _COUNTS = ("attempts", "retries", "answered", "failed")
 
 
 def timeline_of(results: Path) -> Path:
-    """Where the timeline of a results file is: ``a.jsonl`` has ``a.timeline.jsonl``."""
+    """Where the timeline of a results file is: ``a.jsonl`` has ``a.timeline.jsonl`` beside it."""
+    results = followed(results)
     return results.with_name(results.name.removesuffix(".jsonl") + ".timeline.jsonl")
 
 

@@ -6,8 +6,10 @@ import re
 
 import click
 
-_MONEY = re.compile(r"(?:us)?\$?\s*([\d,]*\.?\d+)\s*(?:usd|us\$|\$|dollars?)?", re.IGNORECASE)
-_NUMBER = re.compile(r"([\d,_]*\.?\d+)\s*([km]?)", re.IGNORECASE)
+_DIGITS = r"(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,3}(?:_\d{3})+|\d*\.?\d+)"
+"""Commas stand between thousands only: who writes ``20,50`` means a hundredth of what it would be without."""
+_MONEY = re.compile(rf"(?:us)?\$?\s*{_DIGITS}\s*(?:usd|us\$|\$|dollars?)?", re.IGNORECASE)
+_NUMBER = re.compile(rf"{_DIGITS}\s*([km]?)", re.IGNORECASE)
 _PART = r"\s*(?:(\d+(?:\.\d+)?)\s*{})?"
 _SPAN = re.compile("".join(map(_PART.format, "dhms")), re.IGNORECASE)
 _SECONDS = (86_400, 3_600, 60, 1)
@@ -18,16 +20,18 @@ def dollars(text: str) -> float:
     """Read an amount of US dollars, for an option."""
     found = _MONEY.fullmatch(text.strip())
     if found is None:
-        raise click.BadParameter(f"{text!r} is no amount of US dollars such as 20usd, the only currency")
-    return _something(text, float(found[1].replace(",", "")))
+        what = f"{text!r} is no amount of US dollars such as 20.50usd, the only currency"
+        raise click.BadParameter(what + _about_commas(text))
+    return _something(text, _value(found[1]))
 
 
 def number(text: str) -> int:
     """Read a whole number that may end in k or M, for an option."""
     found = _NUMBER.fullmatch(text.strip())
     if found is None:
-        raise click.BadParameter(f"{text!r} is no number such as 200000, 200k or 1.5M")
-    return int(_something(text, round(float(re.sub("[,_]", "", found[1])) * _TIMES[found[2].lower()])))
+        what = f"{text!r} is no number such as 200000, 200k or 1.5M"
+        raise click.BadParameter(what + _about_commas(text))
+    return int(_something(text, round(_value(found[1]) * _TIMES[found[2].lower()])))
 
 
 def seconds(text: str) -> float:
@@ -37,6 +41,14 @@ def seconds(text: str) -> float:
         raise click.BadParameter(f"{text!r} is no span of time such as 90s, 45m, 2h or 1h30m")
     parts = zip(found.groups(), _SECONDS, strict=True)
     return _something(text, sum(float(part) * each for part, each in parts if part))
+
+
+def _value(digits: str) -> float:
+    return float(re.sub("[,_]", "", digits))
+
+
+def _about_commas(text: str) -> str:
+    return "; a comma stands between thousands only (1,000), parts come after a point" if "," in text else ""
 
 
 def _something(text: str, value: float) -> float:

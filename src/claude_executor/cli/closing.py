@@ -74,11 +74,10 @@ def _tokens(summary: Summary) -> str:
 
 
 def _cost(summary: Summary) -> str:
-    if summary.spent.dollars is None:
-        return "unknown: no price is known for the model"
-    text = money(summary.spent.dollars)
-    if summary.budget is not None:
-        in_all = summary.spent.dollars + (summary.spent_before.dollars or 0.0)
+    spent = summary.spent.dollars
+    text = "unknown: no price is known for the model" if spent is None else money(spent)
+    if summary.budget is not None and spent is not None:
+        in_all = spent + (summary.spent_before.dollars or 0.0)
         text += f"; {money(in_all)} of the budget of {money(summary.budget)}{_with_earlier(summary)}"
     wasted = summary.wasted
     if wasted.tokens:

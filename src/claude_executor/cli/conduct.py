@@ -8,22 +8,16 @@ import signal
 import sys
 import threading
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from claude_executor import Executor, SpendingCap
 from claude_executor.bulk import (
-    Prices,
-    Rest,
+    BadInput,
     ResultsFile,
-    Resumption,
     Run,
     Source,
-    Spent,
-    Survey,
     check,
     put_in_order,
     readable,
@@ -32,11 +26,11 @@ from claude_executor.bulk import (
     run_rows,
     summarise,
 )
-from claude_executor.bulk.caps import Asked, spent_on
 from claude_executor.bulk.outlet import Outlet
-from claude_executor.bulk.timeline import Timeline, timeline_of
+from claude_executor.bulk.timeline import timeline_of
 from claude_executor.cli import SOME_FAILED, TERMINATED
 from claude_executor.cli.bulk import STANDARD
+from claude_executor.cli.job import Job, check_anew, to_file, to_standard_output
 from claude_executor.cli.opening import check_target, opening, plainly
 from claude_executor.cli.steer import Ending, import_sdk
 from claude_executor.cli.trouble import Trouble, reason
@@ -44,39 +38,13 @@ from claude_executor.cli.verdict import Verdict, verdict
 from claude_executor.cli.words import count
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Generator
+    from collections.abc import Generator
 
     from rich.console import Console
 
-    from claude_executor import Event, Params, Snapshot
+    from claude_executor import Event, Executor, Snapshot
     from claude_executor.bulk import Summary
-    from claude_executor.bulk.sources import Record
     from claude_executor.cli.bulk import Bulk
-
-
-@dataclass(slots=True)
-class _Job:
-    """What is known before anything is sent.
-
-    Attributes:
-        bulk: What is to be done.
-        source: The rows.
-        results: Where the results go; `None` for standard output.
-        timeline: What the report will want to know, if it is kept.
-        survey: What there is.
-        rest: What of it is to be done.
-        asked: What bounds its cost.
-        before: What earlier starts have spent.
-    """
-
-    bulk: Bulk
-    source: Source
-    results: ResultsFile | None
-    timeline: Timeline | None
-    survey: Survey
-    rest: Rest
-    asked: Asked
-    before: Spent = field(default_factory=Spent)
 
 
 def foretell(bulk: Bulk, *, exact: int, tier: str | None) -> None:
@@ -129,56 +97,23 @@ def _terminable() -> Generator[None]:
 
 def _to_file(bulk: Bulk, source: Source) -> tuple[Summary, int]:
     if bulk.overwrite:
-        check(source, bulk.defaults)  # before anything is thrown away
+        check_anew(bulk, source)
     try:
         with ResultsFile(bulk.target, overwrite=bulk.overwrite) as results:
-            return _perform(_planned(bulk, source, results))
+            return _perform(to_file(bulk, source, results))
     finally:
         if not bulk.target.exists():  # nothing came
             timeline_of(bulk.target).unlink(missing_ok=True)
 
 
-def _planned(bulk: Bulk, source: Source, results: ResultsFile) -> _Job:
-    """Read both files: what there is, and what of it is to be done."""
-    asked = Asked()
-    resumption = Resumption(results, failures_only=bulk.failures_only, on_changed=bulk.on_changed)
-
-    def see(custom_id: str, params: Params) -> None:
-        resumption.see(custom_id, params)
-        asked.see(custom_id, params)
-
-    def known(record: Record) -> tuple[str, Params] | None:
-        row = resumption.known(record)
-        if row is not None:
-            asked.see(*row)
-        return row
-
-    capped = bulk.caps.spending
-    survey = check(
-        source,
-        bulk.defaults,
-        see=see if capped else resumption.see,
-        known=known if capped else resumption.known,
-    )
-    before = Spent()
-    if capped:  # before answers are thrown away that were paid for
-        before = spent_on(results, Prices(), in_dollars=bulk.caps.dollars is not None)
-    timeline = None
-    if bulk.target.is_file():
-        timeline = Timeline(timeline_of(bulk.target), anew=results.end == 0)
-    return _Job(bulk, source, results, timeline, survey, resumption.rest(), asked, before)
-
-
 def _to_standard_output(bulk: Bulk, source: Source) -> tuple[Summary, int]:
-    asked = Asked()
-    survey = check(source, bulk.defaults, see=asked.see)
-    return _perform(_Job(bulk, source, None, None, survey, Rest(rows=survey.rows), asked))
+    return _perform(to_standard_output(bulk, source))
 
 
 # ---- the sending
 
 
-def _perform(job: _Job) -> tuple[Summary, int]:
+def _perform(job: Job) -> tuple[Summary, int]:
     from rich.console import Console
 
     console = Console(stderr=True, highlight=False)
@@ -186,18 +121,17 @@ def _perform(job: _Job) -> tuple[Summary, int]:
     said = opening(bulk, job.source, rest, job.asked.unbounded)
     console.print(said, markup=False, soft_wrap=True)
     run = Run(rest.to_do, models=job.survey.models, rest=rest, caps=bulk.caps, before=job.before)
-    run.at_cap = rest.to_do > 0 and bulk.caps.used_up(job.before)
+    run.at_cap = job.at_cap
     try:
-        if rest.to_do and not run.at_cap:
-            caps = bulk.caps.left(job.before, job.asked, Prices())
+        if rest.to_do and not job.at_cap:
             import_sdk()
-            snapshot, ending = asyncio.run(_send(job, run, caps, console))
+            snapshot, ending = asyncio.run(_send(job, run, console))
         else:
             snapshot, ending = bulk.connection.executor().snapshot(), Ending()
-            if bulk.ordered and job.results is not None:
-                put_in_order(job.results, rows_of(job.source, bulk.defaults))
-    except OSError as error:
-        raise _disk_trouble(error, bulk, run) from error
+            if not job.at_cap:
+                _tidy(job)
+    except (OSError, BadInput) as error:
+        raise _broken_off(error, job, run) from error
     ended = verdict(run, ending, attempts=snapshot.attempts)
     summary = summarise(run, snapshot, stopped=ended.stopped)
     if rest.to_do:
@@ -205,9 +139,15 @@ def _perform(job: _Job) -> tuple[Summary, int]:
     return summary, ended.code
 
 
-async def _send(
-    job: _Job, run: Run, caps: tuple[SpendingCap, ...], console: Console
-) -> tuple[Snapshot, Ending]:
+def _tidy(job: Job) -> None:
+    """Put the results of a job that is done in order, if they are not."""
+    if job.resumption is not None and job.results is not None:
+        job.resumption.rest()
+        if job.bulk.ordered:
+            put_in_order(job.results, rows_of(job.source, job.bulk.defaults))
+
+
+async def _send(job: Job, run: Run, console: Console) -> tuple[Snapshot, Ending]:
     from claude_executor.cli.steer import steer
     from claude_executor.cli.watch import Watch
 
@@ -219,15 +159,7 @@ async def _send(
         if timeline is not None:
             timeline.listen(event)
 
-    executor = Executor(
-        how.limits,
-        max_concurrency=how.max_concurrency,
-        base_url=how.base_url,
-        api_key=how.api_key,
-        caps=caps,
-        on_event=listen,
-    )
-    async with executor:
+    async with how.executor(listen, job.caps) as executor:
         with timeline.keeping(executor.snapshot) if timeline is not None else nullcontext():
             watch = Watch(
                 run, executor, title=Path(job.source.name).name, max_concurrency=how.max_concurrency
@@ -236,12 +168,15 @@ async def _send(
             return executor.snapshot(), ending
 
 
-def _work(job: _Job, run: Run, executor: Executor) -> Coroutine[object, object, None]:
+async def _work(job: Job, run: Run, executor: Executor) -> None:
     bulk = job.bulk
     if job.results is None:
         rows = rows_of(job.source, bulk.defaults)
-        return run_rows(rows, Outlet(_print), executor=executor, run=run, priority=bulk.priority)
-    return run_file(
+        await run_rows(rows, Outlet(_print), executor=executor, run=run, priority=bulk.priority)
+        return
+    if job.resumption is not None:  # as late as can be, for paid answers may be thrown away
+        await asyncio.to_thread(job.resumption.rest)
+    await run_file(
         job.source,
         job.results,
         executor=executor,
@@ -269,13 +204,27 @@ def _print(lines: bytes) -> None:
 # ---- how it went
 
 
-def _disk_trouble(error: OSError, bulk: Bulk, run: Run) -> Trouble:
+def _broken_off(error: OSError | BadInput, job: Job, run: Run) -> Trouble:
+    """What is said when a file fails on the way: what is safe, and how to go on."""
+    bulk, first = job.bulk, "when that is mended, "
+    if isinstance(error, BadInput):
+        why = str(error)
+    elif _is_of_target(error, job):
+        target = "standard output" if bulk.target == STANDARD else bulk.target
+        why, first = f"cannot write {target}: {reason(error)}", "when there is room, "
+    else:
+        name = job.source.name if str(error.filename) == str(job.source.path) else error.filename
+        why = f"cannot read {name}: {reason(error)}"
     if bulk.target == STANDARD:
-        done = count(run.tally.done, "result")
-        return Trouble(f"stopped: cannot write standard output: {reason(error)}; {done} written", SOME_FAILED)
+        return Trouble(f"stopped: {why}; {count(run.tally.done, 'result')} written", SOME_FAILED)
     kept = f"{count(run.tally.done, 'row')} done, all of them in {bulk.target}"
-    stopped = f"stopped: cannot write {bulk.target}: {reason(error)}; {kept}"
-    return Trouble(f"{stopped}\nwhen there is room, go on with: {bulk.go_on}", SOME_FAILED)
+    return Trouble(f"stopped: {why}; {kept}\n{first}go on with: {bulk.go_on}", SOME_FAILED)
+
+
+def _is_of_target(error: OSError, job: Job) -> bool:
+    """Whether it was the results that failed, or the file that is to take their place."""
+    path = job.bulk.target if job.results is None else job.results.path
+    return error.filename is None or str(error.filename).startswith(str(path))
 
 
 def _close(summary: Summary, ended: Verdict, bulk: Bulk, console: Console) -> None:

@@ -25,7 +25,7 @@ from claude_executor import (
     Stopped,
 )
 from claude_executor.cli import BAD_INPUT, NO_ACCESS, SOME_FAILED
-from claude_executor.cli.options import Connection, connection, connection_options
+from claude_executor.cli.options import COUNT_TOKENS, Connection, connection, connection_options
 from claude_executor.cli.organization import Entry, admin_key, organization_limits
 from claude_executor.cli.steer import import_sdk
 from claude_executor.cli.trouble import Trouble
@@ -94,7 +94,7 @@ def _declared(pool: str, its: Limits, told: set[str]) -> Iterable[Entry]:
         limit = getattr(its, field)
         if limit is not None:
             name = EVERY_OTHER if pool == "*" else pool
-            source = TOLD if resource in told else PUBLISHED
+            source = TOLD if resource in told and pool != COUNT_TOKENS else PUBLISHED
             yield {"pool": name, "resource": resource, "limit": limit, "per": "minute", "source": source}
 
 

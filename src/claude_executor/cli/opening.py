@@ -33,6 +33,9 @@ def plainly(bulk: Bulk) -> Generator[None]:
         raise Trouble(str(error)) from error
     except Changed as error:
         ways = "send them again with --on-changed redo, or keep the answers with --on-changed keep"
+        if error.by_place:
+            moved = "these rows are named by their place; did lines move?"
+            ways = f"{moved} give them a custom_id, or put the lines back; or {ways}"
         raise Trouble(f"nothing was sent: {error}; {ways}") from error
     except Unpriced as error:
         instead = "leave --budget out, or cap tokens with --max-tokens-total"
@@ -104,6 +107,7 @@ def _rest_of_it(rest: Rest) -> str:
     if rest.redone:
         parts.append(f"{rest.redone:,} that changed {'is' if rest.redone == 1 else 'are'} sent again")
     if rest.left_out:
-        parts.append(f"{rest.left_out:,} not sent yet {'is' if rest.left_out == 1 else 'are'} left out")
+        is_, it = ("is", "it") if rest.left_out == 1 else ("are", "them")
+        parts.append(f"{rest.left_out:,} not sent yet {is_} left out (claude-executor run sends {it})")
     parts.append(f"{rest.to_do - rest.again - rest.redone:,} to go" if rest.to_do else "nothing to do")
     return "; ".join(parts)

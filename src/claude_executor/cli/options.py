@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
@@ -12,7 +12,7 @@ import click
 from claude_executor import Executor, Limits
 
 if TYPE_CHECKING:
-    from claude_executor import Event, RedisBudget
+    from claude_executor import Event, RedisBudget, SpendingCap
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -22,6 +22,8 @@ _PER_MINUTE = {
     "itpm": "input tokens",
     "otpm": "output tokens",
 }
+COUNT_TOKENS = "count_tokens"
+"""The entry of a tier that is for what counts tokens; see `Limits.tier`."""
 TIERS = ("evaluation", "start", "build", "scale")
 DEFAULT_CONCURRENCY = 200
 
@@ -59,7 +61,9 @@ class Connection:
     api_key: str | None = None
     sharing: Sharing | None = None
 
-    def executor(self, on_event: Callable[[Event], None] | None = None) -> Executor:
+    def executor(
+        self, on_event: Callable[[Event], None] | None = None, caps: Iterable[SpendingCap] = ()
+    ) -> Executor:
         """An executor for it."""
         return Executor(
             self.limits,
@@ -67,6 +71,7 @@ class Connection:
             base_url=self.base_url,
             api_key=self.api_key,
             budget=None if self.sharing is None else self.sharing.budget(),
+            caps=caps,
             on_event=on_event,
         )
 
@@ -177,7 +182,11 @@ def connection(
     try:
         limits = Limits(**given)
         if tier is not None:
-            limits = {pool: replace(its, **given) for pool, its in Limits.tier(tier).items()}
+            limits = {
+                # What counts tokens has a limit of its own, of which nothing was said.
+                pool: its if pool == COUNT_TOKENS else replace(its, **given)
+                for pool, its in Limits.tier(tier).items()
+            }
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
     sharing = None if shared is None else Sharing(shared, group, alone, weight)

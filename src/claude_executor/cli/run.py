@@ -34,9 +34,13 @@ def run(*, force: bool, on_changed: OnChanged, dry_run: bool, exact: int | None,
     """Send every row of FILE, as fast as the limits allow, and write the results as they come.
 
     A line of FILE is {"custom_id", "params"} as for Message Batches, {"custom_id", "method", "url", "body"}
-    as in OpenAI's batch files with the body of a Claude message, or {"prompt"} together with -m. Fields of
-    your own come back with the result. FILE may also be CSV or Parquet with a column "prompt", gzipped, or -
-    for standard input. Every row is checked before anything is sent.
+    as in OpenAI's batch files (for /v1/messages, or for /v1/chat/completions as far as a Claude message can
+    say it), or {"prompt"} together with -m. Fields of your own come back with the result. FILE may also be
+    CSV or Parquet with a column "prompt", gzipped, or - for standard input. Every row is checked before
+    anything is sent.
+
+    Prompts without a custom_id are named by their place, line-1 and so on: add new ones at the end, or they
+    are taken for others.
 
     Whatever ends it, the same command goes on where it was: rows that are answered are not sent again, rows
     that failed are, unless trying again will not mend it (see retry).

@@ -6,7 +6,7 @@ import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from claude_executor import Kind
+from claude_executor import BudgetUnreachable, Kind
 from claude_executor.cli import BAD_INPUT, CAP_REACHED, INTERRUPTED, NO_ACCESS, OK, SOME_FAILED, TERMINATED
 from claude_executor.cli.words import count, money, span
 
@@ -35,20 +35,22 @@ class Verdict:
 
 def verdict(run: Run, ending: Ending, *, attempts: int) -> Verdict:
     """See how a run ended that sent so many requests."""
-    undone = f"{count(run.unsent, 'row')} left undone"
-    if ending.number is not None:
+    undone = f"{count(run.unsent, 'row')} left undone" if run.unsent else "every row is done"
+    # A signal that came when all that was left was in flight, and was waited for, has interrupted nothing.
+    if ending.number is not None and (run.unsent or ending.aborted):
         how = "aborted" if ending.aborted else "interrupted"
         code = TERMINATED if ending.number == signal.SIGTERM else INTERRUPTED
         return Verdict(code, f"{how}; {undone}")
     if run.fatal is not None:
-        return Verdict(BAD_INPUT if run.fatal.kind is Kind.NOT_FOUND else NO_ACCESS, str(run.fatal))
+        kind = None if isinstance(run.fatal, BudgetUnreachable) else run.fatal.kind
+        return Verdict(BAD_INPUT if kind is Kind.NOT_FOUND else NO_ACCESS, str(run.fatal))
     if run.at_cap and run.unsent:
         reached, why, option = _cap(run, attempts)
         return Verdict(CAP_REACHED, f"{reached}, {undone}{why}", f"raise {option} and ")
     if run.late and run.unsent:
         return Verdict(CAP_REACHED, f"deadline of {span(run.caps.seconds or 0)} reached: {undone}")
-    failed_before = run.rest is not None and run.rest.failed
-    return Verdict(SOME_FAILED if run.tally.failed or run.unsent or failed_before else OK)
+    without = run.rest is not None and (run.rest.failed or run.rest.left_out)
+    return Verdict(SOME_FAILED if run.tally.failed or run.unsent or without else OK)
 
 
 def _cap(run: Run, attempts: int) -> tuple[str, str, str]:

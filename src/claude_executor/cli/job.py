@@ -1,0 +1,118 @@
+"""What a bulk job is to do: both files are read and the caps looked at, and nothing is changed by that."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from claude_executor.bulk import Prices, Rest, Resumption, Spent, Survey, check
+from claude_executor.bulk.caps import Asked, spent_on
+from claude_executor.bulk.timeline import Timeline, timeline_of
+
+if TYPE_CHECKING:
+    from claude_executor import Params, SpendingCap
+    from claude_executor.bulk import ResultsFile, Source
+    from claude_executor.cli.bulk import Bulk
+
+
+@dataclass(slots=True)
+class Job:
+    """What is known before anything is sent.
+
+    Attributes:
+        bulk: What is to be done.
+        source: The rows.
+        survey: What there is.
+        rest: What of it is to be done.
+        asked: What bounds its cost.
+        before: What earlier starts have spent.
+        at_cap: Whether that is all there is to spend, so that nothing can be sent.
+        caps: What is left, for the executor to keep to.
+        results: Where the results go; `None` for standard output.
+        resumption: What makes room there for what is sent anew.
+        timeline: What the report will want to know, if it is kept.
+    """
+
+    bulk: Bulk
+    source: Source
+    survey: Survey
+    rest: Rest
+    asked: Asked
+    before: Spent = field(default_factory=Spent)
+    at_cap: bool = field(init=False, default=False)
+    caps: tuple[SpendingCap, ...] = field(init=False, default=())
+    results: ResultsFile | None = None
+    resumption: Resumption | None = None
+    timeline: Timeline | None = None
+
+    def __post_init__(self) -> None:
+        """See what the caps leave.
+
+        Raises:
+            Unpriced: There is one on money, and a price is not known.
+        """
+        if self.rest.to_do:
+            caps = self.bulk.caps
+            self.at_cap = caps.used_up(self.before)
+            if not self.at_cap:
+                self.caps = caps.left(self.before, self.asked, Prices())
+
+
+def check_anew(bulk: Bulk, source: Source) -> None:
+    """See whether all rows can be sent, before results are thrown away for that.
+
+    Raises:
+        BadInput: Something is wrong with the rows.
+        Unpriced: The budget cannot be kept.
+    """
+    to_standard_output(bulk, source)  # where there are no earlier results either
+
+
+def to_standard_output(bulk: Bulk, source: Source) -> Job:
+    """All rows, from nothing.
+
+    Raises:
+        BadInput: Something is wrong with them.
+        Unpriced: The budget cannot be kept.
+    """
+    asked = Asked()
+    survey = check(source, bulk.defaults, see=asked.see)
+    return Job(bulk, source, survey, Rest(rows=survey.rows), asked)
+
+
+def to_file(bulk: Bulk, source: Source, results: ResultsFile) -> Job:
+    """What the results leave to be done.
+
+    Raises:
+        BadInput: Something is wrong with the rows.
+        Changed: There are changed rows, and it is to fail on them.
+        Unpriced: The budget cannot be kept.
+    """
+    asked = Asked()
+    resumption = Resumption(results, failures_only=bulk.failures_only, on_changed=bulk.on_changed)
+
+    def see(custom_id: str, params: Params) -> None:
+        if resumption.see(custom_id, params):
+            asked.see(custom_id, params)
+
+    capped = bulk.caps.spending
+    survey = check(source, bulk.defaults, see=see if capped else resumption.see, known=resumption.known)
+    rest = resumption.planned()
+    before = Spent()
+    if capped:  # with the answers that are thrown away later: they were paid for
+        in_dollars = bulk.caps.dollars is not None and rest.to_do > 0
+        before = spent_on(results, Prices(), in_dollars=in_dollars)
+    timeline = None
+    if bulk.target.is_file():
+        timeline = Timeline(timeline_of(bulk.target), anew=results.end == 0)
+    return Job(
+        bulk,
+        source,
+        survey,
+        rest,
+        asked,
+        before,
+        results=results,
+        resumption=resumption,
+        timeline=timeline,
+    )

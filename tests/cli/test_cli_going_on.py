@@ -1,0 +1,110 @@
+"""Going on where it is easy to go wrong: what is said then is what helps."""
+
+import pytest
+
+from claude_executor.bulk.timeline import timeline_of
+from claude_executor.cli import conduct
+
+MODEL = "claude-haiku-5-5"
+
+
+@pytest.fixture
+def done(environment, invoke, rows_file):
+    """A job that is done: its rows and its results."""
+    source = rows_file(4)
+    assert invoke("run", source).exit_code == 0
+    return source, source.with_name("rows.results.jsonl")
+
+
+def test_a_retry_that_leaves_rows_without_a_result_is_no_success(environment, invoke, done):
+    """As after a retry that was stopped: exit 1, and who sends them is told."""
+    source, target = done
+    target.write_bytes(b"".join(target.read_bytes().splitlines(keepends=True)[:-1]))
+    result = invoke("retry", source)
+    assert result.exit_code == 1
+    assert "1 not sent yet is left out (claude-executor run sends it); nothing to do" in result.stderr
+    assert invoke("run", source).exit_code == 0
+    assert invoke("retry", source).exit_code == 0
+
+
+def test_a_damaged_line_of_results_need_not_cost_the_others(environment, invoke, done):
+    """The way out that is offered first is the one that throws nothing away."""
+    source, target = done
+    target.write_bytes(target.read_bytes().replace(b'"result"', b'"resu', 1))
+    result = invoke("run", source)
+    assert result.exit_code == 2
+    assert "; if it is one, mend or take out that line; otherwise name another with -o" in result.stderr
+    assert "(--force throws it all away)" in result.stderr
+
+
+def test_results_through_a_link_stay_where_they_are(environment, invoke, done, tmp_path):
+    """A rewrite does not put a file in the place of the link, and the timeline is that of the file."""
+    source, target = done
+    link = tmp_path / "links" / "latest.jsonl"
+    link.parent.mkdir()
+    link.symlink_to(target)
+    source.write_text(source.read_text().replace("The secret", "Another"))
+    assert invoke("run", source, "-o", link, "--on-changed", "redo").exit_code == 0
+    assert link.is_symlink()
+    assert target.read_bytes() == link.read_bytes()
+    assert environment.verdict().requests == 8
+    assert timeline_of(link) == timeline_of(target)
+    assert timeline_of(target).read_text().count('"start":') == 2
+    assert list(link.parent.iterdir()) == [link]
+
+
+def test_an_input_that_is_damaged_on_the_way_does_not_look_as_if_nothing_was_sent(
+    environment, invoke, rows_file, monkeypatch
+):
+    """What was answered until then is in the results, and it is said how to go on."""
+    source = rows_file(5)
+    whole = source.read_text()
+
+    def damage():
+        source.write_text("".join(whole.splitlines(keepends=True)[:3]) + "{broken\n{broken\n")
+
+    monkeypatch.setattr(conduct, "import_sdk", damage)  # the last step before rows are sent
+    result = invoke("run", source)
+    target = source.with_name("rows.results.jsonl")
+    assert result.exit_code == 1
+    assert "nothing was sent" not in result.stderr
+    assert f"stopped: {source}: line 4: not JSON" in result.stderr
+    assert f"; 3 rows done, all of them in {target}\n" in result.stderr
+    assert result.stderr.splitlines()[-1] == f"when that is mended, go on with: claude-executor run {source}"
+    assert target.read_bytes().count(b"\n") == 3
+
+
+def test_an_input_that_goes_away_is_not_called_a_full_disk(environment, invoke, rows_file, monkeypatch):
+    """The file that fails is the one that is named."""
+    source = rows_file(5)
+    monkeypatch.setattr(conduct, "import_sdk", source.unlink)
+    result = invoke("run", source)
+    assert result.exit_code == 1
+    assert f"stopped: cannot read {source}: no such file or directory; 0 rows done" in result.stderr
+    assert "cannot write" not in result.stderr
+    assert "when there is room" not in result.stderr
+
+
+@pytest.mark.parametrize("name", ["p.jsonl", "p.csv"])
+def test_a_line_that_is_put_on_top_is_told_to_have_moved_the_others(environment, invoke, tmp_path, name):
+    """Rows without ids are named by their place: that is the reason to look for, and it is told."""
+    source = tmp_path / name
+    head, lines = (
+        ("prompt\n", "Hi\nHo\n") if name == "p.csv" else ("", '{"prompt": "Hi"}\n{"prompt": "Ho"}\n')
+    )
+    source.write_text(head + lines)
+    assert invoke("run", source, "-m", MODEL).exit_code == 0
+    source.write_text(head + lines.splitlines()[0].replace("Hi", "New") + "\n" + lines)
+    result = invoke("run", source, "-m", MODEL)
+    assert result.exit_code == 2
+    assert "these rows are named by their place; did lines move? give them a custom_id" in result.stderr
+    told = " ".join(invoke("run", "--help").output.split())
+    assert "named by their place" in told
+    assert "/v1/chat/completions" in told  # a shape that is taken is told
+
+
+def test_rows_with_ids_that_have_changed_have_not_moved(environment, invoke, done):
+    """What would lead astray is not said."""
+    source, _ = done
+    source.write_text(source.read_text().replace("The secret", "Another"))
+    assert "did lines move?" not in invoke("run", source).stderr
