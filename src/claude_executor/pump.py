@@ -123,8 +123,14 @@ class Pump:
         Raises:
             TypeError: Its terms are of the wrong type.
             ValueError: The deadline is no number of seconds.
+            RuntimeError: The event loop is not the one it belongs to.
             Rejected: It is turned away at once.
         """
+        if asyncio.get_running_loop() is not self._loop and self._loop is not None:
+            raise RuntimeError(
+                "this executor lives in another event loop: use it in the one it was entered in, or "
+                "claude_executor.sync.Executor, which any number of threads may share"
+            )
         priority, tenant, deadline = terms.priority, terms.tenant, terms.deadline
         if not isinstance(priority, int) or not isinstance(tenant, str):
             raise TypeError(f"priority must be an int and tenant a str, got {priority!r} and {tenant!r}")
@@ -223,12 +229,12 @@ class Pump:
         job.owner = turn
         try:
             await turn
-        except asyncio.CancelledError:
+        except ExecutorError as error:
+            raise error from cause
+        except BaseException:  # cancelled, closed, or thrown away: whoever waited is gone
             self._scheduler.cancel(job, self._clock())
             self._soon()
             raise
-        except ExecutorError as error:
-            raise error from cause
         finally:
             job.owner = None
 
