@@ -165,14 +165,15 @@ class Pump:
             except BaseException as error:
                 part = turn.ended_by(error)
                 if part is None:
-                    self.lost(job)
+                    self.lost(job, turn.at_least)
                     raise
                 outcome = part
             finally:
                 turn.over = True
                 CURRENT.reset(mark)
+            outcome = turn.counted(outcome)
             if not isinstance(outcome, Broken):
-                return turn.counted(outcome)
+                return outcome
             cause = outcome.cause
             verdict = self._scheduler.failed(job, outcome.failure, self._clock(), self._chance())
             self._soon()

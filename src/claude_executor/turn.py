@@ -9,10 +9,12 @@ again, all of it.
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
+from dataclasses import replace
 from typing import TypeVar, cast
 
 from claude_executor.core.cost import Usage
 from claude_executor.core.job import Job
+from claude_executor.core.retry import TREATMENT
 from claude_executor.core.verdict import Verdict
 from claude_executor.errors import ExecutorError, StreamInterrupted, failure, interruption
 from claude_executor.outcome import Broken, Reply
@@ -35,7 +37,7 @@ class Turn:
         self.over = False
         self._job = job
         self._place: asyncio.Lock | None = None  # few have parts
-        self._broken: list[tuple[ExecutorError, Broken]] = []
+        self._broken: tuple[tuple[ExecutorError, Broken], ...] = ()
         self._used: Usage | None = None
 
     # ---- for its parts
@@ -53,7 +55,7 @@ class Turn:
         if isinstance(outcome, Broken):
             self._job.sent = self._job.sent or outcome.failure.sent
             error = failure(self._job, outcome.failure, Verdict.FAILED)
-            self._broken.append((error, outcome))
+            self._broke(error, outcome)
             raise error from outcome.cause
         self._took(_usage_in(outcome))
         return outcome
@@ -65,12 +67,16 @@ class Turn:
     def broken(self, broken: Broken) -> StreamInterrupted:
         """A part that comes as a stream was broken off; what its reader is told."""
         error = interruption(self._job, broken.failure)
-        self._broken.append((error, broken))
+        self._broke(error, broken)
         return error
 
     def left(self, usage: Usage) -> None:
         """The reader of a part wants no more of it."""
         self._took(usage)
+
+    def _broke(self, error: ExecutorError, broken: Broken) -> None:
+        self._broken += ((error, broken),)
+        self._took(broken.failure.usage)
 
     def _took(self, usage: Usage | None) -> None:
         if usage is not None:
@@ -82,11 +88,27 @@ class Turn:
         """The part that has failed with this exception, if one has."""
         return next((broken for told, broken in self._broken if told is error), None)
 
-    def counted(self, outcome: R) -> R:
-        """What came of it: where its parts are known, it took what they took."""
-        if self._used is None or not isinstance(outcome, Reply):
+    def counted(self, outcome: R | Broken) -> R | Broken:
+        """What came of it: where its parts are known, it took what they took, also if it has failed."""
+        used = self._used
+        if used is None:
             return outcome
-        return cast("R", outcome._replace(usage=self._used))
+        if isinstance(outcome, Reply):
+            return cast("R", outcome._replace(usage=used))
+        if isinstance(outcome, Broken):
+            free = TREATMENT[outcome.failure.kind].refund or outcome.failure.usage is not None
+            return Broken(replace(outcome.failure, usage=used if free else self.at_least), outcome.cause)
+        return outcome
+
+    @property
+    def at_least(self) -> Usage | None:
+        """What it took if its end is not known: what its parts took, or `None`, if more was expected."""
+        used, expected = self._used, self._job.cost
+        if used is None:
+            return None
+        inputs = used.input_tokens + used.cache_creation_tokens
+        more = inputs > expected.input_tokens or used.output_tokens > expected.output_tokens
+        return used if more else None
 
 
 def _usage_in(outcome: object) -> Usage | None:

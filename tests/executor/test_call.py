@@ -20,6 +20,7 @@ from claude_executor import (
     Limits,
     Rejected,
     RetryPolicy,
+    SpendingCap,
     StreamInterrupted,
     Terms,
 )
@@ -435,3 +436,45 @@ async def test_a_prompt_was_in_the_error_of_a_call(simulator, executor_on):
             await executor.call(refuse, cost=ABOUT)
     assert events
     assert not any("Smith" in repr(event) for event in events)
+
+
+def output_used(executor):
+    return executor.snapshot().pools["haiku-5.5"].resources["output tokens"].used_in_all
+
+
+def output_charged(simulator):
+    return simulator.stats()["tokens"]["haiku-5.5"]["output"]
+
+
+@pytest.mark.simulator(QUICK)
+async def test_a_call_that_failed_gave_back_what_its_parts_had_taken(simulator, executor_on):
+    """The part that is refused takes nothing; those before it were paid for."""
+    faults = iter([Faults(), Faults(overloaded=1.0), Faults(), Faults()])
+
+    async def pair():
+        for text in ("a", "b"):
+            simulator.set_faults(next(faults))
+            await executor.submit(request(text))
+
+    async with executor_on(simulator, Limits(otpm=400_000), caps=[SpendingCap(1e6)]) as executor:
+        await executor.call(pair, cost=ABOUT)
+        assert executor.snapshot().attempts == 2
+        assert simulator.stats()["by_status"]["200"] == 3
+        assert output_used(executor) == output_charged(simulator)
+        assert sum(executor._scheduler._ceiling._spending.spent()) == sum(
+            simulator.stats()["tokens"]["haiku-5.5"].values()
+        )
+
+
+@pytest.mark.simulator(QUICK)
+async def test_a_call_that_ended_by_its_own_mistake_passed_a_spending_cap(simulator, executor_on):
+    """Its parts may have taken more than was expected of all of it."""
+
+    async def buggy():
+        await executor.submit(request())
+        raise KeyError
+
+    async with executor_on(simulator, Limits(otpm=400_000)) as executor:
+        with pytest.raises(KeyError):
+            await executor.call(buggy, cost=Estimate.about(MODEL, input_tokens=1, output_tokens=1))
+        assert output_used(executor) == output_charged(simulator) > 0
