@@ -160,14 +160,21 @@ class Pump:
             turn = Turn(self, job)
             mark = CURRENT.set(turn)
             try:
-                with _NOWHERE if self._around is None else self._around(job.number):
-                    outcome = await attempt()
-            except BaseException as error:
-                part = turn.ended_by(error)
-                if part is None:
-                    self.lost(job, turn.at_least)
-                    raise
-                outcome = part
+                try:
+                    with _NOWHERE if self._around is None else self._around(job.number):
+                        outcome = await attempt()
+                except Exception as error:
+                    await turn.end()
+                    part = turn.ended_by(error)
+                    if part is None:
+                        raise
+                    outcome = part
+                else:
+                    if turn.divided:
+                        await turn.end()
+            except BaseException:
+                self.lost(job, turn.at_least)
+                raise
             finally:
                 turn.over = True
                 CURRENT.reset(mark)

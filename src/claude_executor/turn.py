@@ -16,7 +16,7 @@ from claude_executor.core.cost import Usage
 from claude_executor.core.job import Job
 from claude_executor.core.retry import TREATMENT
 from claude_executor.core.verdict import Verdict
-from claude_executor.errors import ExecutorError, StreamInterrupted, failure, interruption
+from claude_executor.errors import Closed, ExecutorError, StreamInterrupted, failure, interruption
 from claude_executor.outcome import Broken, Reply
 
 R = TypeVar("R")
@@ -48,9 +48,15 @@ class Turn:
         return self._job.attempts
 
     async def send(self, attempt: Callable[[], Awaitable[R | Broken]]) -> R:
-        """Make an attempt as part of this one; one at a time, for it is one place."""
+        """Make an attempt as part of this one; one at a time, for it is one place.
+
+        Raises:
+            Closed: This one has ended before it came to that.
+        """
         self._place = place = self._place or asyncio.Lock()
         async with place:
+            if self.over:
+                raise Closed("the call that this was part of has ended; nothing was sent")
             outcome = await attempt()
         if isinstance(outcome, Broken):
             self._job.sent = self._job.sent or outcome.failure.sent
@@ -83,6 +89,18 @@ class Turn:
             self._used = usage if self._used is None else self._used.plus(usage)
 
     # ---- for its owner
+
+    async def end(self) -> None:
+        """Begin no more parts, and wait for the one that somebody has left under way: it holds the place."""
+        self.over = True
+        if self._place is not None:
+            async with self._place:
+                pass
+
+    @property
+    def divided(self) -> bool:
+        """Whether parts of it have been sent by the executor."""
+        return self._place is not None
 
     def ended_by(self, error: BaseException) -> Broken | None:
         """The part that has failed with this exception, if one has."""

@@ -478,3 +478,44 @@ async def test_a_call_that_ended_by_its_own_mistake_passed_a_spending_cap(simula
         with pytest.raises(KeyError):
             await executor.call(buggy, cost=Estimate.about(MODEL, input_tokens=1, output_tokens=1))
         assert output_used(executor) == output_charged(simulator) > 0
+
+
+@pytest.mark.simulator(QUICK, faults=Faults(overloaded=1.0))
+async def test_parts_outlived_their_call_and_went_out_unpaced(simulator, executor_on):
+    """Those that have not begun are told; the one that is under way holds the call's place to its end."""
+    parts = []
+    most = 0
+
+    async def several():
+        parts[:] = [asyncio.ensure_future(executor.submit(request(f"{n}"))) for n in range(4)]
+        await asyncio.gather(*parts)
+
+    async with executor_on(simulator, Limits(otpm=400_000), max_concurrency=1) as executor:
+        calling = asyncio.create_task(executor.call(several, cost=ABOUT))
+        while not parts or not parts[0].done():
+            await asyncio.sleep(0.001)
+        simulator.set_faults(Faults())
+        first = list(parts)
+        while not calling.done():
+            most = max(most, simulator.stats()["in_flight"])
+            await asyncio.sleep(0.05)
+        await calling
+        assert [type(part.exception()) for part in first[2:]] == [Closed, Closed]
+        assert output_used(executor) == output_charged(simulator)
+    assert most == 1
+    assert simulator.stats()["by_status"].get("200", 0) >= 4
+
+
+@pytest.mark.simulator(QUICK)
+async def test_a_part_left_under_way_was_not_counted(simulator, executor_on):
+    """The call that has left it ends with it."""
+
+    async def careless():
+        tasks.append(asyncio.create_task(executor.submit(request())))
+        await asyncio.sleep(0.1)
+
+    tasks = []
+    async with executor_on(simulator, Limits(otpm=400_000), max_concurrency=1) as executor:
+        await executor.call(careless, cost=ABOUT)
+        assert tasks[0].done()
+        assert output_used(executor) == output_charged(simulator) > 0
