@@ -33,7 +33,8 @@ def shape_for(
     if callable(cost):
         cost = cost(*args, **kwargs)
     if isinstance(cost, Estimate):
-        return Shape(cost.model, cost.max_tokens, 0, round(cost.input_tokens))
+        told = min(cost.output_tokens, float(cost.max_tokens))
+        return Shape(cost.model, cost.max_tokens, 0, round(cost.input_tokens), output_told=told)
     if cost is not None:
         return shape_of(cost)
     params = _request_in(args, kwargs)

@@ -519,3 +519,16 @@ async def test_a_part_left_under_way_was_not_counted(simulator, executor_on):
         await executor.call(careless, cost=ABOUT)
         assert tasks[0].done()
         assert output_used(executor) == output_charged(simulator) > 0
+
+
+@pytest.mark.simulator(QUICK)
+async def test_an_estimate_of_output_was_thrown_away(simulator, executor_on):
+    """It is reserved, and stands where nothing tells what the call took."""
+
+    async def silent():
+        await asyncio.sleep(1.0)
+
+    async with executor_on(simulator, Limits(otpm=60_000)) as executor:
+        about = Estimate.about(MODEL, input_tokens=10, output_tokens=5_000)
+        await executor.call(silent, cost=about)
+        assert output_used(executor) == 5_000
