@@ -49,8 +49,8 @@ def shape_for(
 def as_attempt(fn: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[Reply[T] | Broken]]:
     """A call of `fn`, to be made as often as the policy says.
 
-    What the SDK and the HTTP libraries raise is a failed attempt; everything else passes through, for it is
-    the function's own: a file that is missing, a database that cannot be reached. Where `fn` is a `partial`,
+    What the SDK raises of a request that asked a model is a failed attempt; everything else passes through, for
+    it is the function's own: a file that is missing, a website that cannot be reached. Where `fn` is a `partial`,
     the request among its arguments is left out of what the API says of it; and where it is one of a method of
     the SDK, the client it belongs to does not retry.
     """
@@ -58,12 +58,14 @@ def as_attempt(fn: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[Reply[T
     fn = once(fn)
 
     async def attempt() -> Reply[T] | Broken:
-        from claude_executor.diagnosis import RAISED_BY_CLIENTS, broken_by
+        from claude_executor.diagnosis import asked_a_model, broken_by
 
         try:
             value = await fn()
-        except RAISED_BY_CLIENTS as error:
-            return broken_by(error, known)
+        except Exception as error:
+            if asked_a_model(error):
+                return broken_by(error, known)
+            raise
         return Reply(value, usage_in(value), lambda: NO_ADVICE)
 
     return attempt

@@ -18,8 +18,15 @@ DETAIL_LENGTH = 400
 CONNECTION_ERRORS = (httpx2.TransportError, aiohttp.ClientError, OSError)
 """What the SDK lets through from below, once the head of an answer is here."""
 
-RAISED_BY_CLIENTS = (anthropic.APIError, httpx2.TransportError, aiohttp.ClientError)
-"""What is surely about a request over HTTP: an `OSError` of somebody's own code may be about a file."""
+_MESSAGES = (
+    "/v1/messages",
+    "/v1/messages/count_tokens",
+    "/invoke",
+    "/invoke-with-response-stream",
+    ":rawPredict",
+    ":streamRawPredict",
+)
+"""How the paths end that ask a model: of the API itself and what is like it, Amazon Bedrock, and Google Cloud."""
 
 _NO_KEY = "Could not resolve authentication method"
 """How the `TypeError` begins that the SDK raises where it has no key."""
@@ -34,6 +41,20 @@ def broken_by(error: Exception, params: Mapping[str, object] | None = None) -> B
     `params` is the request, which is not to be quoted; where it is not known, the API's words are left out.
     """
     return Broken(_failure(error, params), error)
+
+
+def asked_a_model(error: Exception) -> bool:
+    """Whether it is about a request that asked a model for something.
+
+    Everything else that somebody's function may raise says nothing of the model: a file or a batch that is gone,
+    a website that is down, a database that cannot be reached.
+    """
+    if not isinstance(error, (anthropic.APIError, httpx2.RequestError)):
+        return False
+    # Asking one of httpx2's for a request that it has not got is an error.
+    name = "_request" if isinstance(error, httpx2.RequestError) else "request"
+    request = getattr(error, name, None)
+    return isinstance(request, httpx2.Request) and request.url.path.endswith(_MESSAGES)
 
 
 def _failure(error: Exception, params: Mapping[str, object] | None) -> Failure:

@@ -220,9 +220,9 @@ class Executor:
     ) -> T:
         """Call somebody's coroutine function that asks Claude, under the same limits, retries and breaker.
 
-        What it raises for the API or the network is a failed attempt, and it is called again as the policy
-        says: a client it uses should not retry by itself (``max_retries=0``; for a method of the SDK's client
-        that is given here itself, it is seen to). Whatever else it raises comes through. What it took is read
+        What the SDK raises of a request that asked a model is a failed attempt, and it is called again as the
+        policy says: a client it uses should not retry by itself (``max_retries=0``; for a method of the SDK's
+        client that is given here itself, it is seen to). Whatever else it raises comes through. What it took is read
         from what it returns, if that has an SDK message's `usage`; otherwise the estimate stands.
 
         What the function asks of this executor is sent as part of the call, in its place: one at a time, not

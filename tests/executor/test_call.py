@@ -340,19 +340,26 @@ async def test_calls_need_an_open_executor(executor_on):
         await executor.call(asyncio.sleep, 0, cost=request())
 
 
+ELSEWHERE = httpx2.Request("GET", "http://x/v1/files/gone")
+GONE = httpx2.Response(404, request=ELSEWHERE)
 OWN = [
     FileNotFoundError("/no/such/file"),
     ConnectionRefusedError("my database"),
     TimeoutError("my own"),
     ValueError("my database knows no authentication method 'md5'"),
     TypeError("Could not resolve authentication method."),
+    httpx2.ConnectError("somebody's website"),
+    httpx2.ReadTimeout("somebody's website", request=httpx2.Request("GET", "http://x/messages")),
+    aiohttp.ServerDisconnectedError(),
+    anthropic.NotFoundError("gone", response=GONE, body=None),
+    anthropic.APIConnectionError(request=ELSEWHERE),
 ]
 
 
 @pytest.mark.simulator(QUICK)
 @pytest.mark.parametrize("error", OWN, ids=lambda error: type(error).__name__)
 async def test_a_missing_file_of_the_functions_was_taken_for_a_broken_network(simulator, executor_on, error):
-    """What is not the SDK's or an HTTP library's comes through as it is, once, and stops nobody else."""
+    """What is not about a request that asked a model comes through as it is, once, and stops nobody else."""
     calls = []
 
     async def own():
@@ -370,16 +377,19 @@ async def test_a_missing_file_of_the_functions_was_taken_for_a_broken_network(si
         assert loop_time() - began < 10.0
 
 
+ASKED = httpx2.Request("POST", "http://x/v1/messages?beta=true")
 NETWORK = [
-    httpx2.ReadError("reset"),
-    aiohttp.ServerDisconnectedError(),
-    anthropic.APIConnectionError(request=httpx2.Request("POST", "http://x")),
+    httpx2.ReadError("reset", request=ASKED),
+    anthropic.APITimeoutError(ASKED),
+    anthropic.APIConnectionError(request=ASKED),
+    anthropic.APIConnectionError(request=httpx2.Request("POST", "http://x/model/claude/invoke")),
+    anthropic.APIConnectionError(request=httpx2.Request("POST", "http://x/models/claude:rawPredict")),
 ]
 
 
 @pytest.mark.simulator(QUICK)
 @pytest.mark.parametrize("error", NETWORK, ids=lambda error: type(error).__name__)
-async def test_what_the_http_libraries_raise_is_a_failed_attempt(simulator, executor_on, error):
+async def test_what_is_raised_of_a_request_for_a_message_is_a_failed_attempt(simulator, executor_on, error):
     """It ends as `Failed`, with the exception as its cause."""
 
     async def own():
@@ -415,7 +425,7 @@ async def test_a_prompt_was_in_the_error_of_a_call(simulator, executor_on):
     async def refuse(*_, **__):
         said = f"messages.0: not allowed: {SECRET}"
         body = {"type": "error", "error": {"type": "invalid_request_error", "message": said}}
-        sent = httpx2.Request("POST", "http://x")
+        sent = httpx2.Request("POST", "http://x/v1/messages")
         response = httpx2.Response(400, json=body, request=sent, headers={"request-id": "req_1"})
         raise anthropic.BadRequestError("bad", response=response, body=body)
 
