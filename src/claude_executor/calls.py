@@ -78,7 +78,11 @@ def once(fn: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[T]]:
     bound = cast("partial[Awaitable[T]]", fn)
     resource = cast("Any", getattr(bound.func, "__self__", None))
     client = cast("Any", getattr(resource, "_client", None))
-    if not type(resource).__module__.startswith("anthropic.resources.") or not client.max_retries:
+    if resource is None or not getattr(client, "max_retries", 0):
+        return bound
+    from anthropic._resource import AsyncAPIResource  # in public there are only its subclasses
+
+    if not isinstance(resource, AsyncAPIResource):
         return bound
     own = type(resource)(client.with_options(max_retries=0))
     method = cast("Callable[..., Awaitable[T]]", getattr(own, bound.func.__name__))

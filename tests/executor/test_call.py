@@ -542,3 +542,21 @@ async def test_an_estimate_of_output_was_thrown_away(simulator, executor_on):
         about = Estimate.about(MODEL, input_tokens=10, output_tokens=5_000)
         await executor.call(silent, cost=about)
         assert output_used(executor) == 5_000
+
+
+async def test_methods_of_other_platforms_were_tried_again_by_the_sdk_too():
+    """Those of Microsoft Foundry are the SDK's as well, though they live elsewhere in it."""
+    sent = []
+
+    def answer(_):
+        sent.append(1)
+        return httpx2.Response(500, json={"type": "error", "error": {"type": "api_error", "message": "no"}})
+
+    http_client = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
+    foundry = anthropic.AsyncAnthropicFoundry(api_key="k", resource="r", http_client=http_client, max_retries=2)
+    own = anthropic.AsyncAnthropic(api_key="k", http_client=http_client)
+    async with Executor(client=own, retry=RetryPolicy(max_attempts=3), clock=loop_time) as executor:
+        for messages in (foundry.messages, foundry.beta.messages):
+            with pytest.raises(Failed):
+                await executor.call(messages.create, **request())
+    assert len(sent) == 6
