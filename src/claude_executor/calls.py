@@ -49,10 +49,10 @@ def shape_for(
 def as_attempt(fn: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[Reply[T] | Broken]]:
     """A call of `fn`, to be made as often as the policy says.
 
-    What the SDK raises of a request that asked a model is a failed attempt; everything else passes through, for
-    it is the function's own: a file that is missing, a website that cannot be reached. Where `fn` is a `partial`,
-    the request among its arguments is left out of what the API says of it; and where it is one of a method of
-    the SDK, the client it belongs to does not retry.
+    What the SDK raises of a request that asked a model is a failed attempt; everything else passes through,
+    for it is the function's own: a file that is missing, a website that cannot be reached. Where `fn` is a
+    `partial`, the request among its arguments is left out of what the API says of it; and where it is one of
+    a method of the SDK, the client it belongs to does not retry.
     """
     known = _request_of(fn)
     fn = once(fn)

@@ -26,7 +26,7 @@ _MESSAGES = (
     ":rawPredict",
     ":streamRawPredict",
 )
-"""How the paths end that ask a model: of the API itself and what is like it, Amazon Bedrock, and Google Cloud."""
+"""How the paths end that ask a model: of the API itself and its like, Amazon Bedrock, and Google Cloud."""
 
 _NO_KEY = "Could not resolve authentication method"
 """How the `TypeError` begins that the SDK raises where it has no key."""
@@ -46,8 +46,8 @@ def broken_by(error: Exception, params: Mapping[str, object] | None = None) -> B
 def asked_a_model(error: Exception) -> bool:
     """Whether it is about a request that asked a model for something.
 
-    Everything else that somebody's function may raise says nothing of the model: a file or a batch that is gone,
-    a website that is down, a database that cannot be reached.
+    Everything else that somebody's function may raise says nothing of the model: a file or a batch that is
+    gone, a website that is down, a database that cannot be reached.
     """
     if not isinstance(error, (anthropic.APIError, httpx2.RequestError)):
         return False

@@ -220,11 +220,12 @@ class Executor:
 
         What the SDK raises of a request that asked a model is a failed attempt, and it is called again as the
         policy says: a client it uses should not retry by itself (``max_retries=0``; for a method of the SDK's
-        client that is given here itself, it is seen to). Whatever else it raises comes through. What it took is read
-        from what it returns, if that has an SDK message's `usage`; otherwise the estimate stands.
+        client that is given here itself, it is seen to). Whatever else it raises comes through. What it took
+        is read from what it returns, if that has an SDK message's `usage`, and known of what it asks of this
+        executor; otherwise the estimate stands.
 
-        What the function asks of this executor is sent as part of the call, in its place: one at a time, not
-        paced or tried again by itself, at the terms of the call. So `cost` should be that of all of it.
+        What the function asks of this executor is sent as part of the call, in its place: not paced or tried
+        again by itself, at the terms of the call. So `cost` should be that of all of it.
 
         Args:
             fn: The function, such as ``client.messages.create`` or one of your own.

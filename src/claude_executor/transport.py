@@ -104,7 +104,7 @@ class Transport:
     async def open(self, params: Mapping[str, object], *, silence: float) -> Events | Broken:
         """Make one attempt at an answer that comes piece by piece, and wait for the first piece.
 
-        `silence` is how many seconds may pass without a sign of life, unless the request has a timeout of its own.
+        `silence` is how many seconds may pass without a sign of life, unless the request has its own timeout.
         """
         if self._flaw is not None:
             return Broken(self._flaw, None)

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import json
 from functools import partial
 from types import SimpleNamespace
 
@@ -493,19 +494,20 @@ async def test_a_call_that_ended_by_its_own_mistake_passed_a_spending_cap(simula
 @pytest.mark.simulator(QUICK, faults=Faults(overloaded=1.0))
 async def test_parts_outlived_their_call_and_went_out_unpaced(simulator, executor_on):
     """Those that have not begun are told; the one that is under way holds the call's place to its end."""
-    parts = []
+    begun = asyncio.get_running_loop().create_future()
     most = 0
 
     async def several():
-        parts[:] = [asyncio.ensure_future(executor.submit(request(f"{n}"))) for n in range(4)]
+        parts = [asyncio.ensure_future(executor.submit(request(f"{n}"))) for n in range(4)]
+        if not begun.done():
+            begun.set_result(parts)
         await asyncio.gather(*parts)
 
     async with executor_on(simulator, Limits(otpm=400_000), max_concurrency=1) as executor:
         calling = asyncio.create_task(executor.call(several, cost=ABOUT))
-        while not parts or not parts[0].done():
-            await asyncio.sleep(0.001)
+        first = await begun
+        await asyncio.wait(first[:1])
         simulator.set_faults(Faults())
-        first = list(parts)
         while not calling.done():
             most = max(most, simulator.stats()["in_flight"])
             await asyncio.sleep(0.05)
@@ -553,10 +555,102 @@ async def test_methods_of_other_platforms_were_tried_again_by_the_sdk_too():
         return httpx2.Response(500, json={"type": "error", "error": {"type": "api_error", "message": "no"}})
 
     http_client = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
-    foundry = anthropic.AsyncAnthropicFoundry(api_key="k", resource="r", http_client=http_client, max_retries=2)
+    foundry = anthropic.AsyncAnthropicFoundry(
+        api_key="k", resource="r", http_client=http_client, max_retries=2
+    )
     own = anthropic.AsyncAnthropic(api_key="k", http_client=http_client)
     async with Executor(client=own, retry=RetryPolicy(max_attempts=3), clock=loop_time) as executor:
         for messages in (foundry.messages, foundry.beta.messages):
             with pytest.raises(Failed):
                 await executor.call(messages.create, **request())
     assert len(sent) == 6
+
+
+def parts(executor, simulator):
+    """Functions of which only some of what they take is in what they return."""
+    plain = simulated_client(simulator)
+    mine = simulated_client(simulator, middleware=[executor.middleware()])
+
+    async def one(text):
+        return await executor.submit(request(text))
+
+    async def two_calls():
+        await executor.call(plain.messages.create, **request("a"))
+        return await executor.call(plain.messages.create, **request("b"))
+
+    async def call_of_a_submit():
+        await executor.call(one, "a", cost=ABOUT)
+        return await executor.call(one, "b", cost=ABOUT)
+
+    async def middleware():
+        first, _ = await asyncio.gather(*(mine.messages.create(**request(text)) for text in "ab"))
+        return first
+
+    async def middleware_streams():
+        async with mine.messages.stream(**request("a")) as stream:
+            await stream.get_final_message()
+        async for _ in await mine.messages.create(**request("b"), stream=True):
+            pass
+
+    async def a_part_and_another():
+        await one("a")
+        return await plain.messages.create(**request("b"))
+
+    async def a_stream_and_another():
+        async with executor.stream(request("a")) as stream:
+            await stream.get_final_message()
+        return await plain.messages.create(**request("b"))
+
+    async def a_stream_that_is_returned():
+        await one("a")
+        async with executor.stream(request("b")) as stream:
+            return await stream.get_final_message()
+
+    async def an_account_of_its_own():
+        message = await one("a")
+        return SimpleNamespace(usage=message.usage)
+
+    async def an_account_in_a_call():
+        await executor.call(an_account_of_its_own, cost=ABOUT)
+        return await one("b")
+
+    own = (two_calls, call_of_a_submit, middleware, middleware_streams, a_part_and_another)
+    streams = (a_stream_and_another, a_stream_that_is_returned, an_account_of_its_own, an_account_in_a_call)
+    return {fn.__name__: fn for fn in (*own, *streams)}
+
+
+@pytest.mark.simulator(QUICK)
+@pytest.mark.parametrize("which", parts(Executor(clock=loop_time), None))
+async def test_some_of_what_a_call_took_was_not_counted(simulator, executor_on, which):
+    """Every part and what is returned count, each once."""
+    async with executor_on(simulator, Limits(otpm=400_000)) as executor:
+        await executor.call(parts(executor, simulator)[which], cost=ABOUT)
+        assert output_used(executor) == output_charged(simulator) > 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_a_synchronous_client_took_in_a_call_was_not_counted(stream):
+    """Its middleware is in another thread; the call is here."""
+    usage = {"input_tokens": 7, "output_tokens": 700}
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "content": [], "model": MODEL}
+    message |= {"stop_reason": "end_turn", "usage": usage}
+    events = [{"type": "message_start", "message": message}, {"type": "message_stop"}]
+    lines = "".join(f"event: {one['type']}\ndata: {json.dumps(one)}\n\n" for one in events)
+
+    def answer(_):
+        if stream:
+            return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=lines)
+        return httpx2.Response(200, json=message)
+
+    own = anthropic.AsyncAnthropic(api_key="k")
+    async with Executor(Limits(otpm=400_000), client=own, clock=loop_time) as executor:
+        http_client = httpx2.Client(transport=httpx2.MockTransport(answer))
+        middleware = [executor.middleware()]
+        client = anthropic.Anthropic(api_key="k", http_client=http_client, middleware=middleware)
+
+        def ask():
+            came = client.messages.create(**request(), stream=stream)
+            return len(list(came)) if stream else None
+
+        assert await executor.call(asyncio.to_thread, ask, cost=ABOUT) == (2 if stream else None)
+        assert output_used(executor) == 700

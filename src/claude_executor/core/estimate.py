@@ -5,10 +5,10 @@ Input. Tokens are ``overhead + ratio * bytes``. The ratio is learned per model a
 as hundreds of requests are in flight. It starts high, because an estimate that is too low is paid for with
 429s in the opening burst and one that is too high is given back with the first answers.
 
-Output. Reserved is the *mean* that answers of this model and size of `max_tokens` have had (and, where it was
-told what to expect, of that size), never `max_tokens` itself: the API charges tokens as they are produced, and
-reserving 64,000 for answers of 500 leaves nine tenths of the limit unused. How wrong the mean may be is carried along as a variance, for one
-margin pooled over all requests in flight (see `pool`).
+Output. Reserved is the *mean* that answers of this model and size of `max_tokens` have had (where it was told
+what to expect: of that size), never `max_tokens` itself: the API charges tokens as they are produced, and
+reserving 64,000 for answers of 500 leaves nine tenths of the limit unused. How wrong the mean may be is
+carried along as a variance, for one margin pooled over all requests in flight (see `pool`).
 
 Cache. Of a request whose prefix is in the prompt cache (see `prefixes`) only the rest counts.
 """
