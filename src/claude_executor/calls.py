@@ -58,14 +58,15 @@ def as_attempt(fn: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[Reply[T
     fn = once(fn)
 
     async def attempt() -> Reply[T] | Broken:
-        from claude_executor.diagnosis import asked_a_model, broken_by
+        from claude_executor.diagnosis import broken_by, from_a_model
 
         try:
             value = await fn()
         except Exception as error:
-            if asked_a_model(error):
-                return broken_by(error, known)
-            raise
+            told = from_a_model(error)
+            if told is None:
+                raise
+            return broken_by(told, known)
         return Reply(value, usage_in(value), lambda: NO_ADVICE)
 
     return attempt

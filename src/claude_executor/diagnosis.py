@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import cast
 
 import aiohttp
 import anthropic
@@ -43,18 +44,23 @@ def broken_by(error: Exception, params: Mapping[str, object] | None = None) -> B
     return Broken(_failure(error, params), error)
 
 
-def asked_a_model(error: Exception) -> bool:
-    """Whether it is about a request that asked a model for something.
+def from_a_model(error: Exception) -> Exception | None:
+    """What it tells of a request that asked a model for something; of a group of nothing else, the first.
 
     Everything else that somebody's function may raise says nothing of the model: a file or a batch that is
     gone, a website that is down, a database that cannot be reached.
     """
+    if isinstance(error, ExceptionGroup):
+        group = cast("ExceptionGroup[Exception]", error)
+        told = [from_a_model(each) for each in group.exceptions]
+        return told[0] if None not in told else None
     if not isinstance(error, (anthropic.APIError, httpx2.RequestError)):
-        return False
+        return None
     # Asking one of httpx2's for a request that it has not got is an error.
     name = "_request" if isinstance(error, httpx2.RequestError) else "request"
     request = getattr(error, name, None)
-    return isinstance(request, httpx2.Request) and request.url.path.endswith(_MESSAGES)
+    asked = isinstance(request, httpx2.Request) and request.url.path.endswith(_MESSAGES)
+    return error if asked else None
 
 
 def _failure(error: Exception, params: Mapping[str, object] | None) -> Failure:

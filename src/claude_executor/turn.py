@@ -108,7 +108,11 @@ class Turn:
         return self._place is not None
 
     def ended_by(self, error: BaseException) -> Broken | None:
-        """The part that has failed with this exception, if one has."""
+        """The part that has failed with this exception, if one has; of a group of nothing else, the first."""
+        if isinstance(error, ExceptionGroup):
+            group = cast("ExceptionGroup[Exception]", error)
+            parts = [self.ended_by(each) for each in group.exceptions]
+            return parts[0] if None not in parts else None
         return next((broken for told, broken in self._broken if told is error), None)
 
     def counted(self, outcome: R | Broken) -> R | Broken:

@@ -654,3 +654,34 @@ async def test_what_a_synchronous_client_took_in_a_call_was_not_counted(stream):
 
         assert await executor.call(asyncio.to_thread, ask, cost=ABOUT) == (2 if stream else None)
         assert output_used(executor) == 700
+
+
+@pytest.mark.simulator(QUICK, faults=Faults(error_500=1.0))
+async def test_a_task_group_in_a_call_turned_retries_off(simulator, executor_on):
+    """A group of nothing but failed parts is a failed attempt; of anything else it comes through."""
+    async with executor_on(simulator, retry=RetryPolicy(max_attempts=3)) as executor:
+        mine = simulated_client(simulator, middleware=[executor.middleware()])
+
+        async def together(*asking):
+            async with asyncio.TaskGroup() as group:
+                for ask in asking:
+                    group.create_task(ask())
+
+        def ask():
+            return executor.submit(request())
+
+        def ask_by_the_middleware():
+            return mine.messages.create(**request())
+
+        async def forget():
+            try:
+                await asyncio.Event().wait()
+            finally:
+                raise KeyError
+
+        for asking in (ask, ask_by_the_middleware):
+            with pytest.raises(Failed) as told:
+                await executor.call(together, asking, asking, cost=ABOUT)
+            assert told.value.attempts == 3
+            with pytest.raises(ExceptionGroup):
+                await executor.call(together, asking, forget, cost=ABOUT)
