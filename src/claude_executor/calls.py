@@ -33,7 +33,8 @@ def shape_for(
     if callable(cost):
         cost = cost(*args, **kwargs)
     if isinstance(cost, Estimate):
-        return Shape(cost.model, cost.max_tokens, 0, round(cost.input_tokens))
+        told = min(cost.output_tokens, float(cost.max_tokens))
+        return Shape(cost.model, cost.max_tokens, 0, round(cost.input_tokens), output_told=told)
     if cost is not None:
         return shape_of(cost)
     params = _request_in(args, kwargs)
@@ -48,21 +49,24 @@ def shape_for(
 def as_attempt(fn: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[Reply[T] | Broken]]:
     """A call of `fn`, to be made as often as the policy says.
 
-    What the SDK and the HTTP libraries raise is a failed attempt; everything else passes through, for it is
-    the function's own: a file that is missing, a database that cannot be reached. Where `fn` is a `partial`,
-    the request among its arguments is left out of what the API says of it; and where it is one of a method of
-    the SDK, the client it belongs to does not retry.
+    What the SDK raises of a request that asked a model is a failed attempt; everything else passes through,
+    for it is the function's own: a file that is missing, a website that cannot be reached. Where `fn` is a
+    `partial`, the request among its arguments is left out of what the API says of it; and where it is one of
+    a method of the SDK, the client it belongs to does not retry.
     """
     known = _request_of(fn)
     fn = once(fn)
 
     async def attempt() -> Reply[T] | Broken:
-        from claude_executor.diagnosis import RAISED_BY_CLIENTS, broken_by
+        from claude_executor.diagnosis import broken_by, from_a_model
 
         try:
             value = await fn()
-        except RAISED_BY_CLIENTS as error:
-            return broken_by(error, known)
+        except Exception as error:
+            told = from_a_model(error)
+            if told is None:
+                raise
+            return broken_by(told, known)
         return Reply(value, usage_in(value), lambda: NO_ADVICE)
 
     return attempt
@@ -75,7 +79,11 @@ def once(fn: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[T]]:
     bound = cast("partial[Awaitable[T]]", fn)
     resource = cast("Any", getattr(bound.func, "__self__", None))
     client = cast("Any", getattr(resource, "_client", None))
-    if not type(resource).__module__.startswith("anthropic.resources.") or not client.max_retries:
+    if resource is None or not getattr(client, "max_retries", 0):
+        return bound
+    from anthropic._resource import AsyncAPIResource  # in public there are only its subclasses
+
+    if not isinstance(resource, AsyncAPIResource):
         return bound
     own = type(resource)(client.with_options(max_retries=0))
     method = cast("Callable[..., Awaitable[T]]", getattr(own, bound.func.__name__))

@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from claude_executor.calls import as_attempt, once
+from claude_executor.calls import as_attempt, once, usage_in
 from claude_executor.connection import Connection
 from claude_executor.core.estimate import Shape
 from claude_executor.fan_out import Answer, Params
@@ -51,7 +51,8 @@ class Carrier:
         wanted = {name: value for name, value in params.items() if name != "stream"}
         attempt = partial(transport.open, wanted, silence=silence)
         if (turn := self._pump.turn()) is not None:
-            stream = (await turn.send(attempt)).open(turn)
+            events = await turn.send(attempt)
+            stream = events.open(turn.part(events.message_id))
         else:
             job = self._pump.accept(shape, terms)
             events = await self._pump.attempt(job, attempt)
@@ -64,7 +65,10 @@ class Carrier:
     async def call(self, fn: Callable[[], Awaitable[T]], shape: Shape, terms: Terms) -> T:
         """Somebody's coroutine function."""
         _ = self._connection.transport  # it must be open, though the function has a client of its own
-        if self._pump.is_carrying():
-            return await once(fn)()
+        if (turn := self._pump.turn()) is not None:
+            known = turn.known
+            value = await once(fn)()
+            turn.returned(value, usage_in(value), known)
+            return value
         job = self._pump.accept(shape, terms)
         return await self._pump.carry(job, as_attempt(fn))

@@ -13,6 +13,7 @@ from aiolimiter import AsyncLimiter
 
 from claude_executor.core.limits import COUNT_TOKENS, Limits
 from claude_executor.core.retry import TREATMENT, Kind, RetryPolicy, not_before
+from claude_executor.errors import DeadlineExceeded
 from claude_executor.outcome import Broken
 
 PER_MINUTE = 5_000.0
@@ -50,14 +51,24 @@ class Counting:
             attempt: Makes one; a `Broken` is one that failed.
             deadline: Seconds from now by which the last of them must have started.
             again: Whether to try again what failed for another reason than the limit.
+
+        Raises:
+            DeadlineExceeded: It could not start before its deadline, the first time or again.
         """
         now = asyncio.get_running_loop().time
         last_at = math.inf if deadline is None else now() + deadline
         failed = 0
         while True:
-            await self._limiter.acquire()
+            if max(now(), self._opens_at) >= last_at:
+                raise _too_late()
+            try:
+                async with asyncio.timeout_at(None if deadline is None else last_at):
+                    await self._limiter.acquire()
+            except TimeoutError:
+                raise _too_late() from None
             if (wait := self._opens_at - now()) > 0.0:
-                await asyncio.sleep(wait)
+                if self._opens_at < last_at:
+                    await asyncio.sleep(wait)
                 continue
             outcome = await attempt()
             if not isinstance(outcome, Broken):
@@ -77,3 +88,7 @@ class Counting:
             if failed >= self._policy.max_attempts or now() + delay >= last_at:
                 return
             await asyncio.sleep(delay)
+
+
+def _too_late() -> DeadlineExceeded:
+    return DeadlineExceeded("tokens cannot be counted before the deadline; allow it more time")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from typing import cast
 
 import aiohttp
 import anthropic
@@ -18,8 +19,15 @@ DETAIL_LENGTH = 400
 CONNECTION_ERRORS = (httpx2.TransportError, aiohttp.ClientError, OSError)
 """What the SDK lets through from below, once the head of an answer is here."""
 
-RAISED_BY_CLIENTS = (anthropic.APIError, httpx2.TransportError, aiohttp.ClientError)
-"""What is surely about a request over HTTP: an `OSError` of somebody's own code may be about a file."""
+_MESSAGES = (
+    "/v1/messages",
+    "/v1/messages/count_tokens",
+    "/invoke",
+    "/invoke-with-response-stream",
+    ":rawPredict",
+    ":streamRawPredict",
+)
+"""How the paths end that ask a model: of the API itself and its like, Amazon Bedrock, and Google Cloud."""
 
 _NO_KEY = "Could not resolve authentication method"
 """How the `TypeError` begins that the SDK raises where it has no key."""
@@ -34,6 +42,25 @@ def broken_by(error: Exception, params: Mapping[str, object] | None = None) -> B
     `params` is the request, which is not to be quoted; where it is not known, the API's words are left out.
     """
     return Broken(_failure(error, params), error)
+
+
+def from_a_model(error: Exception) -> Exception | None:
+    """What it tells of a request that asked a model for something; of a group of nothing else, the first.
+
+    Everything else that somebody's function may raise says nothing of the model: a file or a batch that is
+    gone, a website that is down, a database that cannot be reached.
+    """
+    if isinstance(error, ExceptionGroup):
+        group = cast("ExceptionGroup[Exception]", error)
+        told = [from_a_model(each) for each in group.exceptions]
+        return told[0] if None not in told else None
+    if not isinstance(error, (anthropic.APIError, httpx2.RequestError)):
+        return None
+    # Asking one of httpx2's for a request that it has not got is an error.
+    name = "_request" if isinstance(error, httpx2.RequestError) else "request"
+    request = getattr(error, name, None)
+    asked = isinstance(request, httpx2.Request) and request.url.path.endswith(_MESSAGES)
+    return error if asked else None
 
 
 def _failure(error: Exception, params: Mapping[str, object] | None) -> Failure:

@@ -3,15 +3,7 @@
 import asyncio
 import random
 import time
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterable,
-    Awaitable,
-    Callable,
-    Coroutine,
-    Iterable,
-    Mapping,
-)
+from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from functools import partial, wraps
 from types import TracebackType
@@ -87,7 +79,8 @@ class Executor:
             max_queued: Requests waiting at once, at most; more raise `QueueFull`. By default no bound.
             retry: When to try again.
             breaker: When to pause because the API is down.
-            timeout: Seconds that one answer may take.
+            timeout: Seconds that one answer may take; a `timeout` in a request goes before it. Long answers
+                (`max_tokens` over 21,333) come as streams: only a minute's silence ends them.
             reserve_max_tokens: Reserve `max_tokens` for every request, for platforms that charge it up front
                 (Amazon Bedrock). The Claude API does not.
             caps: What all requests together may cost. What is in flight counts as the most it can cost, so a
@@ -135,7 +128,11 @@ class Executor:
     async def __aenter__(self) -> Self:
         """Connect to the event loop, and build the client if none was given."""
         await self._connection.open()
-        await self._pump.start()
+        try:
+            await self._pump.start()
+        except BaseException:
+            await self._connection.close()
+            raise
         return self
 
     async def __aexit__(
@@ -198,7 +195,8 @@ class Executor:
             priority: As for `submit`.
             tenant: As for `submit`.
             deadline: As for `submit`.
-            silence: Seconds without a sign of life after which the answer is given up.
+            silence: Seconds without a sign of life after which the answer is given up, where `params` hold no
+                `timeout`.
 
         Raises:
             StreamInterrupted: The answer was broken off while it was being read: by an error within it, by a
@@ -220,13 +218,14 @@ class Executor:
     ) -> T:
         """Call somebody's coroutine function that asks Claude, under the same limits, retries and breaker.
 
-        What it raises for the API or the network is a failed attempt, and it is called again as the policy
-        says: a client it uses should not retry by itself (``max_retries=0``; for a method of the SDK's client
-        that is given here itself, it is seen to). Whatever else it raises comes through. What it took is read
-        from what it returns, if that has an SDK message's `usage`; otherwise the estimate stands.
+        What the SDK raises of a request that asked a model is a failed attempt, and it is called again as the
+        policy says: a client it uses should not retry by itself (``max_retries=0``; for a method of the SDK's
+        client that is given here itself, it is seen to). Whatever else it raises comes through. What it took
+        is read from what it returns, if that has an SDK message's `usage`, and known of what it asks of this
+        executor; otherwise the estimate stands.
 
-        What the function asks of this executor is sent as part of the call, in its place: one at a time, not
-        paced or tried again by itself, at the terms of the call. So `cost` should be that of all of it.
+        What the function asks of this executor is sent as part of the call, in its place: not paced or tried
+        again by itself, at the terms of the call. So `cost` should be that of all of it.
 
         Args:
             fn: The function, such as ``client.messages.create`` or one of your own.

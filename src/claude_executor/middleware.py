@@ -33,6 +33,7 @@ from claude_executor.outcome import Broken, Reply
 from claude_executor.overheard import AsyncBody, Overheard, SyncBody, passed_on
 from claude_executor.pump import Pump
 from claude_executor.terms import Terms
+from claude_executor.turn import Turn
 from claude_executor.usage import usage_of
 
 MESSAGES = "/v1/messages"
@@ -41,8 +42,8 @@ COUNT_TOKENS = "/v1/messages/count_tokens"
 """Has a limit of its own. So have batches, models and files, which are left alone."""
 
 Answer = anthropic.AsyncAPIResponse[Any] | anthropic.APIResponse[Any]
-Came = Reply[None] | Overheard
-"""What a successful attempt brings: all of an answer, or its beginning."""
+Came = Reply[object] | Overheard
+"""What a successful attempt brings: that all of an answer is here, and its id; or its beginning."""
 
 _given_up: ContextVar[tuple[str | None, Exception] | None] = ContextVar("given up", default=None)
 """The call that ended last in this context without any answer, by the SDK's own mark, and how."""
@@ -67,11 +68,12 @@ class ExecutorMiddleware(anthropic.Middleware):
         call = self._call_of(request)
         if call is None:
             return await call_next(request)
-        if call.is_part and not call.counts:
+        if call.turn is not None and not call.counts:
             try:
-                call.take(await call_next(request))
+                came = await call.read_async(await call_next(request))
             except Exception as error:
-                call.broke(error)
+                came = call.broke(error)
+            self._count_part(call.turn, came)
             return cast("anthropic.AsyncAPIResponse[Any]", call.outcome())
         if asyncio.get_running_loop() is not self._loop():
             raise RuntimeError(
@@ -95,11 +97,12 @@ class ExecutorMiddleware(anthropic.Middleware):
         call = self._call_of(request)
         if call is None:
             return call_next(request)
-        if call.is_part and not call.counts:
+        if call.turn is not None and not call.counts:
             try:
-                call.take(call_next(request))
+                came = call.read(call_next(request))
             except Exception as error:
-                call.broke(error)
+                came = call.broke(error)
+            self._count_part(call.turn, came)
             return cast("anthropic.APIResponse[Any]", call.outcome())
         loop = self._loop()
         if _running_loop() is loop:
@@ -130,6 +133,16 @@ class ExecutorMiddleware(anthropic.Middleware):
             carrying.cancel()  # if it is not over, because this thread was interrupted
         return cast("anthropic.APIResponse[Any]", call.outcome())
 
+    def _count_part(self, turn: Turn, came: Came | Broken) -> None:
+        """What a part took is the whole's, which lives on the executor's event loop."""
+        loop = self._pump.loop
+        if loop is None:
+            return  # everything is over
+        if _running_loop() is loop:
+            _add(turn, came)
+        else:
+            loop.call_soon_threadsafe(_add, turn, came)
+
     def _call_of(self, request: anthropic.APIRequest) -> "_Call | None":
         path = request.url.partition("?")[0]
         if request.method.lower() != "post" or path not in (MESSAGES, COUNT_TOKENS):
@@ -141,7 +154,7 @@ class ExecutorMiddleware(anthropic.Middleware):
             if request.retries_taken and ended[0] == request.options.idempotency_key:
                 raise ended[1]  # the SDK wants to try again what has been tried often enough
             _given_up.set(None)
-        return _Call(request, counts=path == COUNT_TOKENS, is_part=self._pump.is_carrying())
+        return _Call(request, counts=path == COUNT_TOKENS, turn=self._pump.turn())
 
     def _loop(self) -> asyncio.AbstractEventLoop:
         if self._pump.loop is None:
@@ -178,17 +191,17 @@ class ExecutorMiddleware(anthropic.Middleware):
             self._loop()
             return await attempt()
 
-        await self._counting.carry(while_open, deadline=terms.deadline, again=not call.is_part)
+        await self._counting.carry(while_open, deadline=terms.deadline, again=call.turn is None)
 
 
 class _Call:
     """One call through a client, and what the last attempt at it brought."""
 
-    def __init__(self, request: anthropic.APIRequest, *, counts: bool, is_part: bool) -> None:
-        """`counts` tokens, or asks for a message; `is_part` of an attempt that has had its turn."""
+    def __init__(self, request: anthropic.APIRequest, *, counts: bool, turn: Turn | None) -> None:
+        """`counts` tokens, or asks for a message; `turn` is the attempt that it is part of, if it is."""
         self.params = cast("Mapping[str, object]", request.json)
         self.counts = counts
-        self.is_part = is_part
+        self.turn = turn
         self._request = request
         self._attempts = 0
         self._answer: Answer | None = None
@@ -239,7 +252,7 @@ class _Call:
         """What the SDK is given: the last answer, marked as final, or the last exception."""
         if self._answer is not None:
             response = self._answer.http_response
-            if not response.is_success and self.is_part:
+            if not response.is_success and self.turn is not None:
                 leave_to_the_whole(response)
             elif not response.is_success:
                 response.headers["x-should-retry"] = "false"
@@ -249,7 +262,7 @@ class _Call:
             _given_up.set((self._request.options.idempotency_key, self._error))
         raise self._error
 
-    def _judge(self, response: httpx2.Response) -> Reply[None] | Broken:
+    def _judge(self, response: httpx2.Response) -> Reply[object] | Broken:
         try:
             body: object = orjson.loads(response.content)
         except orjson.JSONDecodeError:
@@ -262,7 +275,7 @@ class _Call:
                 return Reply(None, None, lambda: NO_ADVICE)
             if message["stop_reason"] is not None:
                 usage = SdkUsage.construct(None, **cast("dict[str, object]", message["usage"]))
-                return Reply(None, usage_of(usage), partial(advice_of, response.headers))
+                return Reply(message.get("id"), usage_of(usage), partial(advice_of, response.headers))
         except (KeyError, TypeError):
             pass  # it is no message
         detail = "the answer is incomplete or is not JSON"
@@ -270,6 +283,15 @@ class _Call:
         return Broken(
             Failure(Kind.GARBLED, advice, response.status_code, detail, request_id=request_id), None
         )
+
+
+def _add(turn: Turn, came: Came | Broken) -> None:
+    if isinstance(came, Overheard):
+        came.follow_part(turn)
+    elif isinstance(came, Broken):
+        turn.took(came.failure.usage)
+    else:
+        turn.took(came.usage, came.value)
 
 
 def _tell(turn: "asyncio.Future[Came | Broken]", came: Came | Broken) -> None:

@@ -26,6 +26,7 @@ from claude_executor.diagnosis import advice_of, broken_by
 from claude_executor.outcome import Broken
 from claude_executor.pump import Following, Pump
 from claude_executor.streaming import BYTES_PER_TOKEN, SILENCE
+from claude_executor.turn import Part, Turn
 from claude_executor.usage import usage_of
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
 _RAW = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 """Headers that say of a body what is no longer true of it once it is decoded."""
 
-Ending = Callable[[Following], object]
+Ending = Callable[[Following | Part], object]
 
 
 class Overheard:
@@ -57,7 +58,8 @@ class Overheard:
         self._usage: dict[str, object] = {}
         self._written = 0
         self._ending: Ending | None = None
-        self._following: Following | None = None
+        self._message_id: object = None
+        self._following: Following | Part | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._read_at = 0.0
@@ -77,6 +79,13 @@ class Overheard:
             self._tell(self._ending)
         else:
             self._timer = self._loop.call_later(SILENCE, self._look)
+
+    def follow_part(self, turn: Turn) -> None:
+        """It is part of an attempt, which is told: in the place and for the time of that."""
+        self._following = turn.part(self._message_id)
+        self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
+        if self._ending is not None:
+            self._tell(self._ending)
 
     def leave_unless_reading(self) -> None:
         """The executor is to be closed: it does not wait for a reader who is not waiting either."""
@@ -122,7 +131,9 @@ class Overheard:
     def _note(self, event: dict[str, object]) -> None:
         kind = event["type"]
         if kind == "message_start":
-            self._count(cast("dict[str, object]", event["message"]))
+            message = cast("dict[str, object]", event["message"])
+            self._count(message)
+            self._message_id = message.get("id")
             self.begun = True
         elif kind == "message_delta":
             self._count(event)

@@ -123,8 +123,14 @@ class Pump:
         Raises:
             TypeError: Its terms are of the wrong type.
             ValueError: The deadline is no number of seconds.
+            RuntimeError: The event loop is not the one it belongs to.
             Rejected: It is turned away at once.
         """
+        if asyncio.get_running_loop() is not self._loop and self._loop is not None:
+            raise RuntimeError(
+                "this executor lives in another event loop: use it in the one it was entered in, or "
+                "claude_executor.sync.Executor, which any number of threads may share"
+            )
         priority, tenant, deadline = terms.priority, terms.tenant, terms.deadline
         if not isinstance(priority, int) or not isinstance(tenant, str):
             raise TypeError(f"priority must be an int and tenant a str, got {priority!r} and {tenant!r}")
@@ -154,19 +160,27 @@ class Pump:
             turn = Turn(self, job)
             mark = CURRENT.set(turn)
             try:
-                with _NOWHERE if self._around is None else self._around(job.number):
-                    outcome = await attempt()
-            except BaseException as error:
-                part = turn.ended_by(error)
-                if part is None:
-                    self.lost(job)
-                    raise
-                outcome = part
+                try:
+                    with _NOWHERE if self._around is None else self._around(job.number):
+                        outcome = await attempt()
+                except Exception as error:
+                    await turn.end()
+                    part = turn.ended_by(error)
+                    if part is None:
+                        raise
+                    outcome = part
+                else:
+                    if turn.divided:
+                        await turn.end()
+            except BaseException:
+                self.lost(job, turn.at_least)
+                raise
             finally:
                 turn.over = True
                 CURRENT.reset(mark)
+            outcome = turn.counted(outcome)
             if not isinstance(outcome, Broken):
-                return turn.counted(outcome)
+                return outcome
             cause = outcome.cause
             verdict = self._scheduler.failed(job, outcome.failure, self._clock(), self._chance())
             self._soon()
@@ -223,12 +237,12 @@ class Pump:
         job.owner = turn
         try:
             await turn
-        except asyncio.CancelledError:
+        except ExecutorError as error:
+            raise error from cause
+        except BaseException:  # cancelled, closed, or thrown away: whoever waited is gone
             self._scheduler.cancel(job, self._clock())
             self._soon()
             raise
-        except ExecutorError as error:
-            raise error from cause
         finally:
             job.owner = None
 

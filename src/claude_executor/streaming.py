@@ -103,6 +103,12 @@ class Events:
         return self._stream.response
 
     @property
+    def message_id(self) -> str | None:
+        """What the API calls the message."""
+        first = self._first
+        return first.message.id if first.type == "message_start" else None
+
+    @property
     def advice(self) -> "Advice":
         """What the head of the answer advises."""
         return advice_of(self.response.headers)

@@ -4,6 +4,7 @@ The SDK's own retries are off: it would sleep without jitter, hold the slot mean
 the other requests.
 """
 
+import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -74,28 +75,44 @@ class Transport:
         if self._flaw is not None:
             return Broken(self._flaw, None)
         if takes_long(params):
-            events = await self.open(params, silence=SILENCE)
-            if isinstance(events, Broken):
-                return events
-            if begun is not None:
-                begun(events.usage, events.advice)
-            return await events.collect()
+            return await self._send_long(params, begun)
         try:
             response = await self._create(**self._arguments(params))
         except Exception as error:  # whatever it is, the attempt must be settled
             return broken_by(error, params)
         return await self._read(response)
 
+    async def _send_long(
+        self, params: Mapping[str, object], begun: Callable[[Usage, Advice], object] | None
+    ) -> Reply[Message] | Broken:
+        """As a stream, which may last as long as it is alive, unless the request has a timeout of its own."""
+        own, silence = params.get("timeout"), SILENCE
+        most = own if isinstance(own, (int, float)) else None
+        if most is not None:
+            params, silence = {name: params[name] for name in params if name != "timeout"}, min(SILENCE, most)
+        try:
+            async with asyncio.timeout(most):
+                events = await self.open(params, silence=silence)
+                if isinstance(events, Broken):
+                    return events
+                if begun is not None:
+                    begun(events.usage, events.advice)
+                return await events.collect()
+        except TimeoutError as error:
+            return Broken(Failure(Kind.TIMEOUT, detail="no answer in time"), error)
+
     async def open(self, params: Mapping[str, object], *, silence: float) -> Events | Broken:
         """Make one attempt at an answer that comes piece by piece, and wait for the first piece.
 
-        `silence` is how many seconds may pass without a sign of life.
+        `silence` is how many seconds may pass without a sign of life, unless the request has its own timeout.
         """
         if self._flaw is not None:
             return Broken(self._flaw, None)
-        timeout = httpx2.Timeout(silence, connect=self._timeout.connect)
+        arguments = {**self._arguments(params), "stream": True}
+        if params.get("timeout") is None:
+            arguments["timeout"] = httpx2.Timeout(silence, connect=self._timeout.connect)
         try:
-            response = await self._create(**{**self._arguments(params), "timeout": timeout, "stream": True})
+            response = await self._create(**arguments)
             stream = cast("anthropic.AsyncStream[RawMessageStreamEvent]", await response.parse())
         except Exception as error:  # whatever it is, the attempt must be settled
             return broken_by(error, params)

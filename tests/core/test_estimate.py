@@ -305,3 +305,19 @@ def test_a_platform_that_reserves_max_tokens_is_charged_max_tokens():
         estimator.learn(a_shape(max_tokens=8_000), Usage(100, 20))
     cost = estimator.cost(a_shape(max_tokens=8_000))
     assert (cost.output_tokens, cost.output_variance) == (8_000.0, 0.0)
+
+
+def test_output_that_was_told_was_thrown_away():
+    """It is the guess where nothing is learned; what is learned is of its like alone."""
+    estimator = Estimator()
+    told = a_shape(max_tokens=8_000)._replace(output_told=3_000.0)
+    assert estimator.cost(told).output_tokens == 3_000
+    assert estimator.cost(told._replace(max_tokens=2_000)).output_tokens == 2_000
+    for _ in range(100):
+        estimator.learn(a_shape(max_tokens=8_000), Usage(10, 20))
+        estimator.learn(told._replace(output_told=30.0), Usage(10, 40))
+    assert estimator.cost(told).output_tokens == 3_000
+    for _ in range(100):
+        estimator.learn(told, Usage(10, 2_000))
+    assert estimator.cost(told).output_tokens == pytest.approx(2_000, rel=0.01)
+    assert estimator.cost(a_shape(max_tokens=8_000)).output_tokens == pytest.approx(20, rel=0.1)

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import json
 from functools import partial
 from types import SimpleNamespace
 
@@ -20,6 +21,7 @@ from claude_executor import (
     Limits,
     Rejected,
     RetryPolicy,
+    SpendingCap,
     StreamInterrupted,
     Terms,
 )
@@ -339,19 +341,26 @@ async def test_calls_need_an_open_executor(executor_on):
         await executor.call(asyncio.sleep, 0, cost=request())
 
 
+ELSEWHERE = httpx2.Request("GET", "http://x/v1/files/gone")
+GONE = httpx2.Response(404, request=ELSEWHERE)
 OWN = [
     FileNotFoundError("/no/such/file"),
     ConnectionRefusedError("my database"),
     TimeoutError("my own"),
     ValueError("my database knows no authentication method 'md5'"),
     TypeError("Could not resolve authentication method."),
+    httpx2.ConnectError("somebody's website"),
+    httpx2.ReadTimeout("somebody's website", request=httpx2.Request("GET", "http://x/messages")),
+    aiohttp.ServerDisconnectedError(),
+    anthropic.NotFoundError("gone", response=GONE, body=None),
+    anthropic.APIConnectionError(request=ELSEWHERE),
 ]
 
 
 @pytest.mark.simulator(QUICK)
 @pytest.mark.parametrize("error", OWN, ids=lambda error: type(error).__name__)
 async def test_a_missing_file_of_the_functions_was_taken_for_a_broken_network(simulator, executor_on, error):
-    """What is not the SDK's or an HTTP library's comes through as it is, once, and stops nobody else."""
+    """What is not about a request that asked a model comes through as it is, once, and stops nobody else."""
     calls = []
 
     async def own():
@@ -369,16 +378,19 @@ async def test_a_missing_file_of_the_functions_was_taken_for_a_broken_network(si
         assert loop_time() - began < 10.0
 
 
+ASKED = httpx2.Request("POST", "http://x/v1/messages?beta=true")
 NETWORK = [
-    httpx2.ReadError("reset"),
-    aiohttp.ServerDisconnectedError(),
-    anthropic.APIConnectionError(request=httpx2.Request("POST", "http://x")),
+    httpx2.ReadError("reset", request=ASKED),
+    anthropic.APITimeoutError(ASKED),
+    anthropic.APIConnectionError(request=ASKED),
+    anthropic.APIConnectionError(request=httpx2.Request("POST", "http://x/model/claude/invoke")),
+    anthropic.APIConnectionError(request=httpx2.Request("POST", "http://x/models/claude:rawPredict")),
 ]
 
 
 @pytest.mark.simulator(QUICK)
 @pytest.mark.parametrize("error", NETWORK, ids=lambda error: type(error).__name__)
-async def test_what_the_http_libraries_raise_is_a_failed_attempt(simulator, executor_on, error):
+async def test_what_is_raised_of_a_request_for_a_message_is_a_failed_attempt(simulator, executor_on, error):
     """It ends as `Failed`, with the exception as its cause."""
 
     async def own():
@@ -414,7 +426,7 @@ async def test_a_prompt_was_in_the_error_of_a_call(simulator, executor_on):
     async def refuse(*_, **__):
         said = f"messages.0: not allowed: {SECRET}"
         body = {"type": "error", "error": {"type": "invalid_request_error", "message": said}}
-        sent = httpx2.Request("POST", "http://x")
+        sent = httpx2.Request("POST", "http://x/v1/messages")
         response = httpx2.Response(400, json=body, request=sent, headers={"request-id": "req_1"})
         raise anthropic.BadRequestError("bad", response=response, body=body)
 
@@ -435,3 +447,241 @@ async def test_a_prompt_was_in_the_error_of_a_call(simulator, executor_on):
             await executor.call(refuse, cost=ABOUT)
     assert events
     assert not any("Smith" in repr(event) for event in events)
+
+
+def output_used(executor):
+    return executor.snapshot().pools["haiku-5.5"].resources["output tokens"].used_in_all
+
+
+def output_charged(simulator):
+    return simulator.stats()["tokens"]["haiku-5.5"]["output"]
+
+
+@pytest.mark.simulator(QUICK)
+async def test_a_call_that_failed_gave_back_what_its_parts_had_taken(simulator, executor_on):
+    """The part that is refused takes nothing; those before it were paid for."""
+    faults = iter([Faults(), Faults(overloaded=1.0), Faults(), Faults()])
+
+    async def pair():
+        for text in ("a", "b"):
+            simulator.set_faults(next(faults))
+            await executor.submit(request(text))
+
+    async with executor_on(simulator, Limits(otpm=400_000), caps=[SpendingCap(1e6)]) as executor:
+        await executor.call(pair, cost=ABOUT)
+        assert executor.snapshot().attempts == 2
+        assert simulator.stats()["by_status"]["200"] == 3
+        assert output_used(executor) == output_charged(simulator)
+        assert sum(executor._scheduler._ceiling._spending.spent()) == sum(
+            simulator.stats()["tokens"]["haiku-5.5"].values()
+        )
+
+
+@pytest.mark.simulator(QUICK)
+async def test_a_call_that_ended_by_its_own_mistake_passed_a_spending_cap(simulator, executor_on):
+    """Its parts may have taken more than was expected of all of it."""
+
+    async def buggy():
+        await executor.submit(request())
+        raise KeyError
+
+    async with executor_on(simulator, Limits(otpm=400_000)) as executor:
+        with pytest.raises(KeyError):
+            await executor.call(buggy, cost=Estimate.about(MODEL, input_tokens=1, output_tokens=1))
+        assert output_used(executor) == output_charged(simulator) > 0
+
+
+@pytest.mark.simulator(QUICK, faults=Faults(overloaded=1.0))
+async def test_parts_outlived_their_call_and_went_out_unpaced(simulator, executor_on):
+    """Those that have not begun are told; the one that is under way holds the call's place to its end."""
+    begun = asyncio.get_running_loop().create_future()
+    most = 0
+
+    async def several():
+        parts = [asyncio.ensure_future(executor.submit(request(f"{n}"))) for n in range(4)]
+        if not begun.done():
+            begun.set_result(parts)
+        await asyncio.gather(*parts)
+
+    async with executor_on(simulator, Limits(otpm=400_000), max_concurrency=1) as executor:
+        calling = asyncio.create_task(executor.call(several, cost=ABOUT))
+        first = await begun
+        await asyncio.wait(first[:1])
+        simulator.set_faults(Faults())
+        while not calling.done():
+            most = max(most, simulator.stats()["in_flight"])
+            await asyncio.sleep(0.05)
+        await calling
+        assert [type(part.exception()) for part in first[2:]] == [Closed, Closed]
+        assert output_used(executor) == output_charged(simulator)
+    assert most == 1
+    assert simulator.stats()["by_status"].get("200", 0) >= 4
+
+
+@pytest.mark.simulator(QUICK)
+async def test_a_part_left_under_way_was_not_counted(simulator, executor_on):
+    """The call that has left it ends with it."""
+
+    async def careless():
+        tasks.append(asyncio.create_task(executor.submit(request())))
+        await asyncio.sleep(0.1)
+
+    tasks = []
+    async with executor_on(simulator, Limits(otpm=400_000), max_concurrency=1) as executor:
+        await executor.call(careless, cost=ABOUT)
+        assert tasks[0].done()
+        assert output_used(executor) == output_charged(simulator) > 0
+
+
+@pytest.mark.simulator(QUICK)
+async def test_an_estimate_of_output_was_thrown_away(simulator, executor_on):
+    """It is reserved, and stands where nothing tells what the call took."""
+
+    async def silent():
+        await asyncio.sleep(1.0)
+
+    async with executor_on(simulator, Limits(otpm=60_000)) as executor:
+        about = Estimate.about(MODEL, input_tokens=10, output_tokens=5_000)
+        await executor.call(silent, cost=about)
+        assert output_used(executor) == 5_000
+
+
+async def test_methods_of_other_platforms_were_tried_again_by_the_sdk_too():
+    """Those of Microsoft Foundry are the SDK's as well, though they live elsewhere in it."""
+    sent = []
+
+    def answer(_):
+        sent.append(1)
+        return httpx2.Response(500, json={"type": "error", "error": {"type": "api_error", "message": "no"}})
+
+    http_client = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
+    foundry = anthropic.AsyncAnthropicFoundry(
+        api_key="k", resource="r", http_client=http_client, max_retries=2
+    )
+    own = anthropic.AsyncAnthropic(api_key="k", http_client=http_client)
+    async with Executor(client=own, retry=RetryPolicy(max_attempts=3), clock=loop_time) as executor:
+        for messages in (foundry.messages, foundry.beta.messages):
+            with pytest.raises(Failed):
+                await executor.call(messages.create, **request())
+    assert len(sent) == 6
+
+
+def parts(executor, simulator):
+    """Functions of which only some of what they take is in what they return."""
+    plain = simulated_client(simulator)
+    mine = simulated_client(simulator, middleware=[executor.middleware()])
+
+    async def one(text):
+        return await executor.submit(request(text))
+
+    async def two_calls():
+        await executor.call(plain.messages.create, **request("a"))
+        return await executor.call(plain.messages.create, **request("b"))
+
+    async def call_of_a_submit():
+        await executor.call(one, "a", cost=ABOUT)
+        return await executor.call(one, "b", cost=ABOUT)
+
+    async def middleware():
+        first, _ = await asyncio.gather(*(mine.messages.create(**request(text)) for text in "ab"))
+        return first
+
+    async def middleware_streams():
+        async with mine.messages.stream(**request("a")) as stream:
+            await stream.get_final_message()
+        async for _ in await mine.messages.create(**request("b"), stream=True):
+            pass
+
+    async def a_part_and_another():
+        await one("a")
+        return await plain.messages.create(**request("b"))
+
+    async def a_stream_and_another():
+        async with executor.stream(request("a")) as stream:
+            await stream.get_final_message()
+        return await plain.messages.create(**request("b"))
+
+    async def a_stream_that_is_returned():
+        await one("a")
+        async with executor.stream(request("b")) as stream:
+            return await stream.get_final_message()
+
+    async def an_account_of_its_own():
+        message = await one("a")
+        return SimpleNamespace(usage=message.usage)
+
+    async def an_account_in_a_call():
+        await executor.call(an_account_of_its_own, cost=ABOUT)
+        return await one("b")
+
+    own = (two_calls, call_of_a_submit, middleware, middleware_streams, a_part_and_another)
+    streams = (a_stream_and_another, a_stream_that_is_returned, an_account_of_its_own, an_account_in_a_call)
+    return {fn.__name__: fn for fn in (*own, *streams)}
+
+
+@pytest.mark.simulator(QUICK)
+@pytest.mark.parametrize("which", parts(Executor(clock=loop_time), None))
+async def test_some_of_what_a_call_took_was_not_counted(simulator, executor_on, which):
+    """Every part and what is returned count, each once."""
+    async with executor_on(simulator, Limits(otpm=400_000)) as executor:
+        await executor.call(parts(executor, simulator)[which], cost=ABOUT)
+        assert output_used(executor) == output_charged(simulator) > 0
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_what_a_synchronous_client_took_in_a_call_was_not_counted(stream):
+    """Its middleware is in another thread; the call is here."""
+    usage = {"input_tokens": 7, "output_tokens": 700}
+    message = {"id": "msg_1", "type": "message", "role": "assistant", "content": [], "model": MODEL}
+    message |= {"stop_reason": "end_turn", "usage": usage}
+    events = [{"type": "message_start", "message": message}, {"type": "message_stop"}]
+    lines = "".join(f"event: {one['type']}\ndata: {json.dumps(one)}\n\n" for one in events)
+
+    def answer(_):
+        if stream:
+            return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=lines)
+        return httpx2.Response(200, json=message)
+
+    own = anthropic.AsyncAnthropic(api_key="k")
+    async with Executor(Limits(otpm=400_000), client=own, clock=loop_time) as executor:
+        http_client = httpx2.Client(transport=httpx2.MockTransport(answer))
+        middleware = [executor.middleware()]
+        client = anthropic.Anthropic(api_key="k", http_client=http_client, middleware=middleware)
+
+        def ask():
+            came = client.messages.create(**request(), stream=stream)
+            return len(list(came)) if stream else None
+
+        assert await executor.call(asyncio.to_thread, ask, cost=ABOUT) == (2 if stream else None)
+        assert output_used(executor) == 700
+
+
+@pytest.mark.simulator(QUICK, faults=Faults(error_500=1.0))
+async def test_a_task_group_in_a_call_turned_retries_off(simulator, executor_on):
+    """A group of nothing but failed parts is a failed attempt; of anything else it comes through."""
+    async with executor_on(simulator, retry=RetryPolicy(max_attempts=3)) as executor:
+        mine = simulated_client(simulator, middleware=[executor.middleware()])
+
+        async def together(*asking):
+            async with asyncio.TaskGroup() as group:
+                for ask in asking:
+                    group.create_task(ask())
+
+        def ask():
+            return executor.submit(request())
+
+        def ask_by_the_middleware():
+            return mine.messages.create(**request())
+
+        async def forget():
+            try:
+                await asyncio.Event().wait()
+            finally:
+                raise KeyError
+
+        for asking in (ask, ask_by_the_middleware):
+            with pytest.raises(Failed) as told:
+                await executor.call(together, asking, asking, cost=ABOUT)
+            assert told.value.attempts == 3
+            with pytest.raises(ExceptionGroup):
+                await executor.call(together, asking, forget, cost=ABOUT)

@@ -126,3 +126,30 @@ async def test_leaving_the_block_waits_for_what_was_submitted(simulator, executo
         await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert all(task.done() and task.result().stop_reason for task in tasks)
+
+
+@pytest.mark.simulator(SLOW)
+async def test_a_waiter_that_was_closed_kept_its_place_for_ever(simulator, executor_on):
+    """Whoever leaves the line, in whatever way, leaves nothing behind."""
+    async with executor_on(simulator, Limits(rpm=60, burst=1.0)) as executor, asyncio.timeout(600):
+        await executor.submit(prompt())
+        waiting = executor.submit(prompt())
+        waiting.send(None)
+        assert executor.snapshot().queued == 1
+        waiting.close()
+        assert executor.snapshot().queued == 0
+
+
+@pytest.mark.simulator(SLOW)
+async def test_a_request_from_another_event_loop_stayed_in_line_for_ever(simulator, executor_on):
+    """It is told what to use instead, and nothing is left of it."""
+    async with executor_on(simulator) as executor:
+
+        def elsewhere():
+            with asyncio.Runner() as runner:
+                runner.run(executor.submit(prompt()))
+
+        with pytest.raises(RuntimeError, match=r"claude_executor\.sync"):
+            await asyncio.to_thread(elsewhere)
+        assert executor.snapshot().queued == executor.snapshot().running == 0
+    assert simulator.stats()["requests"] == 0

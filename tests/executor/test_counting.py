@@ -7,7 +7,7 @@ import httpx2
 import pytest
 from anthropic.types import MessageTokensCount
 
-from claude_executor import Closed, Estimate, Executor, Failed, Limits, RetryPolicy, Terms
+from claude_executor import Closed, DeadlineExceeded, Estimate, Executor, Failed, Limits, RetryPolicy, Terms
 from claude_executor.simulator import Latency, Settings, Simulator
 from claude_executor.testing import loop_time, simulated_client
 from claude_executor.testing.transport import SimulatorTransport
@@ -235,3 +235,29 @@ async def test_a_closed_executor_counts_nothing(answering):
     with pytest.raises(Closed):
         await create(client)
     assert len(requests) == 1
+
+
+async def test_a_deadline_did_not_end_the_wait_of_a_count_that_was_never_sent(answering):
+    """Neither in line nor while somebody else's 429 holds all of them up."""
+    limits = {"count_tokens": Limits(rpm=60), "*": Limits()}
+    said = {1: error(429, **{"retry-after": "60"})}
+    good = httpx2.Response(200, json={"input_tokens": 3})
+    executor, client, requests = answering(lambda n: said.get(n, good), limits=limits)
+    hurried = client.with_options(middleware=[executor.middleware(Terms(deadline=5.0))])
+    late = client.with_options(middleware=[executor.middleware(Terms(deadline=0.0))])
+    async with executor:
+        began = loop_time()
+        first = asyncio.create_task(create(client))
+        await asyncio.sleep(0.1)
+        with pytest.raises(DeadlineExceeded):
+            await create(hurried)
+        assert loop_time() - began < 5.5
+        await first
+        began = loop_time()
+        done = await asyncio.gather(*(create(hurried) for _ in range(20)), return_exceptions=True)
+        assert loop_time() - began < 5.5
+        assert {type(one) for one in done} == {MessageTokensCount, DeadlineExceeded}
+        sent = len(requests)
+        with pytest.raises(DeadlineExceeded):
+            await create(late)
+        assert len(requests) == sent < 12

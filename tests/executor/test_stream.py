@@ -7,7 +7,7 @@ import anthropic
 import httpx2
 import pytest
 
-from claude_executor import Closed, Failed, Kind, Limits, StreamInterrupted
+from claude_executor import Closed, Failed, Kind, Limits, RetryPolicy, StreamInterrupted
 from claude_executor.outcome import Broken
 from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings, Simulator
 from claude_executor.testing import loop_time
@@ -342,3 +342,24 @@ async def test_a_beginning_without_usage_was_an_attribute_error():
     assert isinstance(opened, Broken)
     assert opened.failure.kind is Kind.GARBLED
     assert answers[0].is_closed
+
+
+async def test_the_timeout_of_a_request_was_overwritten_where_its_answer_is_long(executor_on):
+    """It bounds the whole of an answer, and the silence of a stream."""
+    slow = Settings(latency=Latency(0.5, 100.0), output_tokens=Lengths(3_000, 0.0))
+    simulator = Simulator(slow, clock=loop_time)
+    async with executor_on(simulator, retry=RetryPolicy(max_attempts=1)) as executor:
+        began = loop_time()
+        with pytest.raises(Failed) as told:
+            await executor.submit(prompt(max_tokens=64_000, timeout=5.0))
+        assert told.value.kind is Kind.TIMEOUT
+        assert loop_time() - began == pytest.approx(5.0, abs=0.1)
+        assert free(executor)
+        assert (await executor.submit(prompt(max_tokens=64_000, timeout=900.0))).stop_reason
+
+        simulator.set_faults(Faults(stream_stalled=1.0))
+        began = loop_time()
+        with pytest.raises(StreamInterrupted):
+            async with executor.stream(prompt(timeout=5.0)) as stream:
+                await stream.get_final_message()
+        assert loop_time() - began < 40.0

@@ -6,6 +6,7 @@ import itertools
 import pytest
 
 from claude_executor import Closed, DeadlineExceeded, Executor, Failed, Kind, Limits, QueueFull, Stopped
+from claude_executor.core.asking import Membership
 from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings, Simulator
 from claude_executor.testing import loop_time, simulated_client
 
@@ -368,3 +369,20 @@ async def test_a_queue_of_none_still_lets_through_what_can_start_at_once(simulat
     """`max_queued=0` refuses waiting, not working."""
     async with executor_on(simulator, max_queued=0) as executor:
         assert (await executor.submit(prompt())).stop_reason
+
+
+async def test_an_executor_that_could_not_be_entered_kept_its_client_open():
+    """Where the shared budget cannot be opened, the client that was built is closed."""
+
+    class Away:
+        membership = Membership()
+
+        async def open(self):
+            raise OSError("no Redis here")
+
+    executor = Executor(api_key="k", budget=Away(), clock=loop_time)
+    with pytest.raises(OSError, match="no Redis here"):
+        await executor.__aenter__()
+    assert executor._connection._own.is_closed()
+    with pytest.raises(Closed):
+        await executor.submit(prompt())

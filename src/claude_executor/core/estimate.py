@@ -5,16 +5,17 @@ Input. Tokens are ``overhead + ratio * bytes``. The ratio is learned per model a
 as hundreds of requests are in flight. It starts high, because an estimate that is too low is paid for with
 429s in the opening burst and one that is too high is given back with the first answers.
 
-Output. Reserved is the *mean* that answers of this model and size of `max_tokens` have had, never
-`max_tokens` itself: the API charges tokens as they are produced, and reserving 64,000 for answers of 500
-leaves nine tenths of the limit unused. How wrong the mean may be is carried along as a variance, for one
-margin pooled over all requests in flight (see `pool`).
+Output. Reserved is the *mean* that answers of this model and size of `max_tokens` have had (where it was told
+what to expect: of that size), never `max_tokens` itself: the API charges tokens as they are produced, and
+reserving 64,000 for answers of 500 leaves nine tenths of the limit unused. How wrong the mean may be is
+carried along as a variance, for one margin pooled over all requests in flight (see `pool`).
 
 Cache. Of a request whose prefix is in the prompt cache (see `prefixes`) only the rest counts.
 """
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from math import ceil
 from typing import NamedTuple, cast
 
 from claude_executor.core.cost import Cost, Usage
@@ -49,7 +50,10 @@ _PRIOR_ANSWERS = 0.5
 
 
 class Shape(NamedTuple):
-    """What can be known of a request without a tokeniser. Holds no text."""
+    """What can be known of a request without a tokeniser. Holds no text.
+
+    `output_told` is the output to expect where somebody has said so.
+    """
 
     model: str
     max_tokens: int
@@ -58,6 +62,7 @@ class Shape(NamedTuple):
     prefix: bytes | None = None
     prefix_bytes: int = 0
     syntax_bytes: int = 0
+    output_told: float | None = None
 
     @property
     def most_text_tokens(self) -> int:
@@ -150,7 +155,7 @@ class Estimator:
         """Set `reserve_max_tokens` for platforms that charge it up front, such as Amazon Bedrock."""
         self._reserve_max_tokens = reserve_max_tokens
         self._input: dict[str, _Ratio] = {}
-        self._output: dict[tuple[str, int], _Spread] = {}
+        self._output: dict[tuple[str, *tuple[int, ...]], _Spread] = {}
 
     def cost(self, shape: Shape, *, cached: bool = False) -> Cost:
         """The cost to reserve for a request, whose prefix may be in the cache."""
@@ -162,7 +167,7 @@ class Estimator:
         input_variance = ratio.error * input_tokens * input_tokens
         if self._reserve_max_tokens:
             return Cost(1.0, input_tokens, float(shape.max_tokens), input_variance)
-        spread = self._output.get(_output_key(shape)) or _Spread(min(FIRST_OUTPUT_GUESS, shape.max_tokens))
+        spread = self._output.get(_output_key(shape)) or _Spread(_first_output(shape))
         mean = min(spread.mean, float(shape.max_tokens))
         # A value between 0 and max_tokens with this mean cannot vary more than mean * (max_tokens - mean).
         variance = min(spread.variance, mean * (shape.max_tokens - mean))
@@ -176,7 +181,7 @@ class Estimator:
         key = _output_key(shape)
         spread = self._output.get(key)
         if spread is None:
-            spread = self._output[key] = _Spread(min(FIRST_OUTPUT_GUESS, shape.max_tokens))
+            spread = self._output[key] = _Spread(_first_output(shape))
         spread.add(float(usage.output_tokens))
 
     def _ratio(self, model: str) -> "_Ratio":
@@ -237,8 +242,16 @@ class _Spread:
         self.variance = max(0.0, self._squares / self._count - self.mean * self.mean)
 
 
-def _output_key(shape: Shape) -> tuple[str, int]:
-    return shape.model, shape.max_tokens.bit_length()
+def _output_key(shape: Shape) -> tuple[str, *tuple[int, ...]]:
+    if shape.output_told is None:
+        return shape.model, shape.max_tokens.bit_length()
+    # Calls of which somebody has said what to expect are not like other requests.
+    return shape.model, shape.max_tokens.bit_length(), ceil(shape.output_told).bit_length()
+
+
+def _first_output(shape: Shape) -> float:
+    told = shape.output_told
+    return min(FIRST_OUTPUT_GUESS if told is None else told, float(shape.max_tokens))
 
 
 def _first_ratio(model: str) -> float:
