@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import replace
 from functools import reduce
-from typing import TypeVar, cast
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from claude_executor.core.cost import Usage
 from claude_executor.core.job import Job
@@ -19,6 +19,9 @@ from claude_executor.core.retry import TREATMENT
 from claude_executor.core.verdict import Verdict
 from claude_executor.errors import Closed, ExecutorError, StreamInterrupted, failure, interruption
 from claude_executor.outcome import Broken, Reply
+
+if TYPE_CHECKING:
+    from claude_executor.core.headers import Advice
 
 R = TypeVar("R")
 
@@ -32,7 +35,7 @@ class Turn:
         over: Whether it has ended.
     """
 
-    __slots__ = ("_broken", "_parts", "_place", "job", "over", "owner")
+    __slots__ = ("_advice", "_broken", "_parts", "_place", "job", "over", "owner")
 
     def __init__(self, owner: object, job: Job) -> None:
         self.owner = owner
@@ -41,6 +44,7 @@ class Turn:
         self._place: asyncio.Lock | None = None  # few have parts
         self._broken: tuple[tuple[ExecutorError, Broken], ...] = ()
         self._parts: dict[object, Usage] | None = None
+        self._advice: Callable[[], Advice] | None = None
 
     # ---- for its parts
 
@@ -61,7 +65,10 @@ class Turn:
             self.broke(error, outcome)
             raise error from outcome.cause
         if isinstance(outcome, Reply):
-            self.took(outcome.usage, _id_of(outcome.value))
+            reply = cast("Reply[object]", outcome)
+            self.took(reply.usage, _id_of(reply.value))
+            self._advice = reply.advice
+            return cast("R", reply)
         return outcome
 
     def part(self, message_id: object) -> "Part":
@@ -124,10 +131,19 @@ class Turn:
         if used is None or self._parts is None:
             return outcome
         if isinstance(outcome, Reply):
-            message_id = _id_of(outcome.value)
-            if outcome.usage is not None and message_id is not None and message_id not in self._parts:
-                used = used.plus(outcome.usage)
-            return cast("R", outcome._replace(usage=used))
+            reply = cast("Reply[object]", outcome)
+            message_id = _id_of(reply.value)
+            another = message_id is not None and message_id not in self._parts
+            if another and reply.usage is not None:
+                used = used.plus(reply.usage)
+            if (
+                another or len(self._parts) > 1
+            ):  # it says nothing of single requests like the one that was told
+                shape, expected = self.job.shape, self.job.cost.output_tokens
+                self.job.shape = shape._replace(text_bytes=0, output_told=expected)
+            elif self._advice is not None:
+                reply = reply._replace(advice=self._advice)
+            return cast("R", reply._replace(usage=used))
         if isinstance(outcome, Broken):
             free = TREATMENT[outcome.failure.kind].refund or outcome.failure.usage is not None
             return Broken(replace(outcome.failure, usage=used if free else self.at_least), outcome.cause)

@@ -25,6 +25,7 @@ from claude_executor import (
     StreamInterrupted,
     Terms,
 )
+from claude_executor.core.estimate import shape_of
 from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings, Simulator
 from claude_executor.testing import loop_time, simulated_client
 
@@ -685,3 +686,30 @@ async def test_a_task_group_in_a_call_turned_retries_off(simulator, executor_on)
             assert told.value.attempts == 3
             with pytest.raises(ExceptionGroup):
                 await executor.call(together, asking, forget, cost=ABOUT)
+
+
+@pytest.mark.simulator(QUICK)
+async def test_calls_of_several_parts_spoilt_the_estimate_of_requests(simulator, executor_on):
+    """What three requests take says nothing of one; what one takes does."""
+    async with executor_on(simulator) as executor:
+
+        @executor.limited()
+        async def asked(params, times):
+            for number in range(times):
+                await executor.submit({**params, "metadata": {"user_id": f"{number}"}})
+
+        estimator = executor._scheduler._pricing._estimator
+        params = request("Hello, " * 200, max_tokens=8_000)
+        expected = estimator.cost(shape_of(params))
+        await asyncio.gather(*(asked(params, 3) for _ in range(9)))
+        assert estimator.cost(shape_of(params)) == expected
+        await asked(params, 1)
+        assert estimator.cost(shape_of(params)).output_tokens < expected.output_tokens
+
+
+@pytest.mark.simulator(QUICK)
+async def test_the_headers_of_a_calls_only_request_were_not_heard(simulator, executor_on):
+    """The limits are learned from them, as from those of any other request."""
+    async with executor_on(simulator) as executor:
+        await executor.call(executor.submit, request())
+        assert executor.snapshot().pools["haiku-5.5"].resources["output tokens"].limit
