@@ -240,6 +240,20 @@ async def test_where_the_policy_says_so_it_is_refused(team):
     assert team.admitted == 0
 
 
+async def test_an_outage_from_the_start_does_not_last_for_ever(team):
+    """Nobody knows a limit when the breaker opens, so that there is nothing to ask for but to probe."""
+    team.simulator.set_faults(outage=float("inf"))
+    async with team.member() as a, team.member() as b:
+        floods = [team.flood(e, name, loop_time() + 16.0, at_once=10) for e, name in ((a, "a"), (b, "b"))]
+        begun = asyncio.gather(*floods)
+        await asyncio.sleep(6.0)
+        calls = sum(budget.calls for budget in team.budgets)
+        assert calls < 120
+        team.simulator.set_faults(outage=0.0)
+        await begun
+    assert min(team.answered["a"], team.answered["b"]) > 50
+
+
 async def test_who_goes_gives_up_its_place(team):
     """An executor that is left is not waited for."""
     async with team.member() as stays:

@@ -293,6 +293,16 @@ def test_while_the_breaker_is_open_one_probe_goes_at_a_time(group, clock):
     assert answer.get("breaker") is None
 
 
+def test_a_probe_goes_where_nothing_is_wanted_for_it(group, clock):
+    """No limit is known, or enough has been granted before; and its answer may have been lost."""
+    group.ask("a", breaker="open", pause=2.0, lasted=0.0, terms={})
+    clock.now += 2.1
+    assert not group.ask("b", terms={})["probe"]
+    assert group.ask("b", probes=True, terms={})["probe"]
+    assert not group.ask("a", probes=True, terms={})["probe"]
+    assert group.ask("b", probes=True, terms={})["probe"]
+
+
 def test_an_overload_that_all_see_cuts_once(group, clock):
     """All know how often; each cuts its own window."""
     assert group.ask("a")["cuts"] == 0

@@ -201,6 +201,19 @@ def test_a_breaker_that_opens_is_told_and_one_probe_closes_it_for_all():
     assert asked(other.poll(now + told.pause + 1.1)).breaker == "closed"
 
 
+def test_who_has_enough_asks_to_probe_all_the_same():
+    scheduler = a_scheduler()
+    joined(scheduler, 2, breaker=(1.0, 1.0))
+    assert not asked(scheduler.poll(0.1)).probes
+    scheduler.granted(POOL, replace(NOTHING, got={"requests": 1.0}, breaker=(0.9, 1.0)), 0.1)
+    assert not started(scheduler.poll(1.1))
+    scheduler.granted(POOL, replace(NOTHING, breaker=(0.0, 1.0)), 1.1)
+    ask = asked(scheduler.poll(1.2))
+    assert ask.probes
+    scheduler.granted(POOL, replace(NOTHING, got=ask.head, breaker=(0.0, 1.0), probe=True), 1.2)
+    assert started(scheduler.poll(1.2))
+
+
 def test_overload_that_one_meets_cuts_the_windows_of_all():
     one, other = a_group_of_two(jobs=12)
     running = begin(one, 8)

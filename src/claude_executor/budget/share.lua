@@ -303,13 +303,14 @@ local breaker = state.breaker
 if breaker then
   if breaker.probe == ask.id and ask.probing then breaker.until_ = now + PROBE end
   gate = math.max(gate, breaker.opens - now)
-  if gate <= 0 and breaker.probe and breaker.until_ > now then gate = math.min(LATEST, breaker.until_ - now) end
+  if gate <= 0 and breaker.probe and breaker.probe ~= ask.id and breaker.until_ > now then gate = math.min(LATEST, breaker.until_ - now) end
 end
 if ask.leave then
   forget(ask.id)
 elseif gate > 0 then
   again = gate
-elseif ask.want and next(ask.want) then
+elseif (ask.want and next(ask.want)) or (breaker and ask.probes) then
+  ask.want = ask.want or {}  -- for a probe there may be enough already, or nothing limited
   local share, head = me.weight / weights, ask.head or {}
   local may_draw = now - (me.drew or -SOON) >= SOON * (1 - share)
   local part, wait = 1, 0

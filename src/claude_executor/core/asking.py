@@ -82,6 +82,7 @@ class Ask:
         pause: Seconds until the breaker lets a probe through.
         lasted: Seconds for which there has been trouble.
         probing: Whether it has a probe out.
+        probes: Whether it would send one, whatever that takes.
         cut: Whether overload has cut the window, if that is news.
         growth: What the API has said of how fast the organisation may grow, if that is news; see `Growth`.
         running: Requests in flight.
@@ -114,6 +115,7 @@ class Ask:
     pause: float = 0.0
     lasted: float = 0.0
     probing: bool = False
+    probes: bool = False
     cut: bool = False
     growth: Amounts = field(default_factory=dict[str, float])
     running: int = 0

@@ -205,6 +205,7 @@ class Share:
             back=back, held=held, flying=flying, variance=variance, keep=keep, level=level, fix=fix,
             drain=drain, force=self._force, running=pool.in_flight, waiting=len(pool.line),
             binds=pool.held_by, most=self._membership.most,
+            probes=job is not None and gated and self._may_ask_probe(pool, now),
             returns=self.standing is Standing.ALONE,
         )  # fmt: skip
         self._force = False
@@ -225,7 +226,8 @@ class Share:
         self._count(grant, now)
         self._again_at = now + grant.again
         self.short, self.flying, self.variance = grant.short, grant.flying, grant.variance
-        self.may_probe, self.permits = grant.probe, grant.permits
+        self.may_probe = grant.probe and not pool.breaker.probing
+        self.permits = grant.permits
         self._news.hear(grant, pool, now, limits=grant.version != self._version)
         self._version = grant.version
         for meter, purse in pool.limited:
