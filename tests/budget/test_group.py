@@ -1,14 +1,18 @@
 """Several executors, one simulator and a Redis in memory, in virtual time."""
 
 import asyncio
+import copy
+import pickle
 from collections import Counter
 from contextlib import AsyncExitStack
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from redises import MemoryBudget
 
 from claude_executor import BudgetUnreachable, Executor, Limits, RedisBudget, SharingChanged
+from claude_executor.core.asking import Ask
 from claude_executor.simulator import Settings, Simulator
 from claude_executor.simulator.models import Rates
 from claude_executor.simulator.settings import Latency, Lengths
@@ -252,6 +256,31 @@ async def test_an_outage_from_the_start_does_not_last_for_ever(team):
         team.simulator.set_faults(outage=0.0)
         await begun
     assert min(team.answered["a"], team.answered["b"]) > 50
+
+
+async def test_copies_of_one_budget_are_members_of_their_own(memory):
+    """As a process has them that was forked, or to which it was sent."""
+    budget = MemoryBudget(memory)
+    with patch.object(MemoryBudget, "_server", memory, create=True):
+        del budget._server  # which is no part of any budget that is sent
+        copies = [budget, copy.copy(budget), pickle.loads(pickle.dumps(budget))]
+        for each in copies:
+            await each.open()
+            grant = await each.ask("haiku", Ask(seq=1, weight=1.0, version=0))
+        assert grant.members == len(copies)
+        for each in copies:
+            await each.close()
+
+
+async def test_one_budget_is_not_for_two_executors(team):
+    """To the group they would be one member, with one share."""
+    async with team.member() as executor:
+        budget = team.budgets[0]
+        with pytest.raises(RuntimeError, match="one for each executor"):
+            await Executor(client=simulated_client(team.simulator), budget=budget).__aenter__()
+        await executor.submit(params("a"))
+    async with Executor(client=simulated_client(team.simulator), budget=budget) as executor:
+        await executor.submit(params("a"))
 
 
 async def test_who_goes_gives_up_its_place(team):

@@ -29,7 +29,7 @@ PREFIX = "claude-executor"
 class RedisBudget:
     """Limits that all executors with the same Redis and the same group share.
 
-    Make one for each executor. Nothing is connected before it is used.
+    Make one for each executor, or let each process use its own copy. Nothing is connected before it is used.
 
     Attributes:
         group: The group's name.
@@ -82,23 +82,39 @@ class RedisBudget:
             known = ", ".join(Alone)
             raise ValueError(f"alone must be one of {known}, got {alone!r}") from None
         self.group = group
-        self.name = name or f"{socket.gethostname()}:{os.getpid()}"
+        self._name = name
         self.membership = Membership(weight=weight, alone=policy, members=members, most=max_concurrency)
         self.calls = 0
         self._url = url
         self._timeout = timeout
-        self._id = uuid.uuid4().hex
         self._client: Redis | None = None
         self._sha = ""
+        self._opened = False
+        self._become()
 
     def __repr__(self) -> str:
         return f"<RedisBudget group={self.group!r} name={self.name!r}>"  # the URL may hold a password
 
+    def __getstate__(self) -> dict[str, object]:
+        return self.__dict__ | {"_client": None, "_opened": False}  # a copy is another member
+
     async def open(self) -> None:
-        """Get ready. Importing the client takes a while: not on the event loop."""
+        """Get ready, as a new member. Importing the client takes a while: not on the event loop.
+
+        Raises:
+            RuntimeError: Another executor uses it.
+        """
         import asyncio
 
-        await asyncio.to_thread(self._connected)
+        if self._opened:
+            raise RuntimeError("another executor uses this RedisBudget: make one for each executor")
+        self._opened = True
+        try:
+            self._become()
+            await asyncio.to_thread(self._connected)
+        except BaseException:
+            self._opened = False
+            raise
 
     async def ask(self, pool: str, ask: Ask) -> Grant:
         """Tell and ask, in one call.
@@ -133,7 +149,7 @@ class RedisBudget:
 
     async def close(self) -> None:
         """Disconnect."""
-        client, self._client = self._client, None
+        client, self._client, self._opened = self._client, None, False
         if client is not None:
             await disconnect(client)
 
@@ -157,6 +173,11 @@ class RedisBudget:
             if isinstance(error, ReadOnlyError):  # a replica now: the address has got another primary
                 await self._connected().connection_pool.disconnect(inuse_connections=False)
             raise Unreachable(type(error).__name__) from error
+
+    def _become(self) -> None:
+        """Be a member of its own: made once and used after a fork, it would be the same one in each process."""
+        self._id = uuid.uuid4().hex
+        self.name = self._name or f"{socket.gethostname()}:{os.getpid()}"
 
     def _connected(self) -> "Redis":
         if self._client is None:
