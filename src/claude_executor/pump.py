@@ -103,7 +103,7 @@ class Pump:
         try:
             for farewell in group.farewell(self._clock()):
                 await self._budget.ask(farewell.pool, farewell.ask)
-        except Unreachable:
+        except Exception:
             pass  # then it will be missed
         finally:
             await self._budget.close()
@@ -283,8 +283,9 @@ class Pump:
         assert self._budget is not None
         try:
             grant = await self._budget.ask(reserve.pool, reserve.ask)
-        except Unreachable:
-            self._scheduler.unreachable(reserve.pool, self._clock(), self._chance())
+        except Exception as error:  # whatever it is, the pool must not wait for this answer any longer
+            because = str(error) if isinstance(error, Unreachable) else type(error).__name__
+            self._scheduler.unreachable(reserve.pool, self._clock(), self._chance(), because)
         else:
             self._scheduler.granted(reserve.pool, grant, self._clock())
         self.pump()

@@ -20,16 +20,19 @@ class Clock:
 
 
 class MemoryBudget(RedisBudget):
-    """A budget in a Redis in memory; `away` is what a cut network is."""
+    """A budget in a Redis in memory; `away` is what a cut network is, `error` what Redis says."""
 
     def __init__(self, server, **options):
         super().__init__("redis://nowhere", **{"group": "team", **options})
         self._server = server
         self.away = False
+        self.error: Exception | None = None
 
     def _connected(self):
         if self.away:
             raise ConnectionError("cut off")
+        if self.error is not None:
+            raise self.error
         if self._client is None:
             super()._connected()
             self._client = fakeredis.FakeAsyncRedis(server=self._server)

@@ -9,6 +9,7 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from redis.exceptions import AuthenticationError, OutOfMemoryError, ResponseError
 from redises import MemoryBudget
 
 from claude_executor import BudgetUnreachable, Executor, Limits, RedisBudget, SharingChanged
@@ -281,6 +282,25 @@ async def test_one_budget_is_not_for_two_executors(team):
         await executor.submit(params("a"))
     async with Executor(client=simulated_client(team.simulator), budget=budget) as executor:
         await executor.submit(params("a"))
+
+
+@pytest.mark.parametrize(
+    ("error", "because"),
+    [
+        (AuthenticationError("secret"), "AuthenticationError"),
+        (OutOfMemoryError("command not allowed"), "OutOfMemoryError: command not allowed"),
+        (ResponseError("NOPERM this user has no permissions to run 'evalsha' on secret"), "NOPERM this user"),
+        (KeyError("secret"), "KeyError"),  # a mistake of ours, say: nobody may wait for ever because of it
+    ],
+)
+async def test_why_redis_does_not_answer_is_told(team, error, because):
+    """A wrong password is mended in another way than a cable; but it is not shown."""
+    async with team.member(Limits(rpm=RPM)) as executor:
+        team.budgets[0].error = error
+        await executor.submit(params("a"))
+    (event,) = [event for event in team.events if isinstance(event, SharingChanged)]
+    assert because in event.because
+    assert "secret" not in event.because
 
 
 async def test_who_goes_gives_up_its_place(team):

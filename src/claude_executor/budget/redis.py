@@ -23,7 +23,11 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-PREFIX = "claude-executor"
+PREFIX = "claude-executor:1"
+"""With the number of the format: who keeps the state in another way does not read this one."""
+
+REASON_WORDS, REASON_LENGTH = 8, 80
+"""How much of an error is told: further on it may quote what it was asked."""
 
 
 class RedisBudget:
@@ -144,7 +148,7 @@ class RedisBudget:
             names = sorted(name.decode() for name in members)
             stored = await client.mget([self._key(f"pool:{name}") for name in names]) if names else []
         except (RedisError, OSError, ValueError) as error:
-            raise Unreachable(type(error).__name__) from error
+            raise Unreachable(_reason(error)) from error
         return {name: orjson.loads(state) for name, state in zip(names, stored, strict=True) if state}
 
     async def close(self) -> None:
@@ -172,7 +176,7 @@ class RedisBudget:
         except (RedisError, OSError) as error:
             if isinstance(error, ReadOnlyError):  # a replica now: the address has got another primary
                 await self._connected().connection_pool.disconnect(inuse_connections=False)
-            raise Unreachable(type(error).__name__) from error
+            raise Unreachable(_reason(error)) from error
 
     def _become(self) -> None:
         """Be a member of its own: made once and used after a fork, it would be the same one in each process."""
@@ -199,6 +203,14 @@ def _digest(text: str) -> str:
     import hashlib
 
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def _reason(error: Exception) -> str:
+    """What Redis says, or what became of the connection; of that only the kind, for the rest names the address."""
+    from redis.exceptions import ResponseError
+
+    said = " ".join(str(error).split()[:REASON_WORDS])[:REASON_LENGTH] if isinstance(error, ResponseError) else ""
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 def _said(value: object) -> bool:

@@ -58,11 +58,11 @@ class Group:
         if before is not pool.share.standing:
             self._emit.standing(pool, pool.share, now)
 
-    def unreachable(self, name: str, now: float, u: float) -> None:
+    def unreachable(self, name: str, now: float, u: float, because: str | None) -> None:
         """It has not answered."""
         pool = self._pools[name]
         assert pool.share is not None
-        if pool.share.unreachable(pool, now, u):
+        if pool.share.unreachable(pool, now, u, because):
             self._emit.standing(pool, pool.share, now)
 
     def farewell(self, now: float) -> list[Reserve]:

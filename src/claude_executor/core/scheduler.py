@@ -199,11 +199,11 @@ class Scheduler:
             self._news = True
             self.group.granted(name, grant, now)
 
-    def unreachable(self, name: str, now: float, u: float) -> None:
-        """The group has not answered."""
+    def unreachable(self, name: str, now: float, u: float, because: str | None = None) -> None:
+        """The group has not answered, because of that."""
         if self.group is not None:
             self._news = True
-            self.group.unreachable(name, now, u)
+            self.group.unreachable(name, now, u, because)
 
     def _drain(self, pool: Pool, now: float, actions: list[Action]) -> None:
         held_by, held = None, None

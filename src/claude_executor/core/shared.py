@@ -49,12 +49,13 @@ class Share:
         permits: How many requests this one may have in flight; `None` if that is not limited for the group.
         may_probe: Whether the group has granted the breaker's probe.
         asking: Whether an answer is due.
+        because: Why the group could not be asked; `None` while it can.
     """
 
     __slots__ = (
         "_again_at", "_asked_at", "_asked_for", "_flow", "_force", "_mean", "_membership", "_news", "_seq",
-        "_started", "_version", "_wide", "_wide_at", "asking", "flying", "may_probe", "members", "permits",
-        "portion", "short", "standing", "variance",
+        "_started", "_version", "_wide", "_wide_at", "asking", "because", "flying", "may_probe", "members",
+        "permits", "portion", "short", "standing", "variance",
     )  # fmt: skip
 
     def __init__(self, membership: Membership) -> None:
@@ -68,6 +69,7 @@ class Share:
         self.permits: float | None = None
         self.may_probe = False
         self.asking = False
+        self.because: str | None = None
         self._asked_for = 0
         self._seq = 0
         self._version = -1
@@ -219,6 +221,7 @@ class Share:
     def granted(self, pool: Pool, grant: Grant, now: float) -> None:
         """The group has answered."""
         self.asking = False
+        self.because = None
         if self.standing is Standing.ALONE:
             for alone in _purses(pool):
                 alone.rejoin(now)
@@ -241,9 +244,10 @@ class Share:
             self._wide, self._wide_at = grant.members, now
         self.members, self.portion = grant.members, grant.share
 
-    def unreachable(self, pool: Pool, now: float, u: float) -> bool:
+    def unreachable(self, pool: Pool, now: float, u: float, because: str | None = None) -> bool:
         """The group has not answered; whether that is news. `u` is from [0, 1)."""
         self.asking = False
+        self.because = because
         self._again_at = now + RETRY * (1.0 + 0.5 * u)
         news = self.standing is not Standing.ALONE
         self.standing = Standing.ALONE
