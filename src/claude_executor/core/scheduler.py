@@ -217,7 +217,8 @@ class Scheduler:
                 actions.append(self._turn_away(job, Refusal.SPENT, now, None))
                 continue
             if pool.share is not None and pool.share.refuses:
-                actions.append(self._turn_away(job, Refusal.ALONE, now, job.last))
+                refuse = self._turn_away(job, Refusal.ALONE, now, job.last)
+                actions.append(replace(refuse, away=pool.share.because))
                 continue
             if job.shape.prefix is not None and self._pricing.prefixes.follows(job, now):
                 until = self._pricing.prefixes.until(job)
