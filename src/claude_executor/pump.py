@@ -96,11 +96,9 @@ class Pump:
         group = self._scheduler.group
         if self._budget is None or group is None:
             return
-        for task in self._asking:
-            task.cancel()
-        if self._asking:
-            await asyncio.wait(self._asking)
         try:
+            if self._asking:  # they carry what is given back
+                await asyncio.wait(self._asking)
             for farewell in group.farewell(self._clock()):
                 await self._budget.ask(farewell.pool, farewell.ask)
         except Exception:
@@ -244,6 +242,8 @@ class Pump:
     def pump(self) -> None:
         """Do what the scheduler says, and set the timer to when it wants to be asked again."""
         self._due = False
+        if self._loop is None:  # stopped in the meantime; what it would tell the group now, `leave` does
+            return
         now = self._clock()
         self._perform(self._scheduler.poll(now))
         wake_at = self._scheduler.wake_at

@@ -284,6 +284,22 @@ async def test_one_budget_is_not_for_two_executors(team):
         await executor.submit(params("a"))
 
 
+async def test_who_goes_while_it_tells_of_what_was_left_over_has_told_it(team):
+    """It goes the moment a call has begun that gives back most of what an answer was expected to take."""
+    async with team.member(Limits(otpm=600)) as goes:
+        budget = team.budgets[0]
+        await goes.submit(params("b", max_tokens=550))
+        budget.delay = 0.3
+        purse = goes._scheduler._pools["haiku-5.5"].meters["output tokens"].bucket
+        back = purse.back
+        while purse.back:
+            await asyncio.sleep(0.05)
+    (state,) = (await budget.states()).values()
+    await budget.close()
+    assert back > 100.0
+    assert state["pots"]["output tokens"] > 600.0 - back
+
+
 @pytest.mark.parametrize(
     ("error", "because"),
     [

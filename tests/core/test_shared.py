@@ -331,6 +331,17 @@ def test_leaving_gives_back_what_was_granted():
     (farewell,) = scheduler.group.farewell(1.0)
     assert farewell.ask.leave
     assert farewell.ask.back["requests"] == pytest.approx(2.0)
+    assert farewell.ask.held["requests"] == 0.0
+
+
+def test_leaving_in_haste_gives_back_what_was_granted_for_those_in_line():
+    scheduler = a_scheduler()
+    joined(scheduler, 30, got={"requests": 20.0})
+    begun = len(started(scheduler.poll(0.1)))
+    scheduler.close(0.2, refuse_waiting=True)
+    (farewell,) = scheduler.group.farewell(0.2)
+    assert farewell.ask.back["requests"] == pytest.approx(20.0 - begun)
+    assert not farewell.ask.want
 
 
 @pytest.mark.parametrize("wrong", [{"weight": 0.0}, {"weight": math.inf}, {"members": 0}])

@@ -1,7 +1,6 @@
 """The part of a scheduler that has to do with a group: when to ask it for which pool, what it answered."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from claude_executor.core.asking import Grant, Membership, Reserve
 from claude_executor.core.ceiling import Ceiling
@@ -68,7 +67,7 @@ class Group:
     def farewell(self, now: float) -> list[Reserve]:
         """What to tell it on leaving."""
         return [
-            Reserve(pool.name, replace(share.ask(pool, now, room=0, keep=0.0), leave=True))
+            Reserve(pool.name, share.ask(pool, now, room=0, keep=0.0, leaving=True))
             for pool, share in self._shared()
         ]
 

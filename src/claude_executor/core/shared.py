@@ -145,10 +145,11 @@ class Share:
     def _urgent(self, pool: Pool, now: float) -> bool:
         return self._force or any(not purse.known for purse in _purses(pool)) or self._news.urgent(pool, now)
 
-    def ask(self, pool: Pool, now: float, *, room: int, keep: float) -> Ask:
+    def ask(self, pool: Pool, now: float, *, room: int, keep: float, leaving: bool = False) -> Ask:
         """What is to be said now.
 
-        `room` more requests may be in flight, and the first in line leaves the share `keep` alone.
+        `room` more requests may be in flight, and the first in line leaves the share `keep` alone. Who is
+        `leaving` keeps nothing.
         """
         since = min(HEARTBEAT, max(GAP, now - self._asked_at))
         weight = 1.0 - math.exp(-since / 1.0)
@@ -184,6 +185,8 @@ class Share:
             target = max(first, first + (expected - 1.0) * self._mean.get(name, first)) if expected else first
             if gated:
                 target = first if self._may_ask_probe(pool, now) else 0.0
+            if leaving:
+                target = 0.0
             surplus = purse.stock - target
             if surplus > 0.0 and (target == 0.0 or surplus > target):
                 purse.stock -= surplus
@@ -208,7 +211,7 @@ class Share:
             drain=drain, force=self._force, running=pool.in_flight, waiting=len(pool.line),
             binds=pool.held_by, most=self._membership.most,
             probes=job is not None and gated and self._may_ask_probe(pool, now),
-            returns=self.standing is Standing.ALONE,
+            returns=self.standing is Standing.ALONE, leave=leaving,
         )  # fmt: skip
         self._force = False
         return self._news.tell(ask, pool, now)
