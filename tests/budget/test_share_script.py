@@ -252,13 +252,16 @@ def test_what_happened_while_all_were_cut_off_is_not_earned(group, clock):
     assert group.level() == pytest.approx(0.0, abs=0.01)
 
 
-def test_a_clock_set_back_earns_nothing(group, clock):
-    """After a failover the clock is another one."""
-    group.ask("a", drain={"requests": 0.0})
-    clock.now -= 3600.0
+@pytest.mark.parametrize("back", [0.3, 60.0, 3600.0])
+def test_a_clock_set_back_earns_nothing_and_stalls_nobody(group, clock, back):
+    """After a failover the clock is another one; from there it goes on."""
+    group.ask("a", drain={"requests": 0.0}, closed=3.0)
+    clock.now -= back
     assert group.level() == pytest.approx(0.0, abs=0.01)
     clock.now += 1.0
-    assert group.level() == pytest.approx(0.0, abs=0.01)
+    assert group.level() == pytest.approx(10.0, abs=0.01)
+    clock.now += 2.0
+    assert group.got(want=1.0) == 1.0
 
 
 def test_members_that_remember_correct_a_state_made_from_nothing(group):

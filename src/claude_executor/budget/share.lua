@@ -39,8 +39,11 @@ else
   state = {born = tonumber(clock[1]), at = 0, version = 0, closed = 0, pots = {}, floors = {}, terms = {}, members = {}}
 end
 local now = tonumber(clock[1]) - state.born + tonumber(clock[2]) / 1000000
-local passed = math.max(0, now - state.at)
-now = math.max(now, state.at)  -- a clock set back, after a failover, creates nothing
+local passed = now - state.at
+if passed < 0 then  -- a clock set back, after a failover: it creates nothing, and from here time goes on
+  local shift = math.ceil(-passed)
+  state.born, now, passed = state.born - shift, now + shift, 0
+end
 state.at = now
 
 -- ---- the purses
