@@ -163,6 +163,22 @@ def test_who_waits_for_a_large_request_loses_nothing_to_the_others_meanwhile(gro
     assert got["b"] / got["a"] == pytest.approx(1.0, abs=0.08)
 
 
+@pytest.mark.parametrize("of_the_other", [0.0, 9.0])
+@pytest.mark.parametrize("variance", [0.0, 100.0])
+def test_a_request_as_large_as_a_short_bucket_does_not_starve(group, clock, of_the_other, variance):
+    """Others keep their part of it, or save up as well, and there is a margin: it is never there in one purse."""
+    terms = {"requests": {"rate": 10.0, "cap": 10.0}}
+    group.ask("other", terms=terms)
+    got = {"large": 0.0, "other": 0.0}
+    for _ in range(60):
+        clock.now += 0.25
+        said = {"terms": terms, "variance": {"requests": variance}}
+        got["other"] += group.got("other", want=of_the_other, head=of_the_other, **said)
+        got["large"] += group.got("large", want=9.0, head=9.0, **said)
+    assert sum(got.values()) >= 0.8 * 150.0
+    assert got["large"] == pytest.approx(got["other"] if of_the_other else 150.0, rel=0.15)
+
+
 def test_more_than_was_thought_is_for_all(group):
     """It is not for the first who asks."""
     group.ask("a", drain={"requests": 0.0})

@@ -14,6 +14,7 @@
 local HOLD = 1.0       -- seconds of its share of the refill that fit into a member's purse
 local HALF = 0.5       -- of the capacity: all purses together hold no more
 local LARGEST = 0.8    -- of the capacity: what a member saves up for a request that needs more than that
+local FULL = 0.95      -- of the capacity: waiting earns nothing more, even if others have it in their purses
 local SILENT = 10.0    -- seconds after which a member is taken to be dead
 local CUT_OFF = 5.0    -- seconds without any call, though there are members: they were cut off, and went on alone;
                        -- a shorter gap, such as a failover, is known from who returns: its refill has been used
@@ -240,7 +241,7 @@ for id, member in pairs(state.members) do
 end
 for r, term in pairs(state.terms) do
   local margin = math.min(3 * math.sqrt((variance[r] or 0) + (me.variance[r] or 0)), HALF * term.cap)
-  state.floors[r] = math.min(margin + (term.rounding or 0), LARGEST * term.cap)
+  state.floors[r] = math.min(margin + (term.rounding or 0), HALF * term.cap)
   tidy(r)
 end
 
@@ -324,6 +325,7 @@ elseif (ask.want and next(ask.want)) or (breaker and ask.probes) then
       local own = math.min(me.purse[r] or 0, level(r))  -- what another one owes is owed by all
       local all = math.min((me.purse[r] or 0) + above_floor(r), level(r))
       local need = math.min(head[r] or 0, LARGEST * term.cap)
+      if level(r) >= FULL * term.cap then need = math.min(need, all - kept) end  -- more there will never be
       local fraction = math.max(math.min(need, all - kept), (may_draw and all or own) - kept) / amount
       if fraction < part then part, short = math.max(0, fraction), r end
       if need > all - kept then wait = math.max(wait, (need - all + kept) / (term.rate * share)) end
