@@ -140,6 +140,40 @@ def test_where_nobody_may_queue_one_may_wait_for_the_answer_of_the_group():
     assert isinstance(scheduler.submit(a_shape(), 0.1), Refuse)
 
 
+def with_no_queue(**grant):
+    """A member that lets nobody queue, has had one request, and has heard that."""
+    scheduler = Scheduler(
+        Limits(rpm=6_000), max_concurrency=50, max_queued=0, membership=Membership(most=4), now=0.0
+    )
+    job = scheduler.submit(a_shape(), 0.0)
+    scheduler.poll(0.0)
+    scheduler.granted(POOL, replace(NOTHING, got={"requests": 1.0}, permits=1.0), 0.0)
+    (started_job,) = started(scheduler.poll(0.1))
+    scheduler.answered(started_job, Usage(10, 10), advice(), 1.0)
+    scheduler.poll(3.0)
+    scheduler.granted(POOL, replace(NOTHING, **grant), 3.0)
+    assert job is started_job
+    return scheduler
+
+
+def test_where_nobody_may_queue_a_member_that_was_idle_is_not_full():
+    scheduler = with_no_queue(permits=0.0)
+    assert not isinstance(scheduler.submit(a_shape(), 3.1), Refuse)
+    assert isinstance(scheduler.submit(a_shape(), 3.1), Refuse)
+    asked(scheduler.poll(3.1))
+    scheduler.granted(POOL, replace(NOTHING, permits=0.0, again=0.25), 3.1)  # now it is known that there are none
+    (waiting,) = scheduler._waiting.everyone()
+    scheduler.cancel(waiting, 3.2)
+    assert isinstance(scheduler.submit(a_shape(), 3.2), Refuse)
+
+
+def test_where_nobody_may_queue_one_may_wait_to_probe():
+    scheduler = with_no_queue(permits=0.0, breaker=(1.0, 1.0))
+    assert isinstance(scheduler.submit(a_shape(), 3.1), Refuse)
+    assert not isinstance(scheduler.submit(a_shape(), 4.1), Refuse)
+    assert asked(scheduler.poll(4.1)).probes
+
+
 @pytest.mark.parametrize("flying", [0.0, 5_000.0])
 def test_output_that_others_have_reserved_is_not_there_again(flying):
     """The server has not drawn it yet, so it announces more; and it may turn out to be less."""

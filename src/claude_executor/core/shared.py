@@ -53,8 +53,8 @@ class Share:
     """
 
     __slots__ = (
-        "_again_at", "_asked_at", "_asked_for", "_flow", "_force", "_mean", "_membership", "_news", "_seq",
-        "_started", "_version", "_wide", "_wide_at", "asking", "because", "flying", "may_probe", "members",
+        "_again_at", "_asked_at", "_asked_for", "_flow", "_force", "_mean", "_membership", "_needed", "_news",
+        "_seq", "_started", "_version", "_wide", "_wide_at", "asking", "because", "flying", "may_probe", "members",
         "permits", "portion", "short", "standing", "variance",
     )  # fmt: skip
 
@@ -79,6 +79,7 @@ class Share:
         self._flow = 0.0
         self._started = 0
         self._force = False
+        self._needed = 0
         self._news = News()
         self._wide, self._wide_at = 0, -math.inf
 
@@ -97,6 +98,11 @@ class Share:
     def full(self, in_flight: int) -> bool:
         """Whether no more than `in_flight` requests may be in flight."""
         return self.permits is not None and in_flight >= self.permits
+
+    @property
+    def permits_lag(self) -> bool:
+        """Whether it has no more permits because it was in need of no more when it asked last."""
+        return self.standing is Standing.SHARED and self.permits is not None and self.permits >= self._needed
 
     def force(self) -> None:
         """The user has changed the limits: the group is to know."""
@@ -214,6 +220,7 @@ class Share:
             returns=self.standing is Standing.ALONE, leave=leaving,
         )  # fmt: skip
         self._force = False
+        self._needed = pool.in_flight + len(pool.line)
         return self._news.tell(ask, pool, now)
 
     def _may_ask_probe(self, pool: Pool, now: float) -> bool:
