@@ -284,6 +284,30 @@ async def test_one_budget_is_not_for_two_executors(team):
         await executor.submit(params("a"))
 
 
+def limit_of(executor):
+    resource = executor.snapshot().pools["haiku-5.5"].resources["requests"]
+    return resource.limit, resource.capacity
+
+
+async def test_what_one_declares_holds_while_it_is_there(team):
+    """Be it that it goes, or changes its mind while Redis is away."""
+    async with team.member(Limits(rpm=300, burst=20.0)) as stays:
+        await stays.submit(params("a"))
+        async with team.member(Limits(rpm=60, burst=2.0)) as goes:
+            await goes.submit(params("b"))
+            await asyncio.sleep(5.0)
+            assert limit_of(stays) == (60.0, 2.0)
+            team.budgets[1].away = True
+            await asyncio.sleep(3.0)
+            goes.tune(Limits(rpm=120, burst=3.0))
+            await asyncio.sleep(3.0)
+            team.budgets[1].away = False
+            await asyncio.sleep(6.0)
+            assert limit_of(stays) == (120.0, 6.0)
+        await asyncio.sleep(5.0)
+        assert limit_of(stays) == (300.0, 51.0)
+
+
 async def test_who_goes_while_it_tells_of_what_was_left_over_has_told_it(team):
     """It goes the moment a call has begun that gives back most of what an answer was expected to take."""
     async with team.member(Limits(otpm=600)) as goes:

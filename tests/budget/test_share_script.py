@@ -261,6 +261,22 @@ def test_a_correction_by_who_has_not_heard_of_the_last_one_is_dropped(group):
     assert group.level() == pytest.approx(80.0)
 
 
+def test_the_smallest_that_is_declared_holds_while_its_member_is_there(group, clock):
+    """All hear of it when that goes, or dies, or is told another one."""
+    third = 1_000.0 / 3.0
+    a, b = {"requests": {"told": third}}, {"requests": {"told": 5.0, "burst_told": 2.0}}
+    assert group.ask("a", declared=a)["terms"]["requests"]["told"] == pytest.approx(third)
+    terms = group.ask("b", declared=b)["terms"]["requests"]
+    assert (terms["told"], terms["burst_told"]) == (5.0, 2.0)
+    version = group.version
+    group.ask("b", declared=b, leave=True)
+    told = group.ask("a", declared=a)
+    assert told["version"] > version
+    assert told["terms"]["requests"]["told"] == pytest.approx(third)
+    assert "burst_told" not in told["terms"]["requests"]
+    assert group.ask("a", declared=a)["version"] == told["version"]
+
+
 def test_what_happened_while_all_were_cut_off_is_not_earned(group, clock):
     """They have gone on alone, and used it."""
     group.ask("a", drain={"requests": 0.0})

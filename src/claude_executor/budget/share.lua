@@ -168,6 +168,7 @@ me.seen, me.weight, me.name, me.need = now, ask.weight, ask.name, ask.head or {}
 me.held, me.flying, me.variance = ask.held or {}, ask.flying or {}, ask.variance or {}
 me.running, me.waiting = ask.running, ask.waiting
 me.binds = ask.binds
+me.declared = ask.declared or {}
 weigh()
 
 -- ---- what it has to tell. A request that comes twice is told once.
@@ -181,7 +182,7 @@ for r, term in pairs(ask.terms or {}) do
     state.terms[r] = term
     state.pots[r] = term.cap
     if ask.level then state.pots[r] = math.min(term.cap, ask.level[r] or 0) end
-  elseif news and (ask.force or (current and ask.changed)) then
+  elseif news and current and ask.changed then
     state.terms[r] = term
   end
 end
@@ -349,6 +350,23 @@ elseif (ask.want and next(ask.want)) or (breaker and ask.probes) then
       probe, breaker.probe, breaker.until_ = true, ask.id, now + PROBE
     end
     if part < 1 then again = SOON end
+  end
+end
+
+-- What a user has declared holds while that member is there, and of several the smallest. What follows from it for
+-- the rate and the capacity the members work out, and tell.
+local least = {}
+for _, member in pairs(state.members) do
+  for r, says in pairs(member.declared) do
+    least[r] = least[r] or {}
+    for key, value in pairs(says) do least[r][key] = math.min(least[r][key] or value, value) end
+  end
+end
+for r, term in pairs(state.terms) do
+  for _, key in ipairs({'told', 'burst_told'}) do
+    local was, is = term[key], least[r] and least[r][key]
+    term[key] = is
+    if math.abs((was or 0) - (is or 0)) > 1e-6 * (was or is or 0) then state.version = state.version + 1 end
   end
 end
 

@@ -75,7 +75,7 @@ class Ask:
         drain: What the levels are at most.
         terms: The limits as it knows them.
         changed: Whether it has learned something about them.
-        force: Whether its user has changed them.
+        declared: What its own user has said of them: ``told`` a minute, and ``burst_told`` in seconds.
         closed: Seconds for which the pool is closed, if that is news.
         gently: Whether it opens as from a cold start afterwards.
         breaker: ``"open"`` or ``"closed"``, if that is news.
@@ -108,7 +108,7 @@ class Ask:
     drain: Amounts = field(default_factory=dict[str, float])
     terms: Mapping[str, Amounts] = field(default_factory=dict[str, Amounts])
     changed: bool = False
-    force: bool = False
+    declared: Mapping[str, Amounts] = field(default_factory=dict[str, Amounts])
     closed: float | None = None
     gently: bool = False
     breaker: str | None = None

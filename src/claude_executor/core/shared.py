@@ -214,7 +214,7 @@ class Share:
         ask = Ask(
             seq=self._seq, weight=self._membership.weight, version=self._version, head=head, want=want,
             back=back, held=held, flying=flying, variance=variance, keep=keep, level=level, fix=fix,
-            drain=drain, force=self._force, running=pool.in_flight, waiting=len(pool.line),
+            drain=drain, declared={m.name: d for m in pool.meters.values() if (d := m.declared())}, running=pool.in_flight, waiting=len(pool.line),
             binds=pool.held_by, most=self._membership.most,
             probes=job is not None and gated and self._may_ask_probe(pool, now),
             returns=self.standing is Standing.ALONE, leave=leaving,
