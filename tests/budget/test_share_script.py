@@ -353,7 +353,19 @@ def test_how_fast_the_organisation_may_grow_is_told_to_all(group, clock):
     group.ask("a", growth={"allowance": 50_000.0, "step": 20_000.0, "ends": 40.0})
     clock.now += 30.0
     told = group.ask("b")["growth"]
-    assert told == {"allowance": 50_000.0, "step": 20_000.0, "ends": pytest.approx(10.0), "told": 1}
+    number = told.pop("told")
+    assert told == {"allowance": 50_000.0, "step": 20_000.0, "ends": pytest.approx(10.0)}
+    group.ask("a", growth={"allowance": 50_000.0, "step": 20_000.0, "ends": 40.0})
+    assert group.ask("b")["growth"]["told"] == number + 1
+
+
+def test_after_all_is_lost_what_limits_growth_is_news_again(group, clock):
+    """Its number is not one that has been heard before."""
+    growth = {"allowance": 50_000.0, "step": 20_000.0, "ends": 40.0}
+    before = group.ask("a", growth=growth)["growth"]["told"]
+    group._client.flushall()
+    clock.now += 30.0
+    assert group.ask("a", growth=growth)["growth"]["told"] != before
 
 
 def simulate_permits(group, clock, most, members, rounds=200):

@@ -297,6 +297,25 @@ def test_growth_that_the_api_limits_is_limited_for_all_by_their_shares():
     assert not asked(other.poll(8.0)).growth
 
 
+def test_overload_and_growth_are_told_again_when_the_call_that_told_them_was_in_vain():
+    (one, _) = a_group_of_two(jobs=12)
+    running = begin(one, 8)
+    refusal = replace(a_failure(Kind.RAMP, status=429, retry_after=30.0), growth=(30_000.0, 40_000.0))
+    one.failed(running[7], refusal, 3.0, 0.0)
+    for job in running[:7]:
+        one.failed(job, a_failure(Kind.OVERLOADED, status=529), 3.0, 0.0)
+    for now in (3.1, 6.0):
+        told = asked(one.poll(now))
+        assert told.cut
+        assert told.growth
+        one.unreachable(POOL, now, 0.0)
+    assert asked(one.poll(9.0)).growth
+    one.granted(POOL, NOTHING, 9.0)
+    told = asked(one.poll(12.0))
+    assert not told.cut
+    assert not told.growth
+
+
 def test_what_headers_taught_one_is_told_and_adopted():
     one, other = a_scheduler(Limits()), a_scheduler(Limits())
     joined(one, 1)

@@ -221,7 +221,7 @@ if news and ask.cut and now - (state.cut_at or -CUT) >= CUT then
 end
 if news and ask.growth then
   ask.growth.ends = now + ask.growth.ends
-  ask.growth.told = (state.growth and state.growth.told or 0) + 1
+  ask.growth.told = (state.growth and state.growth.told or state.born) + 1  -- not one from before all was lost
   state.growth = ask.growth
 end
 

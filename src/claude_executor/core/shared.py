@@ -261,8 +261,8 @@ class Share:
         self._again_at = now + RETRY * (1.0 + 0.5 * u)
         news = self.standing is not Standing.ALONE
         self.standing = Standing.ALONE
+        self._news.forget()
         if news:
-            self._news.forget()
             self.short = None
             if self._wide > self.members:
                 self.members = self._wide
