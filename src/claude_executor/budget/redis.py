@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
 
 from claude_executor.budget import Unreachable
-from claude_executor.budget.address import connect, disconnect
+from claude_executor.budget.address import check, connect, disconnect
 from claude_executor.core.asking import Alone, Ask, Grant, Membership
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ class RedisBudget:
         """
         if not group or any(c in group for c in "{}") or not group.isprintable():
             raise ValueError(f"group must be a name without braces, got {group!r}")
+        check(url)
         if find_spec("redis") is None:
             raise ImportError("a shared budget needs redis-py: pip install 'claude-executor[redis]'")
         if not timeout > 0.0:
