@@ -396,6 +396,17 @@ def test_permits_pass_from_one_to_the_other_as_requests_end(group):
     assert group.ask("a", most=12, running=6, waiting=50)["permits"] == 10
 
 
+def test_the_first_that_comes_back_to_an_empty_redis_has_not_the_permits_of_all(group, clock):
+    """The other two of three are still at work. After a while they are gone."""
+    assert group.ask("a", most=12, running=4, waiting=50, members=3)["permits"] == 4
+    assert group.ask("b", most=12, running=4, waiting=50, members=3)["permits"] == 4
+    assert group.ask("c", most=12, running=4, waiting=50, members=3)["permits"] == 4
+    for _ in range(11):
+        clock.now += 1.0
+        told = group.ask("a", most=12, running=4, waiting=50, members=3)
+    assert told["permits"] == 12
+
+
 def test_permits_are_shared_and_never_too_many(group, clock):
     """Whoever comes first."""
     peak, seen = simulate_permits(group, clock, 12, "abc")

@@ -376,6 +376,17 @@ def test_a_larger_group_is_remembered_when_it_comes_back_one_by_one():
     assert scheduler.snapshot(6.0).pools[POOL].share == pytest.approx(0.125)
 
 
+def test_after_a_long_outage_it_says_how_many_there_were():
+    scheduler = a_scheduler()
+    joined(scheduler, 1, members=8, share=0.125)
+    for now in (5.0, 50.0, 100.0):
+        asked(scheduler.poll(now))
+        scheduler.unreachable(POOL, now, 0.0)
+    for now in (102.0, 105.0):
+        assert asked(scheduler.poll(now)).members == 8
+        scheduler.granted(POOL, NOTHING, now)
+
+
 def test_leaving_gives_back_what_was_granted():
     scheduler = a_scheduler()
     joined(scheduler, 1, got={"requests": 3.0})

@@ -297,6 +297,10 @@ if most then
     if id ~= ask.id then free = free - math.max(member.permits or 0, member.running) end
   end
   permits = math.min(due, math.max(0, free))
+  -- A state made from nothing knows only those that have come back; the others may have some in flight.
+  if now < YOUNG and (ask.members or 0) > count then
+    permits = math.min(permits, math.max(me.running, math.floor(most / ask.members)))
+  end
 end
 me.permits = permits and math.max(permits, me.running)
 

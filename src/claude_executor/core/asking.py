@@ -88,6 +88,7 @@ class Ask:
         running: Requests in flight.
         waiting: Requests in line.
         most: How many all together may have in flight, as far as this one has been told.
+        members: How many there are, if it has ever been told.
         binds: What holds its line up.
         leave: Whether it leaves the group.
         returns: Whether it has been on its own until now.
@@ -121,6 +122,7 @@ class Ask:
     running: int = 0
     waiting: int = 0
     most: int | None = None
+    members: int | None = None
     binds: str | None = None
     leave: bool = False
     returns: bool = False

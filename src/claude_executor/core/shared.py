@@ -216,6 +216,7 @@ class Share:
             back=back, held=held, flying=flying, variance=variance, keep=keep, level=level, fix=fix,
             drain=drain, declared={m.name: d for m in pool.meters.values() if (d := m.declared())}, running=pool.in_flight, waiting=len(pool.line),
             binds=pool.held_by, most=self._membership.most,
+            members=self._wide or None,
             probes=job is not None and gated and self._may_ask_probe(pool, now),
             returns=self.standing is Standing.ALONE, leave=leaving,
         )  # fmt: skip
@@ -259,6 +260,7 @@ class Share:
         self.asking = False
         self.because = because
         self._again_at = now + RETRY * (1.0 + 0.5 * u)
+        self._wide_at = now
         news = self.standing is not Standing.ALONE
         self.standing = Standing.ALONE
         self._news.forget()
