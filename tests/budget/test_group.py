@@ -6,13 +6,14 @@ import pickle
 from collections import Counter
 from contextlib import AsyncExitStack
 from typing import Any
-from unittest.mock import patch
+from unittest.mock import AsyncMock, Mock, patch
 
 import pytest
 from redis.exceptions import AuthenticationError, OutOfMemoryError, ResponseError
 from redises import MemoryBudget
 
 from claude_executor import BudgetUnreachable, Executor, Limits, RedisBudget, SharingChanged
+from claude_executor.cli import group as team_of
 from claude_executor.core.asking import Ask
 from claude_executor.simulator import Settings, Simulator
 from claude_executor.simulator.models import Rates
@@ -306,6 +307,22 @@ async def test_what_one_declares_holds_while_it_is_there(team):
             assert limit_of(stays) == (120.0, 6.0)
         await asyncio.sleep(5.0)
         assert limit_of(stays) == (300.0, 51.0)
+
+
+async def test_a_group_is_listed_whatever_its_members_are_called_and_without_the_dead(team, capsys):
+    """A name is no markup; and who has been killed is not at work any more, though nobody has noticed."""
+    async with team.member(name="w[/x]") as executor:
+        await executor.submit(params("a"))
+        await asyncio.sleep(3.0)
+        states = await team.budgets[0].states()
+        with patch.object(team_of, "_states", new=AsyncMock(return_value=states)):
+            await asyncio.to_thread(team_of.show, Mock(), as_json=False)
+        assert "w[/x]" in capsys.readouterr().out
+        team.budgets[0].away = True
+        await asyncio.sleep(11.0)
+        team.budgets[0].away = False
+        (state,) = (await team.budgets[0].states()).values()
+        assert team_of._described("haiku-5.5", state)["members"] == []
 
 
 async def test_who_goes_while_it_tells_of_what_was_left_over_has_told_it(team):

@@ -232,6 +232,9 @@ def test_a_breaker_that_opens_is_told_and_one_probe_closes_it_for_all():
     )
     (probe,) = started(other.poll(now + told.pause + 0.01))
     other.answered(probe, Usage(10, 10), advice(), now + told.pause + 1.0)
+    # What was asked before comes now, and knows nothing of it.
+    other.granted(POOL, replace(NOTHING, breaker=(0.0, 3.0)), now + told.pause + 1.05)
+    assert other.snapshot(now + told.pause + 1.05).breaker == "closed"
     assert asked(other.poll(now + told.pause + 1.1)).breaker == "closed"
 
 

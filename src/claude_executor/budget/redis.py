@@ -135,7 +135,7 @@ class RedisBudget:
         return _grant(orjson.loads(answer))
 
     async def states(self) -> dict[str, dict[str, Any]]:
-        """The state of each of the group's pools, as it is kept; to be looked at.
+        """The state of each of the group's pools, as it is kept, with what is `now` in its time; to be looked at.
 
         Raises:
             Unreachable: Redis did not answer.
@@ -148,9 +148,11 @@ class RedisBudget:
             members = await cast("Awaitable[set[bytes]]", client.smembers(self._key("pools")))
             names = sorted(name.decode() for name in members)
             stored = await client.mget([self._key(f"pool:{name}") for name in names]) if names else []
+            seconds, micros = await cast("Awaitable[tuple[int, int]]", client.time())
         except (RedisError, OSError, ValueError) as error:
             raise Unreachable(_reason(error)) from error
-        return {name: orjson.loads(state) for name, state in zip(names, stored, strict=True) if state}
+        states = {name: orjson.loads(state) for name, state in zip(names, stored, strict=True) if state}
+        return {name: state | {"now": seconds + micros / 1e6 - state["born"]} for name, state in states.items()}
 
     async def close(self) -> None:
         """Disconnect."""

@@ -31,12 +31,11 @@ local LASTS = 600      -- seconds for which a state is kept that nobody asks for
 
 local ask = cjson.decode(ARGV[1])
 local clock = redis.call('TIME')
-local state, fresh
+local state
 local stored = redis.call('GET', KEYS[1])
 if stored then
   state = cjson.decode(stored)
 else
-  fresh = true
   state = {born = tonumber(clock[1]), at = 0, version = 0, closed = 0, pots = {}, floors = {}, terms = {}, members = {}}
 end
 local now = tonumber(clock[1]) - state.born + tonumber(clock[2]) / 1000000
@@ -386,7 +385,7 @@ if growth then growth.ends = growth.ends - now end
 local levels = {}
 for r in pairs(state.terms) do levels[r] = level(r) end
 return cjson.encode({
-  got = got, again = again, short = short, probe = probe, fresh = fresh or false, version = state.version,
+  got = got, again = again, short = short, probe = probe, version = state.version,
   level = levels, held = held, flying = flying, variance = variance, terms = state.terms, members = count,
   share = weights > 0 and ask.weight / weights or 1,
   closed = math.max(0, state.closed - now), gently = state.gently or false,

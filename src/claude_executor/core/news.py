@@ -104,6 +104,8 @@ class News:
                 pool.reopen(now)
             self._open = False
             return
+        if self._breaker(pool) == "closed":
+            return  # the probe has succeeded since this was asked, and the group is yet to hear of it
         pause, lasted = grant.breaker
         if pause > 0.0 and (breaker.state is State.CLOSED or now + pause > breaker.opens_at + LATE):
             breaker.told_open(now + pause, now - lasted)
