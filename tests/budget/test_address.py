@@ -86,7 +86,13 @@ def test_a_wrong_address_is_told_when_the_budget_is_made_without_its_password(wr
 
 @pytest.mark.parametrize(
     "right",
-    ["redis://h", "redis://:p%2F%23%40@h:6379/0", "rediss://[::1]:6379", "unix:///run/redis.sock?db=1", "redis://"],
+    [
+        "redis://h",
+        "redis://:p%2F%23%40@h:6379/0",
+        "rediss://[::1]:6379",
+        "unix:///run/redis.sock?db=1",
+        "redis://",
+    ],
 )
 def test_a_right_address_is_one(right):
     """Nothing is connected."""

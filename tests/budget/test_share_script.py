@@ -166,7 +166,7 @@ def test_who_waits_for_a_large_request_loses_nothing_to_the_others_meanwhile(gro
 @pytest.mark.parametrize("of_the_other", [0.0, 9.0])
 @pytest.mark.parametrize("variance", [0.0, 100.0])
 def test_a_request_as_large_as_a_short_bucket_does_not_starve(group, clock, of_the_other, variance):
-    """Others keep their part of it, or save up as well, and there is a margin: it is never there in one purse."""
+    """Others keep their part of it, or save up as well, and there is a margin."""
     terms = {"requests": {"rate": 10.0, "cap": 10.0}}
     group.ask("other", terms=terms)
     got = {"large": 0.0, "other": 0.0}

@@ -161,7 +161,9 @@ def test_where_nobody_may_queue_a_member_that_was_idle_is_not_full():
     assert not isinstance(scheduler.submit(a_shape(), 3.1), Refuse)
     assert isinstance(scheduler.submit(a_shape(), 3.1), Refuse)
     asked(scheduler.poll(3.1))
-    scheduler.granted(POOL, replace(NOTHING, permits=0.0, again=0.25), 3.1)  # now it is known that there are none
+    scheduler.granted(
+        POOL, replace(NOTHING, permits=0.0, again=0.25), 3.1
+    )  # now it is known that there are none
     (waiting,) = scheduler._waiting.everyone()
     scheduler.cancel(waiting, 3.2)
     assert isinstance(scheduler.submit(a_shape(), 3.2), Refuse)

@@ -135,7 +135,7 @@ class RedisBudget:
         return _grant(orjson.loads(answer))
 
     async def states(self) -> dict[str, dict[str, Any]]:
-        """The state of each of the group's pools, as it is kept, with what is `now` in its time; to be looked at.
+        """The state of each of the group's pools, as it is kept, and what is `now` in its time.
 
         Raises:
             Unreachable: Redis did not answer.
@@ -148,11 +148,13 @@ class RedisBudget:
             members = await cast("Awaitable[set[bytes]]", client.smembers(self._key("pools")))
             names = sorted(name.decode() for name in members)
             stored = await client.mget([self._key(f"pool:{name}") for name in names]) if names else []
-            seconds, micros = await cast("Awaitable[tuple[int, int]]", client.time())
+            seconds, micros = await client.time()
         except (RedisError, OSError, ValueError) as error:
             raise Unreachable(_reason(error)) from error
         states = {name: orjson.loads(state) for name, state in zip(names, stored, strict=True) if state}
-        return {name: state | {"now": seconds + micros / 1e6 - state["born"]} for name, state in states.items()}
+        return {
+            name: state | {"now": seconds + micros / 1e6 - state["born"]} for name, state in states.items()
+        }
 
     async def close(self) -> None:
         """Disconnect."""
@@ -182,7 +184,7 @@ class RedisBudget:
             raise Unreachable(_reason(error)) from error
 
     def _become(self) -> None:
-        """Be a member of its own: made once and used after a fork, it would be the same one in each process."""
+        """Be a member of its own, also where it was made before a fork."""
         self._id = uuid.uuid4().hex
         self.name = self._name or f"{socket.gethostname()}:{os.getpid()}"
 
@@ -209,10 +211,14 @@ def _digest(text: str) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """What Redis says, or what became of the connection; of that only the kind, for the rest names the address."""
+    """What Redis says, or what kind of trouble there is: its text may name the address."""
     from redis.exceptions import ResponseError
 
-    said = " ".join(str(error).split()[:REASON_WORDS])[:REASON_LENGTH] if isinstance(error, ResponseError) else ""
+    said = (
+        " ".join(str(error).split()[:REASON_WORDS])[:REASON_LENGTH]
+        if isinstance(error, ResponseError)
+        else ""
+    )
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 

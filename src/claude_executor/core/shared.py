@@ -53,9 +53,9 @@ class Share:
     """
 
     __slots__ = (
-        "_again_at", "_asked_at", "_asked_for", "_flow", "_force", "_mean", "_membership", "_needed", "_news",
-        "_seq", "_started", "_version", "_wide", "_wide_at", "asking", "because", "flying", "may_probe", "members",
-        "permits", "portion", "short", "standing", "variance",
+        "_again_at", "_asked_at", "_asked_for", "_flow", "_force", "_mean", "_membership", "_needed",
+        "_news", "_seq", "_started", "_version", "_wide", "_wide_at", "asking", "because", "flying",
+        "may_probe", "members", "permits", "portion", "short", "standing", "variance",
     )  # fmt: skip
 
     def __init__(self, membership: Membership) -> None:
@@ -211,10 +211,11 @@ class Share:
             held[name] = purse.stock
             flying[name] = meter.amount(pool.flight.reserved)
             variance[name] = meter.variance(pool.flight.reserved)
+        declared = {m.name: said for m in pool.meters.values() if (said := m.declared())}
         ask = Ask(
             seq=self._seq, weight=self._membership.weight, version=self._version, head=head, want=want,
             back=back, held=held, flying=flying, variance=variance, keep=keep, level=level, fix=fix,
-            drain=drain, declared={m.name: d for m in pool.meters.values() if (d := m.declared())}, running=pool.in_flight, waiting=len(pool.line),
+            drain=drain, declared=declared, running=pool.in_flight, waiting=len(pool.line),
             binds=pool.held_by, most=self._membership.most,
             members=self._wide or None,
             probes=job is not None and gated and self._may_ask_probe(pool, now),
