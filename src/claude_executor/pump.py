@@ -247,7 +247,7 @@ class Pump:
         now = self._clock()
         self._perform(self._scheduler.poll(now))
         wake_at = self._scheduler.wake_at
-        if wake_at < self._timer_at and self._loop is not None:
+        if wake_at < self._timer_at:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer_at = wake_at
