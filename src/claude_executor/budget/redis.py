@@ -100,7 +100,7 @@ class RedisBudget:
     def __repr__(self) -> str:
         return f"<RedisBudget group={self.group!r} name={self.name!r}>"  # the URL may hold a password
 
-    def __getstate__(self) -> dict[str, object]:
+    def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_client": None, "_opened": False}  # a copy is another member
 
     async def open(self) -> None:
@@ -148,7 +148,7 @@ class RedisBudget:
             members = await cast("Awaitable[set[bytes]]", client.smembers(self._key("pools")))
             names = sorted(name.decode() for name in members)
             stored = await client.mget([self._key(f"pool:{name}") for name in names]) if names else []
-            seconds, micros = await client.time()
+            seconds, micros = await client.time()  # pyright: ignore[reportUnknownMemberType]  # its **kwargs
         except (RedisError, OSError, ValueError) as error:
             raise Unreachable(_reason(error)) from error
         states = {name: orjson.loads(state) for name, state in zip(names, stored, strict=True) if state}
