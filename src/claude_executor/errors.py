@@ -169,8 +169,9 @@ def rejection(refuse: Refuse) -> ExecutorError:
     if refuse.refusal is Refusal.SPENT:
         return BudgetSpent("not sent: it could cost more than the spending cap has left; raise the cap")
     if refuse.refusal is Refusal.ALONE:
+        why = f" ({refuse.away})" if refuse.away else ""
         return BudgetUnreachable(
-            "not sent: the shared budget cannot be reached; see to Redis, or let it degrade (alone=)"
+            f"not sent: the shared budget cannot be reached{why}; see to Redis, or let it degrade (alone=)"
         )
     return Closed("the executor is closed; nothing was sent")
 

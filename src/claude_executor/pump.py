@@ -96,14 +96,12 @@ class Pump:
         group = self._scheduler.group
         if self._budget is None or group is None:
             return
-        for task in self._asking:
-            task.cancel()
-        if self._asking:
-            await asyncio.wait(self._asking)
         try:
+            if self._asking:  # they carry what is given back
+                await asyncio.wait(self._asking)
             for farewell in group.farewell(self._clock()):
                 await self._budget.ask(farewell.pool, farewell.ask)
-        except Unreachable:
+        except Exception:
             pass  # then it will be missed
         finally:
             await self._budget.close()
@@ -258,10 +256,12 @@ class Pump:
     def pump(self) -> None:
         """Do what the scheduler says, and set the timer to when it wants to be asked again."""
         self._due = False
+        if self._loop is None:  # stopped in the meantime; what it would tell the group now, `leave` does
+            return
         now = self._clock()
         self._perform(self._scheduler.poll(now))
         wake_at = self._scheduler.wake_at
-        if wake_at < self._timer_at and self._loop is not None:
+        if wake_at < self._timer_at:
             if self._timer is not None:
                 self._timer.cancel()
             self._timer_at = wake_at
@@ -297,8 +297,9 @@ class Pump:
         assert self._budget is not None
         try:
             grant = await self._budget.ask(reserve.pool, reserve.ask)
-        except Unreachable:
-            self._scheduler.unreachable(reserve.pool, self._clock(), self._chance())
+        except Exception as error:  # whatever it is, the pool must not wait for this answer any longer
+            because = str(error) if isinstance(error, Unreachable) else type(error).__name__
+            self._scheduler.unreachable(reserve.pool, self._clock(), self._chance(), because)
         else:
             self._scheduler.granted(reserve.pool, grant, self._clock())
         self.pump()

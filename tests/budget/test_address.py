@@ -1,7 +1,10 @@
 """Addresses of Redis: what is read out of one. Nothing is connected."""
 
+import traceback
+
 import pytest
 
+from claude_executor import RedisBudget
 from claude_executor.budget.address import connect
 
 
@@ -60,3 +63,44 @@ def test_a_wrong_address_says_what_a_right_one_is(wrong):
     """And does not repeat itself: it may hold a password."""
     with pytest.raises(ValueError, match=r"redis\+sentinel://host:port,host:port/service"):
         connect(wrong.replace("://", "://:secret@", 1), 1.0)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "nonsense",
+        "http://:s3cret@h",
+        "redis://user:s3cret/x@h",
+        "redis://:s3cret#x@h",
+        "redis://:s3cret@h:99999",
+        "redis://:s3cret@[::1",
+        "unix://",
+    ],
+)
+def test_a_wrong_address_is_told_when_the_budget_is_made_without_its_password(wrong):
+    """And not by the executor that uses it."""
+    with pytest.raises(ValueError, match="redis://host:port/db") as caught:
+        RedisBudget(wrong, group="team")
+    assert "s3cret" not in "".join(traceback.format_exception(caught.value)).replace(wrong, "")
+
+
+@pytest.mark.parametrize(
+    "right",
+    [
+        "redis://h",
+        "redis://:p%2F%23%40@h:6379/0",
+        "rediss://[::1]:6379",
+        "unix:///run/redis.sock?db=1",
+        "redis://",
+    ],
+)
+def test_a_right_address_is_one(right):
+    """Nothing is connected."""
+    connect(right, 1.0)
+    RedisBudget(right, group="team")
+
+
+def test_an_option_that_redis_does_not_know_is_told_without_the_password():
+    """Which is seen when the client is made."""
+    with pytest.raises(ValueError, match="redis://host:port/db"):
+        connect("redis://:s3cret@h?socket_timeout=abc", 1.0)

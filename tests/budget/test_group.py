@@ -1,14 +1,20 @@
 """Several executors, one simulator and a Redis in memory, in virtual time."""
 
 import asyncio
+import copy
+import pickle
 from collections import Counter
 from contextlib import AsyncExitStack
 from typing import Any
+from unittest.mock import AsyncMock, Mock, patch
 
 import pytest
+from redis.exceptions import AuthenticationError, OutOfMemoryError, ResponseError
 from redises import MemoryBudget
 
 from claude_executor import BudgetUnreachable, Executor, Limits, RedisBudget, SharingChanged
+from claude_executor.cli import group as team_of
+from claude_executor.core.asking import Ask
 from claude_executor.simulator import Settings, Simulator
 from claude_executor.simulator.models import Rates
 from claude_executor.simulator.settings import Latency, Lengths
@@ -235,9 +241,125 @@ async def test_where_the_policy_says_so_it_is_refused(team):
     """With what to do about it."""
     async with team.member(alone="fail") as executor:
         team.budgets[0].away = True
-        with pytest.raises(BudgetUnreachable, match="Redis"):
+        with pytest.raises(BudgetUnreachable, match=r"\(ConnectionError\); see to Redis"):
             await executor.submit(params("a"))
     assert team.admitted == 0
+
+
+async def test_an_outage_from_the_start_does_not_last_for_ever(team):
+    """Nobody knows a limit when the breaker opens, so that there is nothing to ask for but to probe."""
+    team.simulator.set_faults(outage=float("inf"))
+    async with team.member() as a, team.member() as b:
+        floods = [team.flood(e, name, loop_time() + 16.0, at_once=10) for e, name in ((a, "a"), (b, "b"))]
+        begun = asyncio.gather(*floods)
+        await asyncio.sleep(6.0)
+        calls = sum(budget.calls for budget in team.budgets)
+        assert calls < 120
+        team.simulator.set_faults(outage=0.0)
+        await begun
+    assert min(team.answered["a"], team.answered["b"]) > 50
+
+
+async def test_copies_of_one_budget_are_members_of_their_own(memory):
+    """As a process has them that was forked, or to which it was sent."""
+    budget = MemoryBudget(memory)
+    with patch.object(MemoryBudget, "_server", memory, create=True):
+        del budget._server  # which is no part of any budget that is sent
+        copies = [budget, copy.copy(budget), pickle.loads(pickle.dumps(budget))]
+        for each in copies:
+            await each.open()
+            grant = await each.ask("haiku", Ask(seq=1, weight=1.0, version=0))
+        assert grant.members == len(copies)
+        for each in copies:
+            await each.close()
+
+
+async def test_one_budget_is_not_for_two_executors(team):
+    """To the group they would be one member, with one share."""
+    async with team.member() as executor:
+        budget = team.budgets[0]
+        with pytest.raises(RuntimeError, match="one for each executor"):
+            await Executor(client=simulated_client(team.simulator), budget=budget).__aenter__()
+        await executor.submit(params("a"))
+    async with Executor(client=simulated_client(team.simulator), budget=budget) as executor:
+        await executor.submit(params("a"))
+
+
+def limit_of(executor):
+    resource = executor.snapshot().pools["haiku-5.5"].resources["requests"]
+    return resource.limit, resource.capacity
+
+
+async def test_what_one_declares_holds_while_it_is_there(team):
+    """Be it that it goes, or changes its mind while Redis is away."""
+    async with team.member(Limits(rpm=300, burst=20.0)) as stays:
+        await stays.submit(params("a"))
+        async with team.member(Limits(rpm=60, burst=2.0)) as goes:
+            await goes.submit(params("b"))
+            await asyncio.sleep(5.0)
+            assert limit_of(stays) == (60.0, 2.0)
+            team.budgets[1].away = True
+            await asyncio.sleep(3.0)
+            goes.tune(Limits(rpm=120, burst=3.0))
+            await asyncio.sleep(3.0)
+            team.budgets[1].away = False
+            await asyncio.sleep(6.0)
+            assert limit_of(stays) == (120.0, 6.0)
+        await asyncio.sleep(5.0)
+        assert limit_of(stays) == (300.0, 51.0)
+
+
+async def test_a_group_is_listed_whatever_its_members_are_called_and_without_the_dead(team, capsys):
+    """A name is no markup; and who has been killed is not at work any more, though nobody has noticed."""
+    async with team.member(name="w[/x]") as executor:
+        await executor.submit(params("a"))
+        await asyncio.sleep(3.0)
+        states = await team.budgets[0].states()
+        with patch.object(team_of, "_states", new=AsyncMock(return_value=states)):
+            await asyncio.to_thread(team_of.show, Mock(), as_json=False)
+        assert "w[/x]" in capsys.readouterr().out
+        team.budgets[0].away = True
+        await asyncio.sleep(11.0)
+        team.budgets[0].away = False
+        (state,) = (await team.budgets[0].states()).values()
+        assert team_of._described("haiku-5.5", state)["members"] == []
+
+
+async def test_who_goes_while_it_tells_of_what_was_left_over_has_told_it(team):
+    """It goes the moment a call has begun that gives back most of what an answer was expected to take."""
+    async with team.member(Limits(otpm=600)) as goes:
+        budget = team.budgets[0]
+        await goes.submit(params("b", max_tokens=550))
+        budget.delay = 0.3
+        purse = goes._scheduler._pools["haiku-5.5"].meters["output tokens"].bucket
+        back = purse.back
+        for _ in range(60):
+            await asyncio.sleep(0.05)
+            if not purse.back:
+                break
+    (state,) = (await budget.states()).values()
+    await budget.close()
+    assert back > 100.0
+    assert state["pots"]["output tokens"] > 600.0 - back
+
+
+@pytest.mark.parametrize(
+    ("error", "because"),
+    [
+        (AuthenticationError("secret"), "AuthenticationError"),
+        (OutOfMemoryError("command not allowed"), "OutOfMemoryError: command not allowed"),
+        (ResponseError("NOPERM this user has no permissions to run 'evalsha' on secret"), "NOPERM this user"),
+        (KeyError("secret"), "KeyError"),  # a mistake of ours, say: nobody may wait for ever because of it
+    ],
+)
+async def test_why_redis_does_not_answer_is_told(team, error, because):
+    """A wrong password is mended in another way than a cable; but it is not shown."""
+    async with team.member(Limits(rpm=RPM)) as executor:
+        team.budgets[0].error = error
+        await executor.submit(params("a"))
+    (event,) = [event for event in team.events if isinstance(event, SharingChanged)]
+    assert because in event.because
+    assert "secret" not in event.because
 
 
 async def test_who_goes_gives_up_its_place(team):

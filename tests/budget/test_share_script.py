@@ -163,6 +163,22 @@ def test_who_waits_for_a_large_request_loses_nothing_to_the_others_meanwhile(gro
     assert got["b"] / got["a"] == pytest.approx(1.0, abs=0.08)
 
 
+@pytest.mark.parametrize("of_the_other", [0.0, 9.0])
+@pytest.mark.parametrize("variance", [0.0, 100.0])
+def test_a_request_as_large_as_a_short_bucket_does_not_starve(group, clock, of_the_other, variance):
+    """Others keep their part of it, or save up as well, and there is a margin."""
+    terms = {"requests": {"rate": 10.0, "cap": 10.0}}
+    group.ask("other", terms=terms)
+    got = {"large": 0.0, "other": 0.0}
+    for _ in range(60):
+        clock.now += 0.25
+        said = {"terms": terms, "variance": {"requests": variance}}
+        got["other"] += group.got("other", want=of_the_other, head=of_the_other, **said)
+        got["large"] += group.got("large", want=9.0, head=9.0, **said)
+    assert sum(got.values()) >= 0.8 * 150.0
+    assert got["large"] == pytest.approx(got["other"] if of_the_other else 150.0, rel=0.15)
+
+
 def test_more_than_was_thought_is_for_all(group):
     """It is not for the first who asks."""
     group.ask("a", drain={"requests": 0.0})
@@ -245,6 +261,22 @@ def test_a_correction_by_who_has_not_heard_of_the_last_one_is_dropped(group):
     assert group.level() == pytest.approx(80.0)
 
 
+def test_the_smallest_that_is_declared_holds_while_its_member_is_there(group, clock):
+    """All hear of it when that goes, or dies, or is told another one."""
+    third = 1_000.0 / 3.0
+    a, b = {"requests": {"told": third}}, {"requests": {"told": 5.0, "burst_told": 2.0}}
+    assert group.ask("a", declared=a)["terms"]["requests"]["told"] == pytest.approx(third)
+    terms = group.ask("b", declared=b)["terms"]["requests"]
+    assert (terms["told"], terms["burst_told"]) == (5.0, 2.0)
+    version = group.version
+    group.ask("b", declared=b, leave=True)
+    told = group.ask("a", declared=a)
+    assert told["version"] > version
+    assert told["terms"]["requests"]["told"] == pytest.approx(third)
+    assert "burst_told" not in told["terms"]["requests"]
+    assert group.ask("a", declared=a)["version"] == told["version"]
+
+
 def test_what_happened_while_all_were_cut_off_is_not_earned(group, clock):
     """They have gone on alone, and used it."""
     group.ask("a", drain={"requests": 0.0})
@@ -252,13 +284,16 @@ def test_what_happened_while_all_were_cut_off_is_not_earned(group, clock):
     assert group.level() == pytest.approx(0.0, abs=0.01)
 
 
-def test_a_clock_set_back_earns_nothing(group, clock):
-    """After a failover the clock is another one."""
-    group.ask("a", drain={"requests": 0.0})
-    clock.now -= 3600.0
+@pytest.mark.parametrize("back", [0.3, 60.0, 3600.0])
+def test_a_clock_set_back_earns_nothing_and_stalls_nobody(group, clock, back):
+    """After a failover the clock is another one; from there it goes on."""
+    group.ask("a", drain={"requests": 0.0}, closed=3.0)
+    clock.now -= back
     assert group.level() == pytest.approx(0.0, abs=0.01)
     clock.now += 1.0
-    assert group.level() == pytest.approx(0.0, abs=0.01)
+    assert group.level() == pytest.approx(10.0, abs=0.01)
+    clock.now += 2.0
+    assert group.got(want=1.0) == 1.0
 
 
 def test_members_that_remember_correct_a_state_made_from_nothing(group):
@@ -293,6 +328,16 @@ def test_while_the_breaker_is_open_one_probe_goes_at_a_time(group, clock):
     assert answer.get("breaker") is None
 
 
+def test_a_probe_goes_where_nothing_is_wanted_for_it(group, clock):
+    """No limit is known, or enough has been granted before; and its answer may have been lost."""
+    group.ask("a", breaker="open", pause=2.0, lasted=0.0, terms={})
+    clock.now += 2.1
+    assert not group.ask("b", terms={})["probe"]
+    assert group.ask("b", probes=True, terms={})["probe"]
+    assert not group.ask("a", probes=True, terms={})["probe"]
+    assert group.ask("b", probes=True, terms={})["probe"]
+
+
 def test_an_overload_that_all_see_cuts_once(group, clock):
     """All know how often; each cuts its own window."""
     assert group.ask("a")["cuts"] == 0
@@ -308,7 +353,19 @@ def test_how_fast_the_organisation_may_grow_is_told_to_all(group, clock):
     group.ask("a", growth={"allowance": 50_000.0, "step": 20_000.0, "ends": 40.0})
     clock.now += 30.0
     told = group.ask("b")["growth"]
-    assert told == {"allowance": 50_000.0, "step": 20_000.0, "ends": pytest.approx(10.0), "told": 1}
+    number = told.pop("told")
+    assert told == {"allowance": 50_000.0, "step": 20_000.0, "ends": pytest.approx(10.0)}
+    group.ask("a", growth={"allowance": 50_000.0, "step": 20_000.0, "ends": 40.0})
+    assert group.ask("b")["growth"]["told"] == number + 1
+
+
+def test_after_all_is_lost_what_limits_growth_is_news_again(group, clock):
+    """Its number is not one that has been heard before."""
+    growth = {"allowance": 50_000.0, "step": 20_000.0, "ends": 40.0}
+    before = group.ask("a", growth=growth)["growth"]["told"]
+    group._client.flushall()
+    clock.now += 30.0
+    assert group.ask("a", growth=growth)["growth"]["told"] != before
 
 
 def simulate_permits(group, clock, most, members, rounds=200):
@@ -337,6 +394,17 @@ def test_permits_pass_from_one_to_the_other_as_requests_end(group):
     assert group.ask("b", most=12, waiting=50)["permits"] == 4
     assert group.ask("b", most=12, running=1, waiting=1)["permits"] == 2
     assert group.ask("a", most=12, running=6, waiting=50)["permits"] == 10
+
+
+def test_the_first_that_comes_back_to_an_empty_redis_has_not_the_permits_of_all(group, clock):
+    """The other two of three are still at work. After a while they are gone."""
+    assert group.ask("a", most=12, running=4, waiting=50, members=3)["permits"] == 4
+    assert group.ask("b", most=12, running=4, waiting=50, members=3)["permits"] == 4
+    assert group.ask("c", most=12, running=4, waiting=50, members=3)["permits"] == 4
+    for _ in range(11):
+        clock.now += 1.0
+        told = group.ask("a", most=12, running=4, waiting=50, members=3)
+    assert told["permits"] == 12
 
 
 def test_permits_are_shared_and_never_too_many(group, clock):

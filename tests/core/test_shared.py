@@ -140,6 +140,42 @@ def test_where_nobody_may_queue_one_may_wait_for_the_answer_of_the_group():
     assert isinstance(scheduler.submit(a_shape(), 0.1), Refuse)
 
 
+def with_no_queue(**grant):
+    """A member that lets nobody queue, has had one request, and has heard that."""
+    scheduler = Scheduler(
+        Limits(rpm=6_000), max_concurrency=50, max_queued=0, membership=Membership(most=4), now=0.0
+    )
+    job = scheduler.submit(a_shape(), 0.0)
+    scheduler.poll(0.0)
+    scheduler.granted(POOL, replace(NOTHING, got={"requests": 1.0}, permits=1.0), 0.0)
+    (started_job,) = started(scheduler.poll(0.1))
+    scheduler.answered(started_job, Usage(10, 10), advice(), 1.0)
+    scheduler.poll(3.0)
+    scheduler.granted(POOL, replace(NOTHING, **grant), 3.0)
+    assert job is started_job
+    return scheduler
+
+
+def test_where_nobody_may_queue_a_member_that_was_idle_is_not_full():
+    scheduler = with_no_queue(permits=0.0)
+    assert not isinstance(scheduler.submit(a_shape(), 3.1), Refuse)
+    assert isinstance(scheduler.submit(a_shape(), 3.1), Refuse)
+    asked(scheduler.poll(3.1))
+    scheduler.granted(
+        POOL, replace(NOTHING, permits=0.0, again=0.25), 3.1
+    )  # now it is known that there are none
+    (waiting,) = scheduler._waiting.everyone()
+    scheduler.cancel(waiting, 3.2)
+    assert isinstance(scheduler.submit(a_shape(), 3.2), Refuse)
+
+
+def test_where_nobody_may_queue_one_may_wait_to_probe():
+    scheduler = with_no_queue(permits=0.0, breaker=(1.0, 1.0))
+    assert isinstance(scheduler.submit(a_shape(), 3.1), Refuse)
+    assert not isinstance(scheduler.submit(a_shape(), 4.1), Refuse)
+    assert asked(scheduler.poll(4.1)).probes
+
+
 @pytest.mark.parametrize("flying", [0.0, 5_000.0])
 def test_output_that_others_have_reserved_is_not_there_again(flying):
     """The server has not drawn it yet, so it announces more; and it may turn out to be less."""
@@ -198,7 +234,23 @@ def test_a_breaker_that_opens_is_told_and_one_probe_closes_it_for_all():
     )
     (probe,) = started(other.poll(now + told.pause + 0.01))
     other.answered(probe, Usage(10, 10), advice(), now + told.pause + 1.0)
+    # What was asked before comes now, and knows nothing of it.
+    other.granted(POOL, replace(NOTHING, breaker=(0.0, 3.0)), now + told.pause + 1.05)
+    assert other.snapshot(now + told.pause + 1.05).breaker == "closed"
     assert asked(other.poll(now + told.pause + 1.1)).breaker == "closed"
+
+
+def test_who_has_enough_asks_to_probe_all_the_same():
+    scheduler = a_scheduler()
+    joined(scheduler, 2, breaker=(1.0, 1.0))
+    assert not asked(scheduler.poll(0.1)).probes
+    scheduler.granted(POOL, replace(NOTHING, got={"requests": 1.0}, breaker=(0.9, 1.0)), 0.1)
+    assert not started(scheduler.poll(1.1))
+    scheduler.granted(POOL, replace(NOTHING, breaker=(0.0, 1.0)), 1.1)
+    ask = asked(scheduler.poll(1.2))
+    assert ask.probes
+    scheduler.granted(POOL, replace(NOTHING, got=ask.head, breaker=(0.0, 1.0), probe=True), 1.2)
+    assert started(scheduler.poll(1.2))
 
 
 def test_overload_that_one_meets_cuts_the_windows_of_all():
@@ -248,6 +300,25 @@ def test_growth_that_the_api_limits_is_limited_for_all_by_their_shares():
     assert repr(growth) == before  # what is heard twice is taken in once
     assert other._pools[POOL].of_all(100.0) == 200.0
     assert not asked(other.poll(8.0)).growth
+
+
+def test_overload_and_growth_are_told_again_when_the_call_that_told_them_was_in_vain():
+    (one, _) = a_group_of_two(jobs=12)
+    running = begin(one, 8)
+    refusal = replace(a_failure(Kind.RAMP, status=429, retry_after=30.0), growth=(30_000.0, 40_000.0))
+    one.failed(running[7], refusal, 3.0, 0.0)
+    for job in running[:7]:
+        one.failed(job, a_failure(Kind.OVERLOADED, status=529), 3.0, 0.0)
+    for now in (3.1, 6.0):
+        told = asked(one.poll(now))
+        assert told.cut
+        assert told.growth
+        one.unreachable(POOL, now, 0.0)
+    assert asked(one.poll(9.0)).growth
+    one.granted(POOL, NOTHING, 9.0)
+    told = asked(one.poll(12.0))
+    assert not told.cut
+    assert not told.growth
 
 
 def test_what_headers_taught_one_is_told_and_adopted():
@@ -310,6 +381,17 @@ def test_a_larger_group_is_remembered_when_it_comes_back_one_by_one():
     assert scheduler.snapshot(6.0).pools[POOL].share == pytest.approx(0.125)
 
 
+def test_after_a_long_outage_it_says_how_many_there_were():
+    scheduler = a_scheduler()
+    joined(scheduler, 1, members=8, share=0.125)
+    for now in (5.0, 50.0, 100.0):
+        asked(scheduler.poll(now))
+        scheduler.unreachable(POOL, now, 0.0)
+    for now in (102.0, 105.0):
+        assert asked(scheduler.poll(now)).members == 8
+        scheduler.granted(POOL, NOTHING, now)
+
+
 def test_leaving_gives_back_what_was_granted():
     scheduler = a_scheduler()
     joined(scheduler, 1, got={"requests": 3.0})
@@ -318,6 +400,17 @@ def test_leaving_gives_back_what_was_granted():
     (farewell,) = scheduler.group.farewell(1.0)
     assert farewell.ask.leave
     assert farewell.ask.back["requests"] == pytest.approx(2.0)
+    assert farewell.ask.held["requests"] == 0.0
+
+
+def test_leaving_in_haste_gives_back_what_was_granted_for_those_in_line():
+    scheduler = a_scheduler()
+    joined(scheduler, 30, got={"requests": 20.0})
+    begun = len(started(scheduler.poll(0.1)))
+    scheduler.close(0.2, refuse_waiting=True)
+    (farewell,) = scheduler.group.farewell(0.2)
+    assert farewell.ask.back["requests"] == pytest.approx(20.0 - begun)
+    assert not farewell.ask.want
 
 
 @pytest.mark.parametrize("wrong", [{"weight": 0.0}, {"weight": math.inf}, {"members": 0}])

@@ -77,6 +77,11 @@ SAMPLES = [
         "pool haiku-5.5: alone, 12% of the limits for one of 8",
     ),
     (
+        ev.SharingChanged(**POOL, state="alone", members=8, share=0.125, because="TimeoutError"),
+        "WARNING",
+        "pool haiku-5.5: alone (TimeoutError), 12% of the limits for one of 8",
+    ),
+    (
         ev.RunStopped(at=12.0, kind=Kind.AUTHENTICATION, scope=Scope.EVERYTHING, until=float("inf")),
         "ERROR",
         "no more is sent of all requests: authentication",

@@ -14,6 +14,29 @@ if TYPE_CHECKING:
 
 SENTINEL = "+sentinel"
 USUAL_PORT = 26379
+ADDRESS = "an address is redis://host:port/db; in its password write %2F for /, %23 for #, %40 for @"
+
+
+def check(url: str) -> None:
+    """Whether it is an address, as far as that can be seen without the client.
+
+    Raises:
+        ValueError: It is none. What it was is not in the message: it may hold a password.
+    """
+    try:
+        parts = urlsplit(url)
+        if sentinels := parts.scheme.endswith(SENTINEL):
+            valid = True
+        elif parts.scheme == "unix":
+            valid = bool(parts.path)
+        else:
+            valid = parts.scheme in {"redis", "rediss"} and not parts.fragment and parts.port != 0
+    except ValueError:
+        valid = sentinels = False
+    if not valid:
+        raise ValueError(ADDRESS)
+    if sentinels:
+        _read(url)
 
 
 def connect(url: str, timeout: float) -> "Redis":
@@ -32,9 +55,13 @@ def connect(url: str, timeout: float) -> "Redis":
         "socket_connect_timeout": timeout,
         "retry": Retry(NoBackoff(), 0),  # a call that is late is no use; the next one says it again
     }
+    check(url)
     if urlsplit(url).scheme.endswith(SENTINEL):
         return _primary(url, how, timeout)
-    return Redis.from_url(url, **how)  # pyright: ignore[reportUnknownMemberType]  # its **kwargs
+    try:
+        return Redis.from_url(url, **how)  # pyright: ignore[reportUnknownMemberType]  # its **kwargs
+    except ValueError:
+        raise ValueError(ADDRESS) from None
 
 
 async def disconnect(client: "Redis") -> None:

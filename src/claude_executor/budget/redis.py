@@ -15,7 +15,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
 
 from claude_executor.budget import Unreachable
-from claude_executor.budget.address import connect, disconnect
+from claude_executor.budget.address import check, connect, disconnect
 from claude_executor.core.asking import Alone, Ask, Grant, Membership
 
 if TYPE_CHECKING:
@@ -23,13 +23,17 @@ if TYPE_CHECKING:
 
     from redis.asyncio import Redis
 
-PREFIX = "claude-executor"
+PREFIX = "claude-executor:1"
+"""With the number of the format: who keeps the state in another way does not read this one."""
+
+REASON_WORDS, REASON_LENGTH = 8, 80
+"""How much of an error is told: further on it may quote what it was asked."""
 
 
 class RedisBudget:
     """Limits that all executors with the same Redis and the same group share.
 
-    Make one for each executor. Nothing is connected before it is used.
+    Make one for each executor, or let each process use its own copy. Nothing is connected before it is used.
 
     Attributes:
         group: The group's name.
@@ -72,6 +76,7 @@ class RedisBudget:
         """
         if not group or any(c in group for c in "{}") or not group.isprintable():
             raise ValueError(f"group must be a name without braces, got {group!r}")
+        check(url)
         if find_spec("redis") is None:
             raise ImportError("a shared budget needs redis-py: pip install 'claude-executor[redis]'")
         if not timeout > 0.0:
@@ -82,23 +87,39 @@ class RedisBudget:
             known = ", ".join(Alone)
             raise ValueError(f"alone must be one of {known}, got {alone!r}") from None
         self.group = group
-        self.name = name or f"{socket.gethostname()}:{os.getpid()}"
+        self._name = name
         self.membership = Membership(weight=weight, alone=policy, members=members, most=max_concurrency)
         self.calls = 0
         self._url = url
         self._timeout = timeout
-        self._id = uuid.uuid4().hex
         self._client: Redis | None = None
         self._sha = ""
+        self._opened = False
+        self._become()
 
     def __repr__(self) -> str:
         return f"<RedisBudget group={self.group!r} name={self.name!r}>"  # the URL may hold a password
 
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_client": None, "_opened": False}  # a copy is another member
+
     async def open(self) -> None:
-        """Get ready. Importing the client takes a while: not on the event loop."""
+        """Get ready, as a new member. Importing the client takes a while: not on the event loop.
+
+        Raises:
+            RuntimeError: Another executor uses it.
+        """
         import asyncio
 
-        await asyncio.to_thread(self._connected)
+        if self._opened:
+            raise RuntimeError("another executor uses this RedisBudget: make one for each executor")
+        self._opened = True
+        try:
+            self._become()
+            await asyncio.to_thread(self._connected)
+        except BaseException:
+            self._opened = False
+            raise
 
     async def ask(self, pool: str, ask: Ask) -> Grant:
         """Tell and ask, in one call.
@@ -114,7 +135,7 @@ class RedisBudget:
         return _grant(orjson.loads(answer))
 
     async def states(self) -> dict[str, dict[str, Any]]:
-        """The state of each of the group's pools, as it is kept; to be looked at.
+        """The state of each of the group's pools, as it is kept, and what is `now` in its time.
 
         Raises:
             Unreachable: Redis did not answer.
@@ -127,13 +148,17 @@ class RedisBudget:
             members = await cast("Awaitable[set[bytes]]", client.smembers(self._key("pools")))
             names = sorted(name.decode() for name in members)
             stored = await client.mget([self._key(f"pool:{name}") for name in names]) if names else []
+            seconds, micros = await client.time()  # pyright: ignore[reportUnknownMemberType]  # its **kwargs
         except (RedisError, OSError, ValueError) as error:
-            raise Unreachable(type(error).__name__) from error
-        return {name: orjson.loads(state) for name, state in zip(names, stored, strict=True) if state}
+            raise Unreachable(_reason(error)) from error
+        states = {name: orjson.loads(state) for name, state in zip(names, stored, strict=True) if state}
+        return {
+            name: state | {"now": seconds + micros / 1e6 - state["born"]} for name, state in states.items()
+        }
 
     async def close(self) -> None:
         """Disconnect."""
-        client, self._client = self._client, None
+        client, self._client, self._opened = self._client, None, False
         if client is not None:
             await disconnect(client)
 
@@ -156,7 +181,12 @@ class RedisBudget:
         except (RedisError, OSError) as error:
             if isinstance(error, ReadOnlyError):  # a replica now: the address has got another primary
                 await self._connected().connection_pool.disconnect(inuse_connections=False)
-            raise Unreachable(type(error).__name__) from error
+            raise Unreachable(_reason(error)) from error
+
+    def _become(self) -> None:
+        """Be a member of its own, also where it was made before a fork."""
+        self._id = uuid.uuid4().hex
+        self.name = self._name or f"{socket.gethostname()}:{os.getpid()}"
 
     def _connected(self) -> "Redis":
         if self._client is None:
@@ -178,6 +208,18 @@ def _digest(text: str) -> str:
     import hashlib
 
     return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+def _reason(error: Exception) -> str:
+    """What Redis says, or what kind of trouble there is: its text may name the address."""
+    from redis.exceptions import ResponseError
+
+    said = (
+        " ".join(str(error).split()[:REASON_WORDS])[:REASON_LENGTH]
+        if isinstance(error, ResponseError)
+        else ""
+    )
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 def _said(value: object) -> bool:

@@ -14,6 +14,7 @@
 local HOLD = 1.0       -- seconds of its share of the refill that fit into a member's purse
 local HALF = 0.5       -- of the capacity: all purses together hold no more
 local LARGEST = 0.8    -- of the capacity: what a member saves up for a request that needs more than that
+local FULL = 0.95      -- of the capacity: waiting earns nothing more, even if others have it in their purses
 local SILENT = 10.0    -- seconds after which a member is taken to be dead
 local CUT_OFF = 5.0    -- seconds without any call, though there are members: they were cut off, and went on alone;
                        -- a shorter gap, such as a failover, is known from who returns: its refill has been used
@@ -30,17 +31,19 @@ local LASTS = 600      -- seconds for which a state is kept that nobody asks for
 
 local ask = cjson.decode(ARGV[1])
 local clock = redis.call('TIME')
-local state, fresh
+local state
 local stored = redis.call('GET', KEYS[1])
 if stored then
   state = cjson.decode(stored)
 else
-  fresh = true
   state = {born = tonumber(clock[1]), at = 0, version = 0, closed = 0, pots = {}, floors = {}, terms = {}, members = {}}
 end
 local now = tonumber(clock[1]) - state.born + tonumber(clock[2]) / 1000000
-local passed = math.max(0, now - state.at)
-now = math.max(now, state.at)  -- a clock set back, after a failover, creates nothing
+local passed = now - state.at
+if passed < 0 then  -- a clock set back, after a failover: it creates nothing, and from here time goes on
+  local shift = math.ceil(-passed)
+  state.born, now, passed = state.born - shift, now + shift, 0
+end
 state.at = now
 
 -- ---- the purses
@@ -164,6 +167,7 @@ me.seen, me.weight, me.name, me.need = now, ask.weight, ask.name, ask.head or {}
 me.held, me.flying, me.variance = ask.held or {}, ask.flying or {}, ask.variance or {}
 me.running, me.waiting = ask.running, ask.waiting
 me.binds = ask.binds
+me.declared = ask.declared or {}
 weigh()
 
 -- ---- what it has to tell. A request that comes twice is told once.
@@ -177,7 +181,7 @@ for r, term in pairs(ask.terms or {}) do
     state.terms[r] = term
     state.pots[r] = term.cap
     if ask.level then state.pots[r] = math.min(term.cap, ask.level[r] or 0) end
-  elseif news and (ask.force or (current and ask.changed)) then
+  elseif news and current and ask.changed then
     state.terms[r] = term
   end
 end
@@ -216,7 +220,7 @@ if news and ask.cut and now - (state.cut_at or -CUT) >= CUT then
 end
 if news and ask.growth then
   ask.growth.ends = now + ask.growth.ends
-  ask.growth.told = (state.growth and state.growth.told or 0) + 1
+  ask.growth.told = (state.growth and state.growth.told or state.born) + 1  -- not one from before all was lost
   state.growth = ask.growth
 end
 
@@ -237,7 +241,7 @@ for id, member in pairs(state.members) do
 end
 for r, term in pairs(state.terms) do
   local margin = math.min(3 * math.sqrt((variance[r] or 0) + (me.variance[r] or 0)), HALF * term.cap)
-  state.floors[r] = math.min(margin + (term.rounding or 0), LARGEST * term.cap)
+  state.floors[r] = math.min(margin + (term.rounding or 0), HALF * term.cap)
   tidy(r)
 end
 
@@ -292,6 +296,10 @@ if most then
     if id ~= ask.id then free = free - math.max(member.permits or 0, member.running) end
   end
   permits = math.min(due, math.max(0, free))
+  -- A state made from nothing knows only those that have come back; the others may have some in flight.
+  if now < YOUNG and (ask.members or 0) > count then
+    permits = math.min(permits, math.max(me.running, math.floor(most / ask.members)))
+  end
 end
 me.permits = permits and math.max(permits, me.running)
 
@@ -303,13 +311,14 @@ local breaker = state.breaker
 if breaker then
   if breaker.probe == ask.id and ask.probing then breaker.until_ = now + PROBE end
   gate = math.max(gate, breaker.opens - now)
-  if gate <= 0 and breaker.probe and breaker.until_ > now then gate = math.min(LATEST, breaker.until_ - now) end
+  if gate <= 0 and breaker.probe and breaker.probe ~= ask.id and breaker.until_ > now then gate = math.min(LATEST, breaker.until_ - now) end
 end
 if ask.leave then
   forget(ask.id)
 elseif gate > 0 then
   again = gate
-elseif ask.want and next(ask.want) then
+elseif (ask.want and next(ask.want)) or (breaker and ask.probes) then
+  ask.want = ask.want or {}  -- for a probe there may be enough already, or nothing limited
   local share, head = me.weight / weights, ask.head or {}
   local may_draw = now - (me.drew or -SOON) >= SOON * (1 - share)
   local part, wait = 1, 0
@@ -320,6 +329,7 @@ elseif ask.want and next(ask.want) then
       local own = math.min(me.purse[r] or 0, level(r))  -- what another one owes is owed by all
       local all = math.min((me.purse[r] or 0) + above_floor(r), level(r))
       local need = math.min(head[r] or 0, LARGEST * term.cap)
+      if level(r) >= FULL * term.cap then need = math.min(need, all - kept) end  -- more there will never be
       local fraction = math.max(math.min(need, all - kept), (may_draw and all or own) - kept) / amount
       if fraction < part then part, short = math.max(0, fraction), r end
       if need > all - kept then wait = math.max(wait, (need - all + kept) / (term.rate * share)) end
@@ -346,6 +356,23 @@ elseif ask.want and next(ask.want) then
   end
 end
 
+-- What a user has declared holds while that member is there, and of several the smallest. What follows from it for
+-- the rate and the capacity the members work out, and tell.
+local least = {}
+for _, member in pairs(state.members) do
+  for r, says in pairs(member.declared) do
+    least[r] = least[r] or {}
+    for key, value in pairs(says) do least[r][key] = math.min(least[r][key] or value, value) end
+  end
+end
+for r, term in pairs(state.terms) do
+  for _, key in ipairs({'told', 'burst_told'}) do
+    local was, is = term[key], least[r] and least[r][key]
+    term[key] = is
+    if math.abs((was or 0) - (is or 0)) > 1e-6 * (was or is or 0) then state.version = state.version + 1 end
+  end
+end
+
 if count > LARGE then again = math.max(again, count / CALLS) end
 if permits and permits < me.running + me.waiting then again = math.max(again, SOON) end
 
@@ -358,7 +385,7 @@ if growth then growth.ends = growth.ends - now end
 local levels = {}
 for r in pairs(state.terms) do levels[r] = level(r) end
 return cjson.encode({
-  got = got, again = again, short = short, probe = probe, fresh = fresh or false, version = state.version,
+  got = got, again = again, short = short, probe = probe, version = state.version,
   level = levels, held = held, flying = flying, variance = variance, terms = state.terms, members = count,
   share = weights > 0 and ask.weight / weights or 1,
   closed = math.max(0, state.closed - now), gently = state.gently or false,

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
     from claude_executor.cli.options import Sharing
 
+SILENT = 10.0
+"""Seconds after which a member is taken to be dead, as the budget does when it is asked next."""
+
 _States = dict[str, dict[str, Any]]
 
 
@@ -51,20 +54,21 @@ def _described(pool: str, state: dict[str, Any]) -> dict[str, Any]:
     everybody: dict[str, dict[str, Any]] = state["members"] or {}
     pots: dict[str, float] = state["pots"] or {}
     limits: dict[str, dict[str, float]] = state["terms"] or {}
-    members = list(everybody.values())
+    now: float = state["now"]
+    members = [member for member in everybody.values() if now - member["seen"] <= SILENT]
     weights = sum(member["weight"] for member in members) or 1.0
     resources = [
         {
             "resource": name,
             "limit": 60.0 * terms["rate"],
-            "level": pots[name] + sum(_by_resource(m["purse"]).get(name, 0.0) for m in members),
+            "level": pots[name] + sum(_by_resource(m["purse"]).get(name, 0.0) for m in everybody.values()),
             "capacity": terms["cap"],
         }
         for name, terms in sorted(limits.items())
     ]
     return {
         "pool": pool,
-        "closed_for": max(0.0, state["closed"] - state["at"]),
+        "closed_for": max(0.0, state["closed"] - now),
         "breaker": "open" if state.get("breaker") else "closed",
         "resources": resources,
         "members": [
@@ -74,7 +78,7 @@ def _described(pool: str, state: dict[str, Any]) -> dict[str, Any]:
                 "running": member["running"],
                 "waiting": member["waiting"],
                 "binds": member.get("binds"),
-                "seen": state["at"] - member["seen"],
+                "seen": now - member["seen"],
                 "using": {name: 60.0 * flow for name, flow in _by_resource(member["flow"]).items()},
             }
             for member in sorted(members, key=lambda member: member["name"])
@@ -89,6 +93,7 @@ def _by_resource(kept: Any) -> dict[str, float]:  # noqa: ANN401
 def _print(console: Console, pool: dict[str, Any]) -> None:
     from rich import box
     from rich.table import Table
+    from rich.text import Text
 
     notes = [f"told to wait for {pool['closed_for']:.0f} s"] if pool["closed_for"] else []
     notes += ["the circuit breaker is open"] if pool["breaker"] == "open" else []
@@ -106,7 +111,7 @@ def _print(console: Console, pool: dict[str, Any]) -> None:
         members.add_column(column, justify="left" if column in ("member", "held up by") else "right")
     for one in pool["members"]:
         members.add_row(
-            one["name"],
+            Text(one["name"]),  # whatever it is called: it is no markup
             percent(one["share"]),
             amount(one["using"].get("requests", 0.0)),
             f"{one['running']:,}",

@@ -75,18 +75,20 @@ class Ask:
         drain: What the levels are at most.
         terms: The limits as it knows them.
         changed: Whether it has learned something about them.
-        force: Whether its user has changed them.
+        declared: What its own user has said of them: ``told`` a minute, and ``burst_told`` in seconds.
         closed: Seconds for which the pool is closed, if that is news.
         gently: Whether it opens as from a cold start afterwards.
         breaker: ``"open"`` or ``"closed"``, if that is news.
         pause: Seconds until the breaker lets a probe through.
         lasted: Seconds for which there has been trouble.
         probing: Whether it has a probe out.
+        probes: Whether it would send one, whatever that takes.
         cut: Whether overload has cut the window, if that is news.
         growth: What the API has said of how fast the organisation may grow, if that is news; see `Growth`.
         running: Requests in flight.
         waiting: Requests in line.
         most: How many all together may have in flight, as far as this one has been told.
+        members: How many there are, if it has ever been told.
         binds: What holds its line up.
         leave: Whether it leaves the group.
         returns: Whether it has been on its own until now.
@@ -107,18 +109,20 @@ class Ask:
     drain: Amounts = field(default_factory=dict[str, float])
     terms: Mapping[str, Amounts] = field(default_factory=dict[str, Amounts])
     changed: bool = False
-    force: bool = False
+    declared: Mapping[str, Amounts] = field(default_factory=dict[str, Amounts])
     closed: float | None = None
     gently: bool = False
     breaker: str | None = None
     pause: float = 0.0
     lasted: float = 0.0
     probing: bool = False
+    probes: bool = False
     cut: bool = False
     growth: Amounts = field(default_factory=dict[str, float])
     running: int = 0
     waiting: int = 0
     most: int | None = None
+    members: int | None = None
     binds: str | None = None
     leave: bool = False
     returns: bool = False

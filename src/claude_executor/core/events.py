@@ -119,12 +119,14 @@ class SharingChanged(Event):
     """A pool has joined the group that shares its limits (``"shared"``), or cannot reach it (``"alone"``).
 
     `members` is how many there are, as far as is known, and `share` what is this executor's of the limits.
+    `because` is why the group cannot be reached.
     """
 
     pool: str
     state: str
     members: int
     share: float
+    because: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,6 @@
 """The part of a scheduler that has to do with a group: when to ask it for which pool, what it answered."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from claude_executor.core.asking import Grant, Membership, Reserve
 from claude_executor.core.ceiling import Ceiling
@@ -58,17 +57,17 @@ class Group:
         if before is not pool.share.standing:
             self._emit.standing(pool, pool.share, now)
 
-    def unreachable(self, name: str, now: float, u: float) -> None:
+    def unreachable(self, name: str, now: float, u: float, because: str | None) -> None:
         """It has not answered."""
         pool = self._pools[name]
         assert pool.share is not None
-        if pool.share.unreachable(pool, now, u):
+        if pool.share.unreachable(pool, now, u, because):
             self._emit.standing(pool, pool.share, now)
 
     def farewell(self, now: float) -> list[Reserve]:
         """What to tell it on leaving."""
         return [
-            Reserve(pool.name, replace(share.ask(pool, now, room=0, keep=0.0), leave=True))
+            Reserve(pool.name, share.ask(pool, now, room=0, keep=0.0, leaving=True))
             for pool, share in self._shared()
         ]
 

@@ -142,12 +142,14 @@ class Start:
 class Refuse:
     """Action: tell the job's owner that it will not be tried (again), and why.
 
-    `because` is the answer that stopped everything, or how the job's own last attempt failed.
+    `because` is the answer that stopped everything, or how the job's own last attempt failed, and `away` why
+    the shared budget cannot be asked.
     """
 
     job: Job
     refusal: Refusal
     because: Failure | None = None
+    away: str | None = None
 
 
 Action = Start | Refuse | Reserve

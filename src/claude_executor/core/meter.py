@@ -83,6 +83,7 @@ class Meter:
     """
 
     __slots__ = (
+        "_burst_group",
         "_burst_learned",
         "_burst_told",
         "_capacity_seen",
@@ -125,7 +126,8 @@ class Meter:
         self.rounding = 0.0
         self.others = 0.0
         self.bucket: TokenBucket | None = None
-        self._burst_told = ASSUMED_BURST if burst is None else burst
+        self._burst_told = burst
+        self._burst_group: float | None = None
         self._burst_learned = math.inf
         self._capacity_seen = math.inf
         self._heard_at: float | None = None
@@ -152,8 +154,8 @@ class Meter:
     def tell(self, told: float | None, burst: float | None, now: float) -> None:
         """The user changes the ceiling."""
         self.told = told
-        self._told_group = None
-        self._burst_told = ASSUMED_BURST if burst is None else burst
+        self._told_group = self._burst_group = None
+        self._burst_told = burst
         self._retune(now)
 
     def suppose(self, got: float, now: float) -> None:
@@ -179,6 +181,11 @@ class Meter:
             self.others = max(0.0, self.others - self.rate * since / BLIND_GROWTH)
             self._retune(now)
 
+    def declared(self) -> dict[str, float]:
+        """What its own user has said of it."""
+        said = {"told": self.told, "burst_told": self._burst_told}
+        return {name: value for name, value in said.items() if value is not None}
+
     def terms(self) -> dict[str, float]:
         """What others of a group are to know of it; what is not known is left out."""
         if self.bucket is None:
@@ -187,17 +194,18 @@ class Meter:
             "rate": self.bucket.rate,
             "cap": self.bucket.capacity,
             "rounding": self.rounding,
-            "told": min((told for told in (self.told, self._told_group) if told is not None), default=None),
+            "told": _least(self.told, self._told_group),
+            "burst_told": _least(self._burst_told, self._burst_group),
             "announced": self.announced,
             "others": self.others,
-            "burst": min(self._burst_told, self._burst_learned),
+            "burst": self._burst_learned,
             "seen": self._capacity_seen,
         }
         return {name: value for name, value in known.items() if value is not None and math.isfinite(value)}
 
     def adopt(self, terms: Mapping[str, float], now: float) -> None:
         """Take over what the group knows."""
-        self._told_group = terms.get("told")
+        self._told_group, self._burst_group = terms.get("told"), terms.get("burst_told")
         self.announced = terms.get("announced")
         self.others = terms.get("others", 0.0)
         self._burst_learned = terms.get("burst", math.inf)
@@ -232,8 +240,8 @@ class Meter:
         highest = min(belief.highest, bucket.capacity)
         below, above = (0.0, WHOLE) if self.resource is Resource.REQUESTS else (ROUNDING, ROUNDING)
         # Where our own ceiling or bucket is the smaller one, the server's having more room means nothing.
-        told = min((t for t in (self.told, self._told_group) if t is not None), default=math.inf)
-        ours_is_tighter = (told < quote.limit) or quote.remaining > bucket.capacity
+        told = _least(self.told, self._told_group)
+        ours_is_tighter = (told is not None and told < quote.limit) or quote.remaining > bucket.capacity
         error = quote.remaining + above + belief.unsure - lowest
         if error >= 0.0:
             surplus = quote.remaining - below - belief.unsure - belief.unsettled - highest
@@ -306,17 +314,21 @@ class Meter:
             self._retune(now)
 
     def _retune(self, now: float) -> None:
-        known = [limit for limit in (self.told, self._told_group, self.announced) if limit is not None]
-        self.limit = limit = min(known, default=None)
+        self.limit = limit = _least(self.told, self._told_group, self.announced)
         if limit is None:
             self.bucket = None
             return
         full_rate = limit / 60.0
         rate = max(full_rate - self.others, (1.0 - OTHERS_MOST) * full_rate)
-        capacity = max(1.0, min(full_rate * min(self._burst_told, self._burst_learned), self._capacity_seen))
+        burst = min(_least(self._burst_told, self._burst_group) or ASSUMED_BURST, self._burst_learned)
+        capacity = max(1.0, min(full_rate * burst, self._capacity_seen))
         if self.bucket is None:
             self.bucket = self._make(rate, capacity, now=now)
         else:
             self.bucket.retune(rate, capacity, now)
         if self.announced is not None:
             self.rounding = WHOLE if self.resource is Resource.REQUESTS else min(ROUNDING, 0.05 * capacity)
+
+
+def _least(*known: float | None) -> float | None:
+    return min((value for value in known if value is not None), default=None)

@@ -22,18 +22,22 @@ CHANGE = 0.02
 class News:
     """What the group and one member of it know of each other's news, for one pool."""
 
-    __slots__ = ("_closed", "_cuts", "_cuts_told", "_growth", "_growth_told", "_open", "_opens_at", "_terms")
+    __slots__ = (
+        "_closed", "_cuts", "_cuts_heard", "_cuts_told", "_growth", "_growth_heard", "_growth_told", "_open",
+        "_opens_at", "_terms",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self._terms: Mapping[str, Amounts] = {}
         self._cuts: float | None = None
-        self._cuts_told = 0
+        self._cuts_told = self._cuts_heard = 0
         self._growth = 0.0
-        self._growth_told = 0
+        self._growth_told = self._growth_heard = 0
         self.forget()
 
     def forget(self) -> None:
-        """What the group has been told, it has to be told again."""
+        """The group has not heard it: what it has been told, it has to be told again."""
+        self._cuts_told, self._growth_told = self._cuts_heard, self._growth_heard
         self._closed = -math.inf
         self._open = False
         self._opens_at = -math.inf
@@ -44,14 +48,14 @@ class News:
             self._closed_for(pool, now) is not None
             or self._breaker(pool) is not None
             or pool.window.cuts > self._cuts_told
-            or pool.growth.refusals > self._growth_told
+            or self._steep(pool)
         )
 
     def tell(self, ask: Ask, pool: Pool, now: float) -> Ask:
         """What is new goes with `ask`."""
         terms = {meter.name: meter.terms() for meter, _ in pool.limited}
         closed, breaker = self._closed_for(pool, now), self._breaker(pool)
-        cut, steep = pool.window.cuts > self._cuts_told, pool.growth.refusals > self._growth_told
+        cut, steep = pool.window.cuts > self._cuts_told, self._steep(pool)
         self._cuts_told, self._growth_told = pool.window.cuts, pool.growth.refusals
         if closed is not None:
             self._closed = pool.closed_until
@@ -73,6 +77,7 @@ class News:
 
     def hear(self, grant: Grant, pool: Pool, now: float, *, limits: bool) -> None:
         """Take in what the others have learned; of the `limits` only if they are others than before."""
+        self._cuts_heard, self._growth_heard = self._cuts_told, self._growth_told
         if limits and grant.terms:
             for meter in pool.meters.values():
                 if (terms := grant.terms.get(meter.name)) is not None:
@@ -99,12 +104,17 @@ class News:
                 pool.reopen(now)
             self._open = False
             return
+        if self._breaker(pool) == "closed":
+            return  # the probe has succeeded since this was asked, and the group is yet to hear of it
         pause, lasted = grant.breaker
         if pause > 0.0 and (breaker.state is State.CLOSED or now + pause > breaker.opens_at + LATE):
             breaker.told_open(now + pause, now - lasted)
         elif breaker.state is State.CLOSED:
             breaker.told_open(now, now - lasted)
         self._open, self._opens_at = True, breaker.opens_at
+
+    def _steep(self, pool: Pool) -> bool:
+        return pool.growth.active and pool.growth.refusals > self._growth_told
 
     def _closed_for(self, pool: Pool, now: float) -> float | None:
         if pool.closed_until <= max(now, self._closed + LATE):

@@ -225,6 +225,16 @@ class Pool:
         probes = admitted and self.breaker.state is not State.CLOSED
         return BREAKER if probes and share.standing is Standing.SHARED and not share.may_probe else None
 
+    def asks_group(self, why: str, now: float) -> bool:
+        """Whether that may be over when the group has been asked, which is done when somebody waits."""
+        share = self.share
+        if share is None or why == GROUP:
+            return share is not None
+        if self.closed_until > now or self.breaker.admits_at(now) != now:
+            return False
+        lags = why == CONCURRENCY and share.permits_lag
+        return why == BREAKER or (lags and self.in_flight + 1.0 <= self.window.limit)
+
     def _unanswered_ready_at(self) -> float:
         """Before the first answer has told us anything.
 

@@ -29,7 +29,7 @@ from claude_executor.core.group import Group
 from claude_executor.core.headers import Advice
 from claude_executor.core.job import Action, Failure, Job, Phase, Refusal, Refuse, Start
 from claude_executor.core.limits import Limits, by_pool, pool_of
-from claude_executor.core.pool import GROUP, NEVER, Pool
+from claude_executor.core.pool import NEVER, Pool
 from claude_executor.core.pricing import Pricing
 from claude_executor.core.retry import RetryPolicy
 from claude_executor.core.snapshot import Snapshot, snapshot
@@ -104,7 +104,8 @@ class Scheduler:
             return self._refuse(job, Refusal.SPENT, now)
         if self._waiting.full:
             at, why = self._opens_at(pool, job, now)
-            if len(pool.line) or (at > now and why != GROUP):  # a group is asked only when somebody waits
+            asks = self._ceiling.room > 0 and pool.asks_group(why, now)
+            if len(pool.line) or (at > now and not asks):
                 return self._refuse(job, Refusal.QUEUE_FULL, now)
         if deadline_at <= now or (deadline_at != NEVER and pool.earliest(job) > deadline_at):
             return self._refuse(job, Refusal.DEADLINE, now, pool.trouble)
@@ -199,11 +200,11 @@ class Scheduler:
             self._news = True
             self.group.granted(name, grant, now)
 
-    def unreachable(self, name: str, now: float, u: float) -> None:
-        """The group has not answered."""
+    def unreachable(self, name: str, now: float, u: float, because: str | None = None) -> None:
+        """The group has not answered, because of that."""
         if self.group is not None:
             self._news = True
-            self.group.unreachable(name, now, u)
+            self.group.unreachable(name, now, u, because)
 
     def _drain(self, pool: Pool, now: float, actions: list[Action]) -> None:
         held_by, held = None, None
@@ -217,7 +218,8 @@ class Scheduler:
                 actions.append(self._turn_away(job, Refusal.SPENT, now, None))
                 continue
             if pool.share is not None and pool.share.refuses:
-                actions.append(self._turn_away(job, Refusal.ALONE, now, job.last))
+                refuse = self._turn_away(job, Refusal.ALONE, now, job.last)
+                actions.append(replace(refuse, away=pool.share.because))
                 continue
             if job.shape.prefix is not None and self._pricing.prefixes.follows(job, now):
                 until = self._pricing.prefixes.until(job)

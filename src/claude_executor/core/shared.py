@@ -49,12 +49,13 @@ class Share:
         permits: How many requests this one may have in flight; `None` if that is not limited for the group.
         may_probe: Whether the group has granted the breaker's probe.
         asking: Whether an answer is due.
+        because: Why the group could not be asked; `None` while it can.
     """
 
     __slots__ = (
-        "_again_at", "_asked_at", "_asked_for", "_flow", "_force", "_mean", "_membership", "_news", "_seq",
-        "_started", "_version", "_wide", "_wide_at", "asking", "flying", "may_probe", "members", "permits",
-        "portion", "short", "standing", "variance",
+        "_again_at", "_asked_at", "_asked_for", "_flow", "_force", "_mean", "_membership", "_needed",
+        "_news", "_seq", "_started", "_version", "_wide", "_wide_at", "asking", "because", "flying",
+        "may_probe", "members", "permits", "portion", "short", "standing", "variance",
     )  # fmt: skip
 
     def __init__(self, membership: Membership) -> None:
@@ -68,6 +69,7 @@ class Share:
         self.permits: float | None = None
         self.may_probe = False
         self.asking = False
+        self.because: str | None = None
         self._asked_for = 0
         self._seq = 0
         self._version = -1
@@ -77,6 +79,7 @@ class Share:
         self._flow = 0.0
         self._started = 0
         self._force = False
+        self._needed = 0
         self._news = News()
         self._wide, self._wide_at = 0, -math.inf
 
@@ -95,6 +98,11 @@ class Share:
     def full(self, in_flight: int) -> bool:
         """Whether no more than `in_flight` requests may be in flight."""
         return self.permits is not None and in_flight >= self.permits
+
+    @property
+    def permits_lag(self) -> bool:
+        """Whether it has no more permits because it was in need of no more when it asked last."""
+        return self.standing is Standing.SHARED and self.permits is not None and self.permits >= self._needed
 
     def force(self) -> None:
         """The user has changed the limits: the group is to know."""
@@ -143,10 +151,11 @@ class Share:
     def _urgent(self, pool: Pool, now: float) -> bool:
         return self._force or any(not purse.known for purse in _purses(pool)) or self._news.urgent(pool, now)
 
-    def ask(self, pool: Pool, now: float, *, room: int, keep: float) -> Ask:
+    def ask(self, pool: Pool, now: float, *, room: int, keep: float, leaving: bool = False) -> Ask:
         """What is to be said now.
 
-        `room` more requests may be in flight, and the first in line leaves the share `keep` alone.
+        `room` more requests may be in flight, and the first in line leaves the share `keep` alone. Who is
+        `leaving` keeps nothing.
         """
         since = min(HEARTBEAT, max(GAP, now - self._asked_at))
         weight = 1.0 - math.exp(-since / 1.0)
@@ -182,6 +191,8 @@ class Share:
             target = max(first, first + (expected - 1.0) * self._mean.get(name, first)) if expected else first
             if gated:
                 target = first if self._may_ask_probe(pool, now) else 0.0
+            if leaving:
+                target = 0.0
             surplus = purse.stock - target
             if surplus > 0.0 and (target == 0.0 or surplus > target):
                 purse.stock -= surplus
@@ -200,14 +211,18 @@ class Share:
             held[name] = purse.stock
             flying[name] = meter.amount(pool.flight.reserved)
             variance[name] = meter.variance(pool.flight.reserved)
+        declared = {m.name: said for m in pool.meters.values() if (said := m.declared())}
         ask = Ask(
             seq=self._seq, weight=self._membership.weight, version=self._version, head=head, want=want,
             back=back, held=held, flying=flying, variance=variance, keep=keep, level=level, fix=fix,
-            drain=drain, force=self._force, running=pool.in_flight, waiting=len(pool.line),
+            drain=drain, declared=declared, running=pool.in_flight, waiting=len(pool.line),
             binds=pool.held_by, most=self._membership.most,
-            returns=self.standing is Standing.ALONE,
+            members=self._wide or None,
+            probes=job is not None and gated and self._may_ask_probe(pool, now),
+            returns=self.standing is Standing.ALONE, leave=leaving,
         )  # fmt: skip
         self._force = False
+        self._needed = pool.in_flight + len(pool.line)
         return self._news.tell(ask, pool, now)
 
     def _may_ask_probe(self, pool: Pool, now: float) -> bool:
@@ -218,6 +233,7 @@ class Share:
     def granted(self, pool: Pool, grant: Grant, now: float) -> None:
         """The group has answered."""
         self.asking = False
+        self.because = None
         if self.standing is Standing.ALONE:
             for alone in _purses(pool):
                 alone.rejoin(now)
@@ -225,7 +241,8 @@ class Share:
         self._count(grant, now)
         self._again_at = now + grant.again
         self.short, self.flying, self.variance = grant.short, grant.flying, grant.variance
-        self.may_probe, self.permits = grant.probe, grant.permits
+        self.may_probe = grant.probe and not pool.breaker.probing
+        self.permits = grant.permits
         self._news.hear(grant, pool, now, limits=grant.version != self._version)
         self._version = grant.version
         for meter, purse in pool.limited:
@@ -239,14 +256,16 @@ class Share:
             self._wide, self._wide_at = grant.members, now
         self.members, self.portion = grant.members, grant.share
 
-    def unreachable(self, pool: Pool, now: float, u: float) -> bool:
+    def unreachable(self, pool: Pool, now: float, u: float, because: str | None = None) -> bool:
         """The group has not answered; whether that is news. `u` is from [0, 1)."""
         self.asking = False
+        self.because = because
         self._again_at = now + RETRY * (1.0 + 0.5 * u)
+        self._wide_at = now
         news = self.standing is not Standing.ALONE
         self.standing = Standing.ALONE
+        self._news.forget()
         if news:
-            self._news.forget()
             self.short = None
             if self._wide > self.members:
                 self.members = self._wide

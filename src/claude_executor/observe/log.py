@@ -101,7 +101,8 @@ def _text_of_pool(event: ev.Event) -> str:
             return f"pool {event.pool}: circuit breaker {event.state}{pause}"
         case ev.SharingChanged():
             part = f"{event.share:.0%} of the limits for one of {event.members}"
-            return f"pool {event.pool}: {event.state}, {part}"
+            why = f" ({event.because})" if event.because else ""
+            return f"pool {event.pool}: {event.state}{why}, {part}"
         case ev.RunStopped():
             return f"no more is sent of {event.scope.value}: {event.kind.value}"
         case _:
