@@ -90,7 +90,7 @@ def draw(found: Sequence[Line], kept: Mapping[str, Any]) -> Figure:
         draw_panel(panel, [line for line in found if line.scenario == names[number]], about, most)
         panel.tick_params(labelbottom=number + across >= len(names))
     panels[0][0].annotate(
-        "better", (0.0, 0.5), (0.03, 0.24), color=FAINT, fontsize=8, ha="center",
+        "better", (0.66, 0.62), (0.8, 0.4), "axes fraction", color=FAINT, fontsize=8, ha="center",
         arrowprops={"arrowstyle": "->", "color": FAINT, "shrinkA": 1, "shrinkB": 0},
     )  # fmt: skip
     top = 1.0 - 0.78 / height
