@@ -6,10 +6,12 @@
     that whatever else the machine is doing happens to both; what counts is the ratio of the medians.
 ``queue``
     The executor's own time per row with many `submit` calls queued. It is measured through the front door:
-    a stub of the SDK answers at once, with a `Message` made beforehand and the headers the API sends, so
-    that shapes, scheduler, pump, futures and the reading of headers are in it, and HTTP and JSON are not.
-    Taken off is what as many tasks cost that ask the same stub through a plain semaphore. The scheduler's
-    part of it, driven without an event loop, is told beside it.
+    a stub of the SDK answers at once, with the bytes and the headers that the API sends, so that shapes,
+    scheduler, pump, futures and the reading of headers are in it, and HTTP is not. Taken off is what as many
+    tasks cost that ask the same stub through a plain semaphore and read the same answer. The scheduler's part
+    of it, driven without an event loop, is told beside it.
+``parse``
+    Reading an answer out of its bytes: as `submit` does it, and as the SDK does it.
 ``memory``
     What is allocated for each `submit` that waits: coroutine, task, future, job (tracemalloc).
 ``map``
@@ -107,11 +109,15 @@ def without_collector() -> Iterator[None]:
 class Raw:
     """What ``with_raw_response.create`` gives."""
 
-    def __init__(self, message: object, headers: Mapping[str, str]) -> None:
-        self.message, self.headers, self.status_code = message, headers, 200
+    status_code = 200
+    request_id = "req_1"
+    workspace_id = None
 
-    async def parse(self) -> object:
-        return self.message
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        self.body, self.headers = json.dumps(ANSWER).encode(), headers
+
+    async def read(self) -> bytes:
+        return self.body
 
 
 class Stub:
@@ -122,7 +128,6 @@ class Stub:
 
     def __init__(self) -> None:
         import httpx2
-        from anthropic.types import Message
 
         self.gate: asyncio.Event | None = None
         self.messages = self.with_raw_response = self
@@ -134,8 +139,7 @@ class Stub:
             headers[f"anthropic-ratelimit-{name}-limit"] = str(int(AMPLE))
             headers[f"anthropic-ratelimit-{name}-remaining"] = str(int(AMPLE))
             headers[f"anthropic-ratelimit-{name}-reset"] = in_a_second
-        message = Message.model_validate(ANSWER)
-        self.raw = Raw(message, httpx2.Headers(headers))  # looking into these is not free
+        self.raw = Raw(httpx2.Headers(headers))  # looking into these is not free
 
     def with_options(self, **_: object) -> "Stub":
         return self
@@ -258,11 +262,13 @@ def queue(rows: int, rounds: int) -> list[Figure]:
 
 async def queued_plainly(prompts: list[Params]) -> float:
     """As many tasks at a semaphore, asking the same stub."""
+    from claude_executor.parsing import message_of
+
     stub, slots = Stub(), asyncio.Semaphore(IN_FLIGHT)
 
     async def one(params: Params) -> object:
         async with slots:
-            return await (await stub.create(**params)).parse()
+            return await message_of(await stub.create(**params))  # type: ignore[arg-type]
 
     return await through_gate(stub, one, prompts)
 
@@ -313,6 +319,42 @@ def scheduled(prompts: list[Params]) -> float:
                 wanted = scheduler.wants_advice(action.job, now)
                 scheduler.answered(action.job, usage, read(stub.raw.headers) if wanted else NO_ADVICE, now)
         return time.process_time() - began
+
+
+def parse(times: int) -> list[Figure]:
+    """Processor time of reading an answer."""
+    return asyncio.run(_parse(times))
+
+
+async def _parse(times: int) -> list[Figure]:
+    import anthropic
+    import httpx2
+
+    from claude_executor.parsing import message_of
+
+    def respond(_: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, json=ANSWER)
+
+    spent: dict[str, float] = {}
+    http_client = httpx2.AsyncClient(transport=httpx2.MockTransport(respond))
+    async with anthropic.AsyncAnthropic(api_key="k", http_client=http_client) as client:
+        responses = [await client.messages.with_raw_response.create(**tiny(n)) for n in range(2 * times)]
+    ways: dict[str, Callable[[Any], Awaitable[object]]] = {
+        "message_of": message_of,
+        "SDK": lambda response: response.parse(),
+    }
+    for name, way in ways.items():
+        mine = [responses.pop() for _ in range(times)]
+        await way(mine[0])
+        with without_collector():
+            began = time.process_time()
+            for response in mine:
+                await way(response)
+            spent[name] = 1e6 * (time.process_time() - began) / times
+    return [
+        Figure("reading an answer", spent["message_of"], "µs", None, f"{times:,} short answers"),
+        Figure("  the SDK", spent["SDK"], "µs"),
+    ]
 
 
 def memory(rows: int) -> list[Figure]:
@@ -383,6 +425,7 @@ def _resident() -> int:
 PARTS: dict[str, Callable[[bool], list[Figure]]] = {
     "submit": lambda quick: submit(600 if quick else 3_000, 3 if quick else 7),
     "queue": lambda quick: queue(10_000 if quick else 100_000, 1 if quick else 3),
+    "parse": lambda quick: parse(200 if quick else 2_000),
     "memory": lambda quick: memory(2_000 if quick else 20_000),
     "map": lambda quick: map_(20_000 if quick else 1_000_000),
 }

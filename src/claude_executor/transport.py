@@ -21,6 +21,7 @@ from claude_executor.core.retry import Kind
 from claude_executor.diagnosis import CONNECTION_ERRORS, advice_of, broken_by
 from claude_executor.errors import Stopped
 from claude_executor.outcome import Broken, Reply
+from claude_executor.parsing import message_of
 from claude_executor.preflight import flaw_of_key
 from claude_executor.streaming import SILENCE, Events, first_of
 from claude_executor.usage import usage_of
@@ -131,7 +132,7 @@ class Transport:
     async def _read(self, response: "anthropic.AsyncAPIResponse[Message]") -> Reply[Message] | Broken:
         cause: Exception | None = None
         try:
-            message = await response.parse()
+            message = await message_of(response)
         except CONNECTION_ERRORS as error:
             return broken_by(error)
         except Exception as error:  # anything may come of a body that is not JSON
