@@ -38,7 +38,8 @@ class Carrier:
             reply = await turn.send(partial(transport.send, params))
             return Answer(reply.value, 1, 0.0, self._clock() - began)
         job = self._pump.accept(shape, terms)
-        message = await self._pump.carry(job, lambda: transport.send(params, partial(self._pump.begun, job)))
+        reply = await self._pump.attempt(job, partial(transport.send, params, partial(self._pump.begun, job)))
+        message = self._pump.answered(job, reply)
         return Answer(message, job.attempts, job.sent_at - job.submitted_at, self._clock() - job.sent_at)
 
     @asynccontextmanager
@@ -71,4 +72,4 @@ class Carrier:
             turn.returned(value, usage_in(value), known)
             return value
         job = self._pump.accept(shape, terms)
-        return await self._pump.carry(job, as_attempt(fn))
+        return self._pump.answered(job, await self._pump.attempt(job, as_attempt(fn)))

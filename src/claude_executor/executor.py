@@ -321,7 +321,7 @@ class Executor:
         """
         if look_ahead is not None and look_ahead < 1:
             raise ValueError(f"look_ahead must be at least 1, got {look_ahead}")
-        if self._pump.is_carrying():
+        if self._pump.turn() is not None:
             raise RuntimeError(
                 "map() cannot be used within call() or limited(): its requests would wait for the place that "
                 "the call holds, so take it out of there"

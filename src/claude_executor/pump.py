@@ -9,7 +9,7 @@ nobody polls.
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from typing import TypeVar, cast
 
 from claude_executor.budget import Budget, Unreachable
@@ -31,8 +31,6 @@ R = TypeVar("R")
 
 SHORTEST_TIMER = 0.0005
 """Seconds; a timer set to less might find the clock where it was."""
-
-_NOWHERE = nullcontext()
 
 
 class Pump:
@@ -144,23 +142,33 @@ class Pump:
         self.pump()
         return job
 
-    async def carry(self, job: Job, attempt: Callable[[], Awaitable[Reply[T] | Broken]]) -> T:
-        """Make attempts until one is answered or the scheduler says it is enough."""
-        reply = await self.attempt(job, attempt)
-        self.answered(job, reply)
-        return reply.value
-
     async def attempt(self, job: Job, attempt: Callable[[], Awaitable[R | Broken]]) -> R:
-        """Make attempts, each in its turn, until one succeeds, which is then still under way."""
+        """Make attempts, each in its turn, until one succeeds, which is then still under way.
+
+        Who waits does so in this frame and no deeper: hundreds of thousands may.
+        """
         cause: Exception | None = None
         while True:
-            await self._turn(job, cause)
+            if (start := self._start_of(job, cause)) is not None:
+                try:
+                    await start
+                except ExecutorError as error:
+                    raise error from cause
+                except BaseException:  # cancelled, closed, or thrown away: whoever waited is gone
+                    self._scheduler.cancel(job, self._clock())
+                    self._soon()
+                    raise
+                finally:
+                    job.owner = None
             turn = Turn(self, job)
             mark = CURRENT.set(turn)
             try:
                 try:
-                    with _NOWHERE if self._around is None else self._around(job.number):
+                    if self._around is None:
                         outcome = await attempt()
+                    else:
+                        with self._around(job.number):
+                            outcome = await attempt()
                 except Exception as error:
                     await turn.end()
                     part = turn.ended_by(error)
@@ -185,21 +193,18 @@ class Pump:
             if verdict is not Verdict.AGAIN:
                 raise failure(job, outcome.failure, verdict) from cause
 
-    def is_carrying(self) -> bool:
-        """Whether whoever asks is part of an attempt, which has had its turn."""
-        return self.turn() is not None
-
     def turn(self) -> Turn | None:
         """The attempt that whoever asks is part of."""
         turn = CURRENT.get()
         return turn if turn is not None and turn.owner is self and not turn.over else None
 
-    def answered(self, job: Job, reply: Reply[T]) -> None:
+    def answered(self, job: Job, reply: Reply[T]) -> T:
         """The answer is here, all of it."""
         now = self._clock()
         advice = reply.advice() if self._scheduler.wants_advice(job, now) else NO_ADVICE
         self._scheduler.answered(job, reply.usage, advice, now)
         self._soon()
+        return reply.value
 
     def begun(self, job: Job, usage: Usage, advice: Advice) -> "Following":
         """Its answer begins to come; who is to be told how that ends."""
@@ -223,32 +228,23 @@ class Pump:
         self._scheduler.lost(job, self._clock(), used)
         self._soon()
 
-    async def _turn(self, job: Job, cause: Exception | None) -> None:
-        """Wait until the scheduler starts the job; `cause` is what its last attempt raised."""
+    def _start_of(self, job: Job, cause: Exception | None) -> "asyncio.Future[None] | None":
+        """What will be done when the job starts, unless it has; `cause` is what its last attempt raised."""
         told, job.owner = job.owner, None
         if isinstance(told, Refuse):
             raise rejection(told) from cause
         if job.running:
-            return
+            return None
         assert self._loop is not None
-        turn: asyncio.Future[None] = self._loop.create_future()
-        job.owner = turn
-        try:
-            await turn
-        except ExecutorError as error:
-            raise error from cause
-        except BaseException:  # cancelled, closed, or thrown away: whoever waited is gone
-            self._scheduler.cancel(job, self._clock())
-            self._soon()
-            raise
-        finally:
-            job.owner = None
+        job.owner = start = self._loop.create_future()
+        return start
 
     # ---- the pump
 
     def _soon(self) -> None:
         """Pump once for everything that happens in this turn of the event loop."""
-        self._announce()
+        if self._on_event is not None:
+            self._announce()
         if not self._due and self._loop is not None:
             self._due = True
             self._loop.call_soon(self.pump)
@@ -266,7 +262,8 @@ class Pump:
                 self._timer.cancel()
             self._timer_at = wake_at
             self._timer = self._loop.call_later(max(wake_at - now, SHORTEST_TIMER), self._on_timer)
-        self._announce()
+        if self._on_event is not None:
+            self._announce()
 
     def _on_timer(self) -> None:
         self._timer = None
@@ -281,14 +278,14 @@ class Pump:
                     self._asking.add(task)
                     task.add_done_callback(self._asking.discard)
                 continue
-            turn = cast("asyncio.Future[None] | None", action.job.owner)
-            if turn is None:
+            start = cast("asyncio.Future[None] | None", action.job.owner)
+            if start is None:
                 action.job.owner = action  # its caller has not begun to wait yet, and will look here first
-            elif not turn.done():
+            elif not start.done():
                 if isinstance(action, Refuse):
-                    turn.set_exception(rejection(action))
+                    start.set_exception(rejection(action))
                 else:
-                    turn.set_result(None)
+                    start.set_result(None)
         if self._scheduler.idle:
             self.idle.set()
 

@@ -24,14 +24,6 @@ def test_a_cost_says_how_unsure_each_amount_is(resource, variance):
     assert VARIANCE[resource](Cost(1.0, 20.0, 300.0, 7.0, 40.0)) == variance
 
 
-def test_costs_add_up_and_come_apart_again():
-    """To the same, and never to less than nothing."""
-    one, other = Cost(1.0, 20.0, 300.0, 7.0, 40.0), Cost(1.0, 0.1, 0.2, 0.3, 0.4)
-    assert one.plus(other) == Cost(2.0, 20.1, 300.2, 7.3, 40.4)
-    assert one.plus(other).minus(other) == pytest.approx(one)
-    assert other.minus(one) == NOTHING
-
-
 def test_cache_writes_count_and_cache_reads_do_not():
     """The settled input is what was not read from the cache, unless reads count for the model."""
     usage = Usage(input_tokens=10, output_tokens=5, cache_creation_tokens=200, cache_read_tokens=3_000)

@@ -66,17 +66,17 @@ def test_new_limits_reach_every_bucket():
 
 
 @pytest.mark.parametrize(
-    ("cost", "seconds", "resource"),
+    ("cost", "seconds", "resource", "rush"),
     [
-        (Cost(1, 100, 10), 0.1, "requests"),
-        (Cost(1, 50_000, 10), 5.0, "input tokens"),
-        (Cost(1, 1_000, 2_000), 2.0, "output tokens"),
+        (Cost(1, 100, 10), 0.1, "requests", 0.1),
+        (Cost(1, 50_000, 10), 5.0, "input tokens", 5.0),
+        (Cost(1, 1_000, 2_000), 2.0, "output tokens", 0.1),
     ],
 )
-def test_a_request_occupies_what_it_needs_most_of(cost, seconds, resource):
-    """Its charge is the longest of the times it takes to refill what it takes."""
-    assert a_pool().seconds(cost) == (seconds, resource)
-    assert a_pool(Limits()).seconds(cost) == (1.0, "")
+def test_a_request_occupies_what_it_needs_most_of(cost, seconds, resource, rush):
+    """Its charge is the longest of the times it takes to refill what it takes; output comes in no rush."""
+    assert a_pool().need(cost) == (seconds, resource, rush)
+    assert a_pool(Limits()).need(cost) == (1.0, "", 0.0)
 
 
 def test_where_nothing_is_in_the_way_it_may_start():

@@ -40,8 +40,8 @@ def test_only_the_first_attempt_is_charged():
     pricing, pool = Pricing(reserve_max_tokens=False), a_pool()
     job = priced(pricing, pool)
     assert job.charge > 0.0
-    pricing.start(job, pool)
-    assert job.charged == job.charge == pool.seconds(job.cost)[0]
+    pricing.start(job)
+    assert job.charged == job.charge == pool.need(job.cost).seconds
     job.attempts = 1
     pricing.join(job, pool, 1.0)
     assert job.charge == 0.0
@@ -55,10 +55,11 @@ def test_answers_teach_and_put_the_charge_right():
     for job in (greedy, modest):
         pool.line.push(job)
     before = greedy.cost
-    pricing.start(greedy, pool)
-    pricing.answered(greedy, pool, Usage(1_000, 5_000))
+    pricing.start(greedy)
+    usage = Usage(1_000, 5_000)
+    pricing.answered(greedy, pool, usage, usage.cost())
     pool.line.pop()
-    pricing.renew(modest, 1.0)
+    pricing.renew(modest, pool, 1.0)
     assert modest.cost.output_tokens > before.output_tokens
     late = priced(pricing, pool)
     late.tenant = "modest"

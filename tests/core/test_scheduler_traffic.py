@@ -1,7 +1,6 @@
 """Any traffic whatever: the scheduler keeps its counts, its limits and its promises, and never gets stuck."""
 
 import math
-from functools import reduce
 
 import pytest
 from hypothesis import settings
@@ -305,7 +304,8 @@ class AnyTraffic(RuleBasedStateMachine):
         for name, pool in self.scheduler._pools.items():
             costs = [cost for n, cost in self.flying.items() if self.jobs[n].pool == name]
             assert pool.in_flight == len(costs)
-            assert pool.flight.reserved == pytest.approx(reduce(Cost.plus, costs, NOTHING), abs=1.0)
+            sums = [sum(amounts) for amounts in zip(NOTHING, *costs, strict=True)]
+            assert pool.flight.reserved == pytest.approx(sums, abs=1.0)
             assert sum(self.jobs[n].is_probe for n in self.flying if self.jobs[n].pool == name) <= 1
             for meter in pool.meters.values():
                 assert meter.bucket is None or meter.bucket.level(self.now) <= meter.bucket.capacity

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from claude_executor.core import feedback
 from claude_executor.core.breaker import State
 from claude_executor.core.ceiling import Ceiling
-from claude_executor.core.cost import NOTHING, NOTHING_USED, Usage
+from claude_executor.core.cost import NOTHING, NOTHING_USED, Cost, Usage
 from claude_executor.core.emit import Emitter
 from claude_executor.core.headers import Advice
 from claude_executor.core.job import Failure, Job, Phase
@@ -61,11 +61,12 @@ class Attempts:
 
     def start(self, job: Job, pool: Pool, now: float) -> None:
         """Take what it needs; the caller has seen that it is there."""
-        self._pricing.start(job, pool)
+        self._pricing.start(job)
         self._waiting.start(job)
         self._ceiling.take(job, now)
         pool.take(job, now)
-        self._pricing.prefixes.started(job, now)
+        if job.shape.prefix is not None:
+            self._pricing.prefixes.started(job, now)
         job.charge, job.begun = 0.0, False
         job.attempts += 1
         self._tally.attempts += 1
@@ -87,11 +88,11 @@ class Attempts:
 
     def answered(self, job: Job, usage: Usage | None, advice: Advice, now: float) -> None:
         """It was answered, and used so much."""
-        pool = self._over(job, usage, now)
+        pool, actual = self._over(job, usage, now)
         self._reached = True
         self._tally.answered += 1
-        if usage is not None:
-            self._pricing.answered(job, pool, usage)
+        if usage is not None and actual is not None:
+            self._pricing.answered(job, pool, usage, actual)
         if job.begun:  # the rest was learned then; how long it took since is its reader's doing
             pool.breaker.succeeded(job.sent_at, now, probe=False)
         else:
@@ -105,7 +106,7 @@ class Attempts:
 
     def given_up(self, job: Job, used: Usage | None, now: float) -> None:
         """It was cancelled, or ended in a way nobody foresaw, having used so much, if that is known."""
-        pool = self._over(job, used, now)
+        pool, _ = self._over(job, used, now)
         self._tally.cancelled += 1
         self._emit.cancelled(job, used, now)
         if job.is_probe:
@@ -118,7 +119,7 @@ class Attempts:
         """
         treatment = TREATMENT[failure.kind]
         used = NOTHING_USED if failure.usage is None and treatment.refund else failure.usage
-        pool = self._over(job, used, now)
+        pool, _ = self._over(job, used, now)
         job.last = failure
         self._reached = self._reached or failure.status is not None
         lesson = feedback.failed(pool, job, failure, now, u)
@@ -160,11 +161,11 @@ class Attempts:
             self._waiting.recall(lambda job: self._stops.reason(job.shape.model, now) is not None, now)
             self._emit.stopped(failure.kind, scope, until, now)
 
-    def _over(self, job: Job, used: Usage | None, now: float) -> Pool:
+    def _over(self, job: Job, used: Usage | None, now: float) -> tuple[Pool, Cost | None]:
         """End the attempt of a job, and settle it: every way out of an attempt comes through here, once.
 
         `used` is what it took: `NOTHING_USED` if it was not charged, not even as a request, `None` if that is
-        not known.
+        not known. Returns its pool, and what it was settled to.
 
         Raises:
             RuntimeError: The job has no attempt under way: it would be settled twice.
@@ -175,11 +176,12 @@ class Attempts:
             )
         job.phase = Phase.OVER
         self._ceiling.release(job, used)
-        self._free_followers(job, used, now)
+        if job.shape.prefix is not None:
+            self._free_followers(job, used, now)
         pool = self._pools[job.pool]
         actual = None if used is None else NOTHING if used is NOTHING_USED else pool.cost_of(used)
         pool.settle(job, actual, now)
-        return pool
+        return pool, actual
 
     def _free_followers(self, job: Job, used: Usage | None, now: float) -> None:
         if self._pricing.prefixes.ended(job, used, now):

@@ -54,10 +54,16 @@ class TokenBucket:
             return -math.inf
         return self._at + (need - self._level) / self.rate
 
-    def take(self, amount: float, now: float) -> None:
-        """Remove `amount`, whether it is there or not; asking `ready_at` first is the caller's part."""
+    def take(self, amount: float, now: float, *, idle: float = 0.0) -> float:
+        """Remove `amount`, whether it is there or not, and tell what is left.
+
+        Asking `ready_at` first is the caller's part. A bucket that was full earns nothing for `idle` seconds.
+        """
         self._refill(now)
+        if self._level >= self.capacity:
+            self._at = max(self._at, now + idle)
         self._level -= amount
+        return self._level
 
     def settle(self, surplus: float, now: float) -> None:
         """Give `surplus` back (or, if negative, take more): the estimate minus what was really used."""

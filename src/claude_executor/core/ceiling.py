@@ -62,9 +62,11 @@ class Ceiling:
         """An attempt starts."""
         self.running += 1
         self._opening.take(self.running, now)
-        self._spending.reserve(job)
+        if job.most:
+            self._spending.reserve(job)
 
     def release(self, job: Job, usage: Usage | None) -> None:
         """It is over and took `usage`; `None` where that is not known."""
         self.running -= 1
-        self._spending.settle(job, usage)
+        if job.most:
+            self._spending.settle(job, usage)

@@ -4,7 +4,7 @@ Claude counts three things a minute for each family of models: requests, input t
 Before a request is sent its cost is an estimate; afterwards it is settled to what `usage` says.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from operator import itemgetter
 from typing import NamedTuple
@@ -35,31 +35,17 @@ class Cost(NamedTuple):
     input_variance: float = 0.0
     output_variance: float = 0.0
 
-    def plus(self, other: "Cost") -> "Cost":
-        """Both together. Guesses err independently of each other, so their variances add up too."""
-        requests, inputs, outputs, input_variance, output_variance = other
-        return Cost(
-            self[0] + requests,
-            self[1] + inputs,
-            self[2] + outputs,
-            self[3] + input_variance,
-            self[4] + output_variance,
-        )
-
-    def minus(self, other: "Cost") -> "Cost":
-        """What is left when one of several is over. Sums of floats drift: nothing becomes negative."""
-        return Cost(*[have - gone if have > gone else 0.0 for have, gone in zip(self, other, strict=True)])
-
 
 NOTHING = Cost(0.0, 0.0, 0.0)
 
-Part = Callable[[Cost], float]
+Part = Callable[[Sequence[float]], float]
+"""Reads a number off a cost, or off a sum of costs that is kept as a list."""
 
 AMOUNT: Mapping[Resource, Part] = {
     Resource.REQUESTS: itemgetter(0),
     Resource.INPUT: itemgetter(1),
     Resource.OUTPUT: itemgetter(2),
-    Resource.TOKENS: lambda cost: cost.input_tokens + cost.output_tokens,
+    Resource.TOKENS: lambda cost: cost[1] + cost[2],
 }
 """Reads the amount of a resource off a cost. Looked up once, not for every request."""
 
@@ -67,7 +53,7 @@ VARIANCE: Mapping[Resource, Part] = {
     Resource.REQUESTS: lambda _: 0.0,
     Resource.INPUT: itemgetter(3),
     Resource.OUTPUT: itemgetter(4),
-    Resource.TOKENS: lambda cost: cost.input_variance + cost.output_variance,
+    Resource.TOKENS: lambda cost: cost[3] + cost[4],
 }
 """Reads off how unsure the amount of a resource is."""
 

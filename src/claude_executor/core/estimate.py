@@ -159,19 +159,21 @@ class Estimator:
 
     def cost(self, shape: Shape, *, cached: bool = False) -> Cost:
         """The cost to reserve for a request, whose prefix may be in the cache."""
-        text = shape.text_bytes
-        if cached and not cache_reads_count(pool_of(shape.model)):
+        model, most, text, other, *_ = shape
+        if cached and not cache_reads_count(pool_of(model)):
             text -= shape.prefix_bytes
-        ratio = self._input.get(shape.model) or self._ratio(shape.model)
-        input_tokens = shape.other_tokens + ratio.value * text
+        ratio = self._input.get(model) or self._ratio(model)
+        input_tokens = other + ratio.value * text
         input_variance = ratio.error * input_tokens * input_tokens
         if self._reserve_max_tokens:
-            return Cost(1.0, input_tokens, float(shape.max_tokens), input_variance)
+            return Cost(1.0, input_tokens, float(most), input_variance)
         spread = self._output.get(_output_key(shape)) or _Spread(_first_output(shape))
-        mean = min(spread.mean, float(shape.max_tokens))
+        mean, variance = spread.mean, spread.variance
+        if mean > most:
+            mean = float(most)
         # A value between 0 and max_tokens with this mean cannot vary more than mean * (max_tokens - mean).
-        variance = min(spread.variance, mean * (shape.max_tokens - mean))
-        return Cost(1.0, input_tokens, mean, input_variance, variance)
+        widest = mean * (most - mean)
+        return Cost(1.0, input_tokens, mean, input_variance, variance if variance < widest else widest)
 
     def learn(self, shape: Shape, usage: Usage) -> None:
         """Take note of what a request of this shape really took."""

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
+from typing import NamedTuple
 
 from claude_executor.core.asking import Reserve
 from claude_executor.core.cost import NOTHING, Cost, Resource, Usage
@@ -50,6 +51,24 @@ class Failure:
         return self.status is not None or self.kind not in (Kind.UNREACHABLE, Kind.AUTHENTICATION)
 
 
+class Need(NamedTuple):
+    """What a request occupies of its pool's limits.
+
+    Attributes:
+        seconds: How long it occupies the resource it needs most; 1 where nothing is known of limits.
+        resource: Which resource that is.
+        rush: The same, but for what is counted when the request arrives, for the pace of the pool's opening:
+            output is counted as it is produced, so it cannot come in a rush.
+    """
+
+    seconds: float
+    resource: str
+    rush: float
+
+
+SOME = Need(1.0, "", 0.0)
+
+
 @dataclass(slots=True, eq=False)
 class Job:
     """One request, from being submitted until it is answered, failed, refused or cancelled.
@@ -63,6 +82,7 @@ class Job:
         submitted_at: When it arrived.
         deadline_at: When it is of no more use; infinite if never.
         cost: What its next or current attempt is expected to take.
+        need: What that occupies of the limits.
         build: Which requests it is like in what it costs: the resource it needs most, and how much.
         most: What its next attempt can cost at most, under each spending cap; empty where there is none.
         charge: What its turn costs its flow in the line, in seconds; 0 once it had a turn.
@@ -91,6 +111,7 @@ class Job:
     submitted_at: float
     deadline_at: float
     cost: Cost = NOTHING
+    need: Need = SOME
     most: tuple[float, ...] = ()
     build: tuple[str, int] = ("", 0)
     charge: float = 0.0

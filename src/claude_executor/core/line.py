@@ -68,9 +68,10 @@ J = TypeVar("J", bound=Waiting)
 class Line(Generic[J]):
     """Jobs waiting for one pool. `head` looks, `pop` takes what `head` showed."""
 
-    __slots__ = ("_classes", "_gone", "_length", "_priorities")
+    __slots__ = ("_classes", "_gone", "_length", "_priorities", "_shown")
 
     def __init__(self) -> None:
+        self._shown: J | None = None  # the head, until it starts or goes away, or somebody goes before it
         self._classes: dict[int, _Shared[J]] = {}
         self._priorities: list[int] = []  # of the classes, in ascending order
         self._length = 0
@@ -87,15 +88,17 @@ class Line(Generic[J]):
             insort(self._priorities, job.priority)
         shared.push(job)
         self._length += 1
+        shown = self._shown
+        if shown is not None and (job.priority > shown.priority or job.number < shown.number):
+            self._shown = None
 
     def head(self) -> J | None:
         """Whose turn it is."""
-        while self._priorities:
-            job = self._classes[self._priorities[-1]].head()
-            if job is not None:
-                return job
-            del self._classes[self._priorities.pop()]
-        return None
+        while self._shown is None and self._priorities:
+            self._shown = self._classes[self._priorities[-1]].head()
+            if self._shown is None:
+                del self._classes[self._priorities.pop()]
+        return self._shown
 
     def pop(self) -> J:
         """Let the head go and charge its flow for it.
@@ -106,6 +109,7 @@ class Line(Generic[J]):
         if self.head() is None:
             raise LookupError("nobody is waiting")
         self._length -= 1
+        self._shown = None
         shared = self._classes[self._priorities[-1]]
         job = shared.pop()
         if shared.empty:
@@ -121,6 +125,8 @@ class Line(Generic[J]):
         self._classes[job.priority].left(job)
         self._length -= 1
         self._gone += 1
+        if job is self._shown:
+            self._shown = None
         if self._gone > _SWEEP_AT + 2 * self._length:
             self._gone = 0
             for shared in self._classes.values():
@@ -149,10 +155,19 @@ class _Queue(Generic[J]):
         self.work += job.charge
         heapq.heappush(self._jobs, (job.number, self._pushes, job, job.charge))
 
+    @property
+    def empty(self) -> bool:
+        """Whether nobody is in it, not even somebody who has gone away."""
+        return not self._jobs
+
     def head(self) -> J | None:
-        while self._jobs and not self._jobs[0][2].waiting:
-            heapq.heappop(self._jobs)
-        return self._jobs[0][2] if self._jobs else None
+        jobs = self._jobs
+        while jobs:
+            job = jobs[0][2]
+            if job.waiting:
+                return job
+            heapq.heappop(jobs)
+        return None
 
     def pop(self) -> J:
         _, _, job, charge = heapq.heappop(self._jobs)
@@ -203,7 +218,7 @@ class _Shared(Generic[J]):
 
     @property
     def empty(self) -> bool:
-        """Whether no flow has jobs."""
+        """Whether no flow has jobs, not even of those who have gone away."""
         return not self._starts
 
     def _key(self, job: J) -> Hashable:
@@ -239,16 +254,19 @@ class _Shared(Generic[J]):
         return None
 
     def pop(self) -> J:
-        start, _, key = heapq.heappop(self._starts)
+        start, _, key = self._starts[0]
         flow = self._flows[key]
-        weight = flow.queue.work if flow.queue.work > 0.0 else 1.0  # nothing is known of free requests
-        job = flow.queue.pop()
-        flow.finish = start + (job.charge + flow.owed) / weight
+        queue = flow.queue
+        weight = queue.work if queue.work > 0.0 else 1.0  # nothing is known of free requests
+        job = queue.pop()
+        flow.finish = finish = start + (job.charge + flow.owed) / weight
         flow.owed = 0.0
-        if flow.queue.head() is not None:
-            self._enter(key, flow)
-        else:
+        if queue.empty:
+            heapq.heappop(self._starts)
             self._retire(key, flow)
+        else:
+            self._order += 1
+            heapq.heapreplace(self._starts, (max(self._virtual_time, finish), self._order, key))
         return job
 
     def all(self) -> list[J]:

@@ -19,10 +19,10 @@ from typing import TYPE_CHECKING
 from claude_executor.core.asking import Standing
 from claude_executor.core.breaker import BreakerPolicy, CircuitBreaker, State
 from claude_executor.core.bucket import TokenBucket
-from claude_executor.core.cost import NOTHING, Cost, Resource, Usage
+from claude_executor.core.cost import AMOUNT, NOTHING, Cost, Resource, Usage
 from claude_executor.core.flight import Flight
 from claude_executor.core.growth import Growth
-from claude_executor.core.job import Failure, Job
+from claude_executor.core.job import SOME, Failure, Job, Need
 from claude_executor.core.limits import DEFAULT, Limits, cache_reads_count
 from claude_executor.core.line import Line
 from claude_executor.core.meter import Meter
@@ -152,34 +152,22 @@ class Pool:
         """The meters that have a bucket; asked for with every request, and seldom other than before."""
         return [(m, m.bucket) for m in self.meters.values() if m.bucket is not None]
 
-    def seconds(self, cost: Cost) -> tuple[float, str]:
-        """How long a request occupies the resource it needs most, and which that is."""
+    def need(self, cost: Cost) -> Need:
+        """What a request that takes so much occupies."""
         if not self.limited:
-            return 1.0, ""  # one request is as good as another
-        most, which = 0.0, ""
+            return SOME  # one request is as good as another
+        most, which, rush = 0.0, "", 0.0
         for meter, bucket in self.limited:
             seconds = meter.amount(cost) / bucket.rate
             if seconds > most:
                 most, which = seconds, meter.name
-        return most, which
+            if seconds > rush and meter.resource is not Resource.OUTPUT:
+                rush = seconds
+        return Need(most, which, rush)
 
     def cost_of(self, usage: Usage) -> Cost:
         """What an attempt that took so much is charged here."""
         return usage.cost(cache_reads_count=self._cache_reads_count)
-
-    def _rush(self, cost: Cost) -> float:
-        """What a request asks of the pace: as `seconds`, but for what is counted when it arrives.
-
-        Output is counted as it is produced, so it cannot come in a rush.
-        """
-        if self.pace.off:
-            return 0.0
-        most = 0.0
-        for meter, bucket in self.limited:
-            seconds = meter.amount(cost) / bucket.rate
-            if seconds > most and meter.resource is not Resource.OUTPUT:
-                most = seconds
-        return self.of_all(most)
 
     def of_all(self, mine: float) -> float:
         """What all members of a group come to, if each does as much for its share as this one."""
@@ -191,8 +179,8 @@ class Pool:
         `keep` is the share of every bucket and of the window to leave for more urgent work. The instant is
         infinite where no amount of waiting helps, only the end of something in flight.
         """
-        admitted = self.breaker.admits_at(now)
-        if admitted is None:
+        admitted: float | None = now
+        if self.breaker.state is not State.CLOSED and (admitted := self.breaker.admits_at(now)) is None:
             return NEVER, BREAKER
         if self.share is not None and (barred := self._barred(self.share, admitted <= now)) is not None:
             return NEVER, barred
@@ -208,7 +196,8 @@ class Pool:
         ready, short = self._buckets_ready_at(job.cost, keep)
         if ready > at:
             at, why = ready, short
-        if (in_flight or self.answered) and (ready := self.pace.ready_at(self._rush(job.cost))) > at:
+        paced = (in_flight or self.answered) and not self.pace.off
+        if paced and (ready := self.pace.ready_at(self.of_all(job.need.rush))) > at:
             at, why = ready, START
         if self.growth.active:
             most = self.meters[Resource.INPUT].limit or NEVER
@@ -271,14 +260,14 @@ class Pool:
     def take(self, job: Job, now: float) -> None:
         """Start `job`: take everything it needs."""
         cost = job.cost
-        believed: dict[Resource, float] = {}
-        for meter, bucket in self.limited:
-            level, amount = bucket.level(now), meter.amount(cost)
-            # The server's bucket stays full, and earns nothing, until the request arrives there.
-            bucket.take(amount, now if level < bucket.capacity else now + ON_THE_WAY)
-            believed[meter.resource] = level - amount
-        self.growth.take(self.of_all(cost.input_tokens))
-        self.pace.take(self._rush(cost), now, self.round_trip if self.answered else None)
+        # The server's bucket stays full, and earns nothing, until the request arrives there.
+        job.believed = {
+            meter.resource: bucket.take(meter.amount(cost), now, idle=ON_THE_WAY)
+            for meter, bucket in self.limited
+        }
+        if self.growth.active:
+            self.growth.take(self.of_all(cost.input_tokens))
+        self.pace.take(self.of_all(job.need.rush), now, self.round_trip if self.answered else None)
         if not self.answered and not self.flight.count:
             self.first_at = now
         if self.share is not None:
@@ -288,8 +277,7 @@ class Pool:
             self.let_in.add(cost, now)
         job.is_probe = self.breaker.started()
         job.sent_at = now
-        job.believed = believed
-        job.undrawn = self.flight.reserved.output_tokens
+        job.undrawn = AMOUNT[Resource.OUTPUT](self.flight.reserved)
         if self.share is not None:
             job.undrawn += self.share.flying.get(Resource.OUTPUT, 0.0)
 

@@ -2,7 +2,7 @@
 
 import math
 
-from claude_executor.core.cost import Usage
+from claude_executor.core.cost import Cost, Usage
 from claude_executor.core.estimate import Estimator
 from claude_executor.core.job import Job
 from claude_executor.core.pool import Pool
@@ -20,26 +20,27 @@ class Pricing:
 
     def join(self, job: Job, pool: Pool, now: float) -> None:
         """Before it joins the line, which mixes jobs by what they need."""
-        self.renew(job, now)
-        seconds, resource = pool.seconds(job.cost)
+        self.renew(job, pool, now)
+        seconds, resource, _ = job.need
         job.build = (resource, math.frexp(seconds)[1] // 3)  # alike: the same resource, within a factor of 8
         job.charge = 0.0 if job.attempts else seconds
 
-    def renew(self, job: Job, now: float) -> None:
+    def renew(self, job: Job, pool: Pool, now: float) -> None:
         """When its turn comes near: more is known now than when it joined."""
         shape = job.shape
-        job.cost = self._estimator.cost(
+        job.cost = cost = self._estimator.cost(
             shape, cached=shape.prefix is not None and self.prefixes.warm(shape, now)
         )
+        job.need = pool.need(cost)
 
-    def start(self, job: Job, pool: Pool) -> None:
+    def start(self, job: Job) -> None:
         """As it starts; only its first attempt is charged to its flow in the line."""
         if not job.attempts:
-            job.charge, resource = pool.seconds(job.cost)
+            job.charge, resource, _ = job.need
             job.charged = job.charge if resource else None
 
-    def answered(self, job: Job, pool: Pool, usage: Usage) -> None:
+    def answered(self, job: Job, pool: Pool, usage: Usage, actual: Cost) -> None:
         """It took so much: learn from it, and put right what its flow was charged."""
         self._estimator.learn(job.shape, usage)
         if job.charged is not None:
-            pool.line.adjust(job, pool.seconds(pool.cost_of(usage))[0] - job.charged)
+            pool.line.adjust(job, pool.need(actual).seconds - job.charged)

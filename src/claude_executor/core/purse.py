@@ -49,13 +49,14 @@ class Purse(TokenBucket):
             return self.alone.ready_at(amount)
         return -math.inf if amount <= self.stock + 1e-9 else math.inf
 
-    def take(self, amount: float, now: float) -> None:
+    def take(self, amount: float, now: float, *, idle: float = 0.0) -> float:
         """Spend it."""
-        super().take(amount, now)
+        left = super().take(amount, now, idle=idle)
         if self.alone is not None:
-            self.alone.take(amount, now)
+            self.alone.take(amount, now, idle=idle)
         else:
             self.stock = max(0.0, self.stock - amount)
+        return left
 
     def settle(self, surplus: float, now: float) -> None:
         """It took less than estimated, or more: the group is told with the next request."""

@@ -213,7 +213,7 @@ class Scheduler:
                 actions.append(self._turn_away(job, Refusal.STOPPED, now, stop))
                 continue
             if job is not pool.held:
-                self._pricing.renew(job, now)
+                self._pricing.renew(job, pool, now)
             if self._ceiling.spent(job):
                 actions.append(self._turn_away(job, Refusal.SPENT, now, None))
                 continue

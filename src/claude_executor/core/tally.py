@@ -1,8 +1,10 @@
 """Counts: what has happened so far, and what was used in the last minute."""
 
-from claude_executor.core.cost import NOTHING, Cost
+from claude_executor.core.cost import Cost
 
 MINUTE = 60
+_AMOUNTS = range(3)
+"""Where the amounts stand in a `Cost`."""
 
 
 class Tally:
@@ -21,30 +23,29 @@ class Tally:
 class Usages:
     """What was used: in the last sixty seconds, in slots of one second, and in all."""
 
-    __slots__ = ("_seconds", "_slots", "in_all")
+    __slots__ = ("_in_all", "_seconds", "_slots")
 
     def __init__(self) -> None:
-        self.in_all = NOTHING
-        self._slots = [(0.0, 0.0, 0.0)] * MINUTE
+        self._in_all = [0.0, 0.0, 0.0]
+        self._slots = [[0.0, 0.0, 0.0] for _ in range(MINUTE)]
         self._seconds = [-1] * MINUTE
+
+    @property
+    def in_all(self) -> Cost:
+        """Everything used since the beginning."""
+        return Cost(*self._in_all)
 
     def add(self, cost: Cost, now: float) -> None:
         """Something was used at `now`."""
-        total = self.in_all
-        self.in_all = Cost(
-            total.requests + cost.requests,
-            total.input_tokens + cost.input_tokens,
-            total.output_tokens + cost.output_tokens,
-        )
         second = int(now)
-        slot = second % MINUTE
-        requests, inputs, outputs = self._slots[slot] if self._seconds[slot] == second else (0.0, 0.0, 0.0)
-        self._seconds[slot] = second
-        self._slots[slot] = (
-            requests + cost.requests,
-            inputs + cost.input_tokens,
-            outputs + cost.output_tokens,
-        )
+        at = second % MINUTE
+        slot, total = self._slots[at], self._in_all
+        if self._seconds[at] != second:
+            self._seconds[at] = second
+            slot[:] = 0.0, 0.0, 0.0
+        for i in _AMOUNTS:
+            slot[i] += cost[i]
+            total[i] += cost[i]
 
     def take_back(self, cost: Cost, now: float) -> None:
         """Something was not used after all."""
