@@ -160,31 +160,7 @@ class Pump:
                     raise
                 finally:
                     job.owner = None
-            turn = Turn(self, job)
-            mark = CURRENT.set(turn)
-            try:
-                try:
-                    if self._around is None:
-                        outcome = await attempt()
-                    else:
-                        with self._around(job.number):
-                            outcome = await attempt()
-                except Exception as error:
-                    await turn.end()
-                    part = turn.ended_by(error)
-                    if part is None:
-                        raise
-                    outcome = part
-                else:
-                    if turn.divided:
-                        await turn.end()
-            except BaseException:
-                self.lost(job, turn.at_least)
-                raise
-            finally:
-                turn.over = True
-                CURRENT.reset(mark)
-            outcome = turn.counted(outcome)
+            outcome = await self._once(job, attempt)
             if not isinstance(outcome, Broken):
                 return outcome
             cause = outcome.cause
@@ -192,6 +168,34 @@ class Pump:
             self._soon()
             if verdict is not Verdict.AGAIN:
                 raise failure(job, outcome.failure, verdict) from cause
+
+    async def _once(self, job: Job, attempt: Callable[[], Awaitable[R | Broken]]) -> R | Broken:
+        """Make one attempt, whose turn it is."""
+        turn = Turn(self, job)
+        mark = CURRENT.set(turn)
+        try:
+            try:
+                if self._around is None:
+                    outcome = await attempt()
+                else:
+                    with self._around(job.number):
+                        outcome = await attempt()
+            except Exception as error:
+                await turn.end()
+                part = turn.ended_by(error)
+                if part is None:
+                    raise
+                outcome = part
+            else:
+                if turn.divided:
+                    await turn.end()
+        except BaseException:
+            self.lost(job, turn.at_least)
+            raise
+        finally:
+            turn.over = True
+            CURRENT.reset(mark)
+        return turn.counted(outcome)
 
     def turn(self) -> Turn | None:
         """The attempt that whoever asks is part of."""

@@ -1,10 +1,9 @@
 """How a request stands among others."""
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(NamedTuple):
     """How a request stands among others.
 
     Attributes:

@@ -72,16 +72,26 @@ class Transport:
     async def send(
         self, params: Mapping[str, object], begun: Callable[[Usage, Advice], object] | None = None
     ) -> Reply[Message] | Broken:
-        """Make one attempt; `begun` is called where an answer comes in pieces, with the first of them."""
+        """Make one attempt; `begun` is called when an answer that `takes_long` begins."""
         if self._flaw is not None:
             return Broken(self._flaw, None)
-        if takes_long(params):
+        if self.takes_long(params):
             return await self._send_long(params, begun)
         try:
             response = await self._create(**self._arguments(params))
         except Exception as error:  # whatever it is, the attempt must be settled
             return broken_by(error, params)
         return await self._read(response)
+
+    @staticmethod
+    def takes_long(params: Mapping[str, object]) -> bool:
+        """Whether an answer may take so long that the SDK refuses to wait for it in one piece.
+
+        Networks drop connections on which nothing moves; so the SDK wants streams where more than ten minutes
+        are possible, at 128,000 tokens an hour.
+        """
+        most = params.get("max_tokens")
+        return isinstance(most, int) and 3_600.0 * most / 128_000.0 > 600.0
 
     async def _send_long(
         self, params: Mapping[str, object], begun: Callable[[Usage, Advice], object] | None
@@ -150,16 +160,6 @@ class Transport:
             request_id=response.headers.get("request-id"),
         )
         return Broken(failure, cause)
-
-
-def takes_long(params: Mapping[str, object]) -> bool:
-    """Whether an answer may take so long that the SDK refuses to wait for it in one piece.
-
-    Networks drop connections on which nothing moves; so the SDK wants streams where more than ten minutes are
-    possible, at 128,000 tokens an hour.
-    """
-    most = params.get("max_tokens")
-    return isinstance(most, int) and 3_600.0 * most / 128_000.0 > 600.0
 
 
 def _mapping(value: object) -> Mapping[str, object]:

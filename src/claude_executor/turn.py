@@ -136,12 +136,8 @@ class Turn:
             another = message_id is not None and message_id not in self._parts
             if another and reply.usage is not None:
                 used = used.plus(reply.usage)
-            if (
-                another or len(self._parts) > 1
-            ):  # it says nothing of single requests like the one that was told
-                shape, expected = self.job.shape, self.job.cost.output_tokens
-                self.job.shape = shape._replace(text_bytes=0, output_told=expected)
-            elif self._advice is not None:
+            self.job.composite = another or len(self._parts) > 1
+            if not self.job.composite and self._advice is not None:
                 reply = reply._replace(advice=self._advice)
             return cast("R", reply._replace(usage=used))
         if isinstance(outcome, Broken):

@@ -173,7 +173,7 @@ class Estimator:
             mean = float(most)
         # A value between 0 and max_tokens with this mean cannot vary more than mean * (max_tokens - mean).
         widest = mean * (most - mean)
-        return Cost(1.0, input_tokens, mean, input_variance, variance if variance < widest else widest)
+        return Cost(1.0, input_tokens, mean, input_variance, min(variance, widest))
 
     def learn(self, shape: Shape, usage: Usage) -> None:
         """Take note of what a request of this shape really took."""

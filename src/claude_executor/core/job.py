@@ -93,6 +93,7 @@ class Job:
         sent: Whether the API may have been given it in any of them.
         pays_retry: Whether its current attempt is a retry that was paid for from the retry budget.
         refused_by_full: How often a bucket that was full has refused it.
+        composite: Whether it was several requests in one: then it says nothing of single ones.
         last: How its last attempt failed.
         sent_at: When its last attempt was started.
         is_probe: Whether that attempt is the circuit breaker's probe.
@@ -122,6 +123,7 @@ class Job:
     sent: bool = False
     pays_retry: bool = False
     refused_by_full: int = 0
+    composite: bool = False
     last: Failure | None = None
     sent_at: float = 0.0
     is_probe: bool = False

@@ -179,9 +179,12 @@ class Pool:
         `keep` is the share of every bucket and of the window to leave for more urgent work. The instant is
         infinite where no amount of waiting helps, only the end of something in flight.
         """
-        admitted: float | None = now
-        if self.breaker.state is not State.CLOSED and (admitted := self.breaker.admits_at(now)) is None:
-            return NEVER, BREAKER
+        admitted = now
+        if self.breaker.state is not State.CLOSED:
+            probe_at = self.breaker.admits_at(now)
+            if probe_at is None:
+                return NEVER, BREAKER
+            admitted = probe_at
         if self.share is not None and (barred := self._barred(self.share, admitted <= now)) is not None:
             return NEVER, barred
         in_flight = self.flight.count

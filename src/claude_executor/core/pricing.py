@@ -41,6 +41,7 @@ class Pricing:
 
     def answered(self, job: Job, pool: Pool, usage: Usage, actual: Cost) -> None:
         """It took so much: learn from it, and put right what its flow was charged."""
-        self._estimator.learn(job.shape, usage)
+        if not job.composite or job.shape.output_told is not None:
+            self._estimator.learn(job.shape, usage)
         if job.charged is not None:
             pool.line.adjust(job, pool.need(actual).seconds - job.charged)
