@@ -29,7 +29,7 @@ from claude_executor.usage import usage_of
 
 MODEL = "claude-haiku-5-5"
 UNLIMITED = Settings(rates=Rates(), latency=Latency(0.5, 3_000.0, 0.5), output_tokens=Lengths(800, 0.5))
-RUNS = 50
+RUNS = 24
 PRICES = Prices()
 
 
