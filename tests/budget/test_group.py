@@ -200,9 +200,9 @@ async def test_a_light_member_does_not_wait_for_heavy_ones(team):
 
 async def test_a_cut_network_is_no_flood(team):
     """Nobody can ask for longer than the dead are remembered, and Redis comes back empty."""
-    async with team.member() as a, team.member() as b, team.member() as c, team.member() as d:
+    async with team.member() as a, team.member() as b:
         until = loop_time() + 45.0
-        executors = zip((a, b, c, d), "abcd", strict=True)
+        executors = zip((a, b), "ab", strict=True)
         floods = asyncio.gather(*(team.flood(e, name, until) for e, name in executors))
         await asyncio.sleep(12.0)
         refused, admitted = team.refused, team.admitted
@@ -223,7 +223,7 @@ async def test_a_cut_network_is_no_flood(team):
     assert team.refused - refused <= 0.02 * (team.admitted - admitted)
     assert not team.failed
     states = [event.state for event in team.events if isinstance(event, SharingChanged)]
-    assert Counter(states) == {"shared": 8, "alone": 4}
+    assert Counter(states) == {"shared": 4, "alone": 2}
 
 
 async def test_one_that_is_never_reached_takes_its_supposed_share(team):
