@@ -29,32 +29,32 @@ def results_of(path: Path) -> list[dict]:
 
 def test_at_its_budget_a_run_ends_and_can_go_on(environment, invoke, rows_file):
     """Exit 4, what was spent of what, how many rows are left, and how to go on, which does the rest."""
-    source = rows_file(50, model="claude-opus-5-5")
+    source = rows_file(100, model="claude-opus-5-5")
     target = source.with_name("rows.results.jsonl")
-    result = invoke("run", source, "--budget", "$0.015", "--json")
+    result = invoke("run", source, "--budget", "$0.03", "--json")
     assert result.exit_code == 4
     summary = json.loads(result.stdout)
-    assert (summary["exit_code"], summary["budget"]) == (4, 0.015)
-    assert 0.0135 < summary["spent"]["dollars"] <= 0.015
-    assert summary["unsent"] == 50 - summary["succeeded"] > 0
+    assert (summary["exit_code"], summary["budget"]) == (4, 0.03)
+    assert 0.027 < summary["spent"]["dollars"] <= 0.03
+    assert summary["unsent"] == 100 - summary["succeeded"] > 0
     said, how = result.stderr.splitlines()[-2:]
     spent, left = f"${summary['spent']['dollars']:.4f}", summary["unsent"]
-    assert said.startswith(f"stopped early: budget of $0.0150 reached: {spent} spent")
+    assert said.startswith(f"stopped early: budget of $0.0300 reached: {spent} spent")
     assert said.endswith(f", {left} rows left undone")
-    assert how == (f"raise --budget and go on with: claude-executor run {source} --budget '$0.015' --json")
+    assert how == (f"raise --budget and go on with: claude-executor run {source} --budget '$0.03' --json")
     first = results_of(target)
     assert {line["result"]["type"] for line in first} == {"succeeded"}
-    again = invoke("run", source, "--budget", "0.0165usd", "--json")
+    again = invoke("run", source, "--budget", "0.033usd", "--json")
     assert again.exit_code == 4
     summary = json.loads(again.stdout)
     in_all = summary["spent"]["dollars"] + summary["spent_before"]["dollars"]
     assert len(results_of(target)) >= len(first)
-    assert in_all <= 0.0165
-    assert f"${in_all:.4f} of the budget of $0.0165 with earlier starts" in again.stderr
+    assert in_all <= 0.033
+    assert f"${in_all:.4f} of the budget of $0.0330 with earlier starts" in again.stderr
     assert invoke("run", source, "--budget", "20 USD").exit_code == 0
-    assert len(results_of(target)) == 50
+    assert len(results_of(target)) == 100
     assert environment.verdict().duplicates == 0
-    assert environment.verdict().requests == 50
+    assert environment.verdict().requests == 100
 
 
 def test_a_budget_that_is_spent_sends_nothing(environment, invoke, rows_file):
