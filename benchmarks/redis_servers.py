@@ -57,7 +57,7 @@ class GuardedRedis:
 
     def start(self) -> None:
         own = ("--dir", self._folder)  # where a copy is put while it is made
-        self.primary.start(*own)
+        self.primary.start(*own, "--repl-diskless-sync-delay", "0")  # no other replica is waited for
         self.replica.start("--replicaof", "127.0.0.1", str(self.primary.port), *own)
         wait_for(
             lambda: "master_link_status:up" in self.replica.ask("INFO replication"), "the replica's copy"

@@ -101,15 +101,15 @@ async def test_together_they_reach_the_limit_fairly_and_do_not_pass_it(team):
         team.member() as d,
     ):
         names = "abcd"
-        until = loop_time() + 60.0
+        until = loop_time() + 35.0
         floods = (team.flood(e, name, until) for e, name in zip((a, b, c, d), names, strict=True))
         begun = asyncio.gather(*floods)
-        await asyncio.sleep(20.0)
+        await asyncio.sleep(15.0)
         before = team.answered.copy()
-        await asyncio.sleep(40.0)
+        await asyncio.sleep(20.0)
         got = {name: team.answered[name] - before[name] for name in names}
         await begun
-    assert sum(got.values()) >= 0.95 * RPM / 60.0 * 40.0
+    assert sum(got.values()) >= 0.95 * RPM / 60.0 * 20.0
     assert team.refused <= 0.01 * team.admitted
     fair = sum(got.values()) / 4
     assert all(abs(count - fair) <= 0.15 * fair for count in got.values()), got
@@ -129,12 +129,12 @@ async def test_long_answers_are_shared_as_fairly(team):
     )
     async with AsyncExitStack() as stack:
         members = {name: await stack.enter_async_context(team.member()) for name in "abcd"}
-        until = loop_time() + 50.0
+        until = loop_time() + 40.0
         floods = (team.flood(e, name, until, at_once=12, max_tokens=1500) for name, e in members.items())
         begun = asyncio.gather(*floods)
-        await asyncio.sleep(25.0)
+        await asyncio.sleep(20.0)
         before = team.tokens.copy()
-        await asyncio.sleep(25.0)
+        await asyncio.sleep(20.0)
         got = {name: team.tokens[name] - before[name] for name in members}
         await begun
     fair = sum(got.values()) / len(members)
@@ -146,7 +146,7 @@ async def test_no_more_fly_together_than_the_group_may(team):
     """Three that would like to have twenty each."""
     async with AsyncExitStack() as stack:
         members = [await stack.enter_async_context(team.member(max_concurrency=6)) for _ in "abc"]
-        until = loop_time() + 20.0
+        until = loop_time() + 12.0
         floods = zip(members, "abc", strict=True)
         await asyncio.gather(*(team.flood(e, name, until, at_once=20) for e, name in floods))
     assert team.simulator.stats()["peak_in_flight"] == 6
@@ -158,7 +158,7 @@ async def test_an_urgent_request_does_not_wait_behind_the_bulk_of_its_own_member
     """Two that want all they can get; one of them has something urgent now and then."""
     waits = []
     async with team.member() as a, team.member() as b:
-        until = loop_time() + 30.0
+        until = loop_time() + 22.0
         floods = asyncio.gather(team.flood(a, "a", until), team.flood(b, "b", until))
         await asyncio.sleep(10.0)
         while loop_time() < until:
@@ -186,7 +186,7 @@ async def test_a_light_member_does_not_wait_for_heavy_ones(team):
     """One request a second beside three that want all they can get."""
     waits = []
     async with team.member() as light, team.member() as b, team.member() as c, team.member() as d:
-        until = loop_time() + 40.0
+        until = loop_time() + 25.0
         floods = asyncio.gather(*(team.flood(e, n, until) for e, n in ((b, "b"), (c, "c"), (d, "d"))))
         await asyncio.sleep(10.0)
         while loop_time() < until:
@@ -199,31 +199,31 @@ async def test_a_light_member_does_not_wait_for_heavy_ones(team):
 
 
 async def test_a_cut_network_is_no_flood(team):
-    """Nobody can ask for twenty seconds, and Redis comes back empty."""
-    async with team.member() as a, team.member() as b, team.member() as c, team.member() as d:
-        until = loop_time() + 70.0
-        executors = zip((a, b, c, d), "abcd", strict=True)
+    """Nobody can ask for longer than the dead are remembered, and Redis comes back empty."""
+    async with team.member() as a, team.member() as b:
+        until = loop_time() + 45.0
+        executors = zip((a, b), "ab", strict=True)
         floods = asyncio.gather(*(team.flood(e, name, until) for e, name in executors))
-        await asyncio.sleep(25.0)
+        await asyncio.sleep(12.0)
         refused, admitted = team.refused, team.admitted
         for budget in team.budgets:
             budget.away = True
-        await asyncio.sleep(20.0)
+        await asyncio.sleep(14.0)
         alone = team.admitted - admitted
         await team.budgets[0]._client.flushall()
         for budget in team.budgets:
             budget.away = False
         await asyncio.sleep(5.0)
         back = team.admitted
-        await asyncio.sleep(20.0)
+        await asyncio.sleep(14.0)
         after = team.admitted - back
         await floods
-    assert alone <= 1.1 * RPM / 60.0 * 20.0
-    assert after >= 0.9 * RPM / 60.0 * 20.0
+    assert alone <= 1.1 * RPM / 60.0 * 14.0
+    assert after >= 0.9 * RPM / 60.0 * 14.0
     assert team.refused - refused <= 0.02 * (team.admitted - admitted)
     assert not team.failed
     states = [event.state for event in team.events if isinstance(event, SharingChanged)]
-    assert Counter(states) == {"shared": 8, "alone": 4}
+    assert Counter(states) == {"shared": 4, "alone": 2}
 
 
 async def test_one_that_is_never_reached_takes_its_supposed_share(team):

@@ -61,7 +61,8 @@ async def test_a_password_that_is_wrong_is_not_in_the_error():
 
 async def test_executors_share_over_real_sockets_and_the_group_can_be_looked_at(real_redis):
     """Three of them use what one may; they are listed, with what they share."""
-    settings = Settings(rates=Rates(600, 1_000_000, 1_000_000), burst=2.0, latency=Latency(0.05, 500.0, 0.0))
+    rates = Rates(1_800, 1_000_000, 1_000_000)
+    settings = Settings(rates=rates, burst=0.7, latency=Latency(0.05, 500.0, 0.0))
     request = {"model": "claude-haiku-5-5", "max_tokens": 8, "messages": [{"role": "user", "content": "Hi"}]}
 
     async def member(name):

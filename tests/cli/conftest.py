@@ -37,8 +37,8 @@ def environment(server: RunningSimulator, monkeypatch: pytest.MonkeyPatch) -> Ru
 def invoke() -> Callable[..., Result]:
     """Run a command in this process."""
 
-    def run(*words: object) -> Result:
-        result = CliRunner().invoke(cli, [str(word) for word in words])
+    def run(*words: object, stdin: str | None = None) -> Result:
+        result = CliRunner().invoke(cli, [str(word) for word in words], input=stdin)
         assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
         assert "Traceback" not in result.stderr
         assert "sk-ant-secret" not in result.output

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -182,12 +183,11 @@ def test_to_a_pipe_is_captured_like_any_output(environment, invoke, rows_file):
 def test_standard_input_to_a_file_goes_on(environment, invoke, rows_file, tmp_path):
     """What is known is known by its id, wherever the rows come from."""
     source, target = rows_file(8), tmp_path / "r.jsonl"
-    command = [sys.executable, "-m", "claude_executor", "run", "-", "-o", str(target)]
     for text in (source.read_text()[: source.stat().st_size // 2].rpartition("\n")[0], source.read_text()):
-        process = subprocess.run(command, input=text, capture_output=True, text=True, timeout=60, check=False)
-        assert process.returncode == 0, process.stderr
+        result = invoke("run", "-", "-o", target, stdin=text)
+        assert result.exit_code == 0, result.stderr
     assert len(results_of(target)) == environment.verdict().requests == 8
-    assert f"run {source} -o" not in process.stderr
+    assert f"run {source} -o" not in result.stderr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
@@ -287,29 +287,41 @@ def test_dry_run_of_standard_input(rows_file):
     assert "standard input: nothing was sent" in process.stdout
 
 
-def test_the_report_shows_a_job_of_two_starts(launch, invoke, rows_file, tmp_path):
+def test_the_report_shows_a_job_of_two_starts(invoke, rows_file, monkeypatch, tmp_path):
     """Interrupted and resumed: one page tells of both starts, and of all rows."""
-    source = rows_file(300)
+    source = rows_file(120)
     target = source.with_name("rows.results.jsonl")
-    with running(SLOW) as server:
-        words = ("run", source, "--max-concurrency", 20)
-        process = launch(*words, ANTHROPIC_BASE_URL=server.base_url)
-        deadline = time.monotonic() + 30
-        while not target.exists() or target.read_bytes().count(b"\n") < 60:
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=20)
-        done = len(results_of(target))
-        second = launch(*words, ANTHROPIC_BASE_URL=server.base_url)
-        second.communicate(timeout=60)
-    assert (process.returncode, second.returncode) == (130, 0)
+    over = threading.Event()
+
+    def interrupt():
+        while not target.exists() or target.read_bytes().count(b"\n") < 30:
+            if over.wait(0.02):
+                return
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "k")
+    usual = signal.signal(signal.SIGINT, lambda *_: None)  # if it should come too late, it is lost
+    try:
+        with running(SLOW) as server:
+            monkeypatch.setenv("ANTHROPIC_BASE_URL", server.base_url)
+            words = ("run", source, "--max-concurrency", 20)
+            another = threading.Thread(target=interrupt)
+            another.start()
+            first = invoke(*words)
+            over.set()
+            another.join()
+            done = len(results_of(target))
+            second = invoke(*words)
+    finally:
+        over.set()
+        signal.signal(signal.SIGINT, usual)
+    assert (first.exit_code, second.exit_code) == (130, 0)
     lines = [json.loads(line) for line in timeline_of(target).read_text().splitlines() if line]
     assert sum("start" in line for line in lines) == sum("end" in line for line in lines) == 2
-    assert sum(line.get("answered", 0) for line in lines) == 300 > done
+    assert sum(line.get("answered", 0) for line in lines) == 120 > done
     assert invoke("report", target).exit_code == 0
     page = next(path for path in tmp_path.iterdir() if path.suffix == ".html").read_text()
-    assert "300" in page
+    assert "120" in page
     assert "2 runs" in page or "two runs" in page
     assert invoke("run", source, "--force", "--dry-run").exit_code == 0
     assert timeline_of(target).exists()

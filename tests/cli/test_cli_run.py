@@ -40,10 +40,10 @@ def test_json_summary_is_alone_on_stdout(environment, invoke, rows_file):
 
 def test_ordered(environment, invoke, rows_file):
     """`--ordered` writes results in the order of the rows."""
-    source = rows_file(40)
+    source = rows_file(15)
     assert invoke("run", source, "--ordered").exit_code == 0
     results = results_of(source.with_name("rows.results.jsonl"))
-    assert [result["custom_id"] for result in results] == [f"r{n}" for n in range(40)]
+    assert [result["custom_id"] for result in results] == [f"r{n}" for n in range(15)]
 
 
 def test_prompts_with_a_model(environment, invoke, tmp_path):

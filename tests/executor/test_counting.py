@@ -86,20 +86,20 @@ def error(status, **headers):
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.simulator(STRICT)
 async def test_counting_is_paced_by_its_own_limit(simulator, pair, door):
-    """Five hundred at once, at five thousand a minute: none is refused, and messages are not held up."""
+    """A crowd at once, at five thousand a minute: none is refused, and messages are not held up."""
     executor, client, answered = pair(simulator, Limits(rpm=60, burst=1.0))
     async with executor:
         began = loop_time()
-        counts = [asyncio.create_task(door(client, f"{n}")) for n in range(500)]
+        counts = [asyncio.create_task(door(client, f"{n}")) for n in range(250)]
         await executor.submit({**body(), "max_tokens": 9})
         assert loop_time() - began < 1.0
         done = await asyncio.gather(*counts)
         took = loop_time() - began
         assert executor.snapshot().attempts == 1
     assert all(one.input_tokens > 0 for one in done)
-    least = (500 - 5_000 / 60) / (5_000 / 60)
+    least = (250 - 5_000 / 60) / (5_000 / 60)
     assert least / took >= 0.95
-    assert answered == [200] * 500
+    assert answered == [200] * 250
 
 
 @pytest.mark.parametrize(

@@ -479,11 +479,11 @@ async def test_the_synchronous_client_is_refused_on_the_executors_thread(simulat
 
 async def test_both_doors_share_one_budget(pair):
     """`submit` and the middleware together come close to the least possible time, and meet no 429."""
-    rates = Rates(rpm=300, itpm=2_000_000, otpm=400_000)
+    rates = Rates(rpm=150, itpm=2_000_000, otpm=400_000)
     settings = Settings(rates=rates, latency=Latency(1.0, 100.0, 0.2), output_tokens=Lengths(100, 0.3))
     simulator = Simulator(settings, clock=loop_time)
-    executor, client = pair(simulator, Limits(rpm=300, itpm=2_000_000, otpm=400_000))
-    count = 900
+    executor, client = pair(simulator, Limits(rpm=150, itpm=2_000_000, otpm=400_000))
+    count = 450
     async with executor:
         began = loop_time()
 

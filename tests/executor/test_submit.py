@@ -36,20 +36,20 @@ async def test_submit_returns_the_sdks_own_message(simulator, executor_on):
 
 @pytest.mark.simulator(QUICK)
 async def test_gather_keeps_every_answer_with_its_prompt(simulator, executor_on):
-    """Five hundred prompts gathered come back in the order they were asked, each answered once."""
+    """Two hundred prompts gathered come back in the order they were asked, each answered once."""
     async with executor_on(simulator) as executor:
-        alone = [await executor.submit(prompt(f"prompt {i}")) for i in (0, 499)]
-        together = await asyncio.gather(*(executor.submit(prompt(f"prompt {i}")) for i in range(500)))
-    assert [m.content[0].text for m in (together[0], together[499])] == [m.content[0].text for m in alone]
-    assert simulator.stats()["by_status"] == {"200": 502}
+        alone = [await executor.submit(prompt(f"prompt {i}")) for i in (0, 199)]
+        together = await asyncio.gather(*(executor.submit(prompt(f"prompt {i}")) for i in range(200)))
+    assert [m.content[0].text for m in (together[0], together[199])] == [m.content[0].text for m in alone]
+    assert simulator.stats()["by_status"] == {"200": 202}
 
 
-@pytest.mark.simulator(Settings(rates=Rates(rpm=600, itpm=None, otpm=None), latency=Latency(0.2)))
+@pytest.mark.simulator(Settings(rates=Rates(rpm=300, itpm=None, otpm=None), latency=Latency(0.2)))
 async def test_the_limit_is_reached_and_not_crossed(simulator, executor_on):
-    """1,200 requests at 600 a minute with a full bucket take a little over a minute, without a 429."""
+    """600 requests at 300 a minute with a full bucket take a little over a minute, without a 429."""
     began = loop_time()
-    async with executor_on(simulator, Limits(rpm=600)) as executor:
-        await asyncio.gather(*(executor.submit(prompt(f"{i}")) for i in range(1200)))
+    async with executor_on(simulator, Limits(rpm=300)) as executor:
+        await asyncio.gather(*(executor.submit(prompt(f"{i}")) for i in range(600)))
     took = loop_time() - began
     assert 60.0 <= took < 66.0
     assert simulator.verdict().clean
@@ -243,7 +243,7 @@ async def test_pools_do_not_wait_for_each_other(simulator, executor_on):
 async def test_priority_goes_first(simulator, executor_on):
     """Urgent requests do not queue behind a backlog of ordinary ones."""
     async with executor_on(simulator, Limits(rpm=600, burst=1.0)) as executor:
-        backlog = [asyncio.create_task(executor.submit(prompt(f"{i}"))) for i in range(600)]
+        backlog = [asyncio.create_task(executor.submit(prompt(f"{i}"))) for i in range(300)]
         await asyncio.sleep(5.0)
         waits = []
         for i in range(20):
@@ -254,7 +254,7 @@ async def test_priority_goes_first(simulator, executor_on):
     assert max(waits) < 2.0
 
 
-@pytest.mark.simulator(Settings(rates=Rates(600, None, None), latency=Latency(0.5)))
+@pytest.mark.simulator(Settings(rates=Rates(300, None, None), latency=Latency(0.5)))
 async def test_tenants_share(simulator, executor_on):
     """A tenant with few requests finishes early beside one with many."""
     done = {}
@@ -264,8 +264,8 @@ async def test_tenants_share(simulator, executor_on):
         done[tenant] = loop_time()
 
     began = loop_time()
-    async with executor_on(simulator, Limits(rpm=600, burst=1.0)) as executor:
-        await asyncio.gather(ask(executor, "many", 900), ask(executor, "few", 100))
+    async with executor_on(simulator, Limits(rpm=300, burst=1.0)) as executor:
+        await asyncio.gather(ask(executor, "many", 450), ask(executor, "few", 50))
     assert done["few"] - began < 30.0
     assert done["many"] - began > 80.0
 

@@ -1,6 +1,7 @@
 """The transport that carries the SDK's requests to a simulator in the same process."""
 
 import asyncio
+import os
 import subprocess
 import sys
 
@@ -173,8 +174,12 @@ def test_the_fixtures_work_in_a_project_of_their_own(tmp_path):
         '    urllib.request.urlopen(simulator_server.base_url + "/simulator/stats").close()\n'
     )
     options = ["-p", "no:cacheprovider", "-W", "error", "--strict-markers", "-o", "asyncio_mode=auto"]
-    options += ["-o", "asyncio_default_fixture_loop_scope=function", "-q", str(tmp_path)]
+    options += ["-o", "asyncio_default_fixture_loop_scope=function", "-p", "pytest_asyncio.plugin"]
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", *options], capture_output=True, text=True, check=False
+        [sys.executable, "-m", "pytest", *options, "-q", str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},  # none but the one that it needs
     )
     assert "2 passed" in done.stdout, done.stdout
