@@ -8,14 +8,6 @@ from claude_executor.cli import conduct
 MODEL = "claude-haiku-5-5"
 
 
-@pytest.fixture
-def done(environment, invoke, rows_file):
-    """A job that is done: its rows and its results."""
-    source = rows_file(4)
-    assert invoke("run", source).exit_code == 0
-    return source, source.with_name("rows.results.jsonl")
-
-
 def test_a_retry_that_leaves_rows_without_a_result_is_no_success(environment, invoke, done):
     """As after a retry that was stopped: exit 1, and who sends them is told."""
     source, target = done

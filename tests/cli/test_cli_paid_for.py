@@ -7,14 +7,6 @@ import pytest
 UNPRICED = "claude-mythos-5"
 
 
-@pytest.fixture
-def done(environment, invoke, rows_file):
-    """A job that is done: its rows and its results."""
-    source = rows_file(4)
-    assert invoke("run", source).exit_code == 0
-    return source, source.with_name("rows.results.jsonl")
-
-
 def test_redo_at_a_budget_that_is_used_up_keeps_the_answers(environment, invoke, done):
     """Nothing is sent, so nothing is thrown away, however often it is tried."""
     source, target = done
