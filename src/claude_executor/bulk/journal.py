@@ -6,7 +6,8 @@ Whoever adds a line is told when its group is on disk.
 
 What a crash leaves behind is repaired when the file is opened again: the beginning of a line that was never
 written to its end is cut off. Lines are taken out by writing the others to a new file, which takes the place
-of the old one in a single step.
+of the old one in a single step. What is begun anew stands beside the old one, whose place it takes with its
+first answer; if the process is killed between the two, the next start sees to it.
 """
 
 import asyncio
@@ -47,10 +48,11 @@ class ResultsFile:
     Attributes:
         path: Where it is; of a symbolic link, where that leads.
         end: How long it is, with what is still to be written.
+        untouched: Whether what was to be overwritten is still there, since there is no answer yet.
     """
 
     def __init__(self, path: Path, *, overwrite: bool = False) -> None:
-        """Open it, repaired, or begin it; with `overwrite`, anew.
+        """Open it, repaired, or begin it; with `overwrite`, anew: the old one goes when an answer is on disk.
 
         Raises:
             Busy: Another process writes it.
@@ -58,7 +60,7 @@ class ResultsFile:
             OSError: It cannot be written.
         """
         self.path = path = followed(path)
-        # What is no file (``/dev/null``, a pipe) can be neither read again nor locked nor synced.
+        # What is no file (``/dev/null``, a pipe) can be neither read again nor locked.
         self._lasting = path.is_file() or not path.exists()
         self._lock = Lock(path) if self._lasting else None
         self._ours = False
@@ -70,9 +72,18 @@ class ResultsFile:
         self._writer: asyncio.Task[None] | None = None
         self._one_at_a_time = threading.Lock()
         self._broken: OSError | None = None
+        self._beside = path.with_name(path.name + ".anew")
+        self.untouched = False
         try:
             self._ours = not path.exists()
+            if self._lasting:
+                self._finish_beginning()
+                if overwrite and not self._ours:
+                    os.close(os.open(path, os.O_WRONLY))  # who may not write it may not replace it either
+                    self.untouched = True
             self._open(os.O_TRUNC if overwrite else 0)
+            if self.untouched:
+                self._beside.chmod(path.stat().st_mode & 0o7777)
             if self._ours:
                 _sync_directory(path.parent)
             self.end = self._repaired() if self._lasting else 0
@@ -93,10 +104,17 @@ class ResultsFile:
                 empty = os.fstat(self._file).st_size == 0
                 os.close(self._file)
                 self._file = -1
-                if self._ours and empty:
+                if self.untouched:
+                    self._finish_beginning()
+                elif self._ours and empty:
                     self.path.unlink(missing_ok=True)
             if self._lock is not None:
                 self._lock.release()
+
+    @property
+    def _place(self) -> Path:
+        """Where its lines are at this moment."""
+        return self._beside if self.untouched else self.path
 
     # ---- what is in it
 
@@ -136,7 +154,7 @@ class ResultsFile:
 
     def read(self, places: Iterable[int]) -> Iterator[bytes]:
         """The lines that begin at these places."""
-        with self.path.open("rb") as file:
+        with self._place.open("rb") as file:
             for place in places:
                 file.seek(place)
                 yield file.readline()
@@ -154,7 +172,7 @@ class ResultsFile:
                 file.flush()
                 os.fsync(file.fileno())
             fresh.chmod(self.path.stat().st_mode & 0o7777)
-            fresh.replace(self.path)
+            fresh.replace(self._place)
         except BaseException:
             fresh.unlink(missing_ok=True)
             raise
@@ -169,13 +187,13 @@ class ResultsFile:
 
     def _lines_in_it(self) -> Iterator[bytes]:
         if self._lasting:
-            with self.path.open("rb", buffering=_READ_AT_ONCE) as file:
+            with self._place.open("rb", buffering=_READ_AT_ONCE) as file:
                 yield from file
 
     def _blocks(self) -> Iterator[bytes]:
         """The same, many lines in one piece."""
         if self._lasting:
-            with self.path.open("rb", buffering=_READ_AT_ONCE) as file:
+            with self._place.open("rb", buffering=_READ_AT_ONCE) as file:
                 while block := file.read(_LOOKED_AT_ONCE):
                     yield block + file.readline()
 
@@ -257,17 +275,31 @@ class ResultsFile:
                     with suppress(OSError):
                         os.ftruncate(self._file, os.fstat(self._file).st_size - surplus)
                 raise
+            if self.untouched and _has_answer(BytesIO(text)):
+                self._take_its_place()
 
     # ---- opening
 
+    def _finish_beginning(self) -> None:
+        """Let what was begun anew, be it by one that was killed, take its place, or go without an answer."""
+        if self._beside.is_file():
+            with self._beside.open("rb") as lines:
+                act = self._take_its_place if _has_answer(lines) else self._beside.unlink
+            act()
+
+    def _take_its_place(self) -> None:
+        self._beside.replace(self.path)
+        self.untouched = False
+        _sync_directory(self.path.parent)
+
     def _open(self, flags: int = 0) -> None:
         flags |= os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
-        self._file = os.open(self.path, flags, 0o666)
+        self._file = os.open(self._place, flags, 0o666)
 
     def _repaired(self) -> int:
         """Cut off the beginning of a line that was never written to its end; how long the file is then."""
         size = os.fstat(self._file).st_size
-        with self.path.open("rb") as file:
+        with self._place.open("rb") as file:
             first = file.readline()
             tail, start = b"", size
             while start > 0 and b"\n" not in tail:
@@ -287,6 +319,14 @@ class ResultsFile:
             return size - len(torn)
         os.write(self._file, b"\n")  # whole but for its end
         return size + 1
+
+
+def _has_answer(lines: Iterable[bytes]) -> bool:
+    for line in lines:
+        with suppress(NotAResult):
+            if line.endswith(b"\n") and read_entry(line).answered:
+                return True
+    return False
 
 
 def followed(path: Path) -> Path:
