@@ -98,12 +98,25 @@ def _terminable() -> Generator[None]:
 def _to_file(bulk: Bulk, source: Source) -> tuple[Summary, int]:
     if bulk.overwrite:
         check_anew(bulk, source)
+    with (
+        ResultsFile(bulk.target, overwrite=bulk.overwrite) as results,
+        _with_its_timeline(bulk.target, results),
+    ):
+        return _perform(to_file(bulk, source, results))
+
+
+@contextmanager
+def _with_its_timeline(target: Path, results: ResultsFile) -> Generator[None]:
+    """Leave no timeline without results; those that were to be overwritten, and were not, keep theirs."""
+    timeline = timeline_of(target)
+    before = timeline.read_bytes() if results.untouched and timeline.is_file() else None
     try:
-        with ResultsFile(bulk.target, overwrite=bulk.overwrite) as results:
-            return _perform(to_file(bulk, source, results))
+        yield
     finally:
-        if not bulk.target.exists():  # nothing came
-            timeline_of(bulk.target).unlink(missing_ok=True)
+        if before is not None and results.untouched:
+            timeline.write_bytes(before)
+        elif results.path.is_file() and not results.path.stat().st_size:  # nothing came
+            timeline.unlink(missing_ok=True)
 
 
 def _to_standard_output(bulk: Bulk, source: Source) -> tuple[Summary, int]:
@@ -135,14 +148,14 @@ def _perform(job: Job) -> tuple[Summary, int]:
     ended = verdict(run, ending, attempts=snapshot.attempts)
     summary = summarise(run, snapshot, stopped=ended.stopped)
     if rest.to_do:
-        _close(summary, ended, bulk, console)
+        _close(summary, ended, job, console)
     return summary, ended.code
 
 
 def _tidy(job: Job) -> None:
-    """Put the results of a job that is done in order, if they are not."""
+    """Put the results in order: one for each row, and if asked for, as the rows are."""
     if job.resumption is not None and job.results is not None:
-        job.resumption.rest()
+        job.resumption.settle()
         if job.bulk.ordered:
             put_in_order(job.results, rows_of(job.source, job.bulk.defaults))
 
@@ -174,8 +187,6 @@ async def _work(job: Job, run: Run, executor: Executor) -> None:
         rows = rows_of(job.source, bulk.defaults)
         await run_rows(rows, Outlet(_print), executor=executor, run=run, priority=bulk.priority)
         return
-    if job.resumption is not None:  # as late as can be, for paid answers may be thrown away
-        await asyncio.to_thread(job.resumption.rest)
     await run_file(
         job.source,
         job.results,
@@ -183,10 +194,10 @@ async def _work(job: Job, run: Run, executor: Executor) -> None:
         run=run,
         rest=job.rest,
         defaults=bulk.defaults,
-        ordered=bulk.ordered,
         dedupe=bulk.dedupe,
         priority=bulk.priority,
     )
+    await asyncio.to_thread(_tidy, job)
 
 
 def _print(lines: bytes) -> None:
@@ -217,8 +228,12 @@ def _broken_off(error: OSError | BadInput, job: Job, run: Run) -> Trouble:
         why = f"cannot read {name}: {reason(error)}"
     if bulk.target == STANDARD:
         return Trouble(f"stopped: {why}; {count(run.tally.done, 'result')} written", SOME_FAILED)
+    untouched = job.results is not None and job.results.untouched
     kept = f"{count(run.tally.done, 'row')} done, all of them in {bulk.target}"
-    return Trouble(f"stopped: {why}; {kept}\n{first}go on with: {bulk.go_on}", SOME_FAILED)
+    if untouched:
+        kept = f"nothing was answered: {bulk.target} is as it was"
+    go_on = bulk.going_on.sentence(anew=untouched, first=first)
+    return Trouble(f"stopped: {why}; {kept}\n{go_on}", SOME_FAILED)
 
 
 def _is_of_target(error: OSError, job: Job) -> bool:
@@ -227,16 +242,20 @@ def _is_of_target(error: OSError, job: Job) -> bool:
     return error.filename is None or str(error.filename).startswith(str(path))
 
 
-def _close(summary: Summary, ended: Verdict, bulk: Bulk, console: Console) -> None:
+def _close(summary: Summary, ended: Verdict, job: Job, console: Console) -> None:
     """Print how it went, and how to go on."""
     from claude_executor.cli.closing import closing
 
+    bulk, untouched = job.bulk, job.results is not None and job.results.untouched
     console.print()
     console.print(closing(summary))
+    if untouched:
+        console.print(f"\nnothing was answered: {bulk.target} is as it was", markup=False, soft_wrap=True)
     if ended.stopped is None:
         return
     console.print(f"\nstopped early: {ended.stopped}", style="bold", markup=False, soft_wrap=True)
     if bulk.target == STANDARD:
         console.print("what was written counts, and the rest would need a file to go on with (-o FILE)")
     else:
-        console.print(f"{ended.first}go on with: {bulk.go_on}", markup=False, soft_wrap=True)
+        go_on = bulk.going_on.sentence(anew=untouched, first=ended.first)
+        console.print(go_on, markup=False, soft_wrap=True)
