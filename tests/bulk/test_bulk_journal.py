@@ -215,3 +215,23 @@ def test_a_link_and_its_file_have_one_lock(target, tmp_path):
         results.rewrite([line_of("a")])
     assert link.is_symlink()
     assert ids_in(fresh) == ["a"]
+
+
+def test_when_all_tasks_are_cancelled_it_does_not_wait_for_its_own(tmp_path):
+    """As when something ends the event loop: what was added is written, and the end comes."""
+    path = tmp_path / "r.jsonl"
+
+    async def end():
+        with ResultsFile(path) as results:
+            results.add(line_of("a"))
+            asyncio.get_running_loop().call_soon(sys.exit, 7)  # before the writer has begun
+            try:
+                await asyncio.sleep(60)
+            finally:
+                results.add(line_of("b"))
+                async with asyncio.timeout(20):
+                    await results.synced()
+
+    with pytest.raises(SystemExit):
+        asyncio.run(end())
+    assert ids_in(path) == ["a", "b"]

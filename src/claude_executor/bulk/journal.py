@@ -1,13 +1,12 @@
 """A results file as a journal: a line counts when it is on disk, and what is on disk is never lost.
 
 Lines are added to the end, in groups: one `write` and one `fsync` for all that came within a tenth of a
-second, or for a hundred of them, made in a thread so that the event loop does not stand still meanwhile.
-Whoever adds a line is told when its group is on disk.
+second, or for a hundred of them, in a thread. Whoever adds a line is told when its group is on disk.
 
-What a crash leaves behind is repaired when the file is opened again: the beginning of a line that was never
-written to its end is cut off. Lines are taken out by writing the others to a new file, which takes the place
-of the old one in a single step. What is begun anew stands beside the old one, whose place it takes with its
-first answer; if the process is killed between the two, the next start sees to it.
+What a crash leaves behind is repaired when the file is opened again: half a line at its end is cut off. Lines
+are taken out by writing the others to a new file, which takes the place of the old one in a single step. What
+is begun anew takes the place of the old one with its first answer; if the process is killed between the two,
+the next start sees to it.
 """
 
 import asyncio
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Self
 
 from claude_executor.bulk.lock import Lock
-from claude_executor.bulk.results import Entry, NotAResult, answers_in, json_of, read_entry
+from claude_executor.bulk.results import Entry, NotAResult, answers_in, has_answer, json_of, read_entry
 
 GROUP_EVERY = 0.1
 GROUP_LINES = 100
@@ -63,7 +62,7 @@ class ResultsFile:
         # What is no file (``/dev/null``, a pipe) can be neither read again nor locked.
         self._lasting = path.is_file() or not path.exists()
         self._lock = Lock(path) if self._lasting else None
-        self._ours = False
+        self._ours = not path.exists()
         self._file = -1
         self._lines: list[bytes] = []
         self._group: asyncio.Future[None] | None = None
@@ -75,7 +74,6 @@ class ResultsFile:
         self._beside = path.with_name(path.name + ".anew")
         self.untouched = False
         try:
-            self._ours = not path.exists()
             if self._lasting:
                 self._finish_beginning()
                 if overwrite and not self._ours:
@@ -214,14 +212,21 @@ class ResultsFile:
         self.end += len(line)
         if len(self._lines) >= GROUP_LINES:
             self._enough.set()
-        if self._writer is None:
-            self._writer = asyncio.create_task(self._write_groups(), name="claude-executor results")
+        self._at_work()
         return self._group
+
+    def _at_work(self) -> asyncio.Task[None] | None:
+        """What writes, if there is anything to write; a new one if all tasks were cancelled."""
+        if self._writer is None or self._writer.done():
+            if self._group is None or self._broken is not None:
+                return None
+            self._writer = asyncio.create_task(self._write_groups(), name="claude-executor results")
+        return self._writer
 
     async def room(self) -> None:
         """Wait while the disk is too far behind."""
-        while self._unwritten > MOST_UNWRITTEN and self._writer is not None:
-            await asyncio.wait([self._writer], timeout=GROUP_EVERY)
+        while self._unwritten > MOST_UNWRITTEN and (writer := self._at_work()) is not None:
+            await asyncio.wait([writer], timeout=GROUP_EVERY)
 
     async def synced(self) -> None:
         """Wait until all that was added is on disk, and do not wait for more to come.
@@ -229,9 +234,9 @@ class ResultsFile:
         Raises:
             OSError: It cannot be written.
         """
-        while self._writer is not None:
+        while (writer := self._at_work()) is not None:
             self._enough.set()
-            await asyncio.wait([self._writer])
+            await asyncio.wait([writer])
         if self._broken is not None:
             raise self._broken
 
@@ -252,7 +257,6 @@ class ResultsFile:
             self._unwritten -= len(text)
             group.set_result(None)
             await asyncio.sleep(0)  # whoever is told may add more
-        self._writer = None
 
     def _break(self, error: OSError, *groups: asyncio.Future[None] | None) -> None:
         self._broken = error
@@ -275,7 +279,7 @@ class ResultsFile:
                     with suppress(OSError):
                         os.ftruncate(self._file, os.fstat(self._file).st_size - surplus)
                 raise
-            if self.untouched and _has_answer(BytesIO(text)):
+            if self.untouched and has_answer(BytesIO(text)):
                 self._take_its_place()
 
     # ---- opening
@@ -284,7 +288,7 @@ class ResultsFile:
         """Let what was begun anew, be it by one that was killed, take its place, or go without an answer."""
         if self._beside.is_file():
             with self._beside.open("rb") as lines:
-                act = self._take_its_place if _has_answer(lines) else self._beside.unlink
+                act = self._take_its_place if has_answer(lines) else self._beside.unlink
             act()
 
     def _take_its_place(self) -> None:
@@ -319,14 +323,6 @@ class ResultsFile:
             return size - len(torn)
         os.write(self._file, b"\n")  # whole but for its end
         return size + 1
-
-
-def _has_answer(lines: Iterable[bytes]) -> bool:
-    for line in lines:
-        with suppress(NotAResult):
-            if line.endswith(b"\n") and read_entry(line).answered:
-                return True
-    return False
 
 
 def followed(path: Path) -> Path:
