@@ -6,8 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-import threading
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,10 +27,11 @@ from claude_executor.bulk import (
 )
 from claude_executor.bulk.outlet import Outlet
 from claude_executor.bulk.timeline import timeline_of
-from claude_executor.cli import SOME_FAILED, TERMINATED
+from claude_executor.cli import SOME_FAILED
 from claude_executor.cli.bulk import STANDARD
 from claude_executor.cli.job import Job, check_anew, to_file, to_standard_output
 from claude_executor.cli.opening import check_target, opening, plainly
+from claude_executor.cli.signals import CODES, handled, heeded
 from claude_executor.cli.steer import Ending, import_sdk
 from claude_executor.cli.trouble import Trouble, reason
 from claude_executor.cli.verdict import Verdict, verdict
@@ -76,20 +76,15 @@ def conduct(bulk: Bulk) -> None:
 
 @contextmanager
 def _terminable() -> Generator[None]:
-    """Let SIGTERM end the process as SIGINT does, so that what came through a pipe does not stay behind."""
+    """Let the other signals end the process as SIGINT does: what came through a pipe is not left behind."""
 
-    def end(*_: object) -> None:
-        click.echo("terminated", err=True)
-        raise SystemExit(TERMINATED)
+    def end(number: int, *_: object) -> None:
+        with suppress(OSError):
+            click.echo("terminated", err=True)
+        raise SystemExit(CODES[signal.Signals(number)])
 
-    if threading.current_thread() is not threading.main_thread():
+    with handled((number for number in heeded() if number != signal.SIGINT), end):
         yield
-        return
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 # ---- where the results go
@@ -127,9 +122,9 @@ def _to_standard_output(bulk: Bulk, source: Source) -> tuple[Summary, int]:
 
 
 def _perform(job: Job) -> tuple[Summary, int]:
-    from rich.console import Console
+    from claude_executor.cli.terminal import console as on_standard_error
 
-    console = Console(stderr=True, highlight=False)
+    console = on_standard_error()
     bulk, rest = job.bulk, job.rest
     said = opening(bulk, job.source, rest, job.asked.unbounded)
     console.print(said, markup=False, soft_wrap=True)
