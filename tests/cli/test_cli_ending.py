@@ -1,6 +1,7 @@
 """What is said at the end, where it could be said wrongly."""
 
 import signal
+import subprocess
 import sys
 import time
 
@@ -72,3 +73,32 @@ def test_under_nohup_a_terminal_that_is_closed_is_nothing(monkeypatch):
         assert heeded() == [signal.SIGINT, signal.SIGTERM]
     finally:
         signal.signal(signal.SIGHUP, before)
+
+
+INTERRUPTED = """
+import os, runpy, signal, sys
+
+class Interrupted:
+    at = sys.argv.pop(1)
+
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name == cls.at:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupted)
+runpy.run_module("claude_executor", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("module", ["claude_executor.bulk.plan", "anthropic"])
+def test_ctrl_c_while_modules_are_imported_is_no_traceback(environment, rows_file, module):
+    """Whenever it comes, it leaves nothing behind: neither words nobody wants nor empty files."""
+    source = rows_file(2)
+    command = [sys.executable, "-c", INTERRUPTED, module, "run", str(source)]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert process.returncode == 130, process.stderr
+    assert "Traceback" not in process.stderr
+    assert process.stderr.splitlines()[-1] == "interrupted"
+    assert list(source.parent.iterdir()) == [source]
+    assert environment.verdict().requests == 0

@@ -52,7 +52,7 @@ def test_an_input_that_is_damaged_on_the_way_does_not_look_as_if_nothing_was_sen
     source = rows_file(5)
     whole = source.read_text()
 
-    def damage():
+    def damage(*_):
         source.write_text("".join(whole.splitlines(keepends=True)[:3]) + "{broken\n{broken\n")
 
     monkeypatch.setattr(conduct, "import_sdk", damage)  # the last step before rows are sent
@@ -69,7 +69,7 @@ def test_an_input_that_is_damaged_on_the_way_does_not_look_as_if_nothing_was_sen
 def test_an_input_that_goes_away_is_not_called_a_full_disk(environment, invoke, rows_file, monkeypatch):
     """The file that fails is the one that is named."""
     source = rows_file(5)
-    monkeypatch.setattr(conduct, "import_sdk", source.unlink)
+    monkeypatch.setattr(conduct, "import_sdk", lambda *_: source.unlink())
     result = invoke("run", source)
     assert result.exit_code == 1
     assert f"stopped: cannot read {source}: no such file or directory; 0 rows done" in result.stderr
@@ -100,3 +100,21 @@ def test_rows_with_ids_that_have_changed_have_not_moved(environment, invoke, don
     source, _ = done
     source.write_text(source.read_text().replace("The secret", "Another"))
     assert "did lines move?" not in invoke("run", source).stderr
+
+
+def test_all_that_is_to_do_is_told_once(environment, invoke, done):
+    """Rows that are sent again are no others to go."""
+    source, _ = done
+    source.write_text(source.read_text().replace("The secret prompt 3", "Another"))
+    result = invoke("run", source, "--on-changed", "redo")
+    assert "3 of 4 rows are done already; 1 that changed is sent again\n" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["results.jsonl.gz", "results.CSV", "results.parquet"])
+def test_results_are_not_written_under_a_name_of_something_else(environment, invoke, rows_file, name):
+    """What is called so cannot be opened as that in the morning."""
+    source = rows_file(2)
+    result = invoke("run", source, "-o", source.with_name(name))
+    assert result.exit_code == 2
+    assert "results are plain JSON lines; name it .jsonl" in result.stderr
+    assert environment.verdict().requests == 0

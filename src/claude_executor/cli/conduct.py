@@ -132,7 +132,7 @@ def _perform(job: Job) -> tuple[Summary, int]:
     run.at_cap = job.at_cap
     try:
         if rest.to_do and not job.at_cap:
-            import_sdk()
+            import_sdk(job.results.close if job.results is not None else lambda: None)
             snapshot, ending = asyncio.run(_send(job, run, console))
         else:
             snapshot, ending = bulk.connection.executor().snapshot(), Ending()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
+
+import click
 
 from claude_executor.cli import HUNG_UP, INTERRUPTED, TERMINATED
 
@@ -25,6 +28,22 @@ def heeded() -> list[signal.Signals]:
         for number in CODES
         if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN
     ]
+
+
+@contextmanager
+def ending_at_once(first: Callable[[], None] = lambda: None) -> Generator[None]:
+    """Have signals end the process, whatever it is importing; `first` puts away what lies about."""
+
+    def end(number: int, frame: FrameType | None) -> None:
+        del frame
+        with suppress(OSError):
+            click.echo("interrupted", err=True)
+        with suppress(Exception):
+            first()
+        os._exit(CODES[signal.Signals(number)])  # half an import cannot be tidied up
+
+    with handled(heeded(), end):
+        yield
 
 
 @contextmanager

@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import os
 import signal
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from claude_executor.cli.display import shown
-from claude_executor.cli.signals import CODES, handled, heeded
+from claude_executor.cli.signals import ending_at_once, heeded
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Generator
-    from types import FrameType
+    from collections.abc import Callable, Coroutine, Generator
 
     from rich.console import Console
 
@@ -36,19 +32,13 @@ class Ending:
     aborted: bool = False
 
 
-def import_sdk() -> None:
+def import_sdk(first: Callable[[], None] = lambda: None) -> None:
     """Import the SDK, which takes seconds, so that a signal meanwhile ends the process at once.
 
     To be called before the event loop runs. There, a thread would import it, and Python waits for threads.
+    `first` is done before the process ends.
     """
-
-    def end(number: int, frame: FrameType | None) -> None:
-        del frame
-        with suppress(OSError):
-            click.echo("interrupted", err=True)
-        os._exit(CODES[signal.Signals(number)])  # nothing is open, and half an import cannot be tidied up
-
-    with handled(heeded(), end):
+    with ending_at_once(first):
         importlib.import_module("anthropic")
 
 

@@ -33,6 +33,7 @@ _SAID = {
     "starting up": "starting up",
     "opening connections": "opening connections",
     _GROUP: "waiting for the shared budget",
+    "spending cap": "near the cap: waiting for what is in flight",
     # The breaker has closed again, and the pool opens up by and by.
     _OVERLOADED: "recovering from the overload",
 }
