@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Self
 
 from claude_executor.bulk.lock import Lock
+from claude_executor.bulk.places import followed, sync_directory
 from claude_executor.bulk.results import Entry, NotAResult, answers_in, has_answer, json_of, read_entry
+from claude_executor.bulk.spare import FULL, Spare
 
 GROUP_EVERY = 0.1
 GROUP_LINES = 100
@@ -73,6 +75,9 @@ class ResultsFile:
         self._broken: OSError | None = None
         self._beside = path.with_name(path.name + ".anew")
         self.untouched = False
+        self._spare: Spare | None = None
+        self._full: OSError | None = None
+        self._told: Callable[[], None] = lambda: None
         try:
             if self._lasting:
                 self._finish_beginning()
@@ -83,7 +88,7 @@ class ResultsFile:
             if self.untouched:
                 self._beside.chmod(path.stat().st_mode & 0o7777)
             if self._ours:
-                _sync_directory(path.parent)
+                sync_directory(path.parent)
             self.end = self._repaired() if self._lasting else 0
         except BaseException:
             self.close()
@@ -106,8 +111,21 @@ class ResultsFile:
                     self._finish_beginning()
                 elif self._ours and empty:
                     self.path.unlink(missing_ok=True)
+            if self._spare is not None:
+                self._spare.give_back()
             if self._lock is not None:
                 self._lock.release()
+
+    def keep_spare(self, told: Callable[[], None]) -> None:
+        """Keep room for what will be in flight when the disk is full; then `told` is called, on the loop.
+
+        What is added from then on finds room, and `synced` raises that error.
+
+        Raises:
+            OSError: There is no room now.
+        """
+        if self._lasting:
+            self._spare, self._told = Spare(self.path.parent), told
 
     @property
     def _place(self) -> Path:
@@ -174,7 +192,7 @@ class ResultsFile:
         except BaseException:
             fresh.unlink(missing_ok=True)
             raise
-        _sync_directory(self.path.parent)
+        sync_directory(self.path.parent)
         os.close(self._file)
         self._open()
         self.end = os.fstat(self._file).st_size
@@ -237,8 +255,8 @@ class ResultsFile:
         while (writer := self._at_work()) is not None:
             self._enough.set()
             await asyncio.wait([writer])
-        if self._broken is not None:
-            raise self._broken
+        if (error := self._broken or self._full) is not None:
+            raise error
 
     async def _write_groups(self) -> None:
         while self._group is not None:
@@ -256,6 +274,8 @@ class ResultsFile:
                 break
             self._unwritten -= len(text)
             group.set_result(None)
+            if self._full is not None:
+                self._told()
             await asyncio.sleep(0)  # whoever is told may add more
 
     def _break(self, error: OSError, *groups: asyncio.Future[None] | None) -> None:
@@ -271,7 +291,12 @@ class ResultsFile:
             written = 0
             try:
                 while written < len(text):
-                    written += os.write(self._file, memoryview(text)[written:])
+                    try:
+                        written += os.write(self._file, memoryview(text)[written:])
+                    except OSError as error:
+                        if error.errno not in FULL or self._spare is None or not self._spare.give_back():
+                            raise
+                        self._full = error
                 if self._lasting:
                     os.fsync(self._file)
             except OSError:
@@ -294,7 +319,7 @@ class ResultsFile:
     def _take_its_place(self) -> None:
         self._beside.replace(self.path)
         self.untouched = False
-        _sync_directory(self.path.parent)
+        sync_directory(self.path.parent)
 
     def _open(self, flags: int = 0) -> None:
         flags |= os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
@@ -323,22 +348,3 @@ class ResultsFile:
             return size - len(torn)
         os.write(self._file, b"\n")  # whole but for its end
         return size + 1
-
-
-def followed(path: Path) -> Path:
-    """The file itself, where the path is that of a symbolic link.
-
-    Its lock, its timeline and the file that takes its place stand beside the file, whatever it is called by.
-    """
-    special = path.exists() and not path.is_file()  # such as /dev/stdout, which leads to no name
-    return Path(os.path.realpath(path)) if path.is_symlink() and not special else path
-
-
-def _sync_directory(path: Path) -> None:
-    """Make a name that was made or moved last, where directories can be synced."""
-    with suppress(OSError):
-        directory = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)
