@@ -1,6 +1,8 @@
 """Answers that were paid for are not thrown away before it is known that anything can be sent."""
 
+import errno
 import json
+import os
 import shlex
 
 import pytest
@@ -210,3 +212,19 @@ def test_force_takes_the_old_results_away_with_the_first_answer(environment, inv
     assert not any(line in before for line in target.read_bytes().splitlines())
     assert timeline_of(target).read_text().count('"start":') == 1
     assert target.stat().st_mode & 0o777 == 0o600
+
+
+def test_on_a_disk_that_is_full_nothing_is_sent(environment, invoke, rows_file, monkeypatch):
+    """It would be paid for and could not be written."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    source = rows_file(3)
+    result = invoke("run", source)
+    assert result.exit_code == 1
+    assert (
+        "rows.results.jsonl: no space left on device; 0 rows done\nwhen there is room, go on" in result.stderr
+    )
+    assert environment.verdict().requests == 0

@@ -182,6 +182,7 @@ async def _work(job: Job, run: Run, executor: Executor) -> None:
         rows = rows_of(job.source, bulk.defaults)
         await run_rows(rows, Outlet(_print), executor=executor, run=run, priority=bulk.priority)
         return
+    job.results.keep_spare(run.stop)
     await run_file(
         job.source,
         job.results,
@@ -224,7 +225,9 @@ def _broken_off(error: OSError | BadInput, job: Job, run: Run) -> Trouble:
     if bulk.target == STANDARD:
         return Trouble(f"stopped: {why}; {count(run.tally.done, 'result')} written", SOME_FAILED)
     untouched = job.results is not None and job.results.untouched
-    kept = f"{count(run.tally.done, 'row')} done, all of them in {bulk.target}"
+    kept = f"{count(run.tally.done, 'row')} done"
+    if run.tally.done:
+        kept += f", all of them in {bulk.target}"
     if untouched:
         kept = f"nothing was answered: {bulk.target} is as it was"
     go_on = bulk.going_on.sentence(anew=untouched, first=first)
