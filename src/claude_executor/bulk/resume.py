@@ -56,6 +56,7 @@ class Rest:
         again: Those that have failed and are sent again.
         redone: Those that are answered and are sent again, because they ask something else now.
         left_out: Those that have no result and are not sent: it is for failed rows only.
+        others: Results of rows that are not in the input; they are kept.
         sends: For every row whether it is sent, as a 0 or a 1.
     """
 
@@ -65,6 +66,7 @@ class Rest:
     again: int = 0
     redone: int = 0
     left_out: int = 0
+    others: int = 0
     sends: bytearray = field(default_factory=bytearray, repr=False)
 
     @property
@@ -138,7 +140,14 @@ class Resumption:
         """
         if self._changed and self._on_changed == "fail":
             raise Changed(self._changed, self._named)
-        return self._rest
+        rest, failed = self._rest, (self._final, self._retried)
+        known = len(self._answered) + sum(
+            key not in self._answered and not (one is self._retried and key in self._final)
+            for one in failed
+            for key in one
+        )
+        rest.others = known - rest.answered - rest.failed - rest.again - rest.redone
+        return rest
 
     def rest(self) -> Rest:
         """What is to be done. Results that will be had anew are taken out first, whether or not they come.
