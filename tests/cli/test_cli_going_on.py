@@ -118,3 +118,19 @@ def test_results_are_not_written_under_a_name_of_something_else(environment, inv
     assert result.exit_code == 2
     assert "results are plain JSON lines; name it .jsonl" in result.stderr
     assert environment.verdict().requests == 0
+
+
+def test_the_results_of_another_job_are_told_apart(environment, invoke, done):
+    """As when a name is used twice: nothing is thrown away, and it is said before anything is sent."""
+    source, target = done
+    assert "also has" not in invoke("run", source).stderr
+    lines = source.read_text().splitlines(keepends=True)
+    bad = lines[0].replace('"r0"', '"bad"').replace(MODEL, "claude-nope")
+    source.write_text("".join([*lines, bad]))
+    assert invoke("run", source).exit_code == 1
+    source.write_text(lines[1].replace('"r1"', '"another"') + lines[2])
+    result = invoke("run", source)
+    said = result.stderr.splitlines()
+    assert said[0] == "1 of 2 rows are done already; 1 to go"
+    assert said[1] == f"{target} also has 4 results of rows that are not in {source}"
+    assert target.read_bytes().count(b"\n") == 6

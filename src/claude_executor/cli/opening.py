@@ -96,6 +96,10 @@ def opening(bulk: Bulk, source: Source, rest: Rest, unbounded: int) -> str:
         text = f"{count(rest.rows, 'row')} in {source.name}, results in {where}"
     else:
         text = _rest_of_it(rest)
+    if rest.others:
+        text += (
+            f"\n{bulk.target} also has {count(rest.others, 'result')} of rows that are not in {source.name}"
+        )
     if bulk.caps.spending and unbounded:
         bring = "brings" if unbounded == 1 else "bring"
         text += (
