@@ -1,6 +1,7 @@
 """The results file: what counts is on disk, what a crash leaves is repaired, and there is one writer."""
 
 import asyncio
+import errno
 import os
 import resource
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 
 from claude_executor.bulk import Busy, NotResults, ResultsFile
 from claude_executor.bulk.results import Mark, read_entry, succeeded
+from claude_executor.bulk.spare import Spare
 
 MESSAGE = {"id": "m", "content": []}
 
@@ -215,3 +217,78 @@ def test_a_link_and_its_file_have_one_lock(target, tmp_path):
         results.rewrite([line_of("a")])
     assert link.is_symlink()
     assert ids_in(fresh) == ["a"]
+
+
+def test_when_all_tasks_are_cancelled_it_does_not_wait_for_its_own(tmp_path):
+    """As when something ends the event loop: what was added is written, and the end comes."""
+    path = tmp_path / "r.jsonl"
+
+    async def end():
+        with ResultsFile(path) as results:
+            results.add(line_of("a"))
+            asyncio.get_running_loop().call_soon(sys.exit, 7)  # before the writer has begun
+            try:
+                await asyncio.sleep(60)
+            finally:
+                results.add(line_of("b"))
+                async with asyncio.timeout(20):
+                    await results.synced()
+
+    with pytest.raises(SystemExit):
+        asyncio.run(end())
+    assert ids_in(path) == ["a", "b"]
+
+
+async def test_what_is_in_flight_when_the_disk_is_full_still_finds_room(tmp_path, monkeypatch):
+    """Room was kept for it. Who feeds the file is told at once, and at the end the error comes."""
+    path, told, full, write = tmp_path / "r.jsonl", [], [True], os.write
+    give_back = Spare.give_back
+
+    def write_if_there_is_room(file, data):
+        if full[0] and file == results._file:
+            if len(data) > 10:
+                return write(file, data[:10])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(file, data)
+
+    def make_room(spare):
+        full[0] = False
+        return give_back(spare)
+
+    with ResultsFile(path) as results:
+        results.keep_spare(lambda: told.append(True))
+        monkeypatch.setattr(os, "write", write_if_there_is_room)
+        monkeypatch.setattr(Spare, "give_back", make_room)
+        await results.add(line_of("b"))
+        assert told
+        await results.add(line_of("c"))
+        with pytest.raises(OSError, match="No space"):
+            await results.synced()
+        full[0] = True
+        with pytest.raises(OSError, match="No space"):  # room is kept once
+            await results.add(line_of("d"))
+    monkeypatch.undo()
+    assert ids_in(path) == ["b", "c"]
+
+
+def test_room_that_is_kept_is_no_file_that_could_stay_behind(tmp_path):
+    """Nobody sees it, and it is given back once."""
+    spare = Spare(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    assert spare.give_back()
+    assert not spare.give_back()
+
+
+@pytest.mark.parametrize(("number", "is_full"), [(errno.ENOSPC, True), (errno.EOPNOTSUPP, False)])
+def test_no_room_is_told_and_a_system_that_cannot_keep_any_is_not(tmp_path, monkeypatch, number, is_full):
+    """Some file systems know of no such thing."""
+
+    def fail(*_):
+        raise OSError(number, "no")
+
+    monkeypatch.setattr(os, "posix_fallocate", fail, raising=False)
+    if is_full:
+        with pytest.raises(OSError, match="no"):
+            Spare(tmp_path)
+    else:
+        assert not Spare(tmp_path).give_back()

@@ -96,6 +96,19 @@ def test_lines_without_an_id_are_all_counted(results):
     assert len(account_of(results(no_id, no_id)).rows) == 2
 
 
+def test_of_several_lines_for_a_row_one_counts(results):
+    """The last answer, whatever failure came before or after it; how many rows it was is known."""
+    twice = answered("c", usage={"input_tokens": 9, "output_tokens": 9})
+    account = account_of(
+        results(
+            answered("a"), failed("b"), answered("c"), failed("a"), failed("b", "late"), twice, failed("d")
+        )
+    )
+    assert (len(account.rows), account.succeeded, account.rows.doubled) == (4, 2, 3)
+    assert account.spent.input_tokens == 1_009
+    assert [kind.kind for kind in account.rows.failures] == ["api_error", "late"]
+
+
 def test_torn_and_strange_lines_are_counted_and_skipped(results):
     """Half a line, a blank one, and JSON that is no result."""
     half = orjson.dumps(answered("z"))[:40]

@@ -83,3 +83,13 @@ def rows_file(tmp_path: Path) -> Callable[..., Path]:
         return path
 
     return write
+
+
+@pytest.fixture
+def done(
+    environment: RunningSimulator, invoke: Callable[..., Result], rows_file: Callable[..., Path]
+) -> tuple[Path, Path]:
+    """A job that is done: its rows and its results."""
+    source = rows_file(4)
+    assert invoke("run", source).exit_code == 0
+    return source, source.with_name("rows.results.jsonl")

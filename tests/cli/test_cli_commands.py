@@ -139,3 +139,20 @@ def test_docstrings_are_real_and_many():
     made = list(docstrings.summaries(700, model="m"))
     assert len({request["metadata"]["user_id"] for request in made}) == 700
     assert made[:50] == list(docstrings.summaries(50, model="m"))
+
+
+def test_a_report_of_files_that_were_put_together_says_so(invoke, done):
+    """An id that comes twice is one row; how many do is said, on the page too."""
+    _, target = done
+    assert "more than once" not in invoke("report", target).stderr
+    whole = target.read_bytes()
+    page = target.with_name("rows.results.report.html")
+    for more, said in [
+        (whole.splitlines(keepends=True)[0], "1 custom_id comes more than once: its last answer counts"),
+        (whole, "4 custom_ids come more than once: of each the last answer counts"),
+    ]:
+        target.write_bytes(whole + more)
+        result = invoke("report", target)
+        assert result.exit_code == 0
+        assert result.stderr.startswith(f"4 rows in {target}, report in {page}\n{said}")
+        assert said in page.read_text()

@@ -1,12 +1,17 @@
 """What is said at the end, where it could be said wrongly."""
 
 import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
 from claude_executor.bulk import Run
+from claude_executor.cli.signals import heeded
 from claude_executor.cli.steer import Ending
 from claude_executor.cli.verdict import verdict
+from claude_executor.simulator import Latency, Lengths, Rates, Settings, running
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -25,3 +30,75 @@ def test_aborted_while_results_are_put_in_order_does_not_count_rows():
     """The order may be wanting, so there is something to go on with."""
     ended = verdict(Run(0), Ending(signal.SIGINT, aborted=True), attempts=0)
     assert (ended.code, ended.stopped) == (130, "aborted; every row is done")
+
+
+@pytest.mark.parametrize(("source", "code"), [("rows.jsonl", 0), ("nowhere.jsonl", 2)])
+def test_nobody_need_read_what_is_said(environment, launch, rows_file, source, code):
+    """`run … 2>&1 | head` does the job all the same, and its exit code is that of the job."""
+    path = rows_file(20).with_name(source)
+    process = launch("run", path)
+    process.stderr.close()
+    process.stderr = None
+    assert process.wait(timeout=60) == code
+    assert environment.verdict().requests == (0 if code else 20)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
+def test_a_terminal_that_is_closed_keeps_what_is_in_flight(launch, rows_file):
+    """However often it says so; and there is nothing left to do for those who look later."""
+    source = rows_file(3_000)
+    target = source.with_name("rows.results.jsonl")
+    slow = Settings(rates=Rates(), latency=Latency(0.4), output_tokens=Lengths(20))
+    with running(slow) as server:
+        process = launch("run", source, "--max-concurrency", 20, ANTHROPIC_BASE_URL=server.base_url)
+        while not target.exists() or target.read_bytes().count(b"\n") < 5:
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.stderr.close()
+        process.stderr = None
+        process.send_signal(signal.SIGHUP)
+        time.sleep(0.1)
+        process.send_signal(signal.SIGHUP)
+        assert process.wait(timeout=60) == 129
+        assert target.read_bytes().count(b"\n") == server.verdict().answered
+        assert server.verdict().duplicates == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
+def test_under_nohup_a_terminal_that_is_closed_is_nothing(monkeypatch):
+    """The one who starts it has said so."""
+    assert signal.SIGHUP in heeded()
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert heeded() == [signal.SIGINT, signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+INTERRUPTED = """
+import os, runpy, signal, sys
+
+class Interrupted:
+    at = sys.argv.pop(1)
+
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        if name == cls.at:
+            os.kill(os.getpid(), signal.SIGINT)
+
+sys.meta_path.insert(0, Interrupted)
+runpy.run_module("claude_executor", run_name="__main__")
+"""
+
+
+@pytest.mark.parametrize("module", ["claude_executor.bulk.plan", "anthropic"])
+def test_ctrl_c_while_modules_are_imported_is_no_traceback(environment, rows_file, module):
+    """Whenever it comes, it leaves nothing behind: neither words nobody wants nor empty files."""
+    source = rows_file(2)
+    command = [sys.executable, "-c", INTERRUPTED, module, "run", str(source)]
+    process = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert process.returncode == 130, process.stderr
+    assert "Traceback" not in process.stderr
+    assert process.stderr.splitlines()[-1] == "interrupted"
+    assert list(source.parent.iterdir()) == [source]
+    assert environment.verdict().requests == 0

@@ -8,14 +8,6 @@ from claude_executor.cli import conduct
 MODEL = "claude-haiku-5-5"
 
 
-@pytest.fixture
-def done(environment, invoke, rows_file):
-    """A job that is done: its rows and its results."""
-    source = rows_file(4)
-    assert invoke("run", source).exit_code == 0
-    return source, source.with_name("rows.results.jsonl")
-
-
 def test_a_retry_that_leaves_rows_without_a_result_is_no_success(environment, invoke, done):
     """As after a retry that was stopped: exit 1, and who sends them is told."""
     source, target = done
@@ -60,7 +52,7 @@ def test_an_input_that_is_damaged_on_the_way_does_not_look_as_if_nothing_was_sen
     source = rows_file(5)
     whole = source.read_text()
 
-    def damage():
+    def damage(*_):
         source.write_text("".join(whole.splitlines(keepends=True)[:3]) + "{broken\n{broken\n")
 
     monkeypatch.setattr(conduct, "import_sdk", damage)  # the last step before rows are sent
@@ -77,7 +69,7 @@ def test_an_input_that_is_damaged_on_the_way_does_not_look_as_if_nothing_was_sen
 def test_an_input_that_goes_away_is_not_called_a_full_disk(environment, invoke, rows_file, monkeypatch):
     """The file that fails is the one that is named."""
     source = rows_file(5)
-    monkeypatch.setattr(conduct, "import_sdk", source.unlink)
+    monkeypatch.setattr(conduct, "import_sdk", lambda *_: source.unlink())
     result = invoke("run", source)
     assert result.exit_code == 1
     assert f"stopped: cannot read {source}: no such file or directory; 0 rows done" in result.stderr
@@ -108,3 +100,37 @@ def test_rows_with_ids_that_have_changed_have_not_moved(environment, invoke, don
     source, _ = done
     source.write_text(source.read_text().replace("The secret", "Another"))
     assert "did lines move?" not in invoke("run", source).stderr
+
+
+def test_all_that_is_to_do_is_told_once(environment, invoke, done):
+    """Rows that are sent again are no others to go."""
+    source, _ = done
+    source.write_text(source.read_text().replace("The secret prompt 3", "Another"))
+    result = invoke("run", source, "--on-changed", "redo")
+    assert "3 of 4 rows are done already; 1 that changed is sent again\n" in result.stderr
+
+
+@pytest.mark.parametrize("name", ["results.jsonl.gz", "results.CSV", "results.parquet"])
+def test_results_are_not_written_under_a_name_of_something_else(environment, invoke, rows_file, name):
+    """What is called so cannot be opened as that in the morning."""
+    source = rows_file(2)
+    result = invoke("run", source, "-o", source.with_name(name))
+    assert result.exit_code == 2
+    assert "results are plain JSON lines; name it .jsonl" in result.stderr
+    assert environment.verdict().requests == 0
+
+
+def test_the_results_of_another_job_are_told_apart(environment, invoke, done):
+    """As when a name is used twice: nothing is thrown away, and it is said before anything is sent."""
+    source, target = done
+    assert "also has" not in invoke("run", source).stderr
+    lines = source.read_text().splitlines(keepends=True)
+    bad = lines[0].replace('"r0"', '"bad"').replace(MODEL, "claude-nope")
+    source.write_text("".join([*lines, bad]))
+    assert invoke("run", source).exit_code == 1
+    source.write_text(lines[1].replace('"r1"', '"another"') + lines[2])
+    result = invoke("run", source)
+    said = result.stderr.splitlines()
+    assert said[0] == "1 of 2 rows are done already; 1 to go"
+    assert said[1] == f"{target} also has 4 results of rows that are not in {source}"
+    assert target.read_bytes().count(b"\n") == 6

@@ -1,18 +1,16 @@
 """Answers that were paid for are not thrown away before it is known that anything can be sent."""
 
+import errno
 import json
+import os
+import shlex
 
 import pytest
 
+from claude_executor.bulk import Run
+from claude_executor.bulk.timeline import timeline_of
+
 UNPRICED = "claude-mythos-5"
-
-
-@pytest.fixture
-def done(environment, invoke, rows_file):
-    """A job that is done: its rows and its results."""
-    source = rows_file(4)
-    assert invoke("run", source).exit_code == 0
-    return source, source.with_name("rows.results.jsonl")
 
 
 def test_redo_at_a_budget_that_is_used_up_keeps_the_answers(environment, invoke, done):
@@ -80,3 +78,153 @@ def test_models_of_answers_need_no_price_for_what_is_left(environment, invoke, d
     result = invoke("run", source, "--budget", "5")
     assert result.exit_code == 0, result.stderr
     assert "3 of 4 rows are done already; 1 to go" in result.stderr
+
+
+def answers_of(path):
+    """The answers in a file of results, by their ids, each of which has one line."""
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    answers = {line["custom_id"]: line for line in lines if line["result"]["type"] == "succeeded"}
+    assert len(lines) == len({line["custom_id"] for line in lines})
+    return answers
+
+
+@pytest.mark.parametrize("words", [["--on-changed", "redo"], ["--force"]])
+def test_a_wrong_key_costs_no_answer(environment, invoke, done, words):
+    """A 401 on the first request: what was to be replaced is as it was, with `--force` the timeline too."""
+    source, target = done
+    before, history = target.read_bytes(), timeline_of(target).read_bytes()
+    source.write_text(source.read_text().replace("The secret", "Another"))
+    environment.set_faults(invalid_key=True)
+    result = invoke("run", source, *words)
+    assert result.exit_code == 3
+    assert target.read_bytes() == before
+    assert words != ["--force"] or timeline_of(target).read_bytes() == history
+    assert sorted(path.name for path in source.parent.iterdir()) == [
+        "rows.jsonl", "rows.results.jsonl", "rows.results.timeline.jsonl"
+    ]  # fmt: skip
+    go_on = shlex.split(result.stderr.splitlines()[-1].partition("go on with: ")[2])
+    environment.set_faults(invalid_key=False)
+    assert invoke(*go_on[1:]).exit_code == 0
+    assert environment.verdict().requests >= 8
+    assert answers_of(target).keys() == {"r0", "r1", "r2", "r3"}
+    assert not any(line in before for line in target.read_bytes().splitlines())
+
+
+def test_redo_that_is_interrupted_keeps_the_answers_of_rows_that_are_not_replaced(
+    environment, invoke, done, monkeypatch
+):
+    """Row by row: one line each, and those that have not come yet are as they were."""
+    source, target = done
+    before = answers_of(target)
+    source.write_text(source.read_text().replace("The secret", "Another"))
+    judge = Run.judge
+
+    def stop(run, *of_what):
+        judge(run, *of_what)
+        run.stop()
+
+    monkeypatch.setattr(Run, "judge", stop)  # as Ctrl-C would, at the first answer
+    words = ("run", source, "--on-changed", "redo", "--max-concurrency", 1)
+    assert invoke(*words).exit_code == 1
+    monkeypatch.undo()
+    between = answers_of(target)
+    assert between.keys() == before.keys()
+    new = {name for name in before if before[name] != between[name]}
+    assert 0 < len(new) < 4
+
+
+def test_a_redo_that_was_killed_goes_on_with_what_it_had(environment, invoke, done):
+    """The file has the old answer and the new one then; the new one is not paid for again."""
+    source, target = done
+    old = target.read_bytes()
+    source.write_text(source.read_text().replace("The secret", "Another"))
+    assert invoke("run", source, "--on-changed", "redo").exit_code == 0
+    new = target.read_bytes().splitlines(keepends=True)
+    target.write_bytes(old + b"".join(new[:2]) + new[2][:-30])
+    requests = environment.verdict().requests
+    assert invoke("run", source).exit_code == 2
+    result = invoke("run", source, "--on-changed", "redo")
+    assert result.exit_code == 0
+    assert "2 of 4 rows are done already; 2 that changed are sent again" in result.stderr
+    assert environment.verdict().requests == requests + 2
+    assert len(answers_of(target)) == 4
+    assert not any(line in old for line in target.read_bytes().splitlines())
+
+
+def test_a_failure_stays_until_it_is_retried(environment, invoke, done, rows_file):
+    """A retry that meets a wrong key leaves an honest error in its place, and retry goes on."""
+    source, target = done
+    bad = rows_file(1, "b.jsonl", "claude-nope").read_text().replace("r0", "bad")
+    source.write_text(source.read_text() + bad)
+    assert invoke("run", source).exit_code == 1
+    before = target.read_bytes()
+    environment.set_faults(invalid_key=True)
+    result = invoke("retry", source)
+    assert result.exit_code == 3
+    assert target.read_bytes() == before
+    assert result.stderr.splitlines()[-1].endswith(f"go on with: claude-executor retry {source}")
+    environment.set_faults(invalid_key=False)
+    assert invoke("retry", source).exit_code in (1, 2)
+    assert len(target.read_bytes().splitlines()) == 5
+
+
+def test_force_that_was_killed_before_its_first_answer_has_thrown_nothing_away(environment, invoke, done):
+    """What it left beside the results has no answer and goes; one that has an answer takes their place."""
+    source, target = done
+    old = target.read_bytes()
+    beside = target.with_name(target.name + ".anew")
+    beside.write_bytes(b'{"custom_id":"r0","resu')
+    result = invoke("run", source)
+    assert "nothing to do" in result.stderr
+    assert target.read_bytes() == old
+    assert not beside.exists()
+    first = old.splitlines(keepends=True)[0]
+    beside.write_bytes(first + b'{"custom_id":"r0","resu')
+    result = invoke("run", source)
+    assert "1 of 4 rows are done already; 3 to go" in result.stderr
+    assert not beside.exists()
+    assert len(answers_of(target)) == 4
+    assert environment.verdict().requests == 7
+
+
+def test_force_that_only_fails_keeps_the_answers(environment, invoke, done):
+    """Not one answer came: those that are there stay, and it is said."""
+    source, target = done
+    before = target.read_bytes()
+    source.write_text(source.read_text().replace("claude-haiku-5-5", "claude-nope"))
+    result = invoke("run", source, "--force")
+    assert result.exit_code == 2
+    assert target.read_bytes() == before
+    assert f"nothing was answered: {target} is as it was" in result.stderr
+
+
+def test_force_takes_the_old_results_away_with_the_first_answer(environment, invoke, done):
+    """In order, and with copies: they are made of the new answers."""
+    source, target = done
+    before = target.read_bytes()
+    target.chmod(0o600)
+    result = invoke("run", source, "--force", "--ordered", "--dedupe")
+    assert result.exit_code == 0
+    assert "is as it was" not in result.stderr
+    assert [json.loads(line)["custom_id"] for line in target.read_text().splitlines()] == [
+        "r0", "r1", "r2", "r3"
+    ]  # fmt: skip
+    assert not any(line in before for line in target.read_bytes().splitlines())
+    assert timeline_of(target).read_text().count('"start":') == 1
+    assert target.stat().st_mode & 0o777 == 0o600
+
+
+def test_on_a_disk_that_is_full_nothing_is_sent(environment, invoke, rows_file, monkeypatch):
+    """It would be paid for and could not be written."""
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "posix_fallocate", full, raising=False)
+    source = rows_file(3)
+    result = invoke("run", source)
+    assert result.exit_code == 1
+    assert (
+        "rows.results.jsonl: no space left on device; 0 rows done\nwhen there is room, go on" in result.stderr
+    )
+    assert environment.verdict().requests == 0

@@ -1,9 +1,19 @@
 """``run`` and ``retry`` with limits that are shared, and limits that are told beside a tier."""
 
+import asyncio
+import json
+import shlex
+
 import pytest
 
-from claude_executor import Limits
+from claude_executor import Executor, Limits, RedisBudget
+from claude_executor.bulk import Run, read_row, run_rows
+from claude_executor.cli import options
+from claude_executor.cli.going_on import GoingOn
 from claude_executor.cli.options import connection
+from claude_executor.cli.panel import line
+from claude_executor.cli.watch import Watch
+from claude_executor.testing import simulated_client
 
 NOBODY_THERE = ("--shared", "redis://127.0.0.1:1", "--alone", "fail")
 
@@ -36,3 +46,73 @@ def test_limits_told_beside_a_tier_are_not_those_of_counting(tier):
     told = connection(tier=tier, burst=5.0, max_concurrency=1, base_url=None, rpm=50.0)
     assert told.limits["*"].rpm == 50.0
     assert told.limits["count_tokens"] == Limits.tier(tier)["count_tokens"]
+
+
+@pytest.mark.parametrize("alone", ["hold", "degrade"])
+async def test_it_is_shown_why_the_shared_budget_is_away(simulator, alone):
+    """In the panel and on plain lines, with how long it has been and what is done meanwhile."""
+    run, now = Run(3), 100.0
+    run.clock = lambda: now
+    prompt = {"prompt": "Hi", "model": "claude-haiku-5-5", "max_tokens": 5}
+    rows = [read_row(json.dumps(prompt).encode(), number) for number in range(3)]
+    budget = RedisBudget("redis://127.0.0.1:1", group="g", alone=alone, members=4)
+    async with Executor(client=simulated_client(simulator), budget=budget, on_event=run.listen) as executor:
+        watch = Watch(run, executor, title="x", max_concurrency=200)
+        work = asyncio.create_task(run_rows(rows, lambda _: None, executor=executor, run=run))
+        async with asyncio.timeout(20):
+            # Looking again and again is what is tested.
+            while "away" not in str(watch.look().sharing):  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        now += 125.0
+        view = watch.look()
+        meanwhile = "waiting" if alone == "hold" else "on 25 % of the limits"
+        assert view.sharing == f"shared budget: away for 2:05, {meanwhile}, because of ConnectionError"
+        assert view.sharing in line(view)
+        run.stop()
+        await work
+
+
+@pytest.mark.parametrize("words", [("--shared", "{}"), ("--shared={}",)])
+@pytest.mark.parametrize(
+    "address", ["redis://me:pa55word@127.0.0.1:1/0", "redis://127.0.0.1:1/0?password=pa55word"]
+)
+def test_the_password_of_a_redis_is_not_repeated(environment, invoke, rows_file, monkeypatch, words, address):
+    """How to go on says where it is to be put, and does not share with nobody when it is not."""
+    source = rows_file(2)
+    result = invoke("run", source, *(word.format(address) for word in words), "--alone", "fail")
+    assert result.exit_code == 3
+    assert "pa55word" not in result.output
+    before, _, command = result.stderr.splitlines()[-1].partition("go on with: ")
+    variable = "$CLAUDE_EXECUTOR_SHARED"
+    said = words[0].replace("{}", f'"{variable}"') + (f' "{variable}"' if len(words) == 2 else "")
+    assert command == f"claude-executor run {source} {said} --alone fail"
+    assert "whose password is not repeated here, into CLAUDE_EXECUTOR_SHARED, and" in before
+    unset = invoke(*(word.replace(variable, "") for word in shlex.split(command)[1:]))
+    assert unset.exit_code == 2
+    assert environment.verdict().requests == 0
+
+
+@pytest.mark.parametrize("address", ["redis://127.0.0.1:1", "redis://me@host", "redis+sentinel://a:1,b:2/s"])
+def test_an_address_without_a_password_is_repeated(address):
+    """The command can be pasted as it is."""
+    words = GoingOn("run", ("rows.jsonl", "--shared", address)).sentence()
+    assert words == f"go on with: claude-executor run rows.jsonl --shared {address}"
+
+
+def test_the_password_of_a_proxy_is_not_repeated():
+    """It may be in the address of the API, too."""
+    words = ("a b.jsonl", "--base-url", "https://me:pa55@proxy", "--force")
+    assert GoingOn("run", words).sentence(first="raise --budget and ") == (
+        "raise --budget and put the address, whose password is not repeated here, into ANTHROPIC_BASE_URL, "
+        "and go on with: claude-executor run 'a b.jsonl' --base-url \"$ANTHROPIC_BASE_URL\""
+    )
+
+
+def test_the_group_may_be_told_its_concurrency(environment, invoke, rows_file, monkeypatch):
+    """On the command line as in code."""
+    made = []
+    monkeypatch.setattr(options, "Executor", lambda *_, budget, **__: made.append(budget) or Executor())
+    invoke("run", rows_file(2), *NOBODY_THERE, "--group-concurrency", 7)
+    assert {budget.membership.most for budget in made} == {7}
+    assert invoke("run", rows_file(2), *NOBODY_THERE, "--group-concurrency", 0).exit_code == 2
+    assert "--group-concurrency" in invoke("run", "--help").output

@@ -5,10 +5,11 @@
     with ResultsFile(target) as results:                   # locked, and repaired after a crash
         resumption = Resumption(results)                   # what is done already
         survey = check(source, see=resumption.see)         # every line, before anything is sent
-        rest = resumption.rest()
+        rest = resumption.planned()
         run = Run(rest.to_do, models=survey.models, rest=rest)
         async with Executor(Limits(), on_event=run.listen) as executor:
             await run_file(source, results, executor=executor, run=run, rest=rest)
+        resumption.settle()                                # one result for each row
 
 The same for prompts that are not in a file: ``executor.map(prompts, journal=Journal(path))``.
 """

@@ -70,7 +70,7 @@ class Index:
         return True
 
     def fill(self, keys: "array[int]", values: "array[int]") -> bool:
-        """Take over keys and their values, while it is empty; of a key that is repeated the first counts.
+        """Take over keys and their values, while it is empty; of a key that is repeated the last counts.
 
         Returns whether none is repeated.
         """
@@ -81,7 +81,7 @@ class Index:
         self._keys, self._values, self._mask = array("Q"), array("Q"), _FIRST_SLOTS - 1
         self._find_places()
         for key, value in zip(keys, values, strict=True):
-            self.add(key, value)
+            self[key] = value
         return False
 
     def values(self) -> Sequence[int]:

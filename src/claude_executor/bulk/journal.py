@@ -1,12 +1,12 @@
 """A results file as a journal: a line counts when it is on disk, and what is on disk is never lost.
 
 Lines are added to the end, in groups: one `write` and one `fsync` for all that came within a tenth of a
-second, or for a hundred of them, made in a thread so that the event loop does not stand still meanwhile.
-Whoever adds a line is told when its group is on disk.
+second, or for a hundred of them, in a thread. Whoever adds a line is told when its group is on disk.
 
-What a crash leaves behind is repaired when the file is opened again: the beginning of a line that was never
-written to its end is cut off. Lines are taken out by writing the others to a new file, which takes the place
-of the old one in a single step.
+What a crash leaves behind is repaired when the file is opened again: half a line at its end is cut off. Lines
+are taken out by writing the others to a new file, which takes the place of the old one in a single step. What
+is begun anew takes the place of the old one with its first answer; if the process is killed between the two,
+the next start sees to it.
 """
 
 import asyncio
@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Self
 
 from claude_executor.bulk.lock import Lock
-from claude_executor.bulk.results import Entry, NotAResult, answers_in, json_of, read_entry
+from claude_executor.bulk.places import followed, sync_directory
+from claude_executor.bulk.results import Entry, NotAResult, answers_in, has_answer, json_of, read_entry
+from claude_executor.bulk.spare import FULL, Spare
 
 GROUP_EVERY = 0.1
 GROUP_LINES = 100
@@ -47,10 +49,11 @@ class ResultsFile:
     Attributes:
         path: Where it is; of a symbolic link, where that leads.
         end: How long it is, with what is still to be written.
+        untouched: Whether what was to be overwritten is still there, since there is no answer yet.
     """
 
     def __init__(self, path: Path, *, overwrite: bool = False) -> None:
-        """Open it, repaired, or begin it; with `overwrite`, anew.
+        """Open it, repaired, or begin it; with `overwrite`, anew: the old one goes when an answer is on disk.
 
         Raises:
             Busy: Another process writes it.
@@ -58,10 +61,10 @@ class ResultsFile:
             OSError: It cannot be written.
         """
         self.path = path = followed(path)
-        # What is no file (``/dev/null``, a pipe) can be neither read again nor locked nor synced.
+        # What is no file (``/dev/null``, a pipe) can be neither read again nor locked.
         self._lasting = path.is_file() or not path.exists()
         self._lock = Lock(path) if self._lasting else None
-        self._ours = False
+        self._ours = not path.exists()
         self._file = -1
         self._lines: list[bytes] = []
         self._group: asyncio.Future[None] | None = None
@@ -70,11 +73,22 @@ class ResultsFile:
         self._writer: asyncio.Task[None] | None = None
         self._one_at_a_time = threading.Lock()
         self._broken: OSError | None = None
+        self._beside = path.with_name(path.name + ".anew")
+        self.untouched = False
+        self._spare: Spare | None = None
+        self._full: OSError | None = None
+        self._told: Callable[[], None] = lambda: None
         try:
-            self._ours = not path.exists()
+            if self._lasting:
+                self._finish_beginning()
+                if overwrite and not self._ours:
+                    os.close(os.open(path, os.O_WRONLY))  # who may not write it may not replace it either
+                    self.untouched = True
             self._open(os.O_TRUNC if overwrite else 0)
+            if self.untouched:
+                self._beside.chmod(path.stat().st_mode & 0o7777)
             if self._ours:
-                _sync_directory(path.parent)
+                sync_directory(path.parent)
             self.end = self._repaired() if self._lasting else 0
         except BaseException:
             self.close()
@@ -93,10 +107,30 @@ class ResultsFile:
                 empty = os.fstat(self._file).st_size == 0
                 os.close(self._file)
                 self._file = -1
-                if self._ours and empty:
+                if self.untouched:
+                    self._finish_beginning()
+                elif self._ours and empty:
                     self.path.unlink(missing_ok=True)
+            if self._spare is not None:
+                self._spare.give_back()
             if self._lock is not None:
                 self._lock.release()
+
+    def keep_spare(self, told: Callable[[], None]) -> None:
+        """Keep room for what will be in flight when the disk is full; then `told` is called, on the loop.
+
+        What is added from then on finds room, and `synced` raises that error.
+
+        Raises:
+            OSError: There is no room now.
+        """
+        if self._lasting:
+            self._spare, self._told = Spare(self.path.parent), told
+
+    @property
+    def _place(self) -> Path:
+        """Where its lines are at this moment."""
+        return self._beside if self.untouched else self.path
 
     # ---- what is in it
 
@@ -136,7 +170,7 @@ class ResultsFile:
 
     def read(self, places: Iterable[int]) -> Iterator[bytes]:
         """The lines that begin at these places."""
-        with self.path.open("rb") as file:
+        with self._place.open("rb") as file:
             for place in places:
                 file.seek(place)
                 yield file.readline()
@@ -154,11 +188,11 @@ class ResultsFile:
                 file.flush()
                 os.fsync(file.fileno())
             fresh.chmod(self.path.stat().st_mode & 0o7777)
-            fresh.replace(self.path)
+            fresh.replace(self._place)
         except BaseException:
             fresh.unlink(missing_ok=True)
             raise
-        _sync_directory(self.path.parent)
+        sync_directory(self.path.parent)
         os.close(self._file)
         self._open()
         self.end = os.fstat(self._file).st_size
@@ -169,13 +203,13 @@ class ResultsFile:
 
     def _lines_in_it(self) -> Iterator[bytes]:
         if self._lasting:
-            with self.path.open("rb", buffering=_READ_AT_ONCE) as file:
+            with self._place.open("rb", buffering=_READ_AT_ONCE) as file:
                 yield from file
 
     def _blocks(self) -> Iterator[bytes]:
         """The same, many lines in one piece."""
         if self._lasting:
-            with self.path.open("rb", buffering=_READ_AT_ONCE) as file:
+            with self._place.open("rb", buffering=_READ_AT_ONCE) as file:
                 while block := file.read(_LOOKED_AT_ONCE):
                     yield block + file.readline()
 
@@ -196,14 +230,21 @@ class ResultsFile:
         self.end += len(line)
         if len(self._lines) >= GROUP_LINES:
             self._enough.set()
-        if self._writer is None:
-            self._writer = asyncio.create_task(self._write_groups(), name="claude-executor results")
+        self._at_work()
         return self._group
+
+    def _at_work(self) -> asyncio.Task[None] | None:
+        """What writes, if there is anything to write; a new one if all tasks were cancelled."""
+        if self._writer is None or self._writer.done():
+            if self._group is None or self._broken is not None:
+                return None
+            self._writer = asyncio.create_task(self._write_groups(), name="claude-executor results")
+        return self._writer
 
     async def room(self) -> None:
         """Wait while the disk is too far behind."""
-        while self._unwritten > MOST_UNWRITTEN and self._writer is not None:
-            await asyncio.wait([self._writer], timeout=GROUP_EVERY)
+        while self._unwritten > MOST_UNWRITTEN and (writer := self._at_work()) is not None:
+            await asyncio.wait([writer], timeout=GROUP_EVERY)
 
     async def synced(self) -> None:
         """Wait until all that was added is on disk, and do not wait for more to come.
@@ -211,11 +252,11 @@ class ResultsFile:
         Raises:
             OSError: It cannot be written.
         """
-        while self._writer is not None:
+        while (writer := self._at_work()) is not None:
             self._enough.set()
-            await asyncio.wait([self._writer])
-        if self._broken is not None:
-            raise self._broken
+            await asyncio.wait([writer])
+        if (error := self._broken or self._full) is not None:
+            raise error
 
     async def _write_groups(self) -> None:
         while self._group is not None:
@@ -233,8 +274,9 @@ class ResultsFile:
                 break
             self._unwritten -= len(text)
             group.set_result(None)
+            if self._full is not None:
+                self._told()
             await asyncio.sleep(0)  # whoever is told may add more
-        self._writer = None
 
     def _break(self, error: OSError, *groups: asyncio.Future[None] | None) -> None:
         self._broken = error
@@ -249,7 +291,12 @@ class ResultsFile:
             written = 0
             try:
                 while written < len(text):
-                    written += os.write(self._file, memoryview(text)[written:])
+                    try:
+                        written += os.write(self._file, memoryview(text)[written:])
+                    except OSError as error:
+                        if error.errno not in FULL or self._spare is None or not self._spare.give_back():
+                            raise
+                        self._full = error
                 if self._lasting:
                     os.fsync(self._file)
             except OSError:
@@ -257,17 +304,31 @@ class ResultsFile:
                     with suppress(OSError):
                         os.ftruncate(self._file, os.fstat(self._file).st_size - surplus)
                 raise
+            if self.untouched and has_answer(BytesIO(text)):
+                self._take_its_place()
 
     # ---- opening
 
+    def _finish_beginning(self) -> None:
+        """Let what was begun anew, be it by one that was killed, take its place, or go without an answer."""
+        if self._beside.is_file():
+            with self._beside.open("rb") as lines:
+                act = self._take_its_place if has_answer(lines) else self._beside.unlink
+            act()
+
+    def _take_its_place(self) -> None:
+        self._beside.replace(self.path)
+        self.untouched = False
+        sync_directory(self.path.parent)
+
     def _open(self, flags: int = 0) -> None:
         flags |= os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
-        self._file = os.open(self.path, flags, 0o666)
+        self._file = os.open(self._place, flags, 0o666)
 
     def _repaired(self) -> int:
         """Cut off the beginning of a line that was never written to its end; how long the file is then."""
         size = os.fstat(self._file).st_size
-        with self.path.open("rb") as file:
+        with self._place.open("rb") as file:
             first = file.readline()
             tail, start = b"", size
             while start > 0 and b"\n" not in tail:
@@ -287,22 +348,3 @@ class ResultsFile:
             return size - len(torn)
         os.write(self._file, b"\n")  # whole but for its end
         return size + 1
-
-
-def followed(path: Path) -> Path:
-    """The file itself, where the path is that of a symbolic link.
-
-    Its lock, its timeline and the file that takes its place stand beside the file, whatever it is called by.
-    """
-    special = path.exists() and not path.is_file()  # such as /dev/stdout, which leads to no name
-    return Path(os.path.realpath(path)) if path.is_symlink() and not special else path
-
-
-def _sync_directory(path: Path) -> None:
-    """Make a name that was made or moved last, where directories can be synced."""
-    with suppress(OSError):
-        directory = os.open(path, os.O_RDONLY)
-        try:
-            os.fsync(directory)
-        finally:
-            os.close(directory)

@@ -11,7 +11,8 @@ time), ``attempts``, ``waited`` and ``took`` (seconds), ``copy_of`` (the row who
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -190,6 +191,15 @@ def answers_in(lines: bytes) -> list[tuple[str, str]] | None:
     except UnicodeDecodeError:
         return None
     return found if len(found) == lines.count(b"\n") else None
+
+
+def has_answer(lines: Iterable[bytes]) -> bool:
+    """Whether any of these lines, of which the last may be torn, is an answer."""
+    for line in lines:
+        with suppress(NotAResult):
+            if line.endswith(b"\n") and read_entry(line).answered:
+                return True
+    return False
 
 
 def read_message(line: bytes) -> dict[str, Any]:

@@ -56,6 +56,7 @@ class Rest:
         again: Those that have failed and are sent again.
         redone: Those that are answered and are sent again, because they ask something else now.
         left_out: Those that have no result and are not sent: it is for failed rows only.
+        others: Results of rows that are not in the input; they are kept.
         sends: For every row whether it is sent, as a 0 or a 1.
     """
 
@@ -65,6 +66,7 @@ class Rest:
     again: int = 0
     redone: int = 0
     left_out: int = 0
+    others: int = 0
     sends: bytearray = field(default_factory=bytearray, repr=False)
 
     @property
@@ -99,6 +101,7 @@ class Resumption:
         self._changed = 0
         self._named: list[str] = []
         self._rest = Rest()
+        self._end = results.end
         self._read(results)
 
     def known(self, record: Record) -> tuple[str, Params] | None:
@@ -130,17 +133,24 @@ class Resumption:
         return sends
 
     def planned(self) -> Rest:
-        """What is to be done, with the file as it is: for who may yet decide otherwise. Then call `rest`.
+        """What is to be done, with the file as it is. When it is done, call `settle`.
 
         Raises:
             Changed: There are changed rows, and it is to fail on them.
         """
         if self._changed and self._on_changed == "fail":
             raise Changed(self._changed, self._named)
-        return self._rest
+        rest, failed = self._rest, (self._final, self._retried)
+        known = len(self._answered) + sum(
+            key not in self._answered and not (one is self._retried and key in self._final)
+            for one in failed
+            for key in one
+        )
+        rest.others = known - rest.answered - rest.failed - rest.again - rest.redone
+        return rest
 
     def rest(self) -> Rest:
-        """What is to be done. Results that will be had anew are taken out of the file first.
+        """What is to be done. Results that will be had anew are taken out first, whether or not they come.
 
         Raises:
             Changed: There are changed rows, and it is to fail on them. Nothing was changed in the file.
@@ -148,22 +158,56 @@ class Resumption:
         """
         rest = self.planned()
         if self._retried or self._redone or self._superfluous:
-            self._results.without(self._unwanted())
+            is_doubled = self._doubled()
+            self._results.without(lambda entry: self._is_had_anew(entry) or is_doubled(entry))
         return rest
 
-    def _unwanted(self) -> Callable[[Entry], bool]:
+    def settle(self) -> None:
+        """Take out the results in whose place there are others now, row by row.
+
+        Until then both are in the file, so that nothing is lost whenever the process ends. Of two answers the
+        last counts, also at the next start.
+
+        Raises:
+            OSError: The file could not be written; it is as it was.
+        """
+        if not (self._retried or self._redone or self._superfluous):
+            return
+        results, new, is_doubled = self._results, Index(), self._doubled()
+        for place, entry in results.entries():
+            if place >= self._end:
+                new.add(hash(entry.custom_id), 0)
+        kept = array(
+            "Q",
+            (
+                place
+                for place, entry in results.entries()
+                if place >= self._end or not (hash(entry.custom_id) in new or is_doubled(entry))
+            ),
+        )
+        results.rewrite(results.read(kept))
+
+    def _is_had_anew(self, entry: Entry) -> bool:
+        key = hash(entry.custom_id)
+        return key in self._redone or (not entry.answered and key in self._retried)
+
+    def _doubled(self) -> Callable[[Entry], bool]:
+        """Whether a line is one of several for its row and not the one that counts. Show it all of them."""
         kept = Index()
 
-        def unwanted(entry: Entry) -> bool:
+        def is_doubled(entry: Entry) -> bool:
             key = hash(entry.custom_id)
-            if key in kept or key in self._redone:
-                return True
-            if not entry.answered and (key in self._answered or key in self._retried):
+            if key in kept or self._counts_less(key, entry):
                 return True
             kept[key] = 0
             return False
 
-        return unwanted
+        return is_doubled
+
+    def _counts_less(self, key: int, entry: Entry) -> bool:
+        if entry.answered:
+            return self._answered.get(key) != (entry.hash or _UNKNOWN)
+        return key in self._answered or (self._is_final(entry) and key in self._retried)
 
     def _read(self, results: ResultsFile) -> None:
         keys, hashes = array("Q"), array("Q")
@@ -181,7 +225,7 @@ class Resumption:
                         failed, other = other, failed
                     self._superfluous += not failed.add(key, entry.hash or _UNKNOWN) or key in other
         self._superfluous += not self._answered.fill(keys, hashes)
-        # Of several results for a row the best is kept.
+        # Of several results for a row the best counts, and of several answers the last.
         self._superfluous += sum(key in self._answered for one in (self._final, self._retried) for key in one)
 
     def _is_final(self, entry: Entry) -> bool:

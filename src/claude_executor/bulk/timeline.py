@@ -30,7 +30,7 @@ from typing import Any, BinaryIO
 import orjson
 
 from claude_executor import AttemptFailed, Event, PoolState, Snapshot
-from claude_executor.bulk.journal import followed
+from claude_executor.bulk.places import followed
 
 FORMAT = 1
 SHORTEST = 1.0

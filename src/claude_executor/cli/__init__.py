@@ -5,6 +5,7 @@ What people read goes to stderr, what programs read to stdout. Settings: flag, t
 
 import importlib
 import sys
+from contextlib import suppress
 from typing import NoReturn
 
 import click
@@ -16,12 +17,13 @@ NO_ACCESS = 3
 """The API cannot be used: key, permission, credit, spend limit, or no connection to it at all."""
 CAP_REACHED = 4
 """Money, tokens or time that a job was given are used up."""
+HUNG_UP = 129
 INTERRUPTED = 130
 TERMINATED = 143
 
 _EPILOG = """\
 Exit codes: 0 all rows answered; 1 some rows failed; 2 usage or bad input; 3 no access to the API (key,
-billing, spend limit, host not reached); 4 budget, token cap or deadline reached; 130 and 143 interrupted.
+billing, spend limit, host not reached); 4 budget, token cap or deadline reached; 129, 130, 143 interrupted.
 """
 
 _COMMANDS = {
@@ -45,7 +47,10 @@ class _Lazy(click.Group):
         del ctx
         if cmd_name not in _COMMANDS:
             return None
-        command = getattr(importlib.import_module(_COMMANDS[cmd_name][0]), cmd_name)
+        from claude_executor.cli.signals import ending_at_once
+
+        with ending_at_once():
+            command = getattr(importlib.import_module(_COMMANDS[cmd_name][0]), cmd_name)
         assert isinstance(command, click.Command)
         return command
 
@@ -74,12 +79,18 @@ def main() -> NoReturn:
         code = cli.main(prog_name="claude-executor", standalone_mode=False)
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx is not None else "claude-executor"
-        click.echo(f"Error: {error.format_message()} (see {command} --help)", err=True)
+        _say(f"Error: {error.format_message()} (see {command} --help)")
         code = BAD_INPUT
     except click.ClickException as error:
-        error.show()
+        _say(f"Error: {error.format_message()}")
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        click.echo("interrupted", err=True)
+        _say("interrupted")
         code = INTERRUPTED
     sys.exit(code if isinstance(code, int) else OK)
+
+
+def _say(sentence: str) -> None:
+    """To whom it may concern: the exit code is the same if nobody reads it."""
+    with suppress(OSError):
+        click.echo(sentence, err=True)

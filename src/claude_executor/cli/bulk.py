@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +16,11 @@ from claude_executor.cli.options import connection, connection_options
 
 if TYPE_CHECKING:
     from claude_executor.bulk import OnChanged
+    from claude_executor.cli.going_on import GoingOn
     from claude_executor.cli.options import Connection
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_WORDS = "claude_executor.words"
-_ANEW = "--force"
 STANDARD = Path("-")
 """Standard input as the source, standard output as the target."""
 
@@ -41,7 +39,7 @@ class Bulk:
         dedupe: Whether rows that ask the same are sent once.
         priority: Of the requests.
         as_json: Whether a program reads the summary.
-        go_on: The command that goes on after an interruption.
+        going_on: How it was asked, to tell how to go on.
         overwrite: Whether results that are there are thrown away.
         failures_only: Whether only rows that failed are sent.
         on_changed: What becomes of rows that are answered and ask something else now.
@@ -56,13 +54,13 @@ class Bulk:
     dedupe: bool
     priority: int
     as_json: bool
-    go_on: str
+    going_on: GoingOn
     overwrite: bool = False
     failures_only: bool = False
     on_changed: OnChanged = "fail"
 
     @classmethod
-    def of(cls, options: Mapping[str, Any], *, go_on: str, **more: Any) -> Bulk:  # noqa: ANN401
+    def of(cls, options: Mapping[str, Any], *, going_on: GoingOn, **more: Any) -> Bulk:  # noqa: ANN401
         """Make sense of what `bulk_options` gives.
 
         Raises:
@@ -82,7 +80,7 @@ class Bulk:
             priority=rest.pop("priority"),
             as_json=rest.pop("as_json"),
             connection=connection(**rest),
-            go_on=go_on,
+            going_on=going_on,
             **more,
         )
 
@@ -95,21 +93,6 @@ def _beside(source: Path) -> Path:
         )
     plain = source.with_suffix("") if source.suffix.lower() == ".gz" else source
     return plain.with_suffix(".results.jsonl")
-
-
-class Remembering(click.Command):
-    """A command that remembers how it was asked, so that it can say how to go on."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Remember, and parse."""
-        ctx.meta[_WORDS] = list(args)
-        return super().parse_args(ctx, args)
-
-
-def words_to_go_on() -> str:
-    """The command that does the rest of what this one leaves: ``run``, and without throwing anything away."""
-    words = click.get_current_context().meta[_WORDS]
-    return shlex.join(["claude-executor", "run", *(word for word in words if word != _ANEW)])
 
 
 _OPTIONS = [

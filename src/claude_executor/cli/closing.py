@@ -19,6 +19,8 @@ _NAMES = {
     "told to wait": "waits the API asked for (429)",
     "starting up": "the careful start",
     "opening connections": "the opening of connections",
+    "shared budget": "the shared budget",
+    "spending cap": "the cap, near which few rows may be in flight,",
 }
 _RAISE = {"concurrency": "; --max-concurrency raises it, if memory and network allow"}
 MOST_FAILURES = 10
@@ -33,7 +35,7 @@ def closing(summary: Summary) -> RenderableType:
     grid.add_row("time", f"{span(summary.seconds)}, {summary.rows_per_minute:,.0f} rows a minute")
     grid.add_row("tokens", _tokens(summary))
     grid.add_row("cost", _cost(summary))
-    grid.add_row("sent", _sent(summary))
+    grid.add_row("tries", _tries(summary))
     for place, group in enumerate(summary.failures[:MOST_FAILURES]):
         grid.add_row("" if place else "failures", Text(f"{group.count:,} x {group.kind}: {group.example}"))
     if len(summary.failures) > MOST_FAILURES:
@@ -90,11 +92,10 @@ def _with_earlier(summary: Summary) -> str:
     return " with earlier starts" if summary.spent_before.tokens else ""
 
 
-def _sent(summary: Summary) -> str:
+def _tries(summary: Summary) -> str:
     retries = f", {summary.retries:,} of them again" if summary.retries else ""
     return (
-        f"{count(summary.attempts, 'request')}{retries}; "
-        f"{count(summary.refusals, '429')}, {count(summary.overloads, '529')}"
+        f"{summary.attempts:,}{retries}; {count(summary.refusals, '429')}, {count(summary.overloads, '529')}"
     )
 
 

@@ -6,8 +6,7 @@ import asyncio
 import os
 import signal
 import sys
-import threading
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,10 +27,11 @@ from claude_executor.bulk import (
 )
 from claude_executor.bulk.outlet import Outlet
 from claude_executor.bulk.timeline import timeline_of
-from claude_executor.cli import SOME_FAILED, TERMINATED
+from claude_executor.cli import SOME_FAILED
 from claude_executor.cli.bulk import STANDARD
 from claude_executor.cli.job import Job, check_anew, to_file, to_standard_output
 from claude_executor.cli.opening import check_target, opening, plainly
+from claude_executor.cli.signals import CODES, handled, heeded
 from claude_executor.cli.steer import Ending, import_sdk
 from claude_executor.cli.trouble import Trouble, reason
 from claude_executor.cli.verdict import Verdict, verdict
@@ -76,20 +76,15 @@ def conduct(bulk: Bulk) -> None:
 
 @contextmanager
 def _terminable() -> Generator[None]:
-    """Let SIGTERM end the process as SIGINT does, so that what came through a pipe does not stay behind."""
+    """Let the other signals end the process as SIGINT does: what came through a pipe is not left behind."""
 
-    def end(*_: object) -> None:
-        click.echo("terminated", err=True)
-        raise SystemExit(TERMINATED)
+    def end(number: int, *_: object) -> None:
+        with suppress(OSError):
+            click.echo("terminated", err=True)
+        raise SystemExit(CODES[signal.Signals(number)])
 
-    if threading.current_thread() is not threading.main_thread():
+    with handled((number for number in heeded() if number != signal.SIGINT), end):
         yield
-        return
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 # ---- where the results go
@@ -98,12 +93,25 @@ def _terminable() -> Generator[None]:
 def _to_file(bulk: Bulk, source: Source) -> tuple[Summary, int]:
     if bulk.overwrite:
         check_anew(bulk, source)
+    with (
+        ResultsFile(bulk.target, overwrite=bulk.overwrite) as results,
+        _with_its_timeline(bulk.target, results),
+    ):
+        return _perform(to_file(bulk, source, results))
+
+
+@contextmanager
+def _with_its_timeline(target: Path, results: ResultsFile) -> Generator[None]:
+    """Leave no timeline without results; those that were to be overwritten, and were not, keep theirs."""
+    timeline = timeline_of(target)
+    before = timeline.read_bytes() if results.untouched and timeline.is_file() else None
     try:
-        with ResultsFile(bulk.target, overwrite=bulk.overwrite) as results:
-            return _perform(to_file(bulk, source, results))
+        yield
     finally:
-        if not bulk.target.exists():  # nothing came
-            timeline_of(bulk.target).unlink(missing_ok=True)
+        if before is not None and results.untouched:
+            timeline.write_bytes(before)
+        elif results.path.is_file() and not results.path.stat().st_size:  # nothing came
+            timeline.unlink(missing_ok=True)
 
 
 def _to_standard_output(bulk: Bulk, source: Source) -> tuple[Summary, int]:
@@ -114,9 +122,9 @@ def _to_standard_output(bulk: Bulk, source: Source) -> tuple[Summary, int]:
 
 
 def _perform(job: Job) -> tuple[Summary, int]:
-    from rich.console import Console
+    from claude_executor.cli.terminal import console as on_standard_error
 
-    console = Console(stderr=True, highlight=False)
+    console = on_standard_error()
     bulk, rest = job.bulk, job.rest
     said = opening(bulk, job.source, rest, job.asked.unbounded)
     console.print(said, markup=False, soft_wrap=True)
@@ -124,7 +132,7 @@ def _perform(job: Job) -> tuple[Summary, int]:
     run.at_cap = job.at_cap
     try:
         if rest.to_do and not job.at_cap:
-            import_sdk()
+            import_sdk(job.results.close if job.results is not None else lambda: None)
             snapshot, ending = asyncio.run(_send(job, run, console))
         else:
             snapshot, ending = bulk.connection.executor().snapshot(), Ending()
@@ -135,14 +143,14 @@ def _perform(job: Job) -> tuple[Summary, int]:
     ended = verdict(run, ending, attempts=snapshot.attempts)
     summary = summarise(run, snapshot, stopped=ended.stopped)
     if rest.to_do:
-        _close(summary, ended, bulk, console)
+        _close(summary, ended, job, console)
     return summary, ended.code
 
 
 def _tidy(job: Job) -> None:
-    """Put the results of a job that is done in order, if they are not."""
+    """Put the results in order: one for each row, and if asked for, as the rows are."""
     if job.resumption is not None and job.results is not None:
-        job.resumption.rest()
+        job.resumption.settle()
         if job.bulk.ordered:
             put_in_order(job.results, rows_of(job.source, job.bulk.defaults))
 
@@ -174,8 +182,7 @@ async def _work(job: Job, run: Run, executor: Executor) -> None:
         rows = rows_of(job.source, bulk.defaults)
         await run_rows(rows, Outlet(_print), executor=executor, run=run, priority=bulk.priority)
         return
-    if job.resumption is not None:  # as late as can be, for paid answers may be thrown away
-        await asyncio.to_thread(job.resumption.rest)
+    job.results.keep_spare(run.stop)
     await run_file(
         job.source,
         job.results,
@@ -183,10 +190,10 @@ async def _work(job: Job, run: Run, executor: Executor) -> None:
         run=run,
         rest=job.rest,
         defaults=bulk.defaults,
-        ordered=bulk.ordered,
         dedupe=bulk.dedupe,
         priority=bulk.priority,
     )
+    await asyncio.to_thread(_tidy, job)
 
 
 def _print(lines: bytes) -> None:
@@ -217,8 +224,14 @@ def _broken_off(error: OSError | BadInput, job: Job, run: Run) -> Trouble:
         why = f"cannot read {name}: {reason(error)}"
     if bulk.target == STANDARD:
         return Trouble(f"stopped: {why}; {count(run.tally.done, 'result')} written", SOME_FAILED)
-    kept = f"{count(run.tally.done, 'row')} done, all of them in {bulk.target}"
-    return Trouble(f"stopped: {why}; {kept}\n{first}go on with: {bulk.go_on}", SOME_FAILED)
+    untouched = job.results is not None and job.results.untouched
+    kept = f"{count(run.tally.done, 'row')} done"
+    if run.tally.done:
+        kept += f", all of them in {bulk.target}"
+    if untouched:
+        kept = f"nothing was answered: {bulk.target} is as it was"
+    go_on = bulk.going_on.sentence(anew=untouched, first=first)
+    return Trouble(f"stopped: {why}; {kept}\n{go_on}", SOME_FAILED)
 
 
 def _is_of_target(error: OSError, job: Job) -> bool:
@@ -227,16 +240,20 @@ def _is_of_target(error: OSError, job: Job) -> bool:
     return error.filename is None or str(error.filename).startswith(str(path))
 
 
-def _close(summary: Summary, ended: Verdict, bulk: Bulk, console: Console) -> None:
+def _close(summary: Summary, ended: Verdict, job: Job, console: Console) -> None:
     """Print how it went, and how to go on."""
     from claude_executor.cli.closing import closing
 
+    bulk, untouched = job.bulk, job.results is not None and job.results.untouched
     console.print()
     console.print(closing(summary))
+    if untouched:
+        console.print(f"\nnothing was answered: {bulk.target} is as it was", markup=False, soft_wrap=True)
     if ended.stopped is None:
         return
     console.print(f"\nstopped early: {ended.stopped}", style="bold", markup=False, soft_wrap=True)
     if bulk.target == STANDARD:
         console.print("what was written counts, and the rest would need a file to go on with (-o FILE)")
     else:
-        console.print(f"{ended.first}go on with: {bulk.go_on}", markup=False, soft_wrap=True)
+        go_on = bulk.going_on.sentence(anew=untouched, first=ended.first)
+        console.print(go_on, markup=False, soft_wrap=True)

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from claude_executor.cli.bulk import Bulk
 
 
+_OTHER_FORMATS = frozenset({".gz", ".csv", ".tsv", ".parquet", ".zip", ".zst", ".xlsx"})
+
+
 @contextmanager
 def plainly(bulk: Bulk) -> Generator[None]:
     """Tell what keeps a job from being done in a sentence."""
@@ -63,6 +66,10 @@ def check_target(bulk: Bulk) -> None:
         raise Trouble(f"cannot write {target}: {reason(error)}") from error
     if same:
         raise Trouble(f"{target} is the input; name another file with -o")
+    if target.suffix.lower() in _OTHER_FORMATS:
+        raise Trouble(
+            f"{target} would be taken for something else: results are plain JSON lines; name it .jsonl"
+        )
     if target.is_dir():
         raise Trouble(f"cannot write {target}: it is a directory; name a file with -o")
     if not target.parent.is_dir():
@@ -89,6 +96,10 @@ def opening(bulk: Bulk, source: Source, rest: Rest, unbounded: int) -> str:
         text = f"{count(rest.rows, 'row')} in {source.name}, results in {where}"
     else:
         text = _rest_of_it(rest)
+    if rest.others:
+        text += (
+            f"\n{bulk.target} also has {count(rest.others, 'result')} of rows that are not in {source.name}"
+        )
     if bulk.caps.spending and unbounded:
         bring = "brings" if unbounded == 1 else "bring"
         text += (
@@ -109,5 +120,8 @@ def _rest_of_it(rest: Rest) -> str:
     if rest.left_out:
         is_, it = ("is", "it") if rest.left_out == 1 else ("are", "them")
         parts.append(f"{rest.left_out:,} not sent yet {is_} left out (claude-executor run sends {it})")
-    parts.append(f"{rest.to_do - rest.again - rest.redone:,} to go" if rest.to_do else "nothing to do")
+    if new := rest.to_do - rest.again - rest.redone:
+        parts.append(f"{new:,} to go")
+    elif not rest.to_do:
+        parts.append("nothing to do")
     return "; ".join(parts)

@@ -36,6 +36,7 @@ class Sharing:
     group: str
     alone: str = "degrade"
     weight: float = 1.0
+    max_concurrency: int | None = None
 
     def budget(self) -> RedisBudget:
         """What keeps the levels.
@@ -46,7 +47,13 @@ class Sharing:
         from claude_executor import RedisBudget
 
         try:
-            return RedisBudget(self.url, group=self.group, alone=self.alone, weight=self.weight)
+            return RedisBudget(
+                self.url,
+                group=self.group,
+                alone=self.alone,
+                weight=self.weight,
+                max_concurrency=self.max_concurrency,
+            )
         except (ValueError, ImportError) as error:
             raise click.BadParameter(str(error), param_hint="'--shared'") from error
 
@@ -138,6 +145,13 @@ _OPTIONS = [
         help="Share of the limits, relative to the others'.",
     ),
     click.option(
+        "--group-concurrency",
+        type=click.IntRange(1),
+        metavar="N",
+        envvar="CLAUDE_EXECUTOR_GROUP_CONCURRENCY",
+        help="At most so many requests in flight for each pool of models, of all who share together.",
+    ),
+    click.option(
         "--alone",
         type=click.Choice(["degrade", "hold", "fail"]),
         default="degrade",
@@ -164,6 +178,7 @@ def connection(
     group: str = "default",
     weight: float = 1.0,
     alone: str = "degrade",
+    group_concurrency: int | None = None,
     **per_minute: float | None,
 ) -> Connection:
     """What the options mean together.
@@ -189,8 +204,9 @@ def connection(
             }
     except ValueError as error:
         raise click.BadParameter(str(error)) from error
-    sharing = None if shared is None else Sharing(shared, group, alone, weight)
-    if sharing is not None:
+    sharing = None
+    if shared is not None:
+        sharing = Sharing(shared, group, alone, weight, group_concurrency)
         sharing.budget()  # wrong words are told at once
     return Connection(limits, max_concurrency, base_url, sharing=sharing)
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from claude_executor.cli.bulk import STANDARD, Bulk, Remembering, bulk_options, words_to_go_on
+from claude_executor.cli.bulk import STANDARD, Bulk, bulk_options
 from claude_executor.cli.conduct import conduct, foretell
+from claude_executor.cli.going_on import GoingOn, Remembering
 
 if TYPE_CHECKING:
     from claude_executor.bulk import OnChanged
@@ -51,6 +52,6 @@ def run(*, force: bool, on_changed: OnChanged, dry_run: bool, exact: int | None,
         raise click.UsageError("--exact goes with --dry-run")
     if dry_run:
         nowhere = options | {"output": STANDARD}  # there will be no results
-        foretell(Bulk.of(nowhere, go_on=""), exact=exact or 0, tier=options["tier"])
+        foretell(Bulk.of(nowhere, going_on=GoingOn.with_this()), exact=exact or 0, tier=options["tier"])
     else:
-        conduct(Bulk.of(options, go_on=words_to_go_on(), overwrite=force, on_changed=on_changed))
+        conduct(Bulk.of(options, going_on=GoingOn.with_this(), overwrite=force, on_changed=on_changed))

@@ -4,29 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import os
 import signal
-import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from claude_executor.cli import INTERRUPTED, TERMINATED
 from claude_executor.cli.display import shown
+from claude_executor.cli.signals import ending_at_once, heeded
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Generator
-    from types import FrameType
+    from collections.abc import Callable, Coroutine, Generator
 
     from rich.console import Console
 
     from claude_executor.bulk import Run
     from claude_executor.cli.watch import Watch
 
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-_CODES = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
+_ONCE = {getattr(signal, "SIGHUP", None)}
+"""A terminal that is closed may say so several times over: that is no impatience."""
 
 
 @dataclass(slots=True)
@@ -37,35 +32,18 @@ class Ending:
     aborted: bool = False
 
 
-def import_sdk() -> None:
+def import_sdk(first: Callable[[], None] = lambda: None) -> None:
     """Import the SDK, which takes seconds, so that a signal meanwhile ends the process at once.
 
     To be called before the event loop runs. There, a thread would import it, and Python waits for threads.
+    `first` is done before the process ends.
     """
-    with _ending_at_once():
+    with ending_at_once(first):
         importlib.import_module("anthropic")
 
 
-@contextmanager
-def _ending_at_once() -> Generator[None]:
-    def end(number: int, frame: FrameType | None) -> None:
-        del frame
-        click.echo("interrupted", err=True)
-        os._exit(_CODES[signal.Signals(number)])  # nothing is open, and half an import cannot be tidied up
-
-    if threading.current_thread() is not threading.main_thread():  # then the signals are not ours
-        yield
-        return
-    before = {number: signal.signal(number, end) for number in _SIGNALS}
-    try:
-        yield
-    finally:
-        for number, usual in before.items():
-            signal.signal(number, usual)
-
-
 async def steer(work: Coroutine[object, object, None], watch: Watch, console: Console) -> Ending:
-    """Do `work`, and show it. SIGINT or SIGTERM lets it finish what is in flight; a second one aborts."""
+    """Do `work`, and show it. A signal lets it finish what is in flight; a second one aborts."""
     task = asyncio.ensure_future(work)
     ending = Ending()
     with _obeying(task, watch.run, ending), shown(watch, console):
@@ -85,12 +63,12 @@ def _obeying(task: asyncio.Task[None], run: Run, ending: Ending) -> Generator[No
         if ending.number is None:
             ending.number = number
             run.stop()
-        else:
+        elif number not in _ONCE:
             ending.aborted = True
             task.cancel()
 
     before: dict[signal.Signals, Any] = {}
-    for number in _SIGNALS:
+    for number in heeded():
         usual = signal.getsignal(number)
         try:
             loop.add_signal_handler(number, obey, number)

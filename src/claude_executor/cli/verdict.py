@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from claude_executor import BudgetUnreachable, Kind
-from claude_executor.cli import BAD_INPUT, CAP_REACHED, INTERRUPTED, NO_ACCESS, OK, SOME_FAILED, TERMINATED
+from claude_executor.cli import BAD_INPUT, CAP_REACHED, NO_ACCESS, OK, SOME_FAILED
+from claude_executor.cli.signals import CODES
 from claude_executor.cli.words import count, money, span
 
 if TYPE_CHECKING:
@@ -39,8 +40,7 @@ def verdict(run: Run, ending: Ending, *, attempts: int) -> Verdict:
     # A signal that came when all that was left was in flight, and was waited for, has interrupted nothing.
     if ending.number is not None and (run.unsent or ending.aborted):
         how = "aborted" if ending.aborted else "interrupted"
-        code = TERMINATED if ending.number == signal.SIGTERM else INTERRUPTED
-        return Verdict(code, f"{how}; {undone}")
+        return Verdict(CODES[signal.Signals(ending.number)], f"{how}; {undone}")
     if run.fatal is not None:
         kind = None if isinstance(run.fatal, BudgetUnreachable) else run.fatal.kind
         return Verdict(BAD_INPUT if kind is Kind.NOT_FOUND else NO_ACCESS, str(run.fatal))

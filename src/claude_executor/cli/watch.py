@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from claude_executor.cli.words import percent
+from claude_executor.cli.words import percent, span
 
 if TYPE_CHECKING:
     from claude_executor import Executor, PoolState, Snapshot
@@ -27,10 +27,13 @@ MOST_BARS = 6
 _Shares = dict[tuple[str, str], float]
 
 _OVERLOADED = "circuit breaker"
+_GROUP = "shared budget"
 _SAID = {
     "told to wait": "told to wait by a 429",
     "starting up": "starting up",
     "opening connections": "opening connections",
+    _GROUP: "waiting for the shared budget",
+    "spending cap": "near the cap: waiting for what is in flight",
     # The breaker has closed again, and the pool opens up by and by.
     _OVERLOADED: "recovering from the overload",
 }
@@ -136,6 +139,7 @@ class Watch:
         self._done: deque[tuple[float, int]] = deque()
         self._held: deque[tuple[float, dict[tuple[str, str], float]]] = deque()
         self._draws: dict[tuple[str, str], Draw] = {}
+        self._alone_since: float | None = None
 
     def look(self) -> View:
         """The run at this moment."""
@@ -158,7 +162,7 @@ class Watch:
             rate=rate,
             left=run.unsent * 60.0 / rate if known_rate else None,
             state=state,
-            sharing=_sharing(snapshot),
+            sharing=self._sharing(snapshot),
             waits=waits,
             bars=() if run.stopping else _bars(snapshot, held, shares),  # limits are then those of stopping
             running=snapshot.running,
@@ -236,18 +240,29 @@ class Watch:
             return f"API overloaded: waiting, next probe in {wait:.0f} s"
         return "API overloaded: probing"
 
+    def _sharing(self, snapshot: Snapshot) -> str | None:
+        """With how many the limits are shared, or what becomes of that; of all pools the worst off."""
+        pools = [pool for pool in snapshot.pools.values() if pool.sharing is not None]
+        worst = min(
+            pools, key=lambda pool: ("alone", "joining", "shared").index(str(pool.sharing)), default=None
+        )
+        if worst is None or worst.sharing != "alone":
+            self._alone_since = None
+        if worst is None:
+            return None
+        if worst.sharing == "alone":
+            return self._alone(worst)
+        if worst.sharing == "joining":
+            return "joining those who share the limits"
+        return f"one of {worst.members} who share the limits" if worst.members > 1 else "alone in its group"
 
-def _sharing(snapshot: Snapshot) -> str | None:
-    """With how many the limits are shared, or what becomes of that; of all pools the worst off."""
-    pools = [pool for pool in snapshot.pools.values() if pool.sharing is not None]
-    if not pools:
-        return None
-    worst = min(pools, key=lambda pool: ("alone", "joining", "shared").index(pool.sharing or "shared"))
-    if worst.sharing == "alone":
-        return f"the shared budget is away: alone, with {percent(worst.share)} of the limits"
-    if worst.sharing == "joining":
-        return "joining those who share the limits"
-    return f"one of {worst.members} who share the limits" if worst.members > 1 else "alone in its group"
+    def _alone(self, pool: PoolState) -> str:
+        now = self.run.clock()
+        if self._alone_since is None:
+            self._alone_since = now
+        meanwhile = "waiting" if pool.held_by == _GROUP else f"on {percent(pool.share)} of the limits"
+        why = f", because of {pool.away}" if pool.away is not None else ""
+        return f"shared budget: away for {span(now - self._alone_since)}, {meanwhile}{why}"
 
 
 def _bars(snapshot: Snapshot, held: tuple[str, str] | None, shares: _Shares) -> tuple[Bar, ...]:

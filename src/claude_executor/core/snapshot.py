@@ -57,6 +57,7 @@ class PoolState:
             `None` where it does not.
         members: Executors that share them, as far as is known.
         share: What is this one's, of all.
+        away: Why those who share them cannot be asked; `None` while they can.
     """
 
     resources: dict[str, ResourceState]
@@ -73,6 +74,7 @@ class PoolState:
     sharing: str | None = None
     members: int = 1
     share: float = 1.0
+    away: str | None = None
 
     @property
     def binding(self) -> str | None:
@@ -159,4 +161,5 @@ def state_of(pool: Pool, now: float) -> PoolState:
         sharing=None if pool.share is None else pool.share.standing.value,
         members=1 if pool.share is None else pool.share.members,
         share=1.0 if pool.share is None else pool.share.portion,
+        away=None if pool.share is None else pool.share.because,
     )

@@ -63,6 +63,7 @@ class Rows:
         failures: The failures by kind, the commonest first.
         spent: Tokens and money of all answers.
         unreadable: Lines that are no results.
+        doubled: Rows that have several lines.
     """
 
     at: Floats
@@ -74,13 +75,14 @@ class Rows:
     failures: tuple[FailureKind, ...]
     spent: Spent
     unreadable: int
+    doubled: int
 
     def __len__(self) -> int:
         return len(self.at)
 
 
 def read_rows(path: Path) -> Rows:
-    """Read a results file. Where an id comes twice, the later line holds.
+    """Read a results file. Where an id comes more than once, its last answer holds, else its last line.
 
     Raises:
         OSError: It cannot be read.
@@ -137,7 +139,7 @@ class _Reader:
 
     def rows(self) -> Rows:
         """What was read."""
-        kept = self._kept()
+        kept, doubled = self._kept()
         kinds = np.frombuffer(self._kind, np.int16)[kept]
         dollars = np.frombuffer(self._dollars, np.float32)[kept]
         inputs, outputs, read, written = (
@@ -156,15 +158,20 @@ class _Reader:
             failures=self._failures(kinds, kept),
             spent=Spent(inputs, outputs, read, written, in_all),
             unreadable=self._unreadable,
+            doubled=doubled,
         )
 
-    def _kept(self) -> npt.NDArray[np.bool_]:
-        """Which rows are the last of their id."""
-        ids = np.frombuffer(self._ids, np.int64)
-        _, from_the_end = np.unique(ids[::-1], return_index=True)
-        kept = np.zeros(len(ids), np.bool_)
-        kept[len(ids) - 1 - from_the_end] = True
-        return kept
+    def _kept(self) -> tuple[npt.NDArray[np.bool_], int]:
+        """Which lines hold, of those of an id, and how many ids have several."""
+        succeeded = np.frombuffer(self._kind, np.int16) == SUCCEEDED
+        # The line that holds comes first: answers before failures, and of either the last.
+        order = np.argsort(succeeded, kind="stable")[::-1]
+        _, first, counts = np.unique(
+            np.frombuffer(self._ids, np.int64)[order], return_index=True, return_counts=True
+        )
+        kept = np.zeros(len(order), np.bool_)
+        kept[order[first]] = True
+        return kept, int((counts > 1).sum())
 
     def _failed(self, custom_id: str, kind: str, error: Mapping[str, Any]) -> int:
         said = _mapping(error.get("error", error))

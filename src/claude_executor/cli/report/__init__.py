@@ -32,18 +32,20 @@ def report(results: Path, output: Path | None) -> None:
     target = output if output is not None else results.with_name(_stem(results) + ".report.html")
     if target.suffix.lower() not in _PAGES:
         raise Trouble(f"{target} would be overwritten; the report is a page, name it .html")
-    page, rows = _page(results)
+    page, rows, doubled = _page(results)
     try:
         target.write_text(page, encoding="utf-8")
     except OSError as error:
         raise Trouble(f"cannot write {target}: {reason(error)}") from error
     click.echo(f"{count(rows, 'row')} in {results}, report in {target}", err=True)
+    if doubled is not None:
+        click.echo(doubled, err=True)
 
 
-def _page(results: Path) -> tuple[str, int]:
+def _page(results: Path) -> tuple[str, int, str | None]:
     try:
         from claude_executor.bulk.report import account_of
-        from claude_executor.cli.report.page import page_of
+        from claude_executor.cli.report.page import about_doubled, page_of
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in _OF_THE_EXTRA:
             raise
@@ -56,7 +58,8 @@ def _page(results: Path) -> tuple[str, int]:
     if not len(account.rows):
         raise Trouble(f"there are no results in {results}; name what `run` wrote, not what it read")
     timeline = timeline_of(results).name
-    return page_of(account, name=results.name, timeline=timeline, now=time.time()), len(account.rows)
+    page = page_of(account, name=results.name, timeline=timeline, now=time.time())
+    return page, len(account.rows), about_doubled(account)
 
 
 def _stem(results: Path) -> str:

@@ -59,6 +59,7 @@ def page_of(account: Account, *, name: str, timeline: str, now: float) -> str:
         most_pools=MOST_POOLS,
         most_kinds=MOST_KINDS,
         told=TOLD,
+        doubled=about_doubled(account),
         sections=[
             ("limits", "Throughput and limits", panels.throughput()),
             ("held", "What held the line up", panels.holding()),
@@ -67,6 +68,16 @@ def page_of(account: Account, *, name: str, timeline: str, now: float) -> str:
             ("cost", "Cost", panels.cost()),
         ],
     )
+
+
+def about_doubled(account: Account) -> str | None:
+    """What is said of ids that come more than once; `None` if none does."""
+    doubled = account.rows.doubled
+    if not doubled:
+        return None
+    if doubled == 1:
+        return "1 custom_id comes more than once: its last answer counts, or its last failure"
+    return f"{doubled:,} custom_ids come more than once: of each the last answer counts, or the last failure"
 
 
 def _key_figures(account: Account) -> list[tuple[str, str, str]]:

@@ -1,0 +1,45 @@
+"""Room on a disk, kept for what is paid for and not yet written when the disk is full.
+
+Without it, what is in flight at that moment is lost, and so is what the next start sends before it finds out.
+"""
+
+import errno
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import IO
+
+SIZE = 4 << 20
+"""Bytes: a thousand answers of a page each, five times what is usually in flight."""
+FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class Spare:
+    """Room that is kept until it is given back, or the process ends, however it does."""
+
+    def __init__(self, directory: Path) -> None:
+        """Keep room on the disk of `directory`; none where the system does not know how.
+
+        Raises:
+            OSError: There is none left.
+        """
+        self._file: IO[bytes] | None = None
+        try:
+            self._file = tempfile.TemporaryFile(dir=directory)  # noqa: SIM115 - it is kept
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(self._file.fileno(), 0, SIZE)
+        except OSError as error:
+            self.give_back()
+            if error.errno in FULL:
+                raise OSError(
+                    error.errno, error.strerror
+                ) from error  # it is not about the file that has no name
+
+    def give_back(self) -> bool:
+        """Give it back, if it still is kept; whether it was."""
+        file, self._file = self._file, None
+        if file is not None:
+            with suppress(OSError):
+                file.close()
+        return file is not None

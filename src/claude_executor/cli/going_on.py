@@ -1,0 +1,77 @@
+"""The command that goes on with what another one leaves, as it is printed at the end."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs, urlsplit
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ANEW = "--force"
+_WORDS = "claude_executor.words"
+_VARIABLES = {"--shared": "CLAUDE_EXECUTOR_SHARED", "--base-url": "ANTHROPIC_BASE_URL"}
+"""Options whose values may hold a password, and the variables of the environment that say the same."""
+_PASSWORDS = frozenset({"password", "sentinel_password"})
+
+
+class Remembering(click.Command):
+    """A command that remembers how it was asked, so that it can say how to go on."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Remember, and parse."""
+        ctx.meta[_WORDS] = list(args)
+        return super().parse_args(ctx, args)
+
+
+@dataclass(frozen=True, slots=True)
+class GoingOn:
+    """How a command was asked: its name and the words after it."""
+
+    name: str
+    words: tuple[str, ...]
+
+    @classmethod
+    def with_this(cls) -> GoingOn:
+        """The command that is running, which must be `Remembering`."""
+        context = click.get_current_context()
+        assert context.command.name is not None
+        return cls(context.command.name, tuple(context.meta[_WORDS]))
+
+    def sentence(self, *, anew: bool = False, first: str = "") -> str:
+        """What to do for the rest of it, ``first`` of all perhaps something else.
+
+        Nothing that is there is thrown away for that, unless it is to begin anew. A password is not repeated:
+        an empty variable in its place is an error, and not a run that shares with nobody.
+        """
+        words = list(self._spoken(anew=anew))
+        for variable in _VARIABLES.values():
+            if any(f"${variable}" in word for word in words):
+                first += f"put the address, whose password is not repeated here, into {variable}, and "
+        return f"{first}go on with: {' '.join(['claude-executor', self.name, *words])}"
+
+    def _spoken(self, *, anew: bool) -> Iterator[str]:
+        option = ""
+        for word in self.words:
+            if word == ANEW and not anew:
+                continue
+            name, is_one_word, value = word.partition("=")
+            if is_one_word and name in _VARIABLES and _holds_password(value):
+                yield f'{name}="${_VARIABLES[name]}"'
+            elif option in _VARIABLES and _holds_password(word):
+                yield f'"${_VARIABLES[option]}"'
+            else:
+                yield shlex.quote(word)
+            option = word
+
+
+def _holds_password(address: str) -> bool:
+    try:
+        parts = urlsplit(address)
+        return parts.password is not None or not _PASSWORDS.isdisjoint(parse_qs(parts.query))
+    except ValueError:
+        return True
