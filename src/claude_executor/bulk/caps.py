@@ -128,7 +128,7 @@ def spent_on(results: ResultsFile, prices: Prices, *, in_dollars: bool) -> Spent
             continue
         message = _mapping(_mapping(value["result"]).get("message"))
         model = str(message.get("model"))
-        spent = prices.spent(model, _mapping(message.get("usage")))
+        spent = prices.spent(model, message.get("usage"))
         if spent.dollars is None:
             unknown.add(model)
         whole += spent

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from claude_executor import Usage
@@ -103,12 +104,12 @@ class Prices:
     def __init__(self) -> None:
         self._lists: dict[str, PriceList | None] = {}
 
-    def spent(self, model: str, usage: SdkUsage | Mapping[str, Any] | None) -> Spent:
+    def spent(self, model: str, usage: SdkUsage | dict[str, Any] | None) -> Spent:
         """What one answer took, and its price. Of what a proxy hands on anything may be missing.
 
         Args:
             model: Its model.
-            usage: What it says of that; out of a results file, as a mapping.
+            usage: What it says of that; out of a results file, as a dictionary.
         """
         return self.spent_by(model, _used(usage))
 
@@ -197,24 +198,25 @@ def factor(*, speed: object = None, geo: object = None, tier: object = None) -> 
 def _used(usage: object) -> Usage:
     """What an answer says it took: an object of the SDK, or JSON. Neither need hold what it should."""
     said = _reader(usage)
-    cache, tools = _reader(said("cache_creation")), _reader(said("server_tool_use"))
+    cache, tools = _reader(said("cache_creation", None)), _reader(said("server_tool_use", None))
     return Usage(
-        input_tokens=_amount(said("input_tokens")),
-        output_tokens=_amount(said("output_tokens")),
-        cache_creation_tokens=_amount(said("cache_creation_input_tokens")),
-        cache_read_tokens=_amount(said("cache_read_input_tokens")),
-        cache_hour_tokens=_amount(cache("ephemeral_1h_input_tokens")),
-        searches=_amount(tools("web_search_requests")),
-        speed=said("speed"),
-        geo=said("inference_geo"),
-        tier=said("service_tier"),
+        _amount(said("input_tokens", None)),
+        _amount(said("output_tokens", None)),
+        _amount(said("cache_creation_input_tokens", None)),
+        _amount(said("cache_read_input_tokens", None)),
+        _amount(cache("ephemeral_1h_input_tokens", None)),
+        _amount(tools("web_search_requests", None)),
+        said("speed", None),
+        said("inference_geo", None),
+        said("service_tier", None),
     )
 
 
-def _reader(holder: object) -> Callable[[str], Any]:
-    if isinstance(holder, Mapping):
-        return cast("Mapping[str, Any]", holder).get
-    return lambda name: getattr(holder, name, None)
+def _reader(holder: object) -> Callable[[str, None], Any]:
+    """What gives a field of it, or `None`. JSON has no other mappings than dictionaries."""
+    if isinstance(holder, dict):
+        return cast("dict[str, Any]", holder).get
+    return partial(getattr, holder)
 
 
 def _amount(value: object) -> int:
