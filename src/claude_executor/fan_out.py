@@ -132,7 +132,7 @@ class _Crew:
         self._room = room
         self._ordered = ordered
         self._done: dict[int, Result] = {}
-        # Single futures and not locks and events, of which each takes as long as the rest of this together.
+        # Single futures, not a lock and two events: every request would have to pass all three.
         self._news: asyncio.Future[None] | None = None
         self._parked: deque[asyncio.Future[None]] = deque()
         self._source_error: Exception | None = None
@@ -242,12 +242,7 @@ class _Crew:
         """Wait until it may be a worker's turn to pull."""
         place = asyncio.get_running_loop().create_future()
         self._parked.append(place)
-        try:
-            await place
-        except asyncio.CancelledError:
-            if not place.cancelled():  # it was called and cannot come
-                self._call_one()
-            raise
+        await place  # workers are only ever cancelled all together, so that no call is lost by that
 
     def _call_one(self) -> None:
         while self._parked:

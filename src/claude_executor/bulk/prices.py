@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
 from typing import TYPE_CHECKING, Any, cast
@@ -10,6 +9,8 @@ from typing import TYPE_CHECKING, Any, cast
 from claude_executor import Usage
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from anthropic.types import Usage as SdkUsage
 
 PER_MILLION = 1e-6
