@@ -7,6 +7,7 @@ iterable raises, what was taken from it before is finished and yielded first.
 """
 
 import asyncio
+from collections import deque
 from collections.abc import (
     AsyncGenerator,
     AsyncIterable,
@@ -124,15 +125,16 @@ class _Crew:
         self._source: Iterator[Params] | AsyncIterator[Params] = (
             aiter(prompts) if isinstance(prompts, AsyncIterable) else iter(prompts)
         )
-        self._pulling = asyncio.Lock()
+        self._pulling = False
         self._exhausted = False
         self._taken = 0
         self._yielded = 0
         self._room = room
         self._ordered = ordered
         self._done: dict[int, Result] = {}
-        self._news = asyncio.Event()
-        self._space = asyncio.Event()
+        # Single futures, not a lock and two events: every request would have to pass all three.
+        self._news: asyncio.Future[None] | None = None
+        self._parked: deque[asyncio.Future[None]] = deque()
         self._source_error: Exception | None = None
         self._broken: BaseException | None = None
         self._tasks = tasks
@@ -150,7 +152,7 @@ class _Crew:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             self._broken = error
-        self._news.set()
+        self._tell()
 
     async def dismiss(self) -> None:
         """End all workers, and with them the requests they carry."""
@@ -169,7 +171,7 @@ class _Crew:
                 result = self._done.pop(next(iter(self._done))) if self._done else None
             if result is not None:
                 self._yielded += 1
-                self._space.set()
+                self._call_one()
                 return result
             if self._broken is not None:
                 raise self._broken
@@ -177,14 +179,19 @@ class _Crew:
                 if self._source_error is not None:
                     raise self._source_error
                 return None
-            self._news.clear()
-            await self._news.wait()
+            self._news = asyncio.get_running_loop().create_future()
+            await self._news
+
+    def _tell(self) -> None:
+        """There may be a result, or the last worker may have gone."""
+        if self._news is not None and not self._news.done():
+            self._news.set_result(None)
 
     async def _work(self) -> None:
         while (item := await self._pull()) is not None:
             result = await self._carry(*item)
             self._done[result.index] = result
-            self._news.set()
+            self._tell()
 
     async def _carry(self, index: int, params: Params) -> Result:
         journal = self._journal
@@ -201,24 +208,45 @@ class _Crew:
         return result
 
     async def _pull(self) -> tuple[int, Params] | None:
-        async with self._pulling:
-            while self._taken - self._yielded >= self._room:
-                self._space.clear()
-                await self._space.wait()
-            if self._exhausted:
-                return None
-            try:
-                if isinstance(self._source, AsyncIterator):
-                    params = await anext(self._source)
-                else:
-                    params = next(self._source)
-            except (StopIteration, StopAsyncIteration):
-                self._exhausted = True
-                return None
-            except Exception as error:  # a stranger's code: what it raises is told when the rest is done
-                self._exhausted, self._source_error = True, error
-                return None
+        while not self._exhausted and (self._pulling or self._is_full()):
+            await self._park()
+        if self._exhausted:
+            self._call_one()  # who parks would wait for ever
+            return None
+        self._pulling = True
+        try:
+            if isinstance(self._source, AsyncIterator):
+                params = await anext(self._source)
+            else:
+                params = next(self._source)
+        except (StopIteration, StopAsyncIteration):
+            self._exhausted = True
+            return None
+        except Exception as error:  # a stranger's code: what it raises is told when the rest is done
+            self._exhausted, self._source_error = True, error
+            return None
+        else:
             index, self._taken = self._taken, self._taken + 1
+        finally:
+            self._pulling = False
+            if self._exhausted or not self._is_full():
+                self._call_one()
         if len(self._mine) < self._room:
             self.hire()
         return index, params
+
+    def _is_full(self) -> bool:
+        return self._taken - self._yielded >= self._room
+
+    async def _park(self) -> None:
+        """Wait until it may be a worker's turn to pull."""
+        place = asyncio.get_running_loop().create_future()
+        self._parked.append(place)
+        await place  # workers are only ever cancelled all together, so that no call is lost by that
+
+    def _call_one(self) -> None:
+        while self._parked:
+            place = self._parked.popleft()
+            if not place.done():
+                place.set_result(None)
+                return

@@ -20,7 +20,6 @@ from typing import Any, cast
 import anthropic
 import httpx2
 import orjson
-from anthropic.types import Usage as SdkUsage
 
 from claude_executor.core.estimate import shape_of
 from claude_executor.core.headers import NO_ADVICE
@@ -34,7 +33,7 @@ from claude_executor.overheard import AsyncBody, Overheard, SyncBody, passed_on
 from claude_executor.pump import Pump
 from claude_executor.terms import Terms
 from claude_executor.turn import Turn
-from claude_executor.usage import usage_of
+from claude_executor.usage import usage_said
 
 MESSAGES = "/v1/messages"
 """The one path that draws on the limits of messages."""
@@ -274,8 +273,8 @@ class _Call:
             if self.counts and isinstance(message["input_tokens"], int):
                 return Reply(None, None, lambda: NO_ADVICE)
             if message["stop_reason"] is not None:
-                usage = SdkUsage.construct(None, **cast("dict[str, object]", message["usage"]))
-                return Reply(message.get("id"), usage_of(usage), partial(advice_of, response.headers))
+                usage = usage_said(cast("dict[str, object]", message["usage"]))
+                return Reply(message.get("id"), usage, partial(advice_of, response.headers))
         except (KeyError, TypeError):
             pass  # it is no message
         detail = "the answer is incomplete or is not JSON"

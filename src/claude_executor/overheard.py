@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, cast
 import anthropic
 import httpx2
 import orjson
-from anthropic.types import Usage as SdkUsage
 
 from claude_executor.core.cost import Usage
 from claude_executor.core.job import Failure
@@ -25,9 +24,9 @@ from claude_executor.core.retry import Kind
 from claude_executor.diagnosis import advice_of, broken_by
 from claude_executor.outcome import Broken
 from claude_executor.pump import Following, Pump
-from claude_executor.streaming import BYTES_PER_TOKEN, SILENCE
+from claude_executor.streaming import SILENCE
 from claude_executor.turn import Part, Turn
-from claude_executor.usage import usage_of
+from claude_executor.usage import usage_by_now, usage_said
 
 if TYPE_CHECKING:
     from claude_executor.core.job import Job
@@ -142,7 +141,7 @@ class Overheard:
             text = delta.get("text") or delta.get("thinking") or delta.get("partial_json")
             self._written += len(text.encode("utf-8", "surrogatepass")) if isinstance(text, str) else 0
         elif kind == "message_stop":
-            usage = usage_of(SdkUsage.construct(None, **self._usage))
+            usage = usage_said(self._usage)
             self._end(lambda following: following.complete(usage))
         elif kind == "error":
             self.broke(anthropic.APIStatusError("", response=self.response, body=event))
@@ -176,9 +175,7 @@ class Overheard:
         self._usage |= {name: value for name, value in used.items() if value is not None}
 
     def _usage_by_now(self) -> Usage:
-        """The API counts output at the end; before it, by what has come."""
-        usage = usage_of(SdkUsage.construct(None, **self._usage))
-        return usage._replace(output_tokens=max(usage.output_tokens, self._written // BYTES_PER_TOKEN))
+        return usage_by_now(usage_said(self._usage), self._written)
 
     def _end(self, ending: Ending) -> None:
         if self._ending is not None:

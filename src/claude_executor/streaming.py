@@ -22,7 +22,7 @@ from claude_executor.core.retry import Kind
 from claude_executor.diagnosis import advice_of, broken_by
 from claude_executor.errors import StreamInterrupted
 from claude_executor.outcome import Broken, Reply
-from claude_executor.usage import usage_of
+from claude_executor.usage import usage_by_now, usage_of
 
 if TYPE_CHECKING:
     from anthropic.lib.streaming import ParsedMessageStreamEvent
@@ -32,8 +32,6 @@ if TYPE_CHECKING:
 
 SILENCE = 60.0
 """Seconds without a sign of life, be it a ping, after which a stream is given up."""
-BYTES_PER_TOKEN = 3
-"""Of output that was being written when it was broken off, before the API counted it; rather too many."""
 
 
 class Ending(Protocol):
@@ -208,9 +206,7 @@ class Events:
             return None
 
     def _usage_by_now(self) -> Usage:
-        """The API counts output at the end; before it, by what has come."""
-        by_now = self._written // BYTES_PER_TOKEN
-        return self.usage._replace(output_tokens=max(self.usage.output_tokens, by_now))
+        return usage_by_now(self.usage, self._written)
 
     def _note(self, event: RawMessageStreamEvent) -> None:
         if event.type == "message_start":

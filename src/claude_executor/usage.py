@@ -1,5 +1,6 @@
 """What the SDK says an answer took, in our terms."""
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from claude_executor.core.cost import Usage
@@ -7,6 +8,9 @@ from claude_executor.core.cost import Usage
 if TYPE_CHECKING:
     from anthropic.types import Usage as SdkUsage
     from anthropic.types.beta import BetaUsage
+
+BYTES_PER_TOKEN = 3
+"""Of output that was being written when it was broken off, before the API counted it; rather too many."""
 
 
 def usage_of(usage: "SdkUsage | BetaUsage") -> Usage:
@@ -26,6 +30,27 @@ def usage_of(usage: "SdkUsage | BetaUsage") -> Usage:
         geo=getattr(usage, "inference_geo", None),
         tier=getattr(usage, "service_tier", None),
     )
+
+
+def usage_said(said: Mapping[str, object]) -> Usage:
+    """The same of an answer that is read without the SDK's client.
+
+    Raises:
+        TypeError: It is no mapping.
+    """
+    from anthropic.types import Usage as SdkUsage
+
+    return usage_of(SdkUsage.construct(None, **said))
+
+
+def usage_by_now(usage: Usage, written: int) -> Usage:
+    """What an answer has taken that is still being written: the API counts output at the end.
+
+    Args:
+        usage: What the API has counted.
+        written: Bytes of output that have come.
+    """
+    return usage._replace(output_tokens=max(usage.output_tokens, written // BYTES_PER_TOKEN))
 
 
 def _count(source: object, name: str) -> int:

@@ -283,7 +283,7 @@ def test_a_budget_and_a_bill_agree(more):
     spent = PRICES.spent("claude-opus-5-5", usage)
     (cap,) = Caps(dollars=1).left(Spent(), Asked(), PRICES)
     assert cap.price("claude-opus-5-5", usage_of(usage)) == pytest.approx(spent.dollars)
-    assert PRICES.spent_says("claude-opus-5-5", said) == spent
+    assert PRICES.spent("claude-opus-5-5", said) == spent
 
 
 def test_without_a_price_there_is_no_budget():

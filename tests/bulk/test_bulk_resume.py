@@ -9,6 +9,7 @@ import pytest
 from claude_executor.bulk import Changed, NotResults, Rest, ResultsFile, Resumption, Row, run_file
 from claude_executor.bulk.index import Index
 from claude_executor.bulk.results import Mark, hash_of, succeeded
+from claude_executor.bulk.sources import Record
 from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings
 
 SLOW = Settings(rates=Rates(), latency=Latency(2.0, spread=0.8), output_tokens=Lengths(20))
@@ -31,9 +32,13 @@ def planned(tmp_path):
     def plan(rows: list[Row], options: dict[str, object], *, at_a_glance: bool) -> Rest:
         with ResultsFile(path) as results:
             resumption = Resumption(results, **options)
-            for row in rows:
-                record = orjson.dumps({"custom_id": row.custom_id, "params": row.params, **row.extras})
-                if not at_a_glance or resumption.known(record) is None:
+            records = [
+                (number, orjson.dumps({"custom_id": row.custom_id, "params": row.params, **row.extras}))
+                for number, row in enumerate(rows)
+            ]
+            looked = resumption.known(records) if at_a_glance else [(*record, None) for record in records]
+            for row, (_, _, known) in zip(rows, looked, strict=True):
+                if known is None:
                     resumption.see(row.custom_id, row.params)
             return resumption.rest()
 
@@ -61,11 +66,12 @@ def test_only_a_row_that_is_as_it_was_sent_is_known_at_a_glance(some_rows, tmp_p
     with ResultsFile(path) as results:
         resumption = Resumption(results)
 
+        def is_known(record: Record) -> bool:
+            ((_, _, known),) = resumption.known([(1, record)])
+            return known is not None
+
         def known(custom_id: object, params: object, **beside: object) -> bool:
-            return (
-                resumption.known(orjson.dumps({"custom_id": custom_id, "params": params, **beside}))
-                is not None
-            )
+            return is_known(orjson.dumps({"custom_id": custom_id, "params": params, **beside}))
 
         assert known("a", params)
         assert known("a", dict(reversed(params.items())), own={"field": 1})
@@ -76,9 +82,57 @@ def test_only_a_row_that_is_as_it_was_sent_is_known_at_a_glance(some_rows, tmp_p
         assert not known(["a"], params)
         assert not known("a", [])
         assert not any(known("a", params, **{odd: 1}) for odd in ("result", "executor", "body", "prompt"))
-        assert resumption.known(b"no JSON") is None
-        assert resumption.known({"custom_id": "a", "prompt": "…"}) is None
+        assert not is_known(b"no JSON")
+        assert not is_known({"custom_id": "a", "prompt": "…"})
         assert (resumption.rest().rows, resumption.rest().answered) == (2, 2)
+
+
+def read_in_blocks(results: ResultsFile) -> list[tuple[object, ...]]:
+    """What the lines say, read many at a time."""
+    return [
+        tuple(entry)
+        for ids, hashes, entries in results.batches()
+        for entry in entries or [(name, hash_, True, True) for name, hash_ in zip(ids, hashes, strict=True)]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("part", "odd"),
+    [
+        (b'-1"', b'\\n1"'),
+        (b'-1"', b'\\"1"'),
+        (b'-1"', '-ä"'.encode()),
+        (7 * b"fade" + b"-1", b""),
+        (b'"succeeded"', b'"canceled"'),
+        (b'"custom_id":', b'"custom_id": '),
+        (b'{"custom_id"', b'{"own":{"custom_id":"x","result":{"type":"succeeded"}},"custom_id"'),
+        (b'"hash":"', b'"hash":"0'),
+        (b'"hash":"', b'"hash":"-'),
+        (b'"hash":"', b'"hash":"' + 16 * b" "),
+        (b',"executor":', b',"of":'),
+        (b"\n", b"\r\n"),
+    ],
+)  # fmt: skip
+def test_an_odd_line_among_answers_is_read_as_it_would_be_alone(some_rows, tmp_path, part, odd):
+    """Whatever those who read many at a time do not expect."""
+    lines = [result(Row(f"{7 * 'fade'}-{number}", row.params)) for number, row in enumerate(some_rows(3))]
+    assert part in lines[1]
+    lines[1] = lines[1].replace(part, odd)
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(b"".join(lines))
+    with ResultsFile(path) as results:
+        found = read_in_blocks(results)
+        assert found == [entry for _, entry in results.entries()]
+        assert len(found) == 3
+
+
+def test_a_line_that_only_looks_like_an_answer_is_none(some_rows, tmp_path):
+    """Nothing but the name of its first field gives it away."""
+    good, bad = (result(row) for row in some_rows(2))
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(good + bad.replace(b"custom_id", b"custom_ix") + good)
+    with ResultsFile(path) as results, pytest.raises(NotResults, match="line 2:"):
+        read_in_blocks(results)
 
 
 def test_results_read_in_blocks_are_those_read_line_by_line(some_rows, tmp_path):
@@ -98,14 +152,9 @@ def test_results_read_in_blocks_are_those_read_line_by_line(some_rows, tmp_path)
     path.write_bytes(b"".join(lines))
     with ResultsFile(path) as results:
         batches = list(results.batches())
-        assert any(answers for answers, _ in batches)
-        assert any(entries for _, entries in batches)
-        found = [
-            entry
-            for answers, entries in batches
-            for entry in entries
-            or [(custom_id, int(digits, 16), True, True) for custom_id, digits in answers]
-        ]
+        assert any(ids for ids, _, _ in batches)
+        assert any(entries for _, _, entries in batches)
+        found = read_in_blocks(results)
         assert found == [entry for _, entry in results.entries()]
         with path.open("ab") as file:
             file.write(b'{"custom_id":"x"}\n')

@@ -144,15 +144,20 @@ def test_what_is_known_is_neither_checked_nor_seen_but_counted(tmp_path):
     path = written(tmp_path / "a.jsonl", *lines)
     seen: list[str] = []
 
-    def known(record):
-        row = json.loads(record)
-        return ("b", {"model": "m-b"}) if row["custom_id"] == "b" else None
+    def known(records):
+        for number, record in records:
+            is_b = json.loads(record)["custom_id"] == "b"
+            yield number, record, ("b", {"model": "m-b"}) if is_b else None
 
     survey = check(path, see=lambda custom_id, params: seen.append(custom_id), known=known)
     assert (survey.rows, seen) == (3, ["a", "c"])
     assert survey.models == {PARAMS["model"], "m-b"}
+
+    def all_known(records):
+        return ((number, record, ("a", PARAMS)) for number, record in records)
+
     with pytest.raises(BadInput, match="'a' is already that of line 1"):
-        check(written(tmp_path / "b.jsonl", *lines[::2], lines[0]), known=lambda record: ("a", PARAMS))
+        check(written(tmp_path / "b.jsonl", *lines[::2], lines[0]), known=all_known)
 
 
 def test_empty_file_is_bad_input(tmp_path):

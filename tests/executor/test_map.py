@@ -139,3 +139,36 @@ async def test_bad_look_ahead_is_refused(simulator, executor_on):
     async with executor_on(simulator) as executor:
         with pytest.raises(ValueError, match="look_ahead"):
             executor.map([], look_ahead=0)
+
+
+@pytest.mark.parametrize("room", [1, 2, 30])
+@pytest.mark.parametrize("quick", [True, False])
+@pytest.mark.simulator(QUICK)
+async def test_workers_who_wait_for_a_turn_that_never_comes_go_home(simulator, executor_on, room, quick):
+    """Each wakes the next: none waits for ever, whether for room or for a source that takes its time."""
+
+    async def prompts():
+        for number in range(40):
+            if not quick:
+                await asyncio.sleep(0.3)
+            yield prompt(f"{number}")
+
+    async with executor_on(simulator) as executor:
+        assert len([result async for result in executor.map(prompts(), look_ahead=room)]) == 40
+        assert not [task for task in asyncio.all_tasks() if "map worker" in task.get_name()]
+
+
+@pytest.mark.simulator(QUICK)
+async def test_the_next_prompt_is_pulled_while_the_last_is_answered(simulator, executor_on):
+    """Of two workers one waits for a slow source while the other has its request under way."""
+    running = []
+
+    async def prompts():
+        for number in range(40):
+            running.append(executor.snapshot().running)
+            await asyncio.sleep(0.3)
+            yield prompt(f"{number}")
+
+    async with executor_on(simulator) as executor:
+        assert len([result async for result in executor.map(prompts(), look_ahead=2)]) == 40
+    assert sum(running) > 30

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from claude_executor import Params, SpendingCap, Usage
 from claude_executor.bulk.journal import ResultsFile
-from claude_executor.bulk.prices import Prices, Spent, factor
+from claude_executor.bulk.prices import Prices, Spent
 from claude_executor.bulk.results import json_of
 
 _SERVER_TOOLS = ("web_search", "web_fetch", "code_execution")
@@ -128,7 +128,7 @@ def spent_on(results: ResultsFile, prices: Prices, *, in_dollars: bool) -> Spent
             continue
         message = _mapping(_mapping(value["result"]).get("message"))
         model = str(message.get("model"))
-        spent = prices.spent_says(model, _mapping(message.get("usage")))
+        spent = prices.spent(model, message.get("usage"))
         if spent.dollars is None:
             unknown.add(model)
         whole += spent
@@ -146,17 +146,8 @@ class _Dollars:
 
     def __call__(self, model: str, usage: Usage) -> float:
         # A workspace may keep all its requests in the United States without being asked to.
-        times = factor(speed=usage.speed or self._speed, geo=usage.geo or "us", tier=usage.tier)
-        dollars = self._prices.dollars(
-            model,
-            fresh=usage.input_tokens,
-            output=usage.output_tokens,
-            read=usage.cache_read_tokens,
-            written=usage.cache_creation_tokens,
-            written_1h=usage.cache_hour_tokens,
-            searches=usage.searches,
-            factor=times,
-        )
+        served = usage._replace(speed=usage.speed or self._speed, geo=usage.geo or "us")
+        dollars = self._prices.spent_by(model, served).dollars
         assert dollars is not None  # looked up before anything was sent
         return dollars
 

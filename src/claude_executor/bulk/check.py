@@ -7,7 +7,7 @@ them would take ten times as much.
 
 from array import array
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,9 @@ from claude_executor import Params
 from claude_executor.bulk.problems import BadInput, BadRow, Problems
 from claude_executor.bulk.rows import NO_DEFAULTS, Defaults, parts_of
 from claude_executor.bulk.sources import Record, Source, source_of
+
+Looked = tuple[int, Record, tuple[str, Params] | None]
+"""A row with its number, and its id and request if it need not be checked."""
 
 SHOWN_OF_ID = 40
 _DRAWERS = 256
@@ -38,7 +41,7 @@ def check(
     defaults: Defaults = NO_DEFAULTS,
     *,
     see: Callable[[str, Params], object] | None = None,
-    known: Callable[[Record], tuple[str, Params] | None] | None = None,
+    known: Callable[[Iterable[tuple[int, Record]]], Iterable[Looked]] | None = None,
 ) -> Survey:
     """Read every row of a source and say what it holds.
 
@@ -46,8 +49,8 @@ def check(
         source: The source.
         defaults: What its rows may leave out.
         see: Is shown the id and the request of every row in turn, so that a million need be read only once.
-        known: Is asked first, and may give the id and the request of a row that was checked at an earlier
-            start; it is then neither checked nor shown to `see`.
+        known: Is shown all rows first, and may tell of some that they were checked at an earlier start, with
+            their ids and requests; those are neither checked nor shown to `see`.
 
     Raises:
         BadInput: Something is wrong with it.
@@ -57,9 +60,12 @@ def check(
     unit = source.unit
     problems = Problems(unit)
     drawers = [array("q") for _ in range(_DRAWERS)]
+    put_into = [drawer.append for drawer in drawers]
     models: set[str] = set()
-    for number, record in source.records():
-        if known is not None and (row := known(record)) is not None:
+    records = source.records()
+    looked = known(records) if known is not None else ((number, record, None) for number, record in records)
+    for number, record, row in looked:
+        if row is not None:
             custom_id, params = row
         else:
             try:
@@ -70,7 +76,7 @@ def check(
             if see is not None:
                 see(custom_id, params)
         mark = hash(custom_id)
-        drawers[mark % _DRAWERS].append(mark)
+        put_into[mark % _DRAWERS](mark)
         models.add(str(params["model"]))
     rows = sum(map(len, drawers))
     if not rows and not problems.count:

@@ -12,9 +12,9 @@ the next start sees to it.
 import asyncio
 import os
 import threading
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from io import BytesIO
 from pathlib import Path
 from typing import Self
 
@@ -148,25 +148,27 @@ class ResultsFile:
                 raise NotResults(self.path, number, str(error)) from None
             at += len(line)
 
-    def batches(self) -> Iterator[tuple[list[tuple[str, str]], list[Entry]]]:
+    def batches(self) -> "Iterator[tuple[list[str], array[int], list[Entry]]]":
         """What its lines say, many at a time, for who reads them all.
 
-        Either they are all answers: their ids and the hashes of what was asked, as they are written. Or the
-        list of answers is empty, and the other one has their entries.
+        Either they are all answers: their ids and the hashes of what was asked. Or there are none of these,
+        but their entries.
 
         Raises:
             NotResults: A line is no result.
         """
         number = 0
-        for lines in self._blocks():
-            answers, entries = answers_in(lines), list[Entry]()
+        for block in self._blocks():
+            lines, entries = block.removesuffix(b"\n").split(b"\n"), list[Entry]()
+            answers = answers_in(lines)
             if answers is None:
                 try:
-                    entries.extend(map(read_entry, BytesIO(lines)))
+                    entries.extend(map(read_entry, lines))
                 except NotAResult as error:
                     raise NotResults(self.path, number + len(entries) + 1, str(error)) from None
-            yield answers or [], entries
-            number += lines.count(b"\n")
+            ids, hashes = answers or ([], array("Q"))
+            yield ids, hashes, entries
+            number += len(lines)
 
     def read(self, places: Iterable[int]) -> Iterator[bytes]:
         """The lines that begin at these places."""

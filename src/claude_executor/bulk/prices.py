@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
-if TYPE_CHECKING:
-    from anthropic.types import Usage
+from claude_executor import Usage
 
-    from claude_executor import Usage as Used
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from anthropic.types import Usage as SdkUsage
 
 PER_MILLION = 1e-6
 FAST = 2.0
@@ -103,28 +105,16 @@ class Prices:
     def __init__(self) -> None:
         self._lists: dict[str, PriceList | None] = {}
 
-    def spent(self, model: str, usage: Usage | None) -> Spent:
-        """What one answer took, and its price. Of what a proxy hands on anything may be missing."""
-        fresh, output = _told(usage, "input_tokens"), _told(usage, "output_tokens")
-        read, written = _told(usage, "cache_read_input_tokens"), _told(usage, "cache_creation_input_tokens")
-        # The API says how it really served the request, which need not be how it was asked to.
-        dollars = self.dollars(
-            model,
-            fresh=fresh,
-            output=output,
-            read=read,
-            written=written,
-            written_1h=_told(getattr(usage, "cache_creation", None), "ephemeral_1h_input_tokens"),
-            searches=_told(getattr(usage, "server_tool_use", None), "web_search_requests"),
-            factor=factor(
-                speed=getattr(usage, "speed", None),
-                geo=getattr(usage, "inference_geo", None),
-                tier=getattr(usage, "service_tier", None),
-            ),
-        )
-        return Spent(fresh, output, read, written, dollars)
+    def spent(self, model: str, usage: SdkUsage | dict[str, Any] | None) -> Spent:
+        """What one answer took, and its price. Of what a proxy hands on anything may be missing.
 
-    def spent_by(self, model: str, used: Used) -> Spent:
+        Args:
+            model: Its model.
+            usage: What it says of that; out of a results file, as a dictionary.
+        """
+        return self.spent_by(model, _used(usage))
+
+    def spent_by(self, model: str, used: Usage) -> Spent:
         """The same of an attempt, as the executor's events tell it."""
         dollars = self.dollars(
             model,
@@ -134,32 +124,11 @@ class Prices:
             written=used.cache_creation_tokens,
             written_1h=used.cache_hour_tokens,
             searches=used.searches,
+            # The API says how it really served the request, which need not be how it was asked to.
             factor=factor(speed=used.speed, geo=used.geo, tier=used.tier),
         )
         tokens = used.cache_read_tokens, used.cache_creation_tokens
         return Spent(used.input_tokens, used.output_tokens, *tokens, dollars)
-
-    def spent_says(self, model: str, usage: Mapping[str, Any]) -> Spent:
-        """The same of an answer in a results file, where anything may be missing."""
-
-        def count(said: Mapping[str, Any], name: str) -> int:
-            return _amount(said.get(name))
-
-        fresh, output = count(usage, "input_tokens"), count(usage, "output_tokens")
-        read, written = count(usage, "cache_read_input_tokens"), count(usage, "cache_creation_input_tokens")
-        dollars = self.dollars(
-            model,
-            fresh=fresh,
-            output=output,
-            read=read,
-            written=written,
-            written_1h=count(_mapping(usage.get("cache_creation")), "ephemeral_1h_input_tokens"),
-            searches=count(_mapping(usage.get("server_tool_use")), "web_search_requests"),
-            factor=factor(
-                speed=usage.get("speed"), geo=usage.get("inference_geo"), tier=usage.get("service_tier")
-            ),
-        )
-        return Spent(fresh, output, read, written, dollars)
 
     def dollars(
         self,
@@ -227,17 +196,32 @@ def factor(*, speed: object = None, geo: object = None, tier: object = None) -> 
     return times * BATCH if tier == "batch" else times
 
 
-def _told(said: object, name: str) -> int:
-    """A count out of an object of the SDK, which need not hold what its type says."""
-    return _amount(getattr(said, name, None))
+def _used(usage: object) -> Usage:
+    """What an answer says it took: an object of the SDK, or JSON. Neither need hold what it should."""
+    said = _reader(usage)
+    cache, tools = _reader(said("cache_creation", None)), _reader(said("server_tool_use", None))
+    return Usage(
+        _amount(said("input_tokens", None)),
+        _amount(said("output_tokens", None)),
+        _amount(said("cache_creation_input_tokens", None)),
+        _amount(said("cache_read_input_tokens", None)),
+        _amount(cache("ephemeral_1h_input_tokens", None)),
+        _amount(tools("web_search_requests", None)),
+        said("speed", None),
+        said("inference_geo", None),
+        said("service_tier", None),
+    )
+
+
+def _reader(holder: object) -> Callable[[str, None], Any]:
+    """What gives a field of it, or `None`. JSON has no other mappings than dictionaries."""
+    if isinstance(holder, dict):
+        return cast("dict[str, Any]", holder).get
+    return partial(getattr, holder)
 
 
 def _amount(value: object) -> int:
     return value if isinstance(value, int) and value > 0 else 0
-
-
-def _mapping(value: object) -> Mapping[str, Any]:
-    return cast("Mapping[str, Any]", value) if isinstance(value, Mapping) else {}
 
 
 def _look_up(model: str) -> PriceList | None:

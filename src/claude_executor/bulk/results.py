@@ -11,6 +11,8 @@ time), ``attempts``, ``waited`` and ``took`` (seconds), ``copy_of`` (the row who
 
 import json
 import re
+import sys
+from array import array
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from hashlib import blake2b
@@ -54,13 +56,10 @@ _FINAL = frozenset(
 # inside a text, where quotation marks are escaped.
 _BEGINNING = re.compile(rb'\{"custom_id":"([^"\\]+)","result":\{"type":"succeeded"')
 _MARK = b',"executor":{"hash":"'
-_ANSWER = re.compile(
-    r'^\{"custom_id":"([^"\\\n]+)","result":\{"type":"succeeded"[^\n]*'
-    r',"executor":\{"hash":"([0-9a-f]{16})"[^\n{]*\n',
-    re.MULTILINE,
-)
-"""The same for many lines at once."""
+_BEFORE_ID, _AFTER_ID = b'{"custom_id":"', b'","result":{"type":"succeeded"'
+"""The same for who reads many lines: a regular expression takes twice as long."""
 _HASH_DIGITS = 16
+_NOTHING_HASHED = blake2b(digest_size=8)
 _LONGEST_MARK = 300
 
 
@@ -130,10 +129,12 @@ def hash_of(params: Params) -> int:
         TypeError: Not all of it can be said in JSON.
     """
     try:
-        text = orjson.dumps(params, option=orjson.OPT_SORT_KEYS, default=_plain)
+        text = orjson.dumps(params, _plain, orjson.OPT_SORT_KEYS)  # by name takes twice as long
     except TypeError:  # half a surrogate pair, numbers beyond 64 bits: the standard library takes more
         text = json.dumps(params, sort_keys=True, separators=(",", ":"), default=_plain).encode()
-    return int.from_bytes(blake2b(text, digest_size=8).digest())
+    hash_ = _NOTHING_HASHED.copy()  # takes half the time of a new one
+    hash_.update(text)
+    return int.from_bytes(hash_.digest())
 
 
 def succeeded(
@@ -181,16 +182,31 @@ def read_entry(line: bytes) -> Entry:
         return _read_whole(line)
 
 
-def answers_in(lines: bytes) -> list[tuple[str, str]] | None:
-    """The ids and the hashes, as they are written, of lines that are answers; `None` if not all surely are.
+def answers_in(lines: list[bytes]) -> "tuple[list[str], array[int]] | None":
+    """The ids and the hashes of lines that are answers; `None` if not all surely are.
 
     For a start, which reads a million of them: `read_entry` takes several times as long.
     """
-    try:
-        found = _ANSWER.findall(lines.decode())
-    except UnicodeDecodeError:
+    ids: list[bytes] = []
+    digits: list[bytes] = []
+    begin, length = len(_BEFORE_ID), len(_MARK)
+    for line in lines:
+        end, mark = line.find(b'"', begin), line.rfind(_MARK, -_LONGEST_MARK)
+        if mark < 0 or not line.startswith(_BEFORE_ID) or not line.startswith(_AFTER_ID, end):
+            return None
+        ids.append(line[begin:end])
+        digits.append(line[mark + length : mark + length + _HASH_DIGITS])
+    named, written = b"\n".join(ids), b"".join(digits)
+    if b"\\" in named:
         return None
-    return found if len(found) == lines.count(b"\n") else None
+    try:
+        hashes = array("Q", bytes.fromhex(written.decode()))
+        custom_ids = named.decode().split("\n")
+    except ValueError:
+        return None
+    if sys.byteorder == "little":
+        hashes.byteswap()
+    return (custom_ids, hashes) if len(hashes) == len(lines) else None
 
 
 def has_answer(lines: Iterable[bytes]) -> bool:

@@ -5,13 +5,14 @@ are kept; of the input, one byte a row.
 """
 
 from array import array
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import Literal
 
 import orjson
 
 from claude_executor import Params
+from claude_executor.bulk.check import Looked
 from claude_executor.bulk.index import Index
 from claude_executor.bulk.journal import ResultsFile
 from claude_executor.bulk.results import Entry, hash_of
@@ -21,7 +22,6 @@ from claude_executor.bulk.sources import Record
 OnChanged = Literal["fail", "redo", "keep"]
 MOST_NAMED = 20
 _NOT_BESIDE_PARAMS = frozenset({"body", "prompt", "result", "executor"})
-_PLAIN_FIELDS = 2
 _MASK = 0xFFFF_FFFF_FFFF_FFFF
 _UNKNOWN = 0
 """The hash of a request that the results say nothing of; one in 2**64 has it by chance."""
@@ -104,26 +104,30 @@ class Resumption:
         self._end = results.end
         self._read(results)
 
-    def known(self, record: Record) -> tuple[str, Params] | None:
-        """Compare the next row, if a glance shows that it is answered; its id and request, or `None`.
+    def known(self, records: Iterable[tuple[int, Record]]) -> Iterator[Looked]:
+        """Compare rows in turn, as far as a glance shows that they are answered.
 
-        Such a row was looked at when it was sent, and is as it was then. Any other must be shown to `see`.
+        Such a row was looked at when it was sent, and is as it was then. Any other must be shown to `see`
+        before the next one is asked for. All in one go, for on a job that is done a start does little else.
         """
-        if not self._answered or not isinstance(record, bytes):
-            return None
-        try:
-            row = orjson.loads(record)
-            custom_id, params = row["custom_id"], row["params"]
-            was = self._answered.get(hash(custom_id))
-            if not was or was != hash_of(params) or not _is_plain(row, params):
-                return None
-        except (ValueError, TypeError, LookupError):
-            return None
-        rest = self._rest
-        rest.rows += 1
-        rest.answered += 1
-        rest.sends.append(False)
-        return custom_id, cast("Params", params)
+        rest, loads, was_asked = self._rest, orjson.loads, self._answered.get
+        any_answered = len(self._answered) > 0
+        for number, record in records:
+            known = None
+            if any_answered and isinstance(record, bytes):
+                try:
+                    row = loads(record)
+                    custom_id, params = row["custom_id"], row["params"]
+                    was = was_asked(hash(custom_id))
+                    if was and was == hash_of(params) and _is_plain(row, params):
+                        known = custom_id, params
+                except (ValueError, TypeError, LookupError):
+                    pass  # whatever it is, it was not sent like this
+            if known is not None:
+                rest.rows += 1
+                rest.answered += 1
+                rest.sends.append(False)
+            yield number, record, known
 
     def see(self, custom_id: str, params: Params) -> bool:
         """Compare the next row; whether it is sent."""
@@ -211,9 +215,9 @@ class Resumption:
 
     def _read(self, results: ResultsFile) -> None:
         keys, hashes = array("Q"), array("Q")
-        for answers, entries in results.batches():
-            keys.extend([hash(custom_id) & _MASK for custom_id, _ in answers])
-            hashes.extend([int(digits, 16) for _, digits in answers])
+        for ids, asked, entries in results.batches():
+            keys.extend([hash(custom_id) & _MASK for custom_id in ids])
+            hashes.extend(asked)
             for entry in entries:
                 key = hash(entry.custom_id)
                 if entry.answered:
@@ -268,6 +272,4 @@ class Resumption:
 
 def _is_plain(row: dict[str, object], params: dict[str, object]) -> bool:
     """Whether an answered row needs no second look: its request is whole, nothing odd is beside it."""
-    if "model" not in params or "max_tokens" not in params:
-        return False
-    return len(row) == _PLAIN_FIELDS or not row.keys() & _NOT_BESIDE_PARAMS
+    return "model" in params and "max_tokens" in params and _NOT_BESIDE_PARAMS.isdisjoint(row)
