@@ -6,6 +6,7 @@ prefix would all pay for it. So one goes ahead, and those that share its prefix 
 """
 
 import math
+from collections import OrderedDict
 
 from claude_executor.core.cost import NOTHING_USED, Usage
 from claude_executor.core.estimate import Shape
@@ -29,8 +30,8 @@ class Prefixes:
     __slots__ = ("_cold_until", "_leaders", "_warm_until")
 
     def __init__(self) -> None:
-        self._warm_until: dict[_Key, float] = {}
-        self._cold_until: dict[_Key, float] = {}  # those the cache does not take, whatever we do
+        self._warm_until: OrderedDict[_Key, float] = OrderedDict()
+        self._cold_until: OrderedDict[_Key, float] = OrderedDict()  # the cache does not take them
         self._leaders: dict[_Key, Job] = {}
 
     def warm(self, shape: Shape, now: float) -> bool:
@@ -76,12 +77,11 @@ class Prefixes:
         if usage is not None and usage != NOTHING_USED:
             cached = usage.cache_creation_tokens or usage.cache_read_tokens
             remembered = self._warm_until if cached else self._cold_until
-            if len(remembered) >= MOST:
-                over = [other for other, until in remembered.items() if until <= now]
-                for other in over or [next(iter(remembered))]:
-                    del remembered[other]
             news = bool(cached) and self._warm_until.get(key, -math.inf) <= now
             remembered[key] = now + LIFETIME
+            remembered.move_to_end(key)
+            if len(remembered) > MOST:
+                remembered.popitem(last=False)  # the one that was used least lately
         if self._leaders.get(key) is job:
             del self._leaders[key]
             return True
