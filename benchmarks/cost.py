@@ -31,7 +31,7 @@ import subprocess
 import sys
 import time
 import tracemalloc
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -106,20 +106,6 @@ def without_collector() -> Iterator[None]:
 # ---- the SDK, replaced
 
 
-class Raw:
-    """What ``with_raw_response.create`` gives."""
-
-    status_code = 200
-    request_id = "req_1"
-    workspace_id = None
-
-    def __init__(self, headers: Mapping[str, str]) -> None:
-        self.body, self.headers = json.dumps(ANSWER).encode(), headers
-
-    async def read(self) -> bytes:
-        return self.body
-
-
 class Stub:
     """Looks like an SDK client as far as the executor looks; its answers are there at once.
 
@@ -127,19 +113,24 @@ class Stub:
     """
 
     def __init__(self) -> None:
+        import anthropic
         import httpx2
+        from anthropic.types import Message
 
         self.gate: asyncio.Event | None = None
         self.messages = self.with_raw_response = self
         self.default_headers = {"x-api-key": "k"}
         in_a_second = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 1))
         headers = {"date": email.utils.formatdate(usegmt=True), "request-id": "req_1"}
-        headers |= {"content-type": "application/json", "content-length": "300"}
+        headers |= {"content-type": "application/json", "content-length": str(len(json.dumps(ANSWER)))}
         for name in ("requests", "tokens", "input-tokens", "output-tokens"):
             headers[f"anthropic-ratelimit-{name}-limit"] = str(int(AMPLE))
             headers[f"anthropic-ratelimit-{name}-remaining"] = str(int(AMPLE))
             headers[f"anthropic-ratelimit-{name}-reset"] = in_a_second
-        self.raw = Raw(httpx2.Headers(headers))  # looking into these is not free
+        http = httpx2.Response(200, headers=headers, content=json.dumps(ANSWER))
+        self.raw: anthropic.AsyncAPIResponse[Message] = anthropic.AsyncAPIResponse(
+            raw=http, cast_to=Message, client=None, stream=False, stream_cls=None, options=None
+        )  # type: ignore[arg-type]
 
     def with_options(self, **_: object) -> "Stub":
         return self
@@ -153,7 +144,7 @@ class Stub:
         metadata: object = None,
         extra_body: object = None,
         timeout: object = None,
-    ) -> Raw:
+    ) -> object:
         del model, max_tokens, messages, metadata, extra_body, timeout
         if self.gate is not None:
             await self.gate.wait()

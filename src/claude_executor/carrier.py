@@ -37,8 +37,9 @@ class Carrier:
             began = self._clock()
             reply = await turn.send(partial(transport.send, params))
             return Answer(reply.value, 1, 0.0, self._clock() - began)
+        takes_long = transport.takes_long(params)
         job = self._pump.accept(shape, terms)
-        begun = partial(self._pump.begun, job) if transport.takes_long(params) else None
+        begun = partial(self._pump.begun, job) if takes_long else None
         reply = await self._pump.attempt(job, partial(transport.send, params, begun))
         message = self._pump.answered(job, reply)
         return Answer(message, job.attempts, job.sent_at - job.submitted_at, self._clock() - job.sent_at)

@@ -6,12 +6,8 @@ what the model declares, pydantic builds the same object out of the bytes in a q
 (``python -m benchmarks.cost parse``). Everything else is left to the SDK.
 """
 
-from typing import TYPE_CHECKING
-
+import anthropic
 from anthropic.types import Message
-
-if TYPE_CHECKING:
-    import anthropic
 
 
 async def message_of(response: "anthropic.AsyncAPIResponse[Message]") -> object:
@@ -22,6 +18,12 @@ async def message_of(response: "anthropic.AsyncAPIResponse[Message]") -> object:
     Raises:
         Exception: What the SDK raises of a body that is no answer, or that breaks off.
     """
+    # What a middleware of the client's has parsed it may have changed, and the SDK would give just that.
+    untouched = type(response) is anthropic.AsyncAPIResponse and not getattr(
+        response, "_parsed_by_type", True
+    )
+    if not untouched:
+        return await response.parse()
     body = await response.read()
     try:
         # Strictly: what would have to be converted is not as declared, and the SDK would leave it as it came.

@@ -175,11 +175,7 @@ class Pump:
         mark = CURRENT.set(turn)
         try:
             try:
-                if self._around is None:
-                    outcome = await attempt()
-                else:
-                    with self._around(job.number):
-                        outcome = await attempt()
+                outcome = await (attempt() if self._around is None else self._within(job.number, attempt))
             except Exception as error:
                 await turn.end()
                 part = turn.ended_by(error)
@@ -189,13 +185,20 @@ class Pump:
             else:
                 if turn.divided:
                     await turn.end()
+            return turn.counted(outcome)
         except BaseException:
             self.lost(job, turn.at_least)
             raise
         finally:
             turn.over = True
             CURRENT.reset(mark)
-        return turn.counted(outcome)
+
+    async def _within(self, number: int, attempt: Callable[[], Awaitable[R | Broken]]) -> R | Broken:
+        """Make one attempt in the context that `around` makes for it."""
+        assert self._around is not None
+        with self._around(number):
+            return await attempt()
+        raise RuntimeError("the context that `around` has made has swallowed an exception, which it must not")
 
     def turn(self) -> Turn | None:
         """The attempt that whoever asks is part of."""

@@ -15,7 +15,7 @@ import httpx2
 from anthropic.types import Message, RawMessageStreamEvent
 
 from claude_executor.core.cost import Usage
-from claude_executor.core.headers import Advice
+from claude_executor.core.headers import NO_ADVICE, Advice
 from claude_executor.core.job import Failure
 from claude_executor.core.retry import Kind
 from claude_executor.diagnosis import CONNECTION_ERRORS, advice_of, broken_by
@@ -81,6 +81,9 @@ class Transport:
             response = await self._create(**self._arguments(params))
         except Exception as error:  # whatever it is, the attempt must be settled
             return broken_by(error, params)
+        answer: object = response
+        if isinstance(answer, Message):  # a middleware of the client's own has answered
+            return Reply(answer, usage_of(answer.usage), lambda: NO_ADVICE)
         return await self._read(response)
 
     @staticmethod

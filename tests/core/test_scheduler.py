@@ -943,3 +943,34 @@ def test_a_stream_that_is_closed_early_costs_what_it_took():
     before = bucket.level(0.0)
     scheduler.lost(job, 0.0, Usage(1_000, 10))
     assert bucket.level(0.0) == pytest.approx(before + job.cost.output_tokens - 10)
+
+
+def test_a_head_that_was_held_started_with_what_it_needed_of_the_old_limits():
+    """When limits are raised, the one in front holds up nobody behind it."""
+    scheduler = a_scheduler(Limits(rpm=2), opened=False)
+    for _ in range(20):
+        submit(scheduler)
+    begun, now = [], 0.0
+    while now < 47.0:
+        for job in started(scheduler, now):
+            begun.append(now)
+            scheduler.answered(job, USAGE, NO_ADVICE, now)
+        if now == 40.0:
+            scheduler.tune(now, limits=Limits(rpm=6_000))
+            scheduler.poll(now)
+        now = min(at for at in (scheduler.wake_at, 40.0, 47.0) if at > now)
+    assert begun[1] < 40.0
+    assert len(begun) == 20
+    assert begun[2] > 40.0  # it is the pace that holds it, and no longer than a second
+    assert begun[-1] - begun[2] < 1.0
+
+
+def test_after_a_pause_a_large_request_held_up_all_that_followed():
+    """Its size counts for the buckets; the pace, which begins anew, has not made it wait either."""
+    scheduler = a_scheduler(Limits(rpm=6_000, itpm=300_000))
+    large = Shape(HAIKU, 100, 0, 150_000, output_told=50.0)
+    job = scheduler.submit(large, 100.0)
+    small = submit(scheduler, 100.0)
+    assert started(scheduler, 100.0) == [job]
+    scheduler.answered(job, Usage(150_000, 50), NO_ADVICE, 101.0)
+    assert started(scheduler, 102.0) == [small]

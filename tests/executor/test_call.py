@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import json
+from contextlib import suppress
 from functools import partial
 from types import SimpleNamespace
 
@@ -713,3 +714,17 @@ async def test_the_headers_of_a_calls_only_request_were_not_heard(simulator, exe
     async with executor_on(simulator) as executor:
         await executor.call(executor.submit, request())
         assert executor.snapshot().pools["haiku-5.5"].resources["output tokens"].limit
+
+
+@pytest.mark.simulator(QUICK)
+async def test_a_context_that_swallows_an_exception_kept_its_place_for_ever(simulator, executor_on):
+    """The call ends with an error that says whose mistake it is, and holds nothing any more."""
+
+    async def mistaken():
+        raise LookupError("not here")
+
+    around = {"around": lambda _: suppress(LookupError)}
+    async with executor_on(simulator, **around) as executor:
+        with pytest.raises(RuntimeError, match="around"):
+            await executor.call(mistaken, cost=ABOUT)
+        assert executor.snapshot().running == 0

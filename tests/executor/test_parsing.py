@@ -12,6 +12,7 @@ from anthropic.types import Message
 from hypothesis import given
 from hypothesis import strategies as st
 
+from claude_executor import Executor
 from claude_executor.parsing import message_of
 
 USAGE: dict[str, Any] = {
@@ -56,6 +57,11 @@ ANSWER: dict[str, Any] = {
     "stop_sequence": None,
     "usage": USAGE,
 }
+PROMPT: dict[str, Any] = {
+    "model": "claude-haiku-5-5",
+    "max_tokens": 8,
+    "messages": [{"role": "user", "content": "Hello"}],
+}
 
 
 async def both(body: bytes, content_type: str = "application/json") -> tuple[object, object]:
@@ -69,9 +75,7 @@ async def both(body: bytes, content_type: str = "application/json") -> tuple[obj
     async with anthropic.AsyncAnthropic(api_key="k", max_retries=0, http_client=http_client) as client:
 
         async def read(how: Callable[[Any], Any]) -> object:
-            response = await client.messages.with_raw_response.create(
-                model="claude-haiku-5-5", max_tokens=8, messages=[{"role": "user", "content": "Hello"}]
-            )
+            response = await client.messages.with_raw_response.create(**PROMPT)
             try:
                 return await how(response)
             except Exception as error:
@@ -180,3 +184,30 @@ async def test_a_usual_answer_does_not_take_the_long_way(monkeypatch: pytest.Mon
     ours, _ = await both(json.dumps(ANSWER).encode())
     assert isinstance(ours, Message)
     assert len(ways) == 1  # that of the SDK itself
+
+
+async def test_what_a_middleware_changed_in_an_answer_was_lost() -> None:
+    async def redact(request: Any, call_next: Any) -> Any:
+        response = await call_next(request)
+        (await response.parse()).content[0].text = "redacted"
+        return response
+
+    def respond(_: httpx2.Request) -> httpx2.Response:
+        return httpx2.Response(200, json=ANSWER)
+
+    http_client = httpx2.AsyncClient(transport=httpx2.MockTransport(respond))
+    client = anthropic.AsyncAnthropic(api_key="k", http_client=http_client, middleware=[redact])
+    async with client, Executor(client=client) as executor:
+        message = await executor.submit(PROMPT)
+    assert message.content[0].text == "redacted"  # type: ignore[union-attr]
+
+
+async def test_what_a_middleware_answers_itself_is_the_answer() -> None:
+    async def answer(request: Any, call_next: Any) -> Any:
+        del request, call_next
+        return Message.model_validate(ANSWER)
+
+    client = anthropic.AsyncAnthropic(api_key="k", middleware=[answer])
+    async with client, Executor(client=client) as executor:
+        message = await executor.submit(PROMPT)
+    assert message.id == "msg_1"

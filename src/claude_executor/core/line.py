@@ -155,11 +155,6 @@ class _Queue(Generic[J]):
         self.work += job.charge
         heapq.heappush(self._jobs, (job.number, self._pushes, job, job.charge))
 
-    @property
-    def empty(self) -> bool:
-        """Whether nobody is in it, not even somebody who has gone away."""
-        return not self._jobs
-
     def head(self) -> J | None:
         jobs = self._jobs
         while jobs:
@@ -218,7 +213,7 @@ class _Shared(Generic[J]):
 
     @property
     def empty(self) -> bool:
-        """Whether no flow has jobs, not even of those who have gone away."""
+        """Whether no flow has jobs."""
         return not self._starts
 
     def _key(self, job: J) -> Hashable:
@@ -261,7 +256,7 @@ class _Shared(Generic[J]):
         job = queue.pop()
         flow.finish = finish = start + (job.charge + flow.owed) / weight
         flow.owed = 0.0
-        if queue.empty:
+        if queue.head() is None:
             heapq.heappop(self._starts)
             self._retire(key, flow)
         else:

@@ -270,7 +270,8 @@ class Pool:
         }
         if self.growth.active:
             self.growth.take(self.of_all(cost.input_tokens))
-        self.pace.take(self.of_all(job.need.rush), now, self.round_trip if self.answered else None)
+        rush = 0.0 if self.pace.off else self.of_all(job.need.rush)
+        self.pace.take(rush, now, self.round_trip if self.answered else None)
         if not self.answered and not self.flight.count:
             self.first_at = now
         if self.share is not None:

@@ -41,6 +41,7 @@ class Pricing:
 
     def answered(self, job: Job, pool: Pool, usage: Usage, actual: Cost) -> None:
         """It took so much: learn from it, and put right what its flow was charged."""
+        # What several requests took says nothing of one, but of other calls for which as much was told.
         if not job.composite or job.shape.output_told is not None:
             self._estimator.learn(job.shape, usage)
         if job.charged is not None:

@@ -214,6 +214,8 @@ class Scheduler:
                 continue
             if job is not pool.held:
                 self._pricing.renew(job, pool, now)
+            else:
+                job.need = pool.need(job.cost)  # limits may have changed meanwhile
             if self._ceiling.spent(job):
                 actions.append(self._turn_away(job, Refusal.SPENT, now, None))
                 continue
