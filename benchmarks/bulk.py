@@ -13,8 +13,7 @@ Run from the repository's root::
 ``million``
     Small rows that are answered at once. Rows a second beside a bare loop over the SDK, with the real SDK in
     both, which take turns; then a million rows with the SDK replaced, which would take most of the time: peak
-    memory, and how
-    long a start takes that finds all of them done. Every part runs in a process of its own.
+    memory, and how long a start takes that finds all of them done. Every part runs in a process of its own.
 
     The bare loop is what a user would write instead: as many workers, who take a row, ask the SDK and write
     the answer as a line of JSON. It has no journal, no retries and no limits, and forgets all at a crash.

@@ -83,7 +83,8 @@ class Attempts:
         pool.note_round_trip(now - job.sent_at)
         if feedback.begun(pool, job, advice, now):
             self._emit.breaker(pool, now)
-        self._emit.limits(pool, now)
+        if advice.quotes:
+            self._emit.limits(pool, now)
         self._free_followers(job, usage, now)
 
     def answered(self, job: Job, usage: Usage | None, advice: Advice, now: float) -> None:
@@ -101,7 +102,8 @@ class Attempts:
                 self._emit.breaker(pool, now)
         if job.pays_retry:
             self.retry_budget.earn(now, succeeded_retry=True)
-        self._emit.limits(pool, now)
+        if advice.quotes:
+            self._emit.limits(pool, now)
         self._emit.answered(job, usage, now)
 
     def given_up(self, job: Job, used: Usage | None, now: float) -> None:
