@@ -4,9 +4,11 @@ import asyncio
 import errno
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import orjson
 import pytest
@@ -292,3 +294,74 @@ def test_no_room_is_told_and_a_system_that_cannot_keep_any_is_not(tmp_path, monk
             Spare(tmp_path)
     else:
         assert not Spare(tmp_path).give_back()
+
+
+@pytest.fixture
+def immovable(monkeypatch):
+    """Nothing can take the place of a results file by its name, as where it is mounted by itself."""
+    replace = Path.replace
+
+    def refuse(path, target):
+        if path.suffix == ".anew":
+            raise OSError(errno.EBUSY, "Device or resource busy", str(path))
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+
+
+@pytest.mark.usefixtures("immovable")
+async def test_results_that_cannot_be_renamed_over_are_begun_anew_all_the_same(target):
+    """The first answer is copied into the old file, and what comes then is added to that."""
+    with ResultsFile(target, overwrite=True) as results:
+        await results.add(line_of("new"))
+        assert ids_in(target) == ["new"]
+        await results.add(line_of("next"))
+        results.rewrite([line_of("next"), line_of("new")])
+        await results.add(line_of("last"))
+    assert ids_in(target) == ["next", "new", "last"]
+    assert [*target.parent.iterdir()] == [target]
+    with ResultsFile(target) as results:
+        assert results.stuck is None
+
+
+@pytest.mark.usefixtures("immovable")
+async def test_new_results_stay_beside_the_old_ones_where_these_cannot_be_written(target, monkeypatch):
+    """Nothing is lost, the lock is free, the next starts go on there, and take the place when they can."""
+    fail = [True]
+    copy = shutil.copyfileobj
+
+    def copy_if_there_is_room(*files):
+        if fail[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        copy(*files)
+
+    monkeypatch.setattr(shutil, "copyfileobj", copy_if_there_is_room)
+    with ResultsFile(target, overwrite=True) as results:
+        await results.add(line_of("new"))
+        assert results.stuck is not None
+        await results.add(line_of("next"))
+    with ResultsFile(target) as results:
+        assert [entry.custom_id for _, entry in results.entries()] == ["new", "next"]
+        await results.add(line_of("last"))
+        assert ids_in(results.place) == ["new", "next", "last"]
+    with pytest.raises(OSError, match="No space"), ResultsFile(target, overwrite=True):
+        pass
+    fail[0] = False
+    with ResultsFile(target):
+        assert ids_in(target) == ["new", "next", "last"]
+    assert [*target.parent.iterdir()] == [target]
+
+
+async def test_the_lock_is_free_although_closing_fails(target, monkeypatch):
+    """Whatever becomes of what was begun anew, the next start is not refused for a process that is done."""
+
+    def fail(*_, **__):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    results = ResultsFile(target, overwrite=True)
+    monkeypatch.setattr(Path, "unlink", fail)
+    with pytest.raises(OSError, match="not permitted"):
+        results.close()
+    monkeypatch.undo()
+    with ResultsFile(target) as results:
+        assert ids_in(target) == ["a", "b", "c"]

@@ -5,8 +5,7 @@ second, or for a hundred of them, in a thread. Whoever adds a line is told when 
 
 What a crash leaves behind is repaired when the file is opened again: half a line at its end is cut off. Lines
 are taken out by writing the others to a new file, which takes the place of the old one in a single step. What
-is begun anew takes the place of the old one with its first answer; if the process is killed between the two,
-the next start sees to it.
+is begun anew takes the place of the old one with its first answer; see `Anew`.
 """
 
 import asyncio
@@ -19,9 +18,18 @@ from io import BytesIO
 from pathlib import Path
 from typing import Self
 
+from claude_executor.bulk.anew import Anew
 from claude_executor.bulk.lock import Lock
 from claude_executor.bulk.places import followed, sync_directory
-from claude_executor.bulk.results import Entry, NotAResult, answers_in, has_answer, json_of, read_entry
+from claude_executor.bulk.repair import repaired
+from claude_executor.bulk.results import (
+    Entry,
+    NotAResult,
+    NotResults,
+    answers_in,
+    has_answer,
+    read_entry,
+)
 from claude_executor.bulk.spare import FULL, Spare
 
 GROUP_EVERY = 0.1
@@ -29,19 +37,8 @@ GROUP_LINES = 100
 MOST_UNWRITTEN = 16_000_000
 """Bytes that may wait for a slow disk before nothing more is taken in."""
 
-_ANY_LINE = b'{"custom_id":'
 _READ_AT_ONCE = 1 << 20
 _LOOKED_AT_ONCE = 1 << 16
-
-
-class NotResults(Exception):
-    """A file holds something else than results."""
-
-    def __init__(self, path: Path, line: int, why: str) -> None:
-        super().__init__(
-            f"{path} is no results file (line {line}: {why}); if it is one, mend or take out that line; "
-            "otherwise name another with -o (--force throws it all away)"
-        )
 
 
 class ResultsFile:
@@ -49,6 +46,8 @@ class ResultsFile:
 
     Attributes:
         path: Where it is; of a symbolic link, where that leads.
+        place: Where its lines are at this moment: there, or beside it until they take its place.
+        stuck: Why they could not take it and go on beside it, if so; the next start tries again.
         end: How long it is, with what is still to be written.
         untouched: Whether what was to be overwritten is still there, since there is no answer yet.
     """
@@ -74,7 +73,9 @@ class ResultsFile:
         self._writer: asyncio.Task[None] | None = None
         self._one_at_a_time = threading.Lock()
         self._broken: OSError | None = None
-        self._beside = path.with_name(path.name + ".anew")
+        self._anew = Anew(path)
+        self.place = path
+        self.stuck: OSError | None = None
         self.untouched = False
         self._spare: Spare | None = None
         self._full: OSError | None = None
@@ -83,14 +84,13 @@ class ResultsFile:
             if self._lasting:
                 self._finish_beginning()
                 if overwrite and not self._ours:
-                    os.close(os.open(path, os.O_WRONLY))  # who may not write it may not replace it either
-                    self.untouched = True
+                    self._begin_anew()
             self._open(os.O_TRUNC if overwrite else 0)
             if self.untouched:
-                self._beside.chmod(path.stat().st_mode & 0o7777)
+                self.place.chmod(path.stat().st_mode & 0o7777)
             if self._ours:
                 sync_directory(path.parent)
-            self.end = self._repaired() if self._lasting else 0
+            self.end = repaired(self._file, self.place) if self._lasting else 0
         except BaseException:
             self.close()
             raise
@@ -104,18 +104,20 @@ class ResultsFile:
     def close(self) -> None:
         """Close it, and take it away if it is new and empty. What was not yet written will not be."""
         with self._one_at_a_time:
-            if self._file >= 0:
-                empty = os.fstat(self._file).st_size == 0
-                os.close(self._file)
-                self._file = -1
-                if self.untouched:
-                    self._finish_beginning()
-                elif self._ours and empty:
-                    self.path.unlink(missing_ok=True)
-            if self._spare is not None:
-                self._spare.give_back()
-            if self._lock is not None:
-                self._lock.release()
+            try:
+                if self._file >= 0:
+                    empty = os.fstat(self._file).st_size == 0
+                    os.close(self._file)
+                    self._file = -1
+                    if self.untouched:
+                        self._finish_beginning()
+                    elif self._ours and empty:
+                        self.path.unlink(missing_ok=True)
+            finally:
+                if self._spare is not None:
+                    self._spare.give_back()
+                if self._lock is not None:
+                    self._lock.release()
 
     def keep_spare(self, told: Callable[[], None]) -> None:
         """Keep room for what will be in flight when the disk is full; then `told` is called, on the loop.
@@ -127,11 +129,6 @@ class ResultsFile:
         """
         if self._lasting:
             self._spare, self._told = Spare(self.path.parent), told
-
-    @property
-    def _place(self) -> Path:
-        """Where its lines are at this moment."""
-        return self._beside if self.untouched else self.path
 
     # ---- what is in it
 
@@ -173,7 +170,7 @@ class ResultsFile:
 
     def read(self, places: Iterable[int]) -> Iterator[bytes]:
         """The lines that begin at these places."""
-        with self._place.open("rb") as file:
+        with self.place.open("rb") as file:
             for place in places:
                 file.seek(place)
                 yield file.readline()
@@ -191,13 +188,15 @@ class ResultsFile:
                 file.flush()
                 os.fsync(file.fileno())
             fresh.chmod(self.path.stat().st_mode & 0o7777)
-            fresh.replace(self._place)
+            fresh.replace(self._anew.path)
         except BaseException:
             fresh.unlink(missing_ok=True)
             raise
-        sync_directory(self.path.parent)
-        os.close(self._file)
-        self._open()
+        if self.place == self.path:
+            self._take_its_place()
+        else:
+            sync_directory(self.path.parent)
+            self._open_again()
         self.end = os.fstat(self._file).st_size
 
     def without(self, unwanted: Callable[[Entry], bool]) -> None:
@@ -206,13 +205,13 @@ class ResultsFile:
 
     def _lines_in_it(self) -> Iterator[bytes]:
         if self._lasting:
-            with self._place.open("rb", buffering=_READ_AT_ONCE) as file:
+            with self.place.open("rb", buffering=_READ_AT_ONCE) as file:
                 yield from file
 
     def _blocks(self) -> Iterator[bytes]:
         """The same, many lines in one piece."""
         if self._lasting:
-            with self._place.open("rb", buffering=_READ_AT_ONCE) as file:
+            with self.place.open("rb", buffering=_READ_AT_ONCE) as file:
                 while block := file.read(_LOOKED_AT_ONCE):
                     yield block + file.readline()
 
@@ -314,40 +313,31 @@ class ResultsFile:
 
     def _finish_beginning(self) -> None:
         """Let what was begun anew, be it by one that was killed, take its place, or go without an answer."""
-        if self._beside.is_file():
-            with self._beside.open("rb") as lines:
-                act = self._take_its_place if has_answer(lines) else self._beside.unlink
-            act()
+        if self._anew.is_wanted():
+            self._take_its_place()
+
+    def _begin_anew(self) -> None:
+        if self.stuck is not None:  # there are answers where the new ones would have to go
+            raise self.stuck
+        os.close(os.open(self.path, os.O_WRONLY))  # who may not write it may not replace it either
+        self.untouched, self.place = True, self._anew.path
 
     def _take_its_place(self) -> None:
-        self._beside.replace(self.path)
         self.untouched = False
-        sync_directory(self.path.parent)
+        try:
+            self._anew.take_its_place()
+        except OSError as error:
+            self.stuck, self.place = error, self._anew.path
+        else:
+            self.place = self.path
+        if self._file >= 0:
+            self._open_again()
+
+    def _open_again(self) -> None:
+        before = self._file
+        self._open()
+        os.close(before)
 
     def _open(self, flags: int = 0) -> None:
         flags |= os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
-        self._file = os.open(self._place, flags, 0o666)
-
-    def _repaired(self) -> int:
-        """Cut off the beginning of a line that was never written to its end; how long the file is then."""
-        size = os.fstat(self._file).st_size
-        with self._place.open("rb") as file:
-            first = file.readline()
-            tail, start = b"", size
-            while start > 0 and b"\n" not in tail:
-                step = min(start, _READ_AT_ONCE)
-                start -= step
-                file.seek(start)
-                tail = file.read(step) + tail
-        torn = tail[tail.rfind(b"\n") + 1 :]
-        if not torn:
-            return size
-        if not (first.startswith(_ANY_LINE) or _ANY_LINE.startswith(first)):
-            raise NotResults(self.path, 1, "it is not of the form of a result")
-        try:
-            json_of(torn)
-        except ValueError:
-            os.ftruncate(self._file, size - len(torn))
-            return size - len(torn)
-        os.write(self._file, b"\n")  # whole but for its end
-        return size + 1
+        self._file = os.open(self.place, flags, 0o666)

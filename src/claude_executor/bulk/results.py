@@ -16,6 +16,7 @@ from array import array
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from hashlib import blake2b
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import orjson
@@ -56,6 +57,7 @@ _FINAL = frozenset(
 # inside a text, where quotation marks are escaped.
 _BEGINNING = re.compile(rb'\{"custom_id":"([^"\\]+)","result":\{"type":"succeeded"')
 _MARK = b',"executor":{"hash":"'
+_ANY_LINE = b'{"custom_id":'
 _BEFORE_ID, _AFTER_ID = b'{"custom_id":"', b'","result":{"type":"succeeded"'
 """The same for who reads many lines: a regular expression takes twice as long."""
 _HASH_DIGITS = 16
@@ -65,6 +67,16 @@ _LONGEST_MARK = 300
 
 class NotAResult(ValueError):
     """A line is no result. The message says why, and quotes nothing of it."""
+
+
+class NotResults(Exception):
+    """A file holds something else than results."""
+
+    def __init__(self, path: Path, line: int, why: str) -> None:
+        super().__init__(
+            f"{path} is no results file (line {line}: {why}); if it is one, mend or take out that line; "
+            "otherwise name another with -o (--force throws it all away)"
+        )
 
 
 class Entry(NamedTuple):
@@ -213,9 +225,16 @@ def has_answer(lines: Iterable[bytes]) -> bool:
     """Whether any of these lines, of which the last may be torn, is an answer."""
     for line in lines:
         with suppress(NotAResult):
-            if line.endswith(b"\n") and read_entry(line).answered:
+            # The last may be whole but for its end, which only reading all of it can show.
+            read = read_entry if line.endswith(b"\n") else _read_whole
+            if read(line).answered:
                 return True
     return False
+
+
+def begins_like_a_result(torn: bytes) -> bool:
+    """Whether this, of which any part may be missing at the end, may be a line of ours."""
+    return torn.startswith(_ANY_LINE) or _ANY_LINE.startswith(torn)
 
 
 def read_message(line: bytes) -> dict[str, Any]:

@@ -144,6 +144,8 @@ def _perform(job: Job) -> tuple[Summary, int]:
     summary = summarise(run, snapshot, stopped=ended.stopped)
     if rest.to_do:
         _close(summary, ended, job, console)
+    if elsewhere := _elsewhere(job):
+        console.print(f"\n{elsewhere}", markup=False, soft_wrap=True)
     return summary, ended.code
 
 
@@ -230,8 +232,19 @@ def _broken_off(error: OSError | BadInput, job: Job, run: Run) -> Trouble:
         kept += f", all of them in {bulk.target}"
     if untouched:
         kept = f"nothing was answered: {bulk.target} is as it was"
+    elif elsewhere := _elsewhere(job):
+        kept += f"\n{elsewhere}"
     go_on = bulk.going_on.sentence(anew=untouched, first=first)
     return Trouble(f"stopped: {why}; {kept}\n{go_on}", SOME_FAILED)
+
+
+def _elsewhere(job: Job) -> str:
+    """Where the results are, if they could not take the place of the old ones."""
+    results = job.results
+    if results is None or results.stuck is None:
+        return ""
+    why = reason(results.stuck)
+    return f"the results are in {results.place}, for {job.bulk.target} cannot be replaced: {why}; keep both"
 
 
 def _is_of_target(error: OSError, job: Job) -> bool:
