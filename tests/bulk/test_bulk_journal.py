@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import orjson
@@ -365,3 +366,48 @@ async def test_the_lock_is_free_although_closing_fails(target, monkeypatch):
     monkeypatch.undo()
     with ResultsFile(target) as results:
         assert ids_in(target) == ["a", "b", "c"]
+
+
+async def test_lines_that_wait_for_their_group_are_written_when_it_is_closed(tmp_path):
+    """As after an abort, when nobody waits any more."""
+    path = tmp_path / "r.jsonl"
+    with ResultsFile(path) as results:
+        results.add(line_of("a"))
+    assert ids_in(path) == ["a"]
+
+
+async def test_what_cannot_be_written_when_it_is_closed_is_told(tmp_path, monkeypatch):
+    """It is not lost in silence, and the lock is free."""
+    path = tmp_path / "r.jsonl"
+
+    def fail(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    results = ResultsFile(path)
+    results.add(line_of("a"))
+    monkeypatch.setattr(os, "write", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        results.close()
+    monkeypatch.undo()
+    with ResultsFile(path):
+        pass
+
+
+async def test_a_group_whose_writer_was_cancelled_is_not_lost(tmp_path):
+    """While its thread had not yet begun: the next writer writes it, and tells."""
+    path, go, loop = tmp_path / "r.jsonl", threading.Event(), asyncio.get_running_loop()
+    pool = ThreadPoolExecutor(1)
+    loop.set_default_executor(pool)
+    with ResultsFile(path) as results:
+        pool.submit(go.wait, 10)
+        group = results.add(line_of("a"))
+        await asyncio.sleep(0.5)
+        results._writer.cancel()
+        await asyncio.sleep(0)
+        later = results.add(line_of("b"))
+        go.set()
+        await results.synced()
+        assert group.done()
+        assert later.done()
+        assert ids_in(path) == ["a", "b"]
+    assert ids_in(path) == ["a", "b"]

@@ -69,7 +69,8 @@ class ResultsFile:
         self._lines: list[bytes] = []
         self._group: asyncio.Future[None] | None = None
         self._enough = asyncio.Event()
-        self._unwritten = 0
+        self._untold: list[asyncio.Future[None]] = []
+        self._added = self._written = 0  # bytes; the one by the loop, the other by what writes
         self._writer: asyncio.Task[None] | None = None
         self._one_at_a_time = threading.Lock()
         self._broken: OSError | None = None
@@ -102,22 +103,33 @@ class ResultsFile:
         self.close()
 
     def close(self) -> None:
-        """Close it, and take it away if it is new and empty. What was not yet written will not be."""
+        """Write what is not yet written, close it, and take it away if it is new and empty.
+
+        Raises:
+            OSError: It cannot be written. An error that was told before is not told again.
+        """
         with self._one_at_a_time:
             try:
                 if self._file >= 0:
-                    empty = os.fstat(self._file).st_size == 0
-                    os.close(self._file)
-                    self._file = -1
-                    if self.untouched:
-                        self._finish_beginning()
-                    elif self._ours and empty:
-                        self.path.unlink(missing_ok=True)
+                    self._close_file()
             finally:
                 if self._spare is not None:
                     self._spare.give_back()
                 if self._lock is not None:
                     self._lock.release()
+
+    def _close_file(self) -> None:
+        try:
+            if self._broken is None:
+                self._write_lines()
+        finally:
+            empty = os.fstat(self._file).st_size == 0
+            os.close(self._file)
+            self._file = -1
+            if self.untouched:
+                self._finish_beginning()
+            elif self._ours and empty:
+                self.path.unlink(missing_ok=True)
 
     def keep_spare(self, told: Callable[[], None]) -> None:
         """Keep room for what will be in flight when the disk is full; then `told` is called, on the loop.
@@ -228,7 +240,7 @@ class ResultsFile:
         if self._group is None:
             self._group = asyncio.get_running_loop().create_future()
         self._lines.append(line)
-        self._unwritten += len(line)
+        self._added += len(line)
         self.end += len(line)
         if len(self._lines) >= GROUP_LINES:
             self._enough.set()
@@ -238,14 +250,14 @@ class ResultsFile:
     def _at_work(self) -> asyncio.Task[None] | None:
         """What writes, if there is anything to write; a new one if all tasks were cancelled."""
         if self._writer is None or self._writer.done():
-            if self._group is None or self._broken is not None:
+            if self._broken is not None or (self._group is None and not self._untold):
                 return None
             self._writer = asyncio.create_task(self._write_groups(), name="claude-executor results")
         return self._writer
 
     async def room(self) -> None:
         """Wait while the disk is too far behind."""
-        while self._unwritten > MOST_UNWRITTEN and (writer := self._at_work()) is not None:
+        while self._added - self._written > MOST_UNWRITTEN and (writer := self._at_work()) is not None:
             await asyncio.wait([writer], timeout=GROUP_EVERY)
 
     async def synced(self) -> None:
@@ -261,53 +273,71 @@ class ResultsFile:
             raise error
 
     async def _write_groups(self) -> None:
-        while self._group is not None:
+        while self._group is not None or self._untold:
             with suppress(TimeoutError):
                 async with asyncio.timeout(GROUP_EVERY):
                     await self._enough.wait()
-            lines, self._lines = self._lines, []
-            group, self._group = self._group, None
             self._enough.clear()
-            text = b"".join(lines)
+            if self._group is not None:
+                self._untold.append(self._group)
+                self._group = None
             try:
-                await asyncio.to_thread(self._put, text)
+                await asyncio.to_thread(self._put)  # if this is cancelled, the next writer tells of it
             except OSError as error:
-                self._break(error, group, self._group)
+                self._break(error)
                 break
-            self._unwritten -= len(text)
-            group.set_result(None)
+            told, self._untold = self._untold, []
+            for group in told:
+                group.set_result(None)
             if self._full is not None:
                 self._told()
             await asyncio.sleep(0)  # whoever is told may add more
 
-    def _break(self, error: OSError, *groups: asyncio.Future[None] | None) -> None:
-        self._broken = error
-        for group in groups:
-            if group is not None:
-                group.set_exception(error)
-                group.exception()  # nobody need be listening
+    def _break(self, error: OSError) -> None:
+        for group in self._untold if self._group is None else [*self._untold, self._group]:
+            group.set_exception(error)
+            group.exception()  # nobody need be listening
 
-    def _put(self, text: bytes) -> None:
-        """Write and sync, in a thread. What could only be written in part ends with a whole line."""
+    def _put(self) -> None:
         with self._one_at_a_time:
-            written = 0
-            try:
-                while written < len(text):
-                    try:
-                        written += os.write(self._file, memoryview(text)[written:])
-                    except OSError as error:
-                        if error.errno not in FULL or self._spare is None or not self._spare.give_back():
-                            raise
-                        self._full = error
-                if self._lasting:
-                    os.fsync(self._file)
-            except OSError:
-                if self._lasting and (surplus := written - text.rfind(b"\n", 0, written) - 1):
-                    with suppress(OSError):
-                        os.ftruncate(self._file, os.fstat(self._file).st_size - surplus)
-                raise
-            if self.untouched and has_answer(BytesIO(text)):
-                self._take_its_place()
+            self._write_lines()
+
+    def _write_lines(self) -> None:
+        """Write and sync what was added; only then is it done with. After an error nothing is written."""
+        if self._broken is not None:
+            raise self._broken
+        count = len(self._lines)  # more may be added meanwhile
+        if not count:
+            return
+        text = b"".join(self._lines[:count])
+        try:
+            self._write(text)
+        except OSError as error:
+            self._broken = error
+            raise
+        del self._lines[:count]
+        self._written += len(text)
+        if self.untouched and has_answer(BytesIO(text)):
+            self._take_its_place()
+
+    def _write(self, text: bytes) -> None:
+        """Write and sync. What could only be written in part ends with a whole line."""
+        written = 0
+        try:
+            while written < len(text):
+                try:
+                    written += os.write(self._file, memoryview(text)[written:])
+                except OSError as error:
+                    if error.errno not in FULL or self._spare is None or not self._spare.give_back():
+                        raise
+                    self._full = error
+            if self._lasting:
+                os.fsync(self._file)
+        except OSError:
+            if self._lasting and (surplus := written - text.rfind(b"\n", 0, written) - 1):
+                with suppress(OSError):
+                    os.ftruncate(self._file, os.fstat(self._file).st_size - surplus)
+            raise
 
     # ---- opening
 

@@ -185,16 +185,19 @@ async def _work(job: Job, run: Run, executor: Executor) -> None:
         await run_rows(rows, Outlet(_print), executor=executor, run=run, priority=bulk.priority)
         return
     job.results.keep_spare(run.stop)
-    await run_file(
-        job.source,
-        job.results,
-        executor=executor,
-        run=run,
-        rest=job.rest,
-        defaults=bulk.defaults,
-        dedupe=bulk.dedupe,
-        priority=bulk.priority,
-    )
+    try:
+        await run_file(
+            job.source,
+            job.results,
+            executor=executor,
+            run=run,
+            rest=job.rest,
+            defaults=bulk.defaults,
+            dedupe=bulk.dedupe,
+            priority=bulk.priority,
+        )
+    finally:
+        await job.results.synced()  # an abort may come while this is waited for
     await asyncio.to_thread(_tidy, job)
 
 
