@@ -141,11 +141,11 @@ def test_a_rewrite_is_all_or_nothing(target, monkeypatch):
     with ResultsFile(target) as results:
         monkeypatch.setattr(os, "fsync", full)
         with pytest.raises(OSError, match="No space"):
-            results.without(lambda entry: entry.custom_id == "b")
+            results.rewrite([line_of("a"), line_of("c")])
         monkeypatch.undo()
         assert target.read_bytes() == before
         assert sorted(path.name for path in target.parent.iterdir()) == ["r.jsonl", "r.jsonl.lock"]
-        results.without(lambda entry: entry.custom_id == "b")
+        results.rewrite([line_of("a"), line_of("c")])
         assert ids_in(target) == ["a", "c"]
     assert [*target.parent.iterdir()] == [target]
 
@@ -153,7 +153,7 @@ def test_a_rewrite_is_all_or_nothing(target, monkeypatch):
 async def test_lines_are_added_after_a_rewrite(target):
     """What is added after a rewrite is in the new file, at the place that is told."""
     with ResultsFile(target) as results:
-        results.without(lambda entry: entry.custom_id == "a")
+        results.rewrite([line_of("b"), line_of("c")])
         place = results.end
         await results.add(line_of("d"))
         assert next(results.read([place])) == line_of("d")

@@ -49,6 +49,7 @@ class ResultsFile:
         place: Where its lines are at this moment: there, or beside it until they take its place.
         stuck: Why they could not take it and go on beside it, if so; the next start tries again.
         end: How long it is, with what is still to be written.
+        rewrites: How often the lines were given other places.
         untouched: Whether what was to be overwritten is still there, since there is no answer yet.
     """
 
@@ -78,6 +79,7 @@ class ResultsFile:
         self.place = path
         self.stuck: OSError | None = None
         self.untouched = False
+        self.rewrites = 0
         self._spare: Spare | None = None
         self._full: OSError | None = None
         self._told: Callable[[], None] = lambda: None
@@ -210,10 +212,7 @@ class ResultsFile:
             sync_directory(self.path.parent)
             self._open_again()
         self.end = os.fstat(self._file).st_size
-
-    def without(self, unwanted: Callable[[Entry], bool]) -> None:
-        """Take lines out."""
-        self.rewrite(line for line in self._lines_in_it() if not unwanted(read_entry(line)))
+        self.rewrites += 1
 
     def _lines_in_it(self) -> Iterator[bytes]:
         if self._lasting:
