@@ -411,3 +411,41 @@ async def test_a_group_whose_writer_was_cancelled_is_not_lost(tmp_path):
         assert later.done()
         assert ids_in(path) == ["a", "b"]
     assert ids_in(path) == ["a", "b"]
+
+
+def test_an_answer_that_was_begun_anew_counts_without_its_line_end(target):
+    """It is whole, and was paid for; a torn one is none."""
+    beside = target.with_name(target.name + ".anew")
+    beside.write_bytes(line_of("new")[:-3])
+    with ResultsFile(target):
+        assert ids_in(target) == ["a", "b", "c"]
+    assert not beside.exists()
+    beside.write_bytes(line_of("new")[:-1])
+    with ResultsFile(target):
+        assert target.read_bytes() == line_of("new")
+    assert not beside.exists()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("text", [b"my notes\n", b"my notes", b'{"custom":1}\n' + line_of("a"), b"\0\0"])
+def test_a_file_of_that_name_that_is_not_ours_is_left_alone(target, text, overwrite):
+    """It neither goes nor takes the place of the results, and it is said what to do."""
+    beside, before = target.with_name(target.name + ".anew"), target.read_bytes()
+    beside.write_bytes(text)
+    with pytest.raises(FileExistsError, match=r"in the way.*move it") as told:
+        ResultsFile(target, overwrite=overwrite)
+    assert told.value.filename == str(beside)
+    assert (target.read_bytes(), beside.read_bytes()) == (before, text)
+    beside.unlink()
+    with ResultsFile(target):
+        pass
+
+
+async def test_results_of_that_name_that_another_process_writes_are_left_alone(target):
+    """They are its own."""
+    beside, before = target.with_name(target.name + ".anew"), target.read_bytes()
+    with ResultsFile(beside) as other:
+        await other.add(line_of("other"))
+        with pytest.raises(Busy, match="anew is being written"):
+            ResultsFile(target)
+        assert (target.read_bytes(), ids_in(beside)) == (before, ["other"])
