@@ -129,9 +129,8 @@ def read_in_blocks(results: ResultsFile) -> list[tuple[object, ...]]:
         (b'"succeeded"', b'"canceled"'),
         (b'"custom_id":', b'"custom_id": '),
         (b'{"custom_id"', b'{"own":{"custom_id":"x","result":{"type":"succeeded"}},"custom_id"'),
-        (b'"hash":"', b'"hash":"0'),
-        (b'"hash":"', b'"hash":"-'),
-        (b'"hash":"', b'"hash":"' + 16 * b" "),
+        (b'"custom_id":', b'"own":{"custom_id":"x"},"custom_id":'),
+        (b'"content":[]', b'"content":[{"custom_id":"x"}]'),
         (b',"executor":', b',"of":'),
         (b"\n", b"\r\n"),
     ],
@@ -147,6 +146,33 @@ def test_an_odd_line_among_answers_is_read_as_it_would_be_alone(some_rows, tmp_p
         found = read_in_blocks(results)
         assert found == [entry for _, entry in results.entries()]
         assert len(found) == 3
+
+
+@pytest.mark.parametrize("sign", [b"0", b"-", b"f" * 16, b" " * 16])
+@pytest.mark.parametrize("error", [None, "api_error"])
+def test_a_hash_that_is_none_is_a_damaged_line(some_rows, tmp_path, sign, error):
+    """Too long, negative, or no number: the line is told, however it is read."""
+    lines = [result(row, error) for row in some_rows(3)]
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(lines[0] + lines[1].replace(b'"hash":"', b'"hash":"' + sign) + lines[2])
+    with ResultsFile(path) as results:
+        with pytest.raises(NotResults, match="line 2:"):
+            list(results.entries())
+        with pytest.raises(NotResults, match="line 2:"):
+            Resumption(results)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_half_a_line_that_has_run_together_with_the_next_is_no_answer(some_rows, tmp_path, alone):
+    """Neither of the two can be known to be there."""
+    good, torn, whole = (result(row) for row in some_rows(3))
+    path = tmp_path / "r.jsonl"
+    path.write_bytes((b"" if alone else good) + torn[: torn.index(b"content") + 4] + whole)
+    with ResultsFile(path) as results:
+        with pytest.raises(NotResults, match=f"line {1 if alone else 2}:"):
+            list(results.entries())
+        with pytest.raises(NotResults, match=f"line {1 if alone else 2}:"):
+            Resumption(results)
 
 
 def test_a_line_that_only_looks_like_an_answer_is_none(some_rows, tmp_path):

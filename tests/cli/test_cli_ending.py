@@ -126,3 +126,16 @@ def test_an_answer_that_waits_for_the_disk_counts_although_it_is_aborted(
     assert result.exit_code == 143
     assert "1 of 1 answered" in result.stderr
     assert source.with_name("rows.results.jsonl").read_bytes().count(b"\n") == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full device")  # noqa: PTH110
+def test_a_summary_that_cannot_be_written_is_told_in_a_sentence(environment, rows_file):
+    """The results are there all the same."""
+    source = rows_file(3)
+    command = [sys.executable, "-m", "claude_executor", "run", str(source), "--json"]
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        process = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert process.returncode == 1
+    assert process.stderr.splitlines()[-1].startswith("Error: standard output: No space left on device; ")
+    assert "Traceback" not in process.stderr
+    assert source.with_name("rows.results.jsonl").read_bytes().count(b"\n") == 3

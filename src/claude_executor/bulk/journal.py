@@ -11,26 +11,22 @@ is begun anew takes the place of the old one with its first answer; see `Anew`.
 import asyncio
 import os
 import threading
-from array import array
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
 from claude_executor.bulk.anew import Anew
 from claude_executor.bulk.lock import Lock
 from claude_executor.bulk.places import followed, sync_directory
+from claude_executor.bulk.reading import batches_in, entries_in, lines_at, values_at
 from claude_executor.bulk.repair import repaired
-from claude_executor.bulk.results import (
-    Entry,
-    NotAResult,
-    NotResults,
-    answers_in,
-    has_answer,
-    read_entry,
-)
+from claude_executor.bulk.results import Entry, has_answer
 from claude_executor.bulk.spare import FULL, Spare
+
+if TYPE_CHECKING:
+    from array import array
 
 GROUP_EVERY = 0.1
 GROUP_LINES = 100
@@ -38,7 +34,6 @@ MOST_UNWRITTEN = 16_000_000
 """Bytes that may wait for a slow disk before nothing more is taken in."""
 
 _READ_AT_ONCE = 1 << 20
-_LOOKED_AT_ONCE = 1 << 16
 
 
 class ResultsFile:
@@ -147,47 +142,20 @@ class ResultsFile:
     # ---- what is in it
 
     def entries(self) -> Iterator[tuple[int, Entry]]:
-        """What its lines say, with the places where they begin.
-
-        Raises:
-            NotResults: A line is no result.
-        """
-        at = 0
-        for number, line in enumerate(self._lines_in_it(), start=1):
-            try:
-                yield at, read_entry(line)
-            except NotAResult as error:
-                raise NotResults(self.path, number, str(error)) from None
-            at += len(line)
+        """What its lines say, with the places where they begin; see `reading.entries_in`."""
+        return entries_in(self.place) if self._lasting else iter(())
 
     def batches(self) -> "Iterator[tuple[list[str], array[int], list[Entry]]]":
-        """What its lines say, many at a time, for who reads them all.
-
-        Either they are all answers: their ids and the hashes of what was asked. Or there are none of these,
-        but their entries.
-
-        Raises:
-            NotResults: A line is no result.
-        """
-        number = 0
-        for block in self._blocks():
-            lines, entries = block.removesuffix(b"\n").split(b"\n"), list[Entry]()
-            answers = answers_in(lines)
-            if answers is None:
-                try:
-                    entries.extend(map(read_entry, lines))
-                except NotAResult as error:
-                    raise NotResults(self.path, number + len(entries) + 1, str(error)) from None
-            ids, hashes = answers or ([], array("Q"))
-            yield ids, hashes, entries
-            number += len(lines)
+        """What its lines say, many at a time, for who reads them all; see `reading.batches_in`."""
+        return batches_in(self.place) if self._lasting else iter(())
 
     def read(self, places: Iterable[int]) -> Iterator[bytes]:
         """The lines that begin at these places."""
-        with self.place.open("rb") as file:
-            for place in places:
-                file.seek(place)
-                yield file.readline()
+        return lines_at(self.place, places)
+
+    def values(self, places: Iterable[int]) -> "Iterator[dict[str, Any]]":
+        """All that the answers say which begin at these places; see `reading.values_at`."""
+        return values_at(self.place, places)
 
     def rewrite(self, lines: Iterable[bytes]) -> None:
         """Let it hold these lines instead, which may come out of it: all of them, or it is as it was.
@@ -213,18 +181,6 @@ class ResultsFile:
             self._open_again()
         self.end = os.fstat(self._file).st_size
         self.rewrites += 1
-
-    def _lines_in_it(self) -> Iterator[bytes]:
-        if self._lasting:
-            with self.place.open("rb", buffering=_READ_AT_ONCE) as file:
-                yield from file
-
-    def _blocks(self) -> Iterator[bytes]:
-        """The same, many lines in one piece."""
-        if self._lasting:
-            with self.place.open("rb", buffering=_READ_AT_ONCE) as file:
-                while block := file.read(_LOOKED_AT_ONCE):
-                    yield block + file.readline()
 
     # ---- what is added to it
 
