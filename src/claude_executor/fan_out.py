@@ -23,7 +23,7 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from claude_executor.errors import ExecutorError
+from claude_executor.errors import Closed, ExecutorError
 
 if TYPE_CHECKING:
     from anthropic.types import Message
@@ -150,7 +150,13 @@ class _Crew:
     def _leave(self, task: asyncio.Task[None]) -> None:
         self._mine.discard(task)
         self._tasks.discard(task)
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if task.cancelled():  # without an error its row would be missing, and nobody would know
+            self._broken = (
+                Closed("the executor was left before map() had ended: take all results inside `async with`")
+                if task.cancelling()
+                else RuntimeError("a request of map() was cancelled by something else than its executor")
+            )
+        elif (error := task.exception()) is not None:
             self._broken = error
         self._tell()
 
@@ -221,6 +227,12 @@ class _Crew:
                 params = next(self._source)
         except (StopIteration, StopAsyncIteration):
             self._exhausted = True
+            return None
+        except asyncio.CancelledError:
+            if (worker := asyncio.current_task()) is not None and worker.cancelling():
+                raise
+            error = RuntimeError("the iterable given to map() raised CancelledError: catch it there")
+            self._exhausted, self._source_error = True, error
             return None
         except Exception as error:  # a stranger's code: what it raises is told when the rest is done
             self._exhausted, self._source_error = True, error

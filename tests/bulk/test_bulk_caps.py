@@ -84,7 +84,7 @@ def resumption_of(results: ResultsFile, rows: list[Row]) -> Rest:
     resumption = Resumption(results)
     for row in rows:
         resumption.see(row.custom_id, row.params)
-    return resumption.rest()
+    return resumption.planned()
 
 
 # ---- never passed, and used to the end

@@ -4,9 +4,12 @@ import asyncio
 import errno
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import orjson
 import pytest
@@ -138,11 +141,11 @@ def test_a_rewrite_is_all_or_nothing(target, monkeypatch):
     with ResultsFile(target) as results:
         monkeypatch.setattr(os, "fsync", full)
         with pytest.raises(OSError, match="No space"):
-            results.without(lambda entry: entry.custom_id == "b")
+            results.rewrite([line_of("a"), line_of("c")])
         monkeypatch.undo()
         assert target.read_bytes() == before
         assert sorted(path.name for path in target.parent.iterdir()) == ["r.jsonl", "r.jsonl.lock"]
-        results.without(lambda entry: entry.custom_id == "b")
+        results.rewrite([line_of("a"), line_of("c")])
         assert ids_in(target) == ["a", "c"]
     assert [*target.parent.iterdir()] == [target]
 
@@ -150,7 +153,7 @@ def test_a_rewrite_is_all_or_nothing(target, monkeypatch):
 async def test_lines_are_added_after_a_rewrite(target):
     """What is added after a rewrite is in the new file, at the place that is told."""
     with ResultsFile(target) as results:
-        results.without(lambda entry: entry.custom_id == "a")
+        results.rewrite([line_of("b"), line_of("c")])
         place = results.end
         await results.add(line_of("d"))
         assert next(results.read([place])) == line_of("d")
@@ -292,3 +295,157 @@ def test_no_room_is_told_and_a_system_that_cannot_keep_any_is_not(tmp_path, monk
             Spare(tmp_path)
     else:
         assert not Spare(tmp_path).give_back()
+
+
+@pytest.fixture
+def immovable(monkeypatch):
+    """Nothing can take the place of a results file by its name, as where it is mounted by itself."""
+    replace = Path.replace
+
+    def refuse(path, target):
+        if path.suffix == ".anew":
+            raise OSError(errno.EBUSY, "Device or resource busy", str(path))
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", refuse)
+
+
+@pytest.mark.usefixtures("immovable")
+async def test_results_that_cannot_be_renamed_over_are_begun_anew_all_the_same(target):
+    """The first answer is copied into the old file, and what comes then is added to that."""
+    with ResultsFile(target, overwrite=True) as results:
+        await results.add(line_of("new"))
+        assert ids_in(target) == ["new"]
+        await results.add(line_of("next"))
+        results.rewrite([line_of("next"), line_of("new")])
+        await results.add(line_of("last"))
+    assert ids_in(target) == ["next", "new", "last"]
+    assert [*target.parent.iterdir()] == [target]
+    with ResultsFile(target) as results:
+        assert results.stuck is None
+
+
+@pytest.mark.usefixtures("immovable")
+async def test_new_results_stay_beside_the_old_ones_where_these_cannot_be_written(target, monkeypatch):
+    """Nothing is lost, the lock is free, the next starts go on there, and take the place when they can."""
+    fail = [True]
+    copy = shutil.copyfileobj
+
+    def copy_if_there_is_room(*files):
+        if fail[0]:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        copy(*files)
+
+    monkeypatch.setattr(shutil, "copyfileobj", copy_if_there_is_room)
+    with ResultsFile(target, overwrite=True) as results:
+        await results.add(line_of("new"))
+        assert results.stuck is not None
+        await results.add(line_of("next"))
+    with ResultsFile(target) as results:
+        assert [entry.custom_id for _, entry in results.entries()] == ["new", "next"]
+        await results.add(line_of("last"))
+        assert ids_in(results.place) == ["new", "next", "last"]
+    with pytest.raises(OSError, match="No space"), ResultsFile(target, overwrite=True):
+        pass
+    fail[0] = False
+    with ResultsFile(target):
+        assert ids_in(target) == ["new", "next", "last"]
+    assert [*target.parent.iterdir()] == [target]
+
+
+async def test_the_lock_is_free_although_closing_fails(target, monkeypatch):
+    """Whatever becomes of what was begun anew, the next start is not refused for a process that is done."""
+
+    def fail(*_, **__):
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    results = ResultsFile(target, overwrite=True)
+    monkeypatch.setattr(Path, "unlink", fail)
+    with pytest.raises(OSError, match="not permitted"):
+        results.close()
+    monkeypatch.undo()
+    with ResultsFile(target) as results:
+        assert ids_in(target) == ["a", "b", "c"]
+
+
+async def test_lines_that_wait_for_their_group_are_written_when_it_is_closed(tmp_path):
+    """As after an abort, when nobody waits any more."""
+    path = tmp_path / "r.jsonl"
+    with ResultsFile(path) as results:
+        results.add(line_of("a"))
+    assert ids_in(path) == ["a"]
+
+
+async def test_what_cannot_be_written_when_it_is_closed_is_told(tmp_path, monkeypatch):
+    """It is not lost in silence, and the lock is free."""
+    path = tmp_path / "r.jsonl"
+
+    def fail(*_):
+        raise OSError(errno.EIO, "Input/output error")
+
+    results = ResultsFile(path)
+    results.add(line_of("a"))
+    monkeypatch.setattr(os, "write", fail)
+    with pytest.raises(OSError, match="Input/output"):
+        results.close()
+    monkeypatch.undo()
+    with ResultsFile(path):
+        pass
+
+
+async def test_a_group_whose_writer_was_cancelled_is_not_lost(tmp_path):
+    """While its thread had not yet begun: the next writer writes it, and tells."""
+    path, go, loop = tmp_path / "r.jsonl", threading.Event(), asyncio.get_running_loop()
+    pool = ThreadPoolExecutor(1)
+    loop.set_default_executor(pool)
+    with ResultsFile(path) as results:
+        pool.submit(go.wait, 10)
+        group = results.add(line_of("a"))
+        await asyncio.sleep(0.5)
+        results._writer.cancel()
+        await asyncio.sleep(0)
+        later = results.add(line_of("b"))
+        go.set()
+        await results.synced()
+        assert group.done()
+        assert later.done()
+        assert ids_in(path) == ["a", "b"]
+    assert ids_in(path) == ["a", "b"]
+
+
+def test_an_answer_that_was_begun_anew_counts_without_its_line_end(target):
+    """It is whole, and was paid for; a torn one is none."""
+    beside = target.with_name(target.name + ".anew")
+    beside.write_bytes(line_of("new")[:-3])
+    with ResultsFile(target):
+        assert ids_in(target) == ["a", "b", "c"]
+    assert not beside.exists()
+    beside.write_bytes(line_of("new")[:-1])
+    with ResultsFile(target):
+        assert target.read_bytes() == line_of("new")
+    assert not beside.exists()
+
+
+@pytest.mark.parametrize("overwrite", [False, True])
+@pytest.mark.parametrize("text", [b"my notes\n", b"my notes", b'{"custom":1}\n' + line_of("a"), b"\0\0"])
+def test_a_file_of_that_name_that_is_not_ours_is_left_alone(target, text, overwrite):
+    """It neither goes nor takes the place of the results, and it is said what to do."""
+    beside, before = target.with_name(target.name + ".anew"), target.read_bytes()
+    beside.write_bytes(text)
+    with pytest.raises(FileExistsError, match=r"in the way.*move it") as told:
+        ResultsFile(target, overwrite=overwrite)
+    assert told.value.filename == str(beside)
+    assert (target.read_bytes(), beside.read_bytes()) == (before, text)
+    beside.unlink()
+    with ResultsFile(target):
+        pass
+
+
+async def test_results_of_that_name_that_another_process_writes_are_left_alone(target):
+    """They are its own."""
+    beside, before = target.with_name(target.name + ".anew"), target.read_bytes()
+    with ResultsFile(beside) as other:
+        await other.add(line_of("other"))
+        with pytest.raises(Busy, match="anew is being written"):
+            ResultsFile(target)
+        assert (target.read_bytes(), ids_in(beside)) == (before, ["other"])

@@ -6,7 +6,16 @@ import random
 import orjson
 import pytest
 
-from claude_executor.bulk import Changed, NotResults, Rest, ResultsFile, Resumption, Row, run_file
+from claude_executor.bulk import (
+    Changed,
+    NotResults,
+    Rest,
+    ResultsFile,
+    Resumption,
+    Row,
+    put_in_order,
+    run_file,
+)
 from claude_executor.bulk.index import Index
 from claude_executor.bulk.results import Mark, hash_of, succeeded
 from claude_executor.bulk.sources import Record
@@ -24,9 +33,14 @@ def result(row: Row, error: str | None = None, params: object = None) -> bytes:
     return orjson.dumps({"custom_id": row.custom_id, "result": body, "executor": mark.as_dict()}) + b"\n"
 
 
+def again(row: Row) -> bytes:
+    """The line of a row that was answered once more."""
+    return result(row).replace(b'"content":[]', b'"content":[1]')
+
+
 @pytest.fixture
 def planned(tmp_path):
-    """Plan rows against result lines; the rest and what is left of the lines."""
+    """Plan rows against result lines; the rest, and what is left of these when what is sent is answered."""
     path = tmp_path / "r.jsonl"
 
     def plan(rows: list[Row], options: dict[str, object], *, at_a_glance: bool) -> Rest:
@@ -40,7 +54,15 @@ def planned(tmp_path):
             for row, (_, _, known) in zip(rows, looked, strict=True):
                 if known is None:
                     resumption.see(row.custom_id, row.params)
-            return resumption.rest()
+            made = resumption.planned()
+            new = [again(row) for row, sends in zip(rows, made.sends, strict=True) if sends]
+            with path.open("ab") as file:
+                file.writelines(new)
+            resumption.settle()
+            settled = path.read_bytes()
+            assert settled.endswith(b"".join(new))
+            path.write_bytes(settled.removesuffix(b"".join(new)))
+            return made
 
     def compare(rows: list[Row], lines: list[bytes], **options: object) -> tuple[Rest, list[bytes]]:
         path.write_bytes(b"".join(lines))
@@ -84,7 +106,8 @@ def test_only_a_row_that_is_as_it_was_sent_is_known_at_a_glance(some_rows, tmp_p
         assert not any(known("a", params, **{odd: 1}) for odd in ("result", "executor", "body", "prompt"))
         assert not is_known(b"no JSON")
         assert not is_known({"custom_id": "a", "prompt": "…"})
-        assert (resumption.rest().rows, resumption.rest().answered) == (2, 2)
+        rest = resumption.planned()
+        assert (rest.rows, rest.answered) == (2, 2)
 
 
 def read_in_blocks(results: ResultsFile) -> list[tuple[object, ...]]:
@@ -106,9 +129,8 @@ def read_in_blocks(results: ResultsFile) -> list[tuple[object, ...]]:
         (b'"succeeded"', b'"canceled"'),
         (b'"custom_id":', b'"custom_id": '),
         (b'{"custom_id"', b'{"own":{"custom_id":"x","result":{"type":"succeeded"}},"custom_id"'),
-        (b'"hash":"', b'"hash":"0'),
-        (b'"hash":"', b'"hash":"-'),
-        (b'"hash":"', b'"hash":"' + 16 * b" "),
+        (b'"custom_id":', b'"own":{"custom_id":"x"},"custom_id":'),
+        (b'"content":[]', b'"content":[{"custom_id":"x"}]'),
         (b',"executor":', b',"of":'),
         (b"\n", b"\r\n"),
     ],
@@ -124,6 +146,33 @@ def test_an_odd_line_among_answers_is_read_as_it_would_be_alone(some_rows, tmp_p
         found = read_in_blocks(results)
         assert found == [entry for _, entry in results.entries()]
         assert len(found) == 3
+
+
+@pytest.mark.parametrize("sign", [b"0", b"-", b"f" * 16, b" " * 16])
+@pytest.mark.parametrize("error", [None, "api_error"])
+def test_a_hash_that_is_none_is_a_damaged_line(some_rows, tmp_path, sign, error):
+    """Too long, negative, or no number: the line is told, however it is read."""
+    lines = [result(row, error) for row in some_rows(3)]
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(lines[0] + lines[1].replace(b'"hash":"', b'"hash":"' + sign) + lines[2])
+    with ResultsFile(path) as results:
+        with pytest.raises(NotResults, match="line 2:"):
+            list(results.entries())
+        with pytest.raises(NotResults, match="line 2:"):
+            Resumption(results)
+
+
+@pytest.mark.parametrize("alone", [False, True])
+def test_half_a_line_that_has_run_together_with_the_next_is_no_answer(some_rows, tmp_path, alone):
+    """Neither of the two can be known to be there."""
+    good, torn, whole = (result(row) for row in some_rows(3))
+    path = tmp_path / "r.jsonl"
+    path.write_bytes((b"" if alone else good) + torn[: torn.index(b"content") + 4] + whole)
+    with ResultsFile(path) as results:
+        with pytest.raises(NotResults, match=f"line {1 if alone else 2}:"):
+            list(results.entries())
+        with pytest.raises(NotResults, match=f"line {1 if alone else 2}:"):
+            Resumption(results)
 
 
 def test_a_line_that_only_looks_like_an_answer_is_none(some_rows, tmp_path):
@@ -259,7 +308,7 @@ async def in_parts(begin, simulator, source, target, *, stop_after, **options):
             resumption = Resumption(results)
             for row in map(orjson.loads, source.read_bytes().splitlines()):
                 resumption.see(row["custom_id"], row["params"])
-            rest = resumption.rest()
+            rest = resumption.planned()
             if not rest.to_do:
                 return starts
             run, executor = begin(simulator, rest.to_do, max_concurrency=20)
@@ -268,6 +317,7 @@ async def in_parts(begin, simulator, source, target, *, stop_after, **options):
                 timer = loop.call_later(stop_after, run.stop)
                 await run_file(source, results, executor=executor, run=run, rest=rest, **options)
                 timer.cancel()
+            resumption.settle()
 
 
 @pytest.mark.simulator(SLOW, faults=Faults(error_500=0.1))
@@ -340,7 +390,7 @@ async def test_rows_that_ask_the_same_are_sent_once(begin, rows_in, simulator, t
         resumption = Resumption(results)
         for row in rows:
             resumption.see(row.custom_id, row.params)
-        rest = resumption.rest()
+        rest = resumption.planned()
         run, executor = begin(simulator, rest.to_do)
         async with executor:
             await run_file(rows_in(rows), results, executor=executor, run=run, rest=rest, dedupe=True)
@@ -385,3 +435,25 @@ async def test_the_failure_of_one_is_that_of_all_who_ask_the_same(
     assert run.tally.failed == 30
     marks = [orjson.loads(line)["executor"] for line in target.read_bytes().splitlines()]
     assert (len(marks), sum("copy_of" in mark for mark in marks)) == (30, 25)
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+def test_a_new_failure_does_not_take_the_place_of_an_old_answer(some_rows, tmp_path, ordered):
+    """It was paid for, and counts for its own request; a failure has the place of nothing but a failure."""
+    rows = some_rows(3)
+    old = [result(rows[2], "api_error"), result(rows[0], params={"other": 1}), result(rows[1], "api_error")]
+    new = [again(rows[2]), result(rows[1], "overloaded_error"), result(rows[0], "invalid_request_error")]
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(b"".join(old))
+    with ResultsFile(path) as results:
+        resumption = Resumption(results, on_changed="redo")
+        for row in rows:
+            resumption.see(row.custom_id, row.params)
+        assert resumption.planned().to_do == 3
+        with path.open("ab") as file:
+            file.writelines(new)
+        if ordered:
+            put_in_order(results, rows)
+        resumption.settle()
+    kept = path.read_bytes().splitlines(keepends=True)
+    assert kept == ([old[1], new[1], new[0]] if ordered else [old[1], new[0], new[1]])

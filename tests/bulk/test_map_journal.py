@@ -162,3 +162,15 @@ async def test_a_journal_that_is_used_twice_sends_nothing_twice(executor, simula
         second = {r.index: text_of(r) async for r in one.map(map(prompt, "aabcd"), journal=journal)}
     assert {index: second[index] for index in first} == first
     assert simulator.verdict().requests == 5
+
+
+@pytest.mark.simulator(SLOW)
+async def test_an_answer_that_is_damaged_is_told_with_its_line(executor, simulator, path):
+    """It is neither sent again nor taken for a failure of the prompt."""
+    async with executor() as one:
+        assert len([r async for r in one.map(map(prompt, "ab"), journal=Journal(path))]) == 2
+        first, second = path.read_bytes().splitlines(keepends=True)
+        path.write_bytes(first + second.replace(b'"message":{', b'"message":{{'))
+        with pytest.raises(NotResults, match="line 2: it is damaged"):
+            [r async for r in one.map(map(prompt, "ab"), journal=Journal(path))]
+    assert simulator.verdict().requests == 2

@@ -1,8 +1,10 @@
 """What is said at the end, where it could be said wrongly."""
 
+import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -102,3 +104,38 @@ def test_ctrl_c_while_modules_are_imported_is_no_traceback(environment, rows_fil
     assert process.stderr.splitlines()[-1] == "interrupted"
     assert list(source.parent.iterdir()) == [source]
     assert environment.verdict().requests == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there are no such signals")
+def test_an_answer_that_waits_for_the_disk_counts_although_it_is_aborted(
+    environment, invoke, rows_file, monkeypatch
+):
+    """The second signal comes while it is written; the third is none, for there is nothing more to abort."""
+    sync, signals = os.fsync, [signal.SIGTERM, signal.SIGINT, signal.SIGTERM]
+
+    def sync_slowly(file):
+        while signals and threading.current_thread() is not threading.main_thread():
+            os.kill(os.getpid(), signals.pop())
+            time.sleep(0.2)
+        sync(file)
+
+    monkeypatch.setattr(os, "fsync", sync_slowly)
+    source = rows_file(1)
+    result = invoke("run", source)
+    assert not signals
+    assert result.exit_code == 143
+    assert "1 of 1 answered" in result.stderr
+    assert source.with_name("rows.results.jsonl").read_bytes().count(b"\n") == 1
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a full device")  # noqa: PTH110
+def test_a_summary_that_cannot_be_written_is_told_in_a_sentence(environment, rows_file):
+    """The results are there all the same."""
+    source = rows_file(3)
+    command = [sys.executable, "-m", "claude_executor", "run", str(source), "--json"]
+    with open("/dev/full", "wb") as full:  # noqa: PTH123
+        process = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert process.returncode == 1
+    assert process.stderr.splitlines()[-1].startswith("Error: standard output: No space left on device; ")
+    assert "Traceback" not in process.stderr
+    assert source.with_name("rows.results.jsonl").read_bytes().count(b"\n") == 3

@@ -8,6 +8,7 @@ import shlex
 import pytest
 
 from claude_executor.bulk import Run
+from claude_executor.bulk.anew import Anew
 from claude_executor.bulk.timeline import timeline_of
 
 UNPRICED = "claude-mythos-5"
@@ -228,3 +229,26 @@ def test_on_a_disk_that_is_full_nothing_is_sent(environment, invoke, rows_file, 
         "rows.results.jsonl: no space left on device; 0 rows done\nwhen there is room, go on" in result.stderr
     )
     assert environment.verdict().requests == 0
+
+
+def test_force_says_where_the_results_are_if_they_cannot_take_the_place_of_the_old(
+    environment, invoke, done, monkeypatch
+):
+    """Neither by name nor by copying: they are beside them, and it is told at the end."""
+    source, target = done
+
+    def refuse(*_):
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    monkeypatch.setattr(Anew, "take_its_place", refuse)
+    result = invoke("run", source, "--force")
+    assert result.exit_code == 0
+    beside = target.with_name(target.name + ".anew")
+    said = f"the results are in {beside}, for {target} cannot be replaced: device or resource busy"
+    assert said in result.stderr
+    again = invoke("run", source)
+    assert again.exit_code == 0
+    assert "nothing to do" in again.stderr
+    assert said in again.stderr
+    assert len(answers_of(beside)) == 4
+    assert environment.verdict().requests == 8

@@ -262,3 +262,21 @@ def test_a_disk_that_fills_up(environment, invoke, rows_file):
     assert result.exit_code == 0
     assert f"{len(kept)} of 60 rows are done already" in result.stderr
     assert len(results_of(target)) == 60
+
+
+@pytest.mark.parametrize("words", [["--budget", "5"], ["--dedupe"]])
+def test_an_answer_that_is_damaged_is_told_with_its_line(environment, invoke, done, words):
+    """Whoever needs all of it: a sentence, and nothing is taken for done or thrown away."""
+    source, target = done
+    lines = target.read_bytes().splitlines(keepends=True)
+    lines[2] = lines[2].replace(b'"message":{', b'"message":{{')
+    target.write_bytes(b"".join(lines))
+    if words == ["--dedupe"]:
+        more = [json.loads(line) for line in source.read_text().splitlines()]
+        with source.open("a") as file:
+            file.writelines(json.dumps({**row, "custom_id": f"x-{row['custom_id']}"}) + "\n" for row in more)
+    result = invoke("run", source, *words)
+    assert result.exit_code == 2
+    assert f"{target} is no results file (line 3: it is damaged" in result.stderr
+    assert b"".join(lines) in target.read_bytes()
+    assert environment.verdict().requests == 4

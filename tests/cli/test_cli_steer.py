@@ -123,3 +123,26 @@ async def test_outage_is_told_in_words(simulator):
         assert view.waits
         run.stop()
         await work
+
+
+@pytest.mark.simulator(SETTINGS)
+async def test_a_third_signal_does_not_keep_what_is_aborted_from_being_written(simulator):
+    """What is done at the end is cancelled once."""
+    written = False
+
+    async def work():
+        nonlocal written
+        try:
+            await asyncio.sleep(60)
+        finally:
+            await asyncio.sleep(0.3)
+            written = True
+
+    async with Executor(client=simulated_client(simulator)) as executor:
+        watch = Watch(Run(1), executor, title="x", max_concurrency=1)
+        conducting = asyncio.create_task(steer(work(), watch, Console(file=io.StringIO())))
+        for _ in range(4):
+            await asyncio.sleep(0.05)
+            os.kill(os.getpid(), signal.SIGINT)
+        assert (await conducting).aborted
+    assert written

@@ -5,7 +5,8 @@ import itertools
 
 import pytest
 
-from claude_executor import Failed
+from claude_executor import Closed, Failed
+from claude_executor.fan_out import Answer, fan_out
 from claude_executor.simulator import Faults, Latency, Rates, Settings
 
 QUICK = Settings(rates=Rates(rpm=60_000, itpm=None, otpm=None), latency=Latency(0.2, 300.0, 0.8))
@@ -172,3 +173,50 @@ async def test_the_next_prompt_is_pulled_while_the_last_is_answered(simulator, e
     async with executor_on(simulator) as executor:
         assert len([result async for result in executor.map(prompts(), look_ahead=2)]) == 40
     assert sum(running) > 30
+
+
+@pytest.mark.parametrize("ordered", [False, True])
+@pytest.mark.parametrize("cancels", ["the source", "a submit"])
+async def test_a_cancellation_from_inside_does_not_look_like_the_end(cancels, ordered):
+    """Of a source, or of what sends a request: results are missing, so it is no normal end, nor a hang."""
+
+    async def source():
+        for number in range(10):
+            if number == 3 and cancels == "the source":
+                raise asyncio.CancelledError
+            yield prompt(f"{number}")
+
+    async def submit(params):
+        await asyncio.sleep(0.1)
+        if cancels == "a submit" and params == prompt("3"):
+            raise asyncio.CancelledError
+        return Answer(None, 1, 0.0, 0.1)
+
+    found = []
+
+    async def consume():
+        async for result in fan_out(submit, source(), room=4, ordered=ordered, tasks=set()):
+            found.append(result.index)  # noqa: PERF401 - some come before the error
+
+    async with asyncio.timeout(60):
+        with pytest.raises(RuntimeError, match=r"CancelledError|was cancelled"):
+            await consume()
+    assert {0, 1, 2} <= set(found)
+    assert 3 not in found
+
+
+@pytest.mark.simulator(QUICK)
+async def test_who_still_takes_results_when_the_executor_is_left_is_told(simulator, executor_on):
+    """In another task: what is missing is an error, not the end."""
+    found = []
+
+    async def consume(executor):
+        async for result in executor.map(prompt(f"{i}") for i in range(2_000)):
+            found.append(result)  # noqa: PERF401 - some come before the error
+
+    async with executor_on(simulator) as executor:
+        consuming = asyncio.create_task(consume(executor))
+        await asyncio.sleep(1.0)
+    with pytest.raises(Closed, match="left before map"):
+        await consuming
+    assert 0 < len(found) < 2_000

@@ -17,13 +17,14 @@ The same for prompts that are not in a file: ``executor.map(prompts, journal=Jou
 from claude_executor.bulk.cases import Range
 from claude_executor.bulk.check import Survey, check
 from claude_executor.bulk.count import Counted, NotCounted, count_tokens
-from claude_executor.bulk.journal import NotResults, ResultsFile
+from claude_executor.bulk.journal import ResultsFile
 from claude_executor.bulk.lock import Busy
 from claude_executor.bulk.map_journal import Journal
 from claude_executor.bulk.order import put_in_order
 from claude_executor.bulk.plan import ModelPlan, Plan, PoolPlan, plan
 from claude_executor.bulk.prices import Prices, Spent
 from claude_executor.bulk.problems import BadInput, BadRow, Problem
+from claude_executor.bulk.results import NotResults
 from claude_executor.bulk.resume import Changed, OnChanged, Rest, Resumption
 from claude_executor.bulk.rows import Defaults, Row, read_row, rows_of
 from claude_executor.bulk.run import Run, run_file, run_rows

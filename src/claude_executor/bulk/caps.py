@@ -15,7 +15,6 @@ from typing import Any, cast
 from claude_executor import Params, SpendingCap, Usage
 from claude_executor.bulk.journal import ResultsFile
 from claude_executor.bulk.prices import Prices, Spent
-from claude_executor.bulk.results import json_of
 
 _SERVER_TOOLS = ("web_search", "web_fetch", "code_execution")
 _ELSEWHERE = frozenset({"url", "file"})
@@ -122,8 +121,7 @@ def spent_on(results: ResultsFile, prices: Prices, *, in_dollars: bool) -> Spent
     """
     whole = Spent()
     unknown: set[str] = set()
-    for line in results.read(place for place, entry in results.entries() if entry.answered):
-        value = json_of(line)
+    for value in results.values(place for place, entry in results.entries() if entry.answered):
         if "copy_of" in _mapping(value.get("executor")):
             continue
         message = _mapping(_mapping(value["result"]).get("message"))

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from claude_executor.bulk.index import Index
 from claude_executor.bulk.journal import ResultsFile
-from claude_executor.bulk.results import read_entry, read_message
 from claude_executor.bulk.rows import Row
 
 if TYPE_CHECKING:
@@ -60,6 +59,7 @@ class Copies:
         """The answer to a request, if it is there, and the row that got it.
 
         Raises:
+            NotResults: It is damaged.
             OSError: It could not be read.
         """
         first = self._firsts.get(hash_)
@@ -68,8 +68,8 @@ class Copies:
         place = self._places.get(hash_)
         if place is None:
             return None
-        line = next(self._results.read([place]))
-        return read_entry(line).custom_id, read_message(line)
+        value = next(self._results.values([place]))
+        return value["custom_id"], value["result"]["message"]
 
     def follow(self, row: Row, hash_: int) -> bool:
         """Let a row wait for the one that asks the same; `False` if it is the first."""

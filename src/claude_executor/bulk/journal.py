@@ -5,43 +5,35 @@ second, or for a hundred of them, in a thread. Whoever adds a line is told when 
 
 What a crash leaves behind is repaired when the file is opened again: half a line at its end is cut off. Lines
 are taken out by writing the others to a new file, which takes the place of the old one in a single step. What
-is begun anew takes the place of the old one with its first answer; if the process is killed between the two,
-the next start sees to it.
+is begun anew takes the place of the old one with its first answer; see `Anew`.
 """
 
 import asyncio
 import os
 import threading
-from array import array
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
+from claude_executor.bulk.anew import Anew
 from claude_executor.bulk.lock import Lock
 from claude_executor.bulk.places import followed, sync_directory
-from claude_executor.bulk.results import Entry, NotAResult, answers_in, has_answer, json_of, read_entry
+from claude_executor.bulk.reading import batches_in, entries_in, lines_at, values_at
+from claude_executor.bulk.repair import repaired
+from claude_executor.bulk.results import Entry, has_answer
 from claude_executor.bulk.spare import FULL, Spare
+
+if TYPE_CHECKING:
+    from array import array
 
 GROUP_EVERY = 0.1
 GROUP_LINES = 100
 MOST_UNWRITTEN = 16_000_000
 """Bytes that may wait for a slow disk before nothing more is taken in."""
 
-_ANY_LINE = b'{"custom_id":'
 _READ_AT_ONCE = 1 << 20
-_LOOKED_AT_ONCE = 1 << 16
-
-
-class NotResults(Exception):
-    """A file holds something else than results."""
-
-    def __init__(self, path: Path, line: int, why: str) -> None:
-        super().__init__(
-            f"{path} is no results file (line {line}: {why}); if it is one, mend or take out that line; "
-            "otherwise name another with -o (--force throws it all away)"
-        )
 
 
 class ResultsFile:
@@ -49,7 +41,10 @@ class ResultsFile:
 
     Attributes:
         path: Where it is; of a symbolic link, where that leads.
+        place: Where its lines are at this moment: there, or beside it until they take its place.
+        stuck: Why they could not take it and go on beside it, if so; the next start tries again.
         end: How long it is, with what is still to be written.
+        rewrites: How often the lines were given other places.
         untouched: Whether what was to be overwritten is still there, since there is no answer yet.
     """
 
@@ -70,12 +65,16 @@ class ResultsFile:
         self._lines: list[bytes] = []
         self._group: asyncio.Future[None] | None = None
         self._enough = asyncio.Event()
-        self._unwritten = 0
+        self._untold: list[asyncio.Future[None]] = []
+        self._added = self._written = 0  # bytes; the one by the loop, the other by what writes
         self._writer: asyncio.Task[None] | None = None
         self._one_at_a_time = threading.Lock()
         self._broken: OSError | None = None
-        self._beside = path.with_name(path.name + ".anew")
+        self._anew = Anew(path)
+        self.place = path
+        self.stuck: OSError | None = None
         self.untouched = False
+        self.rewrites = 0
         self._spare: Spare | None = None
         self._full: OSError | None = None
         self._told: Callable[[], None] = lambda: None
@@ -83,14 +82,13 @@ class ResultsFile:
             if self._lasting:
                 self._finish_beginning()
                 if overwrite and not self._ours:
-                    os.close(os.open(path, os.O_WRONLY))  # who may not write it may not replace it either
-                    self.untouched = True
+                    self._begin_anew()
             self._open(os.O_TRUNC if overwrite else 0)
             if self.untouched:
-                self._beside.chmod(path.stat().st_mode & 0o7777)
+                self.place.chmod(path.stat().st_mode & 0o7777)
             if self._ours:
                 sync_directory(path.parent)
-            self.end = self._repaired() if self._lasting else 0
+            self.end = repaired(self._file, self.place) if self._lasting else 0
         except BaseException:
             self.close()
             raise
@@ -102,20 +100,33 @@ class ResultsFile:
         self.close()
 
     def close(self) -> None:
-        """Close it, and take it away if it is new and empty. What was not yet written will not be."""
+        """Write what is not yet written, close it, and take it away if it is new and empty.
+
+        Raises:
+            OSError: It cannot be written. An error that was told before is not told again.
+        """
         with self._one_at_a_time:
-            if self._file >= 0:
-                empty = os.fstat(self._file).st_size == 0
-                os.close(self._file)
-                self._file = -1
-                if self.untouched:
-                    self._finish_beginning()
-                elif self._ours and empty:
-                    self.path.unlink(missing_ok=True)
-            if self._spare is not None:
-                self._spare.give_back()
-            if self._lock is not None:
-                self._lock.release()
+            try:
+                if self._file >= 0:
+                    self._close_file()
+            finally:
+                if self._spare is not None:
+                    self._spare.give_back()
+                if self._lock is not None:
+                    self._lock.release()
+
+    def _close_file(self) -> None:
+        try:
+            if self._broken is None:
+                self._write_lines()
+        finally:
+            empty = os.fstat(self._file).st_size == 0
+            os.close(self._file)
+            self._file = -1
+            if self.untouched:
+                self._finish_beginning()
+            elif self._ours and empty:
+                self.path.unlink(missing_ok=True)
 
     def keep_spare(self, told: Callable[[], None]) -> None:
         """Keep room for what will be in flight when the disk is full; then `told` is called, on the loop.
@@ -128,55 +139,23 @@ class ResultsFile:
         if self._lasting:
             self._spare, self._told = Spare(self.path.parent), told
 
-    @property
-    def _place(self) -> Path:
-        """Where its lines are at this moment."""
-        return self._beside if self.untouched else self.path
-
     # ---- what is in it
 
     def entries(self) -> Iterator[tuple[int, Entry]]:
-        """What its lines say, with the places where they begin.
-
-        Raises:
-            NotResults: A line is no result.
-        """
-        at = 0
-        for number, line in enumerate(self._lines_in_it(), start=1):
-            try:
-                yield at, read_entry(line)
-            except NotAResult as error:
-                raise NotResults(self.path, number, str(error)) from None
-            at += len(line)
+        """What its lines say, with the places where they begin; see `reading.entries_in`."""
+        return entries_in(self.place) if self._lasting else iter(())
 
     def batches(self) -> "Iterator[tuple[list[str], array[int], list[Entry]]]":
-        """What its lines say, many at a time, for who reads them all.
-
-        Either they are all answers: their ids and the hashes of what was asked. Or there are none of these,
-        but their entries.
-
-        Raises:
-            NotResults: A line is no result.
-        """
-        number = 0
-        for block in self._blocks():
-            lines, entries = block.removesuffix(b"\n").split(b"\n"), list[Entry]()
-            answers = answers_in(lines)
-            if answers is None:
-                try:
-                    entries.extend(map(read_entry, lines))
-                except NotAResult as error:
-                    raise NotResults(self.path, number + len(entries) + 1, str(error)) from None
-            ids, hashes = answers or ([], array("Q"))
-            yield ids, hashes, entries
-            number += len(lines)
+        """What its lines say, many at a time, for who reads them all; see `reading.batches_in`."""
+        return batches_in(self.place) if self._lasting else iter(())
 
     def read(self, places: Iterable[int]) -> Iterator[bytes]:
         """The lines that begin at these places."""
-        with self._place.open("rb") as file:
-            for place in places:
-                file.seek(place)
-                yield file.readline()
+        return lines_at(self.place, places)
+
+    def values(self, places: Iterable[int]) -> "Iterator[dict[str, Any]]":
+        """All that the answers say which begin at these places; see `reading.values_at`."""
+        return values_at(self.place, places)
 
     def rewrite(self, lines: Iterable[bytes]) -> None:
         """Let it hold these lines instead, which may come out of it: all of them, or it is as it was.
@@ -191,30 +170,17 @@ class ResultsFile:
                 file.flush()
                 os.fsync(file.fileno())
             fresh.chmod(self.path.stat().st_mode & 0o7777)
-            fresh.replace(self._place)
+            fresh.replace(self._anew.path)
         except BaseException:
             fresh.unlink(missing_ok=True)
             raise
-        sync_directory(self.path.parent)
-        os.close(self._file)
-        self._open()
+        if self.place == self.path:
+            self._take_its_place()
+        else:
+            sync_directory(self.path.parent)
+            self._open_again()
         self.end = os.fstat(self._file).st_size
-
-    def without(self, unwanted: Callable[[Entry], bool]) -> None:
-        """Take lines out."""
-        self.rewrite(line for line in self._lines_in_it() if not unwanted(read_entry(line)))
-
-    def _lines_in_it(self) -> Iterator[bytes]:
-        if self._lasting:
-            with self._place.open("rb", buffering=_READ_AT_ONCE) as file:
-                yield from file
-
-    def _blocks(self) -> Iterator[bytes]:
-        """The same, many lines in one piece."""
-        if self._lasting:
-            with self._place.open("rb", buffering=_READ_AT_ONCE) as file:
-                while block := file.read(_LOOKED_AT_ONCE):
-                    yield block + file.readline()
+        self.rewrites += 1
 
     # ---- what is added to it
 
@@ -229,7 +195,7 @@ class ResultsFile:
         if self._group is None:
             self._group = asyncio.get_running_loop().create_future()
         self._lines.append(line)
-        self._unwritten += len(line)
+        self._added += len(line)
         self.end += len(line)
         if len(self._lines) >= GROUP_LINES:
             self._enough.set()
@@ -239,14 +205,14 @@ class ResultsFile:
     def _at_work(self) -> asyncio.Task[None] | None:
         """What writes, if there is anything to write; a new one if all tasks were cancelled."""
         if self._writer is None or self._writer.done():
-            if self._group is None or self._broken is not None:
+            if self._broken is not None or (self._group is None and not self._untold):
                 return None
             self._writer = asyncio.create_task(self._write_groups(), name="claude-executor results")
         return self._writer
 
     async def room(self) -> None:
         """Wait while the disk is too far behind."""
-        while self._unwritten > MOST_UNWRITTEN and (writer := self._at_work()) is not None:
+        while self._added - self._written > MOST_UNWRITTEN and (writer := self._at_work()) is not None:
             await asyncio.wait([writer], timeout=GROUP_EVERY)
 
     async def synced(self) -> None:
@@ -262,92 +228,101 @@ class ResultsFile:
             raise error
 
     async def _write_groups(self) -> None:
-        while self._group is not None:
+        while self._group is not None or self._untold:
             with suppress(TimeoutError):
                 async with asyncio.timeout(GROUP_EVERY):
                     await self._enough.wait()
-            lines, self._lines = self._lines, []
-            group, self._group = self._group, None
             self._enough.clear()
-            text = b"".join(lines)
+            if self._group is not None:
+                self._untold.append(self._group)
+                self._group = None
             try:
-                await asyncio.to_thread(self._put, text)
+                await asyncio.to_thread(self._put)  # if this is cancelled, the next writer tells of it
             except OSError as error:
-                self._break(error, group, self._group)
+                self._break(error)
                 break
-            self._unwritten -= len(text)
-            group.set_result(None)
+            told, self._untold = self._untold, []
+            for group in told:
+                group.set_result(None)
             if self._full is not None:
                 self._told()
             await asyncio.sleep(0)  # whoever is told may add more
 
-    def _break(self, error: OSError, *groups: asyncio.Future[None] | None) -> None:
-        self._broken = error
-        for group in groups:
-            if group is not None:
-                group.set_exception(error)
-                group.exception()  # nobody need be listening
+    def _break(self, error: OSError) -> None:
+        for group in self._untold if self._group is None else [*self._untold, self._group]:
+            group.set_exception(error)
+            group.exception()  # nobody need be listening
 
-    def _put(self, text: bytes) -> None:
-        """Write and sync, in a thread. What could only be written in part ends with a whole line."""
+    def _put(self) -> None:
         with self._one_at_a_time:
-            written = 0
-            try:
-                while written < len(text):
-                    try:
-                        written += os.write(self._file, memoryview(text)[written:])
-                    except OSError as error:
-                        if error.errno not in FULL or self._spare is None or not self._spare.give_back():
-                            raise
-                        self._full = error
-                if self._lasting:
-                    os.fsync(self._file)
-            except OSError:
-                if self._lasting and (surplus := written - text.rfind(b"\n", 0, written) - 1):
-                    with suppress(OSError):
-                        os.ftruncate(self._file, os.fstat(self._file).st_size - surplus)
-                raise
-            if self.untouched and has_answer(BytesIO(text)):
-                self._take_its_place()
+            self._write_lines()
+
+    def _write_lines(self) -> None:
+        """Write and sync what was added; only then is it done with. After an error nothing is written."""
+        if self._broken is not None:
+            raise self._broken
+        count = len(self._lines)  # more may be added meanwhile
+        if not count:
+            return
+        text = b"".join(self._lines[:count])
+        try:
+            self._write(text)
+        except OSError as error:
+            self._broken = error
+            raise
+        del self._lines[:count]
+        self._written += len(text)
+        if self.untouched and has_answer(BytesIO(text)):
+            self._take_its_place()
+
+    def _write(self, text: bytes) -> None:
+        """Write and sync. What could only be written in part ends with a whole line."""
+        written = 0
+        try:
+            while written < len(text):
+                try:
+                    written += os.write(self._file, memoryview(text)[written:])
+                except OSError as error:
+                    if error.errno not in FULL or self._spare is None or not self._spare.give_back():
+                        raise
+                    self._full = error
+            if self._lasting:
+                os.fsync(self._file)
+        except OSError:
+            if self._lasting and (surplus := written - text.rfind(b"\n", 0, written) - 1):
+                with suppress(OSError):
+                    os.ftruncate(self._file, os.fstat(self._file).st_size - surplus)
+            raise
 
     # ---- opening
 
     def _finish_beginning(self) -> None:
         """Let what was begun anew, be it by one that was killed, take its place, or go without an answer."""
-        if self._beside.is_file():
-            with self._beside.open("rb") as lines:
-                act = self._take_its_place if has_answer(lines) else self._beside.unlink
-            act()
+        if self._anew.is_wanted():
+            self._take_its_place()
+
+    def _begin_anew(self) -> None:
+        if self.stuck is not None:  # there are answers where the new ones would have to go
+            raise self.stuck
+        os.close(os.open(self.path, os.O_WRONLY))  # who may not write it may not replace it either
+        self.untouched, self.place = True, self._anew.path
 
     def _take_its_place(self) -> None:
-        self._beside.replace(self.path)
         self.untouched = False
-        sync_directory(self.path.parent)
+        try:
+            self._anew.take_its_place()
+        except OSError as error:
+            self.stuck, self.place = error, self._anew.path
+        else:
+            self.place = self.path
+        if self._file >= 0:
+            self._open_again()
+
+    def _open_again(self) -> None:
+        before = self._file
+        self._open()
+        os.close(before)
 
     def _open(self, flags: int = 0) -> None:
         flags |= os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
-        self._file = os.open(self._place, flags, 0o666)
-
-    def _repaired(self) -> int:
-        """Cut off the beginning of a line that was never written to its end; how long the file is then."""
-        size = os.fstat(self._file).st_size
-        with self._place.open("rb") as file:
-            first = file.readline()
-            tail, start = b"", size
-            while start > 0 and b"\n" not in tail:
-                step = min(start, _READ_AT_ONCE)
-                start -= step
-                file.seek(start)
-                tail = file.read(step) + tail
-        torn = tail[tail.rfind(b"\n") + 1 :]
-        if not torn:
-            return size
-        if not (first.startswith(_ANY_LINE) or _ANY_LINE.startswith(first)):
-            raise NotResults(self.path, 1, "it is not of the form of a result")
-        try:
-            json_of(torn)
-        except ValueError:
-            os.ftruncate(self._file, size - len(torn))
-            return size - len(torn)
-        os.write(self._file, b"\n")  # whole but for its end
-        return size + 1
+        self._file = os.open(self.place, flags, 0o666)

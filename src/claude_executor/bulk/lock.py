@@ -45,9 +45,11 @@ class Lock:
     def release(self) -> None:
         """Give it back, and take its file away."""
         if self._file >= 0:
-            self._beside.unlink(missing_ok=True)
-            os.close(self._file)
-            self._file = -1
+            file, self._file = self._file, -1
+            try:
+                self._beside.unlink(missing_ok=True)
+            finally:
+                os.close(file)
 
     def _take(self, path: Path) -> int:
         while True:

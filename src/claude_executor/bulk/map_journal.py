@@ -15,7 +15,7 @@ from types import TracebackType
 from claude_executor import Params, Result
 from claude_executor.bulk.index import Index
 from claude_executor.bulk.journal import ResultsFile
-from claude_executor.bulk.results import Mark, hash_of, read_message, succeeded
+from claude_executor.bulk.results import Mark, hash_of, succeeded
 
 
 class Journal:
@@ -60,7 +60,11 @@ class Journal:
                 results.close()
 
     def find(self, index: int, params: Params) -> Result | None:
-        """The answer to this request, if there is one."""
+        """The answer to this request, if there is one.
+
+        Raises:
+            NotResults: It is damaged.
+        """
         assert self._results is not None
         hash_ = hash_of(params)
         before = self._seen.get(hash_) or 0
@@ -72,7 +76,7 @@ class Journal:
             return None
         from anthropic.types import Message
 
-        message = read_message(next(self._results.read([place])))
+        message = next(self._results.values([place]))["result"]["message"]
         return Result(index, params, Message.construct(**message))
 
     async def keep(self, result: Result) -> None:

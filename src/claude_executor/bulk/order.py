@@ -18,19 +18,24 @@ _TAKEN = 0xFFFF_FFFF_FFFF_FFFF
 def put_in_order(results: ResultsFile, rows: Iterable[Row]) -> None:
     """Sort the results as the rows are; results of rows that are no more come last.
 
+    Of several for one row the last stays, or the last answer if there is one.
+
     Raises:
         OSError: There is no room for the sorted file; the results are as they were.
     """
     places = Index()
     for place, entry in results.entries():
-        places[hash(entry.custom_id)] = place
+        key, marked = hash(entry.custom_id), place << 1 | entry.answered
+        before = places.get(key)
+        if entry.answered or before is None or not before & 1:
+            places[key] = marked
     in_order = array("Q")
     for row in rows:
         key = hash(row.custom_id)
         place_or_none = places.get(key)
         if place_or_none is not None:
-            in_order.append(place_or_none)
+            in_order.append(place_or_none >> 1)
             places[key] = _TAKEN
-    in_order.extend(place for place in places.values() if place != _TAKEN)
+    in_order.extend(place >> 1 for place in places.values() if place != _TAKEN)
     if any(here > there for here, there in pairwise(in_order)):
         results.rewrite(results.read(in_order))

@@ -16,6 +16,7 @@ from array import array
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from hashlib import blake2b
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import orjson
@@ -56,15 +57,28 @@ _FINAL = frozenset(
 # inside a text, where quotation marks are escaped.
 _BEGINNING = re.compile(rb'\{"custom_id":"([^"\\]+)","result":\{"type":"succeeded"')
 _MARK = b',"executor":{"hash":"'
+_ANY_LINE = b'{"custom_id":'
 _BEFORE_ID, _AFTER_ID = b'{"custom_id":"', b'","result":{"type":"succeeded"'
 """The same for who reads many lines: a regular expression takes twice as long."""
 _HASH_DIGITS = 16
+_DIGITS = re.compile(rb'([0-9a-fA-F]{16})"')
+_HASH = re.compile(r"[0-9a-fA-F]{1,16}")
 _NOTHING_HASHED = blake2b(digest_size=8)
 _LONGEST_MARK = 300
 
 
 class NotAResult(ValueError):
     """A line is no result. The message says why, and quotes nothing of it."""
+
+
+class NotResults(Exception):
+    """A file holds something else than results."""
+
+    def __init__(self, path: Path, line: int, why: str) -> None:
+        super().__init__(
+            f"{path} is no results file (line {line}: {why}); if it is one, mend or take out that line; "
+            "otherwise name another with -o (--force throws it all away)"
+        )
 
 
 class Entry(NamedTuple):
@@ -173,32 +187,37 @@ def read_entry(line: bytes) -> Entry:
     """
     beginning = _BEGINNING.match(line)
     mark = line.rfind(_MARK, -_LONGEST_MARK)
-    if beginning is None or mark < 0:
+    digits = _DIGITS.match(line, mark + len(_MARK))
+    # Half a line that has run together with the next has two beginnings; so may an answer that is whole.
+    if beginning is None or mark < 0 or digits is None or line.find(_BEFORE_ID, 1) >= 0:
         return _read_whole(line)
-    digits = mark + len(_MARK)
     try:
-        return Entry(beginning[1].decode(), int(line[digits : digits + _HASH_DIGITS], 16), True, True)
+        return Entry(beginning[1].decode(), int(digits[1], 16), True, True)
     except ValueError:
         return _read_whole(line)
 
 
-def answers_in(lines: list[bytes]) -> "tuple[list[str], array[int]] | None":
+def answers_in(block: bytes, lines: list[bytes]) -> "tuple[list[str], array[int]] | None":
     """The ids and the hashes of lines that are answers; `None` if not all surely are.
 
-    For a start, which reads a million of them: `read_entry` takes several times as long.
+    `block` is all of them in one piece. For a start, which reads a million of them: `read_entry` takes
+    several times as long.
     """
     ids: list[bytes] = []
     digits: list[bytes] = []
+    if block.count(_BEFORE_ID) != len(lines):  # see `read_entry`
+        return None
     begin, length = len(_BEFORE_ID), len(_MARK)
     for line in lines:
         end, mark = line.find(b'"', begin), line.rfind(_MARK, -_LONGEST_MARK)
         if mark < 0 or not line.startswith(_BEFORE_ID) or not line.startswith(_AFTER_ID, end):
             return None
         ids.append(line[begin:end])
-        digits.append(line[mark + length : mark + length + _HASH_DIGITS])
+        digits.append(line[mark + length : mark + length + _HASH_DIGITS + 1])
     named, written = b"\n".join(ids), b"".join(digits)
-    if b"\\" in named:
+    if b"\\" in named or written.count(b'"') != len(lines):
         return None
+    written = written.replace(b'"', b"")
     try:
         hashes = array("Q", bytes.fromhex(written.decode()))
         custom_ids = named.decode().split("\n")
@@ -206,22 +225,24 @@ def answers_in(lines: list[bytes]) -> "tuple[list[str], array[int]] | None":
         return None
     if sys.byteorder == "little":
         hashes.byteswap()
-    return (custom_ids, hashes) if len(hashes) == len(lines) else None
+    is_whole = len(hashes) == len(lines) and len(written) == _HASH_DIGITS * len(lines)
+    return (custom_ids, hashes) if is_whole else None
 
 
 def has_answer(lines: Iterable[bytes]) -> bool:
     """Whether any of these lines, of which the last may be torn, is an answer."""
     for line in lines:
         with suppress(NotAResult):
-            if line.endswith(b"\n") and read_entry(line).answered:
+            # The last may be whole but for its end, which only reading all of it can show.
+            read = read_entry if line.endswith(b"\n") else _read_whole
+            if read(line).answered:
                 return True
     return False
 
 
-def read_message(line: bytes) -> dict[str, Any]:
-    """The answer in a result line that has one."""
-    message: dict[str, Any] = json_of(line)["result"]["message"]
-    return message
+def begins_like_a_result(torn: bytes) -> bool:
+    """Whether this, of which any part may be missing at the end, may be a line of ours."""
+    return torn.startswith(_ANY_LINE) or _ANY_LINE.startswith(torn)
 
 
 def _read_whole(line: bytes) -> Entry:
@@ -232,13 +253,19 @@ def _read_whole(line: bytes) -> Entry:
         error = result["error"] if type_ == "errored" else None
         said = error["error"]["type"] if error is not None else None
         mark = value.get("executor")
-        hash_ = int(mark["hash"], 16) if mark is not None else None
+        hash_ = None if mark is None else _hash_read(mark["hash"])
     except (ValueError, TypeError, KeyError, AttributeError):
         raise NotAResult("it is not of the form of a result") from None
     if not (isinstance(custom_id, str) and isinstance(type_, str)):
         raise NotAResult("it is not of the form of a result")
     answered = type_ == "succeeded"
     return Entry(custom_id, hash_, answered, answered or said in _FINAL)
+
+
+def _hash_read(digits: str) -> int:
+    if _HASH.fullmatch(digits) is None:
+        raise ValueError
+    return int(digits, 16)
 
 
 def json_of(line: bytes) -> dict[str, Any]:

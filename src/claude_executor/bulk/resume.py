@@ -76,7 +76,7 @@ class Rest:
 
 
 class Resumption:
-    """Compares rows with results. Show it every row in turn with `see`, then ask for the `rest`."""
+    """Compares rows with results. Show it every row in turn with `see`, then ask what is `planned`."""
 
     def __init__(
         self, results: ResultsFile, *, failures_only: bool = False, on_changed: OnChanged = "fail"
@@ -101,7 +101,7 @@ class Resumption:
         self._changed = 0
         self._named: list[str] = []
         self._rest = Rest()
-        self._end = results.end
+        self._end, self._rewrites = results.end, results.rewrites
         self._read(results)
 
     def known(self, records: Iterable[tuple[int, Record]]) -> Iterator[Looked]:
@@ -153,47 +153,33 @@ class Resumption:
         rest.others = known - rest.answered - rest.failed - rest.again - rest.redone
         return rest
 
-    def rest(self) -> Rest:
-        """What is to be done. Results that will be had anew are taken out first, whether or not they come.
-
-        Raises:
-            Changed: There are changed rows, and it is to fail on them. Nothing was changed in the file.
-            OSError: The file could not be written.
-        """
-        rest = self.planned()
-        if self._retried or self._redone or self._superfluous:
-            is_doubled = self._doubled()
-            self._results.without(lambda entry: self._is_had_anew(entry) or is_doubled(entry))
-        return rest
-
     def settle(self) -> None:
         """Take out the results in whose place there are others now, row by row.
 
         Until then both are in the file, so that nothing is lost whenever the process ends. Of two answers the
-        last counts, also at the next start.
+        last counts, also at the next start. In the place of an answer there can only be another: if its row
+        has failed this time, that failure is taken out instead, and the row is a changed one as before.
 
         Raises:
             OSError: The file could not be written; it is as it was.
         """
         if not (self._retried or self._redone or self._superfluous):
             return
-        results, new, is_doubled = self._results, Index(), self._doubled()
+        if self._results.rewrites != self._rewrites:
+            return  # put in order since, and with that settled
+        results, answered, failed, is_doubled = self._results, Index(), Index(), self._doubled()
         for place, entry in results.entries():
             if place >= self._end:
-                new.add(hash(entry.custom_id), 0)
-        kept = array(
-            "Q",
-            (
-                place
-                for place, entry in results.entries()
-                if place >= self._end or not (hash(entry.custom_id) in new or is_doubled(entry))
-            ),
-        )
-        results.rewrite(results.read(kept))
+                (answered if entry.answered else failed).add(hash(entry.custom_id), 0)
 
-    def _is_had_anew(self, entry: Entry) -> bool:
-        key = hash(entry.custom_id)
-        return key in self._redone or (not entry.answered and key in self._retried)
+        def stays(place: int, entry: Entry) -> bool:
+            key = hash(entry.custom_id)
+            if place >= self._end:
+                return entry.answered or not (key in answered or key in self._answered)
+            return not (key in answered or (key in failed and not entry.answered) or is_doubled(entry))
+
+        kept = array("Q", (place for place, entry in results.entries() if stays(place, entry)))
+        results.rewrite(results.read(kept))
 
     def _doubled(self) -> Callable[[Entry], bool]:
         """Whether a line is one of several for its row and not the one that counts. Show it all of them."""

@@ -4,6 +4,7 @@ What people read goes to stderr, what programs read to stdout. Settings: flag, t
 """
 
 import importlib
+import os
 import sys
 from contextlib import suppress
 from typing import NoReturn
@@ -84,10 +85,20 @@ def main() -> NoReturn:
     except click.ClickException as error:
         _say(f"Error: {error.format_message()}")
         code = error.exit_code
+    except OSError as error:  # of a file of its own a command tells more
+        _say(f"Error: {error.filename or 'standard output'}: {error.strerror}; mend that, and call it again")
+        _forget_output()
+        code = SOME_FAILED
     except (click.Abort, KeyboardInterrupt):
         _say("interrupted")
         code = INTERRUPTED
     sys.exit(code if isinstance(code, int) else OK)
+
+
+def _forget_output() -> None:
+    """Drop what could not be written on standard output, or the interpreter tries again when it ends."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(sentence: str) -> None:

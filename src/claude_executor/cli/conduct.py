@@ -144,6 +144,8 @@ def _perform(job: Job) -> tuple[Summary, int]:
     summary = summarise(run, snapshot, stopped=ended.stopped)
     if rest.to_do:
         _close(summary, ended, job, console)
+    if elsewhere := _elsewhere(job):
+        console.print(f"\n{elsewhere}", markup=False, soft_wrap=True)
     return summary, ended.code
 
 
@@ -183,16 +185,19 @@ async def _work(job: Job, run: Run, executor: Executor) -> None:
         await run_rows(rows, Outlet(_print), executor=executor, run=run, priority=bulk.priority)
         return
     job.results.keep_spare(run.stop)
-    await run_file(
-        job.source,
-        job.results,
-        executor=executor,
-        run=run,
-        rest=job.rest,
-        defaults=bulk.defaults,
-        dedupe=bulk.dedupe,
-        priority=bulk.priority,
-    )
+    try:
+        await run_file(
+            job.source,
+            job.results,
+            executor=executor,
+            run=run,
+            rest=job.rest,
+            defaults=bulk.defaults,
+            dedupe=bulk.dedupe,
+            priority=bulk.priority,
+        )
+    finally:
+        await job.results.synced()  # an abort may come while this is waited for
     await asyncio.to_thread(_tidy, job)
 
 
@@ -230,8 +235,19 @@ def _broken_off(error: OSError | BadInput, job: Job, run: Run) -> Trouble:
         kept += f", all of them in {bulk.target}"
     if untouched:
         kept = f"nothing was answered: {bulk.target} is as it was"
+    elif elsewhere := _elsewhere(job):
+        kept += f"\n{elsewhere}"
     go_on = bulk.going_on.sentence(anew=untouched, first=first)
     return Trouble(f"stopped: {why}; {kept}\n{go_on}", SOME_FAILED)
+
+
+def _elsewhere(job: Job) -> str:
+    """Where the results are, if they could not take the place of the old ones."""
+    results = job.results
+    if results is None or results.stuck is None:
+        return ""
+    why = reason(results.stuck)
+    return f"the results are in {results.place}, for {job.bulk.target} cannot be replaced: {why}; keep both"
 
 
 def _is_of_target(error: OSError, job: Job) -> bool:

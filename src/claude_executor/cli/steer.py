@@ -63,9 +63,9 @@ def _obeying(task: asyncio.Task[None], run: Run, ending: Ending) -> Generator[No
         if ending.number is None:
             ending.number = number
             run.stop()
-        elif number not in _ONCE:
+        elif number not in _ONCE and not ending.aborted:
             ending.aborted = True
-            task.cancel()
+            task.cancel()  # once: what has come by then is still to be written
 
     before: dict[signal.Signals, Any] = {}
     for number in heeded():

@@ -1,0 +1,87 @@
+"""A file in which results are begun anew, beside the old one, whose place it takes with its first answer.
+
+Until then the old file is as it was. If the process is killed in between, the next start sees to it: what has
+an answer takes the old file's place, what has none goes. A file of that name that is not ours is left alone.
+"""
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+from claude_executor.bulk.lock import Lock
+from claude_executor.bulk.places import sync_directory
+from claude_executor.bulk.results import NotAResult, begins_like_a_result, has_answer, read_entry
+
+_COPIED_AT_ONCE = 1 << 20
+
+
+class Anew:
+    """The file beside a results file.
+
+    Attributes:
+        path: Where it is, if there is one.
+    """
+
+    def __init__(self, old: Path) -> None:
+        """`old` is the file whose place it is to take."""
+        self.path = old.with_name(old.name + ".anew")
+        self._old = old
+
+    def is_wanted(self) -> bool:
+        """Whether there is one, and it has an answer; one that has none goes.
+
+        Raises:
+            Busy: Another process writes it, as results of its own.
+            FileExistsError: It holds something else than results.
+            OSError: It cannot be read, or not be taken away.
+        """
+        if not self.path.is_file():
+            return False
+        lock = Lock(self.path)
+        try:
+            with self.path.open("rb") as lines:
+                if not _is_ours(lines.readline()):
+                    what_to_do = "it is in the way, and no results file; move it, or name another with -o"
+                    raise FileExistsError(errno.EEXIST, what_to_do, str(self.path))
+                lines.seek(0)
+                wanted = has_answer(lines)
+            if not wanted:
+                self.path.unlink()
+            return wanted
+        finally:
+            lock.release()
+
+    def take_its_place(self) -> None:
+        """Let it be the old file, in one step where that can be; by copying where it cannot be renamed.
+
+        That is so where the old one is mounted by itself, or is somebody else's in a directory like ``/tmp``.
+        A copy that is broken off is made again at the next start, for this file stays until it is whole.
+
+        Raises:
+            OSError: It can be neither; this file is as it was.
+        """
+        try:
+            self.path.replace(self._old)
+        except OSError:
+            self._copy()
+            self.path.unlink()
+        sync_directory(self._old.parent)
+
+    def _copy(self) -> None:
+        with self.path.open("rb") as new, self._old.open("r+b") as old:
+            shutil.copyfileobj(new, old, _COPIED_AT_ONCE)
+            old.truncate()
+            old.flush()
+            os.fsync(old.fileno())
+
+
+def _is_ours(first: bytes) -> bool:
+    """Whether a file that begins with this line is one of results; the line may be torn, or there is none."""
+    if not first.endswith(b"\n"):
+        return begins_like_a_result(first)
+    try:
+        read_entry(first)
+    except NotAResult:
+        return False
+    return True
