@@ -111,7 +111,8 @@ class Resumption:
         before the next one is asked for. All in one go, for on a job that is done a start does little else.
         """
         rest, loads, was_asked = self._rest, orjson.loads, self._answered.get
-        any_answered = len(self._answered) > 0
+        any_answered, answered = len(self._answered) > 0, 0
+        decided, nothing_beside = rest.sends.append, _NOT_BESIDE_PARAMS.isdisjoint
         for number, record in records:
             known = None
             if any_answered and isinstance(record, bytes):
@@ -119,15 +120,16 @@ class Resumption:
                     row = loads(record)
                     custom_id, params = row["custom_id"], row["params"]
                     was = was_asked(hash(custom_id))
-                    if was and was == hash_of(params) and _is_plain(row, params):
+                    whole = "model" in params and "max_tokens" in params and nothing_beside(row)
+                    if whole and was and was == hash_of(params):
                         known = custom_id, params
+                        answered += 1
+                        decided(False)
                 except (ValueError, TypeError, LookupError):
                     pass  # whatever it is, it was not sent like this
-            if known is not None:
-                rest.rows += 1
-                rest.answered += 1
-                rest.sends.append(False)
             yield number, record, known
+        rest.rows += answered
+        rest.answered += answered
 
     def see(self, custom_id: str, params: Params) -> bool:
         """Compare the next row; whether it is sent."""
@@ -254,8 +256,3 @@ class Resumption:
             self._redone[hash(custom_id)] = 0
             return True
         return False
-
-
-def _is_plain(row: dict[str, object], params: dict[str, object]) -> bool:
-    """Whether an answered row needs no second look: its request is whole, nothing odd is beside it."""
-    return "model" in params and "max_tokens" in params and _NOT_BESIDE_PARAMS.isdisjoint(row)
