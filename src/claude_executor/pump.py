@@ -250,8 +250,7 @@ class Pump:
 
     def _soon(self) -> None:
         """Pump once for everything that happens in this turn of the event loop."""
-        if self._on_event is not None:
-            self._announce()
+        self._announce()
         if not self._due and self._loop is not None:
             self._due = True
             self._loop.call_soon(self.pump)
@@ -269,8 +268,7 @@ class Pump:
                 self._timer.cancel()
             self._timer_at = wake_at
             self._timer = self._loop.call_later(max(wake_at - now, SHORTEST_TIMER), self._on_timer)
-        if self._on_event is not None:
-            self._announce()
+        self._announce()
 
     def _on_timer(self) -> None:
         self._timer = None

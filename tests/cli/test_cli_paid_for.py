@@ -55,12 +55,19 @@ def test_redo_without_a_key_keeps_the_answers(environment, invoke, done, monkeyp
     assert target.read_bytes() == before
 
 
-def test_retry_at_a_cap_that_is_used_up_keeps_what_failed(environment, invoke, done, rows_file):
-    """A line that tells of a failure is taken out when its row is sent, not before."""
+@pytest.fixture
+def done_but_one(invoke, done, rows_file):
+    """The same, and one more row that has failed."""
     source, target = done
     bad = rows_file(1, "b.jsonl", "claude-nope").read_text().replace("r0", "bad")
     source.write_text(source.read_text() + bad)
     assert invoke("run", source).exit_code == 1
+    return source, target
+
+
+def test_retry_at_a_cap_that_is_used_up_keeps_what_failed(environment, invoke, done_but_one):
+    """A line that tells of a failure is taken out when its row is sent, not before."""
+    source, target = done_but_one
     before = target.read_bytes()
     assert invoke("retry", source, "--max-tokens-total", "1").exit_code == 4
     assert target.read_bytes() == before
@@ -152,12 +159,9 @@ def test_a_redo_that_was_killed_goes_on_with_what_it_had(environment, invoke, do
     assert not any(line in old for line in target.read_bytes().splitlines())
 
 
-def test_a_failure_stays_until_it_is_retried(environment, invoke, done, rows_file):
+def test_a_failure_stays_until_it_is_retried(environment, invoke, done_but_one):
     """A retry that meets a wrong key leaves an honest error in its place, and retry goes on."""
-    source, target = done
-    bad = rows_file(1, "b.jsonl", "claude-nope").read_text().replace("r0", "bad")
-    source.write_text(source.read_text() + bad)
-    assert invoke("run", source).exit_code == 1
+    source, target = done_but_one
     before = target.read_bytes()
     environment.set_faults(invalid_key=True)
     result = invoke("retry", source)
