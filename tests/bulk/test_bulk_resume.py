@@ -7,12 +7,14 @@ import orjson
 import pytest
 
 from claude_executor.bulk import (
+    BadInput,
     Changed,
     NotResults,
     Rest,
     ResultsFile,
     Resumption,
     Row,
+    check,
     put_in_order,
     run_file,
 )
@@ -50,10 +52,8 @@ def planned(tmp_path):
                 (number, orjson.dumps({"custom_id": row.custom_id, "params": row.params, **row.extras}))
                 for number, row in enumerate(rows)
             ]
-            looked = resumption.known(records) if at_a_glance else [(*record, None) for record in records]
-            for row, (_, _, known) in zip(rows, looked, strict=True):
-                if known is None:
-                    resumption.see(row.custom_id, row.params)
+            for number, _ in resumption.known.others(records) if at_a_glance else records:
+                resumption.see(rows[number].custom_id, rows[number].params)
             made = resumption.planned()
             new = [again(row) for row, sends in zip(rows, made.sends, strict=True) if sends]
             with path.open("ab") as file:
@@ -86,11 +86,12 @@ def test_only_a_row_that_is_as_it_was_sent_is_known_at_a_glance(some_rows, tmp_p
     path = tmp_path / "r.jsonl"
     path.write_bytes(result(rows[0]) + result(rows[1], "invalid_request_error") + result(rows[2]))
     with ResultsFile(path) as results:
-        resumption = Resumption(results)
 
         def is_known(record: Record) -> bool:
-            ((_, _, known),) = resumption.known([(1, record)])
-            return known is not None
+            known = Resumption(results).known
+            others = list(known.others([(1, record)]))
+            assert len(others) + known.passed == 1
+            return not others
 
         def known(custom_id: object, params: object, **beside: object) -> bool:
             return is_known(orjson.dumps({"custom_id": custom_id, "params": params, **beside}))
@@ -106,8 +107,25 @@ def test_only_a_row_that_is_as_it_was_sent_is_known_at_a_glance(some_rows, tmp_p
         assert not any(known("a", params, **{odd: 1}) for odd in ("result", "executor", "body", "prompt"))
         assert not is_known(b"no JSON")
         assert not is_known({"custom_id": "a", "prompt": "…"})
-        rest = resumption.planned()
-        assert (rest.rows, rest.answered) == (2, 2)
+
+
+@pytest.mark.parametrize("second", ["same", "changed"])
+@pytest.mark.parametrize("order", [1, -1])
+def test_an_id_that_comes_twice_is_found_though_its_row_is_done(some_rows, tmp_path, second, order):
+    """Whether the other asks the same or something else, and whichever comes first."""
+    rows = some_rows(3)
+    changed = Row(rows[1].custom_id, {**rows[1].params, "max_tokens": 51})
+    lines = [*rows, changed if second == "changed" else rows[1]][::order]
+    path = tmp_path / "rows.jsonl"
+    path.write_bytes(
+        b"".join(orjson.dumps({"custom_id": row.custom_id, "params": row.params}) + b"\n" for row in lines)
+    )
+    target = tmp_path / "r.jsonl"
+    target.write_bytes(b"".join(map(result, rows)))
+    with ResultsFile(target) as results:
+        resumption = Resumption(results, on_changed="redo")
+        with pytest.raises(BadInput, match=f"'{rows[1].custom_id}' is already that of line"):
+            check(path, see=resumption.see, known=resumption.known)
 
 
 def read_in_blocks(results: ResultsFile) -> list[tuple[object, ...]]:

@@ -7,6 +7,9 @@ from pathlib import Path
 import pytest
 
 from claude_executor.bulk import BadInput, BadRow, Defaults, Row, check, read_row, rows_of
+from claude_executor.bulk.index import Index
+from claude_executor.bulk.known import Known
+from claude_executor.bulk.results import hash_of
 
 MESSAGES = [{"role": "user", "content": "the secret prompt"}]
 PARAMS = {"model": "claude-haiku-5-5", "max_tokens": 10, "messages": MESSAGES}
@@ -139,25 +142,15 @@ def test_survey_counts_rows_and_models(tmp_path):
 
 
 def test_what_is_known_is_neither_checked_nor_seen_but_counted(tmp_path):
-    """The second could not be sent; and an id may still not come twice."""
-    lines = [line(custom_id=name, params={} if name == "b" else PARAMS) for name in "abc"]
+    """And its model is one that the file asks for, like those of the others."""
+    lines = [line(custom_id=name, params={**PARAMS, "model": f"m-{name}"}) for name in "abc"]
     path = written(tmp_path / "a.jsonl", *lines)
-    seen: list[str] = []
-
-    def known(records):
-        for number, record in records:
-            is_b = json.loads(record)["custom_id"] == "b"
-            yield number, record, ("b", {"model": "m-b"}) if is_b else None
-
+    answered, sends, seen = Index(), bytearray(), list[str]()
+    answered[hash("b")] = hash_of({**PARAMS, "model": "m-b"})
+    known = Known(answered, sends)
     survey = check(path, see=lambda custom_id, params: seen.append(custom_id), known=known)
-    assert (survey.rows, seen) == (3, ["a", "c"])
-    assert survey.models == {PARAMS["model"], "m-b"}
-
-    def all_known(records):
-        return ((number, record, ("a", PARAMS)) for number, record in records)
-
-    with pytest.raises(BadInput, match="'a' is already that of line 1"):
-        check(written(tmp_path / "b.jsonl", *lines[::2], lines[0]), known=all_known)
+    assert (survey.rows, survey.models, seen) == (3, {"m-a", "m-b", "m-c"}, ["a", "c"])
+    assert (known.passed, sends) == (1, b"\0")
 
 
 def test_empty_file_is_bad_input(tmp_path):

@@ -2,22 +2,20 @@
 
 Nothing is kept of a row but the hash of its id, so that a million rows cost eight megabytes. They are
 counted out into drawers by their last bits, and each drawer is looked through for itself: a set of all of
-them would take ten times as much.
+them would take ten times as much. Of rows that are known from an earlier start nothing is kept here.
 """
 
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from claude_executor import Params
+from claude_executor.bulk.known import Known
 from claude_executor.bulk.problems import BadInput, BadRow, Problems
 from claude_executor.bulk.rows import NO_DEFAULTS, Defaults, parts_of
-from claude_executor.bulk.sources import Record, Source, source_of
-
-Looked = tuple[int, Record, tuple[str, Params] | None]
-"""A row with its number, and its id and request if it need not be checked."""
+from claude_executor.bulk.sources import Source, source_of
 
 SHOWN_OF_ID = 40
 _DRAWERS = 256
@@ -41,7 +39,7 @@ def check(
     defaults: Defaults = NO_DEFAULTS,
     *,
     see: Callable[[str, Params], object] | None = None,
-    known: Callable[[Iterable[tuple[int, Record]]], Iterable[Looked]] | None = None,
+    known: Known | None = None,
 ) -> Survey:
     """Read every row of a source and say what it holds.
 
@@ -49,8 +47,8 @@ def check(
         source: The source.
         defaults: What its rows may leave out.
         see: Is shown the id and the request of every row in turn, so that a million need be read only once.
-        known: Is shown all rows first, and may tell of some that they were checked at an earlier start, with
-            their ids and requests; those are neither checked nor shown to `see`.
+        known: What an earlier start has checked and sent; those rows are neither checked nor shown to `see`.
+            Then `see` must be the `Resumption` that it is of.
 
     Raises:
         BadInput: Something is wrong with it.
@@ -63,26 +61,26 @@ def check(
     put_into = [drawer.append for drawer in drawers]
     models: set[str] = set()
     records = source.records()
-    looked = known(records) if known is not None else ((number, record, None) for number, record in records)
-    for number, record, row in looked:
-        if row is not None:
-            custom_id, params = row
-        else:
-            try:
-                custom_id, params, _ = parts_of(record, number, defaults, unit)
-            except BadRow as error:
-                problems.add(number, str(error))
-                continue
-            if see is not None:
-                see(custom_id, params)
+    for number, record in records if known is None else known.others(records):
+        try:
+            custom_id, params, _ = parts_of(record, number, defaults, unit)
+        except BadRow as error:
+            problems.add(number, str(error))
+            continue
+        if see is not None:
+            see(custom_id, params)
         mark = hash(custom_id)
         put_into[mark % _DRAWERS](mark)
         models.add(str(params["model"]))
-    rows = sum(map(len, drawers))
+    rows, repeated = sum(map(len, drawers)), _repeated(drawers)
+    if known is not None:
+        rows += known.passed
+        models |= known.models
+        repeated |= known.repeated
     if not rows and not problems.count:
         problems.add(0, "there are no rows in it; a row is a line of JSON, or of a table below its header")
-    if doubtful := _repeated(drawers):
-        _find_duplicates(source, defaults, doubtful, problems)
+    if repeated:
+        _find_duplicates(source, defaults, repeated, problems)
     if problems.count:
         raise BadInput(source.name, problems.first(), problems.count)
     return Survey(rows, frozenset(models))

@@ -36,22 +36,23 @@ class Index:
 
     def get(self, key: int) -> int | None:
         """The value of a key, if it has one."""
+        place = self.place_of(key)
+        return None if place is None else self._values[place]
+
+    def place_of(self, key: int) -> int | None:
+        """Where among `values` that of a key is, if it has one."""
         key &= _MASK
         places, keys, mask = self._places, self._keys, self._mask
         slot = key & mask
         while place := places[slot]:
             if keys[place - 1] == key:
-                return self._values[place - 1]
+                return place - 1
             slot = (slot + 1) & mask
         return None
 
     def __setitem__(self, key: int, value: int) -> None:
-        if not self.add(key, value):
-            key &= _MASK
-            slot = key & self._mask
-            while self._keys[self._places[slot] - 1] != key:
-                slot = (slot + 1) & self._mask
-            self._values[self._places[slot] - 1] = value
+        if not self.add(key, value) and (place := self.place_of(key)) is not None:
+            self._values[place] = value
 
     def add(self, key: int, value: int) -> bool:
         """Set the value of a key that has none; `False` if it has one, which it keeps."""

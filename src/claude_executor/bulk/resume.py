@@ -5,23 +5,19 @@ are kept; of the input, one byte a row.
 """
 
 from array import array
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-import orjson
-
 from claude_executor import Params
-from claude_executor.bulk.check import Looked
 from claude_executor.bulk.index import Index
 from claude_executor.bulk.journal import ResultsFile
+from claude_executor.bulk.known import Known
 from claude_executor.bulk.results import Entry, hash_of
 from claude_executor.bulk.rows import is_by_place
-from claude_executor.bulk.sources import Record
 
 OnChanged = Literal["fail", "redo", "keep"]
 MOST_NAMED = 20
-_NOT_BESIDE_PARAMS = frozenset({"body", "prompt", "result", "executor"})
 _MASK = 0xFFFF_FFFF_FFFF_FFFF
 _UNKNOWN = 0
 """The hash of a request that the results say nothing of; one in 2**64 has it by chance."""
@@ -76,7 +72,11 @@ class Rest:
 
 
 class Resumption:
-    """Compares rows with results. Show it every row in turn with `see`, then ask what is `planned`."""
+    """Compares rows with results. Show it every row in turn with `see`, then ask what is `planned`.
+
+    Attributes:
+        known: May pass over rows, which need then not be shown to `see`.
+    """
 
     def __init__(
         self, results: ResultsFile, *, failures_only: bool = False, on_changed: OnChanged = "fail"
@@ -103,38 +103,11 @@ class Resumption:
         self._rest = Rest()
         self._end, self._rewrites = results.end, results.rewrites
         self._read(results)
-
-    def known(self, records: Iterable[tuple[int, Record]]) -> Iterator[Looked]:
-        """Compare rows in turn, as far as a glance shows that they are answered.
-
-        Such a row was looked at when it was sent, and is as it was then. Any other must be shown to `see`
-        before the next one is asked for. All in one go, for on a job that is done a start does little else.
-        """
-        rest, loads, was_asked = self._rest, orjson.loads, self._answered.get
-        any_answered, answered = len(self._answered) > 0, 0
-        decided, nothing_beside = rest.sends.append, _NOT_BESIDE_PARAMS.isdisjoint
-        for number, record in records:
-            known = None
-            if any_answered and isinstance(record, bytes):
-                try:
-                    row = loads(record)
-                    custom_id, params = row["custom_id"], row["params"]
-                    was = was_asked(hash(custom_id))
-                    whole = "model" in params and "max_tokens" in params and nothing_beside(row)
-                    if whole and was and was == hash_of(params):
-                        known = custom_id, params
-                        answered += 1
-                        decided(False)
-                except (ValueError, TypeError, LookupError):
-                    pass  # whatever it is, it was not sent like this
-            yield number, record, known
-        rest.rows += answered
-        rest.answered += answered
+        self.known = Known(self._answered, self._rest.sends)
 
     def see(self, custom_id: str, params: Params) -> bool:
         """Compare the next row; whether it is sent."""
         sends = self._sends(custom_id, params)
-        self._rest.rows += 1
         self._rest.sends.append(sends)
         return sends
 
@@ -147,6 +120,7 @@ class Resumption:
         if self._changed and self._on_changed == "fail":
             raise Changed(self._changed, self._named)
         rest, failed = self._rest, (self._final, self._retried)
+        rest = replace(rest, rows=len(rest.sends), answered=rest.answered + self.known.passed)
         known = len(self._answered) + sum(
             key not in self._answered and not (one is self._retried and key in self._final)
             for one in failed
@@ -225,9 +199,11 @@ class Resumption:
 
     def _sends(self, custom_id: str, params: Params) -> bool:
         key, rest = hash(custom_id), self._rest
-        was = self._answered.get(key)
-        if was is not None:
-            if was in (_UNKNOWN, hash_of(params)) or not self._is_redone(custom_id):
+        place = self._answered.place_of(key)
+        if place is not None:
+            self.known.note(key, place)
+            answered = self._answered.values()[place]
+            if answered in (_UNKNOWN, hash_of(params)) or not self._is_redone(custom_id):
                 rest.answered += 1
                 return False
             rest.redone += 1
