@@ -1,13 +1,16 @@
 """`Executor.map` with a journal: what is answered is not sent again, whatever happens in between."""
 
 import asyncio
+import threading
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from claude_executor import Executor
-from claude_executor.bulk import Busy, Journal, NotResults
+from claude_executor.bulk import Busy, Journal, NotResults, ResultsFile
+from claude_executor.bulk.results import Entry
 from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings
 from claude_executor.testing import loop_time, simulated_client
 
@@ -140,6 +143,39 @@ async def test_a_file_of_something_else_is_refused(executor, path):
         with pytest.raises(NotResults):
             await anext(one.map([prompt("a")], journal=Journal(path)))
     assert path.read_text() == "precious\n"
+
+
+@pytest.mark.parametrize("done", [False, True], ids=["while it opens", "when it has opened"])
+async def test_who_is_cancelled_while_it_opens_leaves_no_lock(path, monkeypatch, done):
+    """The thread that opens the file cannot be cancelled: it closes it again, or that is done for it."""
+    line = b'{"custom_id":"%d","result":{"type":"succeeded","message":{}},"executor":{"hash":"0","at":1}}\n'
+    path.write_bytes(b"".join(line % number for number in range(3)))
+    reached, go_on, over = threading.Event(), threading.Event(), threading.Event()
+    open_, entries = Journal._open, ResultsFile.entries
+
+    def slowly(results: ResultsFile) -> Iterator[tuple[int, Entry]]:
+        reached.set()
+        go_on.wait()
+        return entries(results)
+
+    def to_the_end(journal: Journal, opening: object) -> None:
+        open_(journal, opening)
+        if done:
+            reached.set()
+            go_on.wait()
+        over.set()
+
+    monkeypatch.setattr(Journal, "_open", to_the_end)
+    if not done:
+        monkeypatch.setattr(ResultsFile, "entries", slowly)
+    entering = asyncio.create_task(Journal(path).__aenter__())
+    await asyncio.to_thread(reached.wait)
+    entering.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await entering
+    go_on.set()
+    await asyncio.to_thread(over.wait)
+    ResultsFile(path).close()
 
 
 @pytest.mark.simulator(SLOW)

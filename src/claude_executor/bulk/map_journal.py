@@ -8,6 +8,7 @@ Answers are kept; failures are not, for what has failed is sent again at the nex
 """
 
 import asyncio
+import threading
 import time
 from pathlib import Path
 from types import TracebackType
@@ -46,7 +47,13 @@ class Journal:
             NotResults: It holds something else.
             OSError: It cannot be opened.
         """
-        await asyncio.to_thread(self._open)
+        opening = _Opening()
+        try:
+            await asyncio.to_thread(self._open, opening)
+        except asyncio.CancelledError:
+            opening.leave()  # the thread goes on, and must not leave the file open for nobody
+            raise
+        self._results = opening.results
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -91,16 +98,42 @@ class Journal:
             line = succeeded(custom_id, result.message, {}, Mark.of(result, hash_, time.time()))
             await asyncio.shield(self._results.add(line))
 
-    def _open(self) -> None:
+    def _open(self, opening: "_Opening") -> None:
         results = ResultsFile(self.path)
         # A journal may be given to one call after another, and each of them begins to count anew.
         self._places, self._seen = Index(), Index()
         self._pending.clear()
         try:
             for place, entry in results.entries():
+                if opening.is_left:
+                    break
                 if entry.answered:
                     self._places[hash(entry.custom_id)] = place
         except BaseException:
             results.close()
             raise
-        self._results = results
+        opening.done(results)
+
+
+class _Opening:
+    """The opening of a file in a thread, for somebody who may be gone before it is done."""
+
+    def __init__(self) -> None:
+        self._one_at_a_time = threading.Lock()
+        self.is_left = False
+        self.results: ResultsFile | None = None
+
+    def done(self, results: ResultsFile) -> None:
+        """Here they are."""
+        with self._one_at_a_time:
+            if self.is_left:
+                results.close()
+            else:
+                self.results = results
+
+    def leave(self) -> None:
+        """Nobody wants them any more."""
+        with self._one_at_a_time:
+            self.is_left = True
+            if self.results is not None:
+                self.results.close()
