@@ -109,6 +109,18 @@ def test_only_a_row_that_is_as_it_was_sent_is_known_at_a_glance(some_rows, tmp_p
         assert not is_known({"custom_id": "a", "prompt": "…"})
 
 
+@pytest.mark.parametrize("on_changed", ["fail", "redo", "keep"])
+def test_a_row_put_back_to_what_it_was_is_not_paid_for_again(some_rows, planned, on_changed):
+    """Killed after it was sent anew, before that was settled: both answers are there, and one is wanted."""
+    row = some_rows(1)[0]
+    changed = Row(row.custom_id, {**row.params, "max_tokens": 51})
+    lines = [result(row), result(changed)]
+    rest, kept = planned([row], lines, on_changed=on_changed)
+    assert (rest.answered, rest.redone, kept) == (1, 0, lines[:1])
+    rest, kept = planned([changed], lines, on_changed=on_changed)
+    assert (rest.answered, rest.redone, kept) == (1, 0, lines[1:])
+
+
 @pytest.mark.parametrize("second", ["same", "changed"])
 @pytest.mark.parametrize("order", [1, -1])
 def test_an_id_that_comes_twice_is_found_though_its_row_is_done(some_rows, tmp_path, second, order):

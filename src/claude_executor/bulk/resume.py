@@ -97,6 +97,7 @@ class Resumption:
         self._on_changed = "keep" if failures_only else on_changed
         self._answered, self._final, self._retried = Index(), Index(), Index()
         self._superfluous = 0
+        self._earlier: set[tuple[int, int]] = set()
         self._redone = Index()
         self._changed = 0
         self._named: list[str] = []
@@ -190,8 +191,11 @@ class Resumption:
                     if not self._is_final(entry):
                         failed, other = other, failed
                     self._superfluous += not failed.add(key, entry.hash or _UNKNOWN) or key in other
-        self._superfluous += not self._answered.fill(keys, hashes)
-        # Of several results for a row the best counts, and of several answers the last.
+        if not self._answered.fill(keys, hashes):
+            self._superfluous += 1
+            answers = zip(keys, hashes, strict=True)
+            self._earlier = {(key, asked) for key, asked in answers if self._answered.get(key) != asked}
+        # Of several results for a row the best counts; of several answers the last, or that to what is asked.
         self._superfluous += sum(key in self._answered for one in (self._final, self._retried) for key in one)
 
     def _is_final(self, entry: Entry) -> bool:
@@ -202,8 +206,10 @@ class Resumption:
         place = self._answered.place_of(key)
         if place is not None:
             self.known.note(key, place)
-            answered = self._answered.values()[place]
-            if answered in (_UNKNOWN, hash_of(params)) or not self._is_redone(custom_id):
+            answered, asked = self._answered.values()[place], hash_of(params)
+            if (key & _MASK, asked) in self._earlier:
+                self._answered[key] = answered = asked
+            if answered in (_UNKNOWN, asked) or not self._is_redone(custom_id):
                 rest.answered += 1
                 return False
             rest.redone += 1
