@@ -12,6 +12,8 @@ import click
 from claude_executor import Executor, Limits
 
 if TYPE_CHECKING:
+    from anthropic import AsyncAnthropic
+
     from claude_executor import Event, RedisBudget, SpendingCap
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -69,11 +71,18 @@ class Connection:
     sharing: Sharing | None = None
 
     def executor(
-        self, on_event: Callable[[Event], None] | None = None, caps: Iterable[SpendingCap] = ()
+        self,
+        on_event: Callable[[Event], None] | None = None,
+        caps: Iterable[SpendingCap] = (),
+        *,
+        client: AsyncAnthropic | None = None,
+        max_queued: int | None = None,
     ) -> Executor:
         """An executor for it."""
         return Executor(
             self.limits,
+            client=client,
+            max_queued=max_queued,
             max_concurrency=self.max_concurrency,
             base_url=self.base_url,
             api_key=self.api_key,

@@ -1,0 +1,185 @@
+"""The gateway as a service: opened, told about, stopped."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import AsyncExitStack, contextmanager
+from typing import TYPE_CHECKING
+
+import anthropic
+import click
+import uvicorn
+
+from claude_executor.cli import NO_ACCESS
+from claude_executor.cli.signals import heeded
+from claude_executor.cli.terminal import console
+from claude_executor.cli.trouble import Trouble
+from claude_executor.cli.words import amount, count
+from claude_executor.gateway import Access, Gateway, client_for
+from claude_executor.observe import to_prometheus
+from claude_executor.simulator.server import url_of
+
+if TYPE_CHECKING:
+    import socket
+    from collections.abc import Callable, Generator
+
+    from claude_executor import Executor, Snapshot
+    from claude_executor.cli.options import Connection
+    from claude_executor.observe.prometheus import Prometheus
+
+LINE_EVERY = 10.0
+_BACKLOG = 2_048
+_KEEP_ALIVE = 75
+"""Seconds. More than the minute for which load balancers keep a connection: they are to close it, not we."""
+
+
+async def serve_until_stopped(
+    how: Connection, listener: socket.socket, *, access: Access, max_queued: int | None
+) -> None:
+    """Serve until a signal says to stop; then finish what is in flight, unless a second one comes.
+
+    Raises:
+        Trouble: The API does not take the key.
+    """
+    told = console()
+    prometheus, metrics = _metrics()
+    client = client_for(base_url=how.base_url, max_concurrency=how.max_concurrency)
+    async with AsyncExitStack() as stack:
+        stack.push_async_callback(client.close)
+        reached = await _check(client)
+        executor = how.executor(prometheus, client=client, max_queued=max_queued)
+        await stack.enter_async_context(executor)
+        if prometheus is not None:
+            prometheus.watch(executor.snapshot)
+        server = _Server(Gateway(executor, client, access=access, metrics=metrics))
+        told.print(f"claude-executor serves {client.base_url} at {url_of(listener)}", soft_wrap=True)
+        told.print(f"point any SDK at it: ANTHROPIC_BASE_URL={url_of(listener)}", soft_wrap=True, style="dim")
+        if reached is not None:
+            told.print(f"Warning: {reached}", soft_wrap=True, markup=False)
+        click.echo(url_of(listener))
+        with _lines(executor, lambda line: told.print(line, markup=False, soft_wrap=True)):
+            await _served(server, executor, listener, told.print)
+
+
+async def _served(
+    server: _Server, executor: Executor, listener: socket.socket, tell: Callable[[str], None]
+) -> None:
+    loop = asyncio.get_running_loop()
+    closing = list[asyncio.Task[None]]()
+
+    def stop() -> None:
+        if server.should_exit:
+            server.force_exit = True
+            return
+        snapshot = executor.snapshot()
+        waiting = snapshot.queued + snapshot.waiting_to_retry
+        tell(
+            f"stopping: {count(snapshot.running, 'request')} in flight will be finished"
+            + (f", {count(waiting, 'waiting one is', 'waiting ones are')} turned away" if waiting else "")
+            + "; once more to stop at once"
+        )
+        server.should_exit = True
+        closing.append(asyncio.create_task(executor.drain(refuse_waiting=True)))
+
+    for number in heeded():
+        loop.add_signal_handler(number, stop)
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        for number in heeded():
+            loop.remove_signal_handler(number)
+        for task in closing:
+            task.cancel()
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to us: uvicorn's own would have the process end as if it had been killed."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        super().__init__(
+            uvicorn.Config(
+                gateway,
+                ws="none",
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                date_header=False,
+                proxy_headers=False,
+                backlog=_BACKLOG,
+                timeout_keep_alive=_KEEP_ALIVE,
+            )
+        )
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Of none."""
+        yield
+
+
+async def _check(client: anthropic.AsyncAnthropic) -> str | None:
+    """See whether the API takes the key, which costs nothing; why that cannot be known, if it cannot.
+
+    Raises:
+        Trouble: It does not, or there is none.
+    """
+    try:
+        await client.models.list(limit=1, timeout=10.0)
+    except (anthropic.AuthenticationError, anthropic.PermissionDeniedError) as error:
+        raise Trouble(
+            f"{client.base_url} does not take the API key ({error.status_code}); check ANTHROPIC_API_KEY",
+            NO_ACCESS,
+        ) from error
+    except anthropic.APIConnectionError:
+        return f"{client.base_url} cannot be reached now; requests will wait for it"
+    except anthropic.APIStatusError:
+        return None  # it is there, and may have no list of models
+    except (TypeError, ValueError, anthropic.AnthropicError) as error:
+        raise Trouble("there is no API key that could be sent: set ANTHROPIC_API_KEY", NO_ACCESS) from error
+    return None
+
+
+def _metrics() -> tuple[Prometheus | None, Callable[[], bytes] | None]:
+    """What collects metrics, and what writes them down, if Prometheus' client is installed."""
+    try:
+        from prometheus_client import CollectorRegistry, generate_latest
+    except ModuleNotFoundError:
+        return None, None
+    registry = CollectorRegistry()
+    return to_prometheus(registry), lambda: generate_latest(registry)
+
+
+@contextmanager
+def _lines(executor: Executor, tell: Callable[[str], None]) -> Generator[None]:
+    """A line every ten seconds in which something happens."""
+    loop = asyncio.get_running_loop()
+    before = executor.snapshot()
+    timer: asyncio.TimerHandle
+
+    def look() -> None:
+        nonlocal before, timer
+        now = executor.snapshot()
+        if now.attempts != before.attempts or now.queued or now.running:
+            tell(_line(now, before))
+        before = now
+        timer = loop.call_later(LINE_EVERY, look)
+
+    timer = loop.call_later(LINE_EVERY, look)
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _line(now: Snapshot, before: Snapshot) -> str:
+    rate = (now.answered - before.answered) * 60.0 / LINE_EVERY
+    parts = [
+        f"{now.answered:,} answered ({amount(rate)} a minute)",
+        f"{now.running:,} in flight",
+        f"{now.queued + now.waiting_to_retry:,} waiting",
+    ]
+    held = sorted({pool.held_by for pool in now.pools.values() if pool.held_by is not None})
+    parts += [f"held up by {' and '.join(held)}"] if held else []
+    parts += [count(now.retries, "retry", "retries")] if now.retries else []
+    parts += [f"{now.failed:,} failed"] if now.failed else []
+    return " | ".join(parts)

@@ -1,0 +1,127 @@
+"""One request of a client and the answer to it, in the terms of ASGI."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+
+import httpx2
+from starlette.datastructures import Headers
+from starlette.types import Receive, Scope, Send
+
+from claude_executor.gateway.ending import whole_or_error
+from claude_executor.gateway.refusals import Refusal
+from claude_executor.gateway.upstream import passed_back
+
+
+class Gone(Exception):
+    """The client has gone away before all of its request had come."""
+
+
+class Exchange:
+    """One request of a client and the answer to it.
+
+    Attributes:
+        method: Of HTTP, in capitals.
+        path: Without the query.
+        url: As it was sent: the path, and the query if there is one.
+        headers: By their names in small letters; what was sent several times is one list.
+    """
+
+    def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """As an ASGI application is called."""
+        self.method: str = scope["method"]
+        self.path: str = scope["path"]
+        self.url = (scope.get("raw_path") or self.path.encode()).decode("latin-1")
+        if scope["query_string"]:
+            self.url += "?" + scope["query_string"].decode("latin-1")
+        self.headers: dict[str, str] = {}
+        for name, value in Headers(scope=scope).items():
+            self.headers[name] = f"{self.headers[name]}, {value}" if name in self.headers else value
+        self._receive = receive
+        self._send = send
+        self._all_read = asyncio.Event()
+        if not self.has_body:
+            self._all_read.set()
+
+    @property
+    def has_body(self) -> bool:
+        """Whether the client sends one."""
+        return "transfer-encoding" in self.headers or self.headers.get("content-length", "0") != "0"
+
+    # ---- from the client
+
+    async def pieces(self) -> AsyncIterator[bytes]:
+        """The body as it comes.
+
+        Raises:
+            Gone: It does not come to its end.
+        """
+        while not self._all_read.is_set():
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                raise Gone
+            if not message.get("more_body", False):
+                self._all_read.set()
+            yield message.get("body", b"")
+
+    async def whole(self, most: int) -> bytes | None:
+        """All of the body; `None` if it is longer than so many bytes."""
+        found, size = list[bytes](), 0
+        async for piece in self.pieces():
+            size += len(piece)
+            if size > most:
+                return None
+            found.append(piece)
+        return b"".join(found)
+
+    async def while_there(self, work: Coroutine[object, object, None]) -> None:
+        """Do this as long as the client is there: nobody is to pay for what nobody reads."""
+        task, leaving = asyncio.create_task(work), asyncio.create_task(self._left())
+        # Cancelled once, so that it can give back what it holds.
+        leaving.add_done_callback(lambda _: task.cancel())
+        try:
+            await task
+        except asyncio.CancelledError:
+            if not leaving.done():
+                raise
+        finally:
+            leaving.cancel()
+
+    async def _left(self) -> None:
+        await self._all_read.wait()
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+
+    # ---- to the client
+
+    async def tell(self, body: bytes, kind: str = "application/json") -> None:
+        """Answer this."""
+        await self._all(200, [(b"content-type", kind.encode())], body)
+
+    async def refuse(self, refusal: Refusal) -> None:
+        """Answer with an error of our own."""
+        headers = [(name.encode(), value.encode()) for name, value in refusal.headers]
+        await self._all(refusal.status, headers, refusal.body)
+
+    async def give(self, response: httpx2.Response) -> None:
+        """Answer what the API has answered, piece by piece if it comes so."""
+        headers = passed_back(response)
+        if response.is_stream_consumed:
+            await self._all(response.status_code, headers, response.content)
+            return
+        pieces: AsyncIterator[bytes] = response.aiter_bytes()
+        if response.headers.get("content-type", "").startswith("text/event-stream"):
+            pieces = whole_or_error(pieces)
+        try:
+            await self._begin(response.status_code, headers)
+            async for piece in pieces:
+                await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+            await self._send({"type": "http.response.body", "body": b""})
+        finally:
+            await response.aclose()
+
+    async def _all(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        await self._begin(status, [*headers, (b"content-length", str(len(body)).encode())])
+        await self._send({"type": "http.response.body", "body": body})
+
+    async def _begin(self, status: int, headers: list[tuple[bytes, bytes]]) -> None:
+        await self._send({"type": "http.response.start", "status": status, "headers": headers})
