@@ -27,10 +27,12 @@ PORT = 8484
 )
 @click.option(
     "--client-key",
-    metavar="KEY",
-    envvar="CLAUDE_EXECUTOR_CLIENT_KEY",
-    show_envvar=True,
-    help="What clients must send as their API key.",
+    "client_keys",
+    multiple=True,
+    metavar="[NAME:]KEY",
+    envvar="CLAUDE_EXECUTOR_CLIENT_KEYS",
+    help="What clients must send as their API key; the name is their tenant's. May be repeated.  "
+    "[env var: CLAUDE_EXECUTOR_CLIENT_KEYS]",
 )
 @click.option("--open", "is_open", is_flag=True, help="Without a client key, listen to other machines too.")
 @click.option(
@@ -43,7 +45,7 @@ PORT = 8484
 def serve(
     host: str,
     port: int,
-    client_key: str | None,
+    client_keys: tuple[str, ...],
     is_open: bool,
     max_queued: int | None,
     **options: Any,  # noqa: ANN401
@@ -51,11 +53,10 @@ def serve(
     """Serve a gateway: any language's SDK points its base URL at it, and is paced, retried and protected.
 
     Prints its address on one line when it listens, and serves until it is interrupted. The API key is the
-    gateway's own (ANTHROPIC_API_KEY); clients need none, or the one that --client-key names.
+    gateway's own (ANTHROPIC_API_KEY); clients need none, or one that --client-key names.
     """
-    if client_key == "":
-        raise click.BadParameter("an empty key keeps nobody out", param_hint="'--client-key'")
-    if client_key is None and not is_open and not _is_this_machine(host):
+    known = dict(map(_known, client_keys))
+    if not known and not is_open and not _is_this_machine(host):
         raise click.UsageError(
             f"whoever can reach {host} could spend your money: ask for a key with --client-key, "
             "or allow it with --open"
@@ -71,7 +72,16 @@ def serve(
     except OSError as error:
         raise Trouble(f"cannot listen on {host}:{port}: {reason(error)}; name another with --port") from error
     with listener:
-        asyncio.run(serve_until_stopped(how, listener, access=Access(client_key), max_queued=max_queued))
+        asyncio.run(serve_until_stopped(how, listener, access=Access(known), max_queued=max_queued))
+
+
+def _known(word: str) -> tuple[str, str]:
+    """A key, and whose it is."""
+    before, colon, after = word.partition(":")
+    name, key = (before, after) if colon else ("", word)
+    if not key.strip():
+        raise click.BadParameter("an empty key keeps nobody out", param_hint="'--client-key'")
+    return key.strip(), name
 
 
 def _is_this_machine(host: str) -> bool:

@@ -12,7 +12,7 @@ _NOT_FROM_A_PAGE = Refusal(
     "requests from web pages are refused, for any page could spend your money: call the gateway from a "
     "server, or have it ask for a client key",
 )
-_ANOTHER_KEY = Refusal(401, "authentication_error", "this gateway wants its own client key as the API key")
+_ANOTHER_KEY = Refusal(401, "authentication_error", "the gateway wants a client key as the API key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,20 +20,23 @@ class Access:
     """Who may use the gateway.
 
     Attributes:
-        client_key: What clients must send as their API key, in ``x-api-key`` or as a bearer token. With
-            `None`, whoever can reach the gateway may use it, except a web page: a browser sends those
-            requests from the very machine that is trusted, on behalf of whatever site is open there.
+        client_keys: What clients must send as their API key, in ``x-api-key`` or as a bearer token: any of
+            these, each with the name of the tenant that has it, which may be empty. Without any, whoever can
+            reach the gateway may use it, except a web page: a browser sends those requests from the very
+            machine that is trusted, on behalf of whatever site is open there.
     """
 
-    client_key: str | None = field(default=None, repr=False)
+    client_keys: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
 
-    def refusal(self, headers: Mapping[str, str]) -> Refusal | None:
-        """Why a request with these headers is refused, if it is."""
-        if self.client_key is None:
+    def admit(self, headers: Mapping[str, str]) -> str | Refusal:
+        """The name of the tenant whose request has these headers, or why it is refused."""
+        if not self.client_keys:
             from_page = "origin" in headers or headers.get("sec-fetch-site", "none") != "none"
-            return _NOT_FROM_A_PAGE if from_page else None
+            return _NOT_FROM_A_PAGE if from_page else ""
         scheme, _, token = headers.get("authorization", "").partition(" ")
         given = [headers.get("x-api-key", ""), token.strip() if scheme.lower() == "bearer" else ""]
-        wanted = self.client_key.encode()
-        known = [hmac.compare_digest(key.encode("utf-8", "surrogateescape"), wanted) for key in given]
-        return None if any(known) else _ANOTHER_KEY
+        found: str | Refusal = _ANOTHER_KEY
+        for key, name in self.client_keys.items():  # all of them: how long it takes tells nothing
+            if sum(hmac.compare_digest(key.encode(), one.encode()) for one in given):
+                found = name
+        return found

@@ -23,6 +23,7 @@ _UNPACED = frozenset({"/v1/chat/completions", "/v1/complete"})
 """Draws on the limits of messages in a form that the executor does not know."""
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
 OWN = "/claude-executor/"
+HEALTH = f"{OWN}health"
 LARGEST = 32 * 2**20
 """Bytes of a request for a message; the API takes no more."""
 
@@ -73,28 +74,28 @@ class Gateway:
         if scope["type"] != "http":
             raise RuntimeError(f"the gateway serves HTTP, not {scope['type']}")
         exchange = Exchange(scope, receive, send)
-        refusal = self._access.refusal(exchange.headers)
-        if refusal is not None and not (scope["method"] == "GET" and exchange.path == f"{OWN}health"):
-            await exchange.refuse(refusal)
+        client = self._access.admit(exchange.headers)
+        if exchange.path == HEALTH:  # who looks after the machine has no key
+            await exchange.tell(b'{"status":"ok"}')
+        elif isinstance(client, Refusal):
+            await exchange.refuse(client)
         elif exchange.path.startswith(OWN):
             await self._own(exchange)
         else:
-            await exchange.while_there(self._serve(exchange))
+            await exchange.while_there(self._serve(exchange, client))
 
     async def _own(self, exchange: Exchange) -> None:
         what = exchange.path.removeprefix(OWN)
-        if what == "health":
-            await exchange.tell(b'{"status":"ok"}')
-        elif what == "status":
+        if what == "status":
             await exchange.tell(orjson.dumps(self._executor.snapshot()))
         elif what == "metrics" and self._metrics is not None:
             await exchange.tell(self._metrics(), "text/plain; version=0.0.4")
         else:
             await exchange.refuse(_NOT_SERVED)
 
-    async def _serve(self, exchange: Exchange) -> None:
+    async def _serve(self, exchange: Exchange, client: str) -> None:
         try:
-            response = await self._answer(exchange)
+            response = await self._answer(exchange, client)
         except Gone:
             return
         except BadHeader as error:
@@ -106,7 +107,7 @@ class Gateway:
         else:
             await exchange.give(response)
 
-    async def _answer(self, exchange: Exchange) -> httpx2.Response | Refusal:
+    async def _answer(self, exchange: Exchange, client: str) -> httpx2.Response | Refusal:
         path, method = exchange.path, exchange.method
         if path in _UNPACED:
             return _OTHER_FORM
@@ -117,7 +118,7 @@ class Gateway:
         if path not in ASKED or method != "POST":
             body = exchange.pieces() if exchange.has_body else None
             return await self._upstream.pass_on(method, exchange.url, body, exchange.headers)
-        terms = terms_of(exchange.headers)
+        terms = terms_of(exchange.headers, client)
         whole = await exchange.whole(LARGEST)
         if whole is None:
             return _TOO_LARGE

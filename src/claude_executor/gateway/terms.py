@@ -23,8 +23,8 @@ class BadHeader(ValueError):
     """A header does not say what it should."""
 
 
-def terms_of(headers: Mapping[str, str]) -> Terms:
-    """The terms of a request with these headers.
+def terms_of(headers: Mapping[str, str], client: str = "") -> Terms:
+    """The terms of a request with these headers, from a client of this name; who has one is no other tenant.
 
     Raises:
         BadHeader: One of them makes no sense.
@@ -38,7 +38,7 @@ def terms_of(headers: Mapping[str, str]) -> Terms:
     deadline = patience_of(headers) if told is None else _seconds(told)
     if told is not None and deadline is None:
         raise BadHeader(f"{PREFIX}deadline must be a positive number of seconds")
-    return Terms(number, headers.get(PREFIX + "tenant", ""), deadline)
+    return Terms(number, client or headers.get(PREFIX + "tenant", ""), deadline)
 
 
 def patience_of(headers: Mapping[str, str]) -> float | None:
