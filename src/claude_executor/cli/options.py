@@ -14,7 +14,7 @@ from claude_executor import Executor, Limits
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
 
-    from claude_executor import Event, RedisBudget, SpendingCap
+    from claude_executor import Event, RedisBudget, RetryPolicy, SpendingCap
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -77,12 +77,14 @@ class Connection:
         *,
         client: AsyncAnthropic | None = None,
         max_queued: int | None = None,
+        retry: RetryPolicy | None = None,
     ) -> Executor:
         """An executor for it."""
         return Executor(
             self.limits,
             client=client,
             max_queued=max_queued,
+            retry=retry,
             max_concurrency=self.max_concurrency,
             base_url=self.base_url,
             api_key=self.api_key,

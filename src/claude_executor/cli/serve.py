@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import socket
 from typing import Any
 
 import click
@@ -13,6 +14,7 @@ from claude_executor.cli.steer import import_sdk
 from claude_executor.cli.trouble import Trouble, reason
 
 PORT = 8484
+BACKLOG = 4_096
 
 
 @click.command()
@@ -65,14 +67,16 @@ def serve(
     import_sdk()
     from claude_executor.cli.serving import serve_until_stopped
     from claude_executor.gateway import Access
-    from claude_executor.simulator.server import listen
 
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = listen(host, port)
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise Trouble(f"cannot listen on {host}:{port}: {reason(error)}; name another with --port") from error
     with listener:
-        asyncio.run(serve_until_stopped(how, listener, access=Access(known), max_queued=max_queued))
+        asyncio.run(
+            serve_until_stopped(how, listener, access=Access(known, any_host=is_open), max_queued=max_queued)
+        )
 
 
 def _known(word: str) -> tuple[str, str]:

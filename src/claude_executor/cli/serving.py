@@ -8,16 +8,17 @@ from typing import TYPE_CHECKING
 
 import anthropic
 import click
+import httpx2
 import uvicorn
 
+from claude_executor import RetryPolicy
 from claude_executor.cli import NO_ACCESS
 from claude_executor.cli.signals import heeded
 from claude_executor.cli.terminal import console
 from claude_executor.cli.trouble import Trouble
 from claude_executor.cli.words import amount, count
-from claude_executor.gateway import Access, Gateway, client_for
+from claude_executor.gateway import Access, Gateway, http_client_for
 from claude_executor.observe import to_prometheus
-from claude_executor.simulator.server import url_of
 
 if TYPE_CHECKING:
     import socket
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from claude_executor.observe.prometheus import Prometheus
 
 LINE_EVERY = 10.0
-_BACKLOG = 2_048
 _KEEP_ALIVE = 75
 """Seconds. More than the minute for which load balancers keep a connection: they are to close it, not we."""
 
@@ -42,54 +42,77 @@ async def serve_until_stopped(
         Trouble: The API does not take the key.
     """
     told = console()
+    address = _address_of(listener)
     prometheus, metrics = _metrics()
-    client = client_for(base_url=how.base_url, max_concurrency=how.max_concurrency)
+    http_client = http_client_for(max_concurrency=how.max_concurrency)
     async with AsyncExitStack() as stack:
-        stack.push_async_callback(client.close)
+        stack.push_async_callback(http_client.aclose)
+        client = _client(how.base_url, http_client)
         reached = await _check(client)
-        executor = how.executor(prometheus, client=client, max_queued=max_queued)
+        executor = how.executor(
+            prometheus, client=client, max_queued=max_queued, retry=RetryPolicy(stops=False)
+        )
         await stack.enter_async_context(executor)
         if prometheus is not None:
             prometheus.watch(executor.snapshot)
-        server = _Server(Gateway(executor, client, access=access, metrics=metrics))
-        told.print(f"claude-executor serves {client.base_url} at {url_of(listener)}", soft_wrap=True)
-        told.print(f"point any SDK at it: ANTHROPIC_BASE_URL={url_of(listener)}", soft_wrap=True, style="dim")
+        gateway = Gateway(executor, client, http_client, access=access, metrics=metrics)
+        told.print(f"claude-executor serves {client.base_url} at {address}", markup=False, soft_wrap=True)
+        told.print(f"point any SDK at it: ANTHROPIC_BASE_URL={address}", markup=False, soft_wrap=True)
         if reached is not None:
-            told.print(f"Warning: {reached}", soft_wrap=True, markup=False)
-        click.echo(url_of(listener))
+            told.print(f"Warning: {reached}", markup=False, soft_wrap=True)
+        click.echo(address)
         with _lines(executor, lambda line: told.print(line, markup=False, soft_wrap=True)):
-            await _served(server, executor, listener, told.print)
+            await _serve(gateway, executor, listener, told.print)
 
 
-async def _served(
-    server: _Server, executor: Executor, listener: socket.socket, tell: Callable[[str], None]
+def _client(base_url: str | None, http_client: httpx2.AsyncClient) -> anthropic.AsyncAnthropic:
+    try:
+        return anthropic.AsyncAnthropic(base_url=base_url, http_client=http_client, max_retries=0)
+    except anthropic.AnthropicError as error:
+        raise Trouble(f"there is no API key: {error}", NO_ACCESS) from error
+
+
+def _address_of(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+async def _serve(
+    gateway: Gateway, executor: Executor, listener: socket.socket, tell: Callable[[str], None]
 ) -> None:
-    loop = asyncio.get_running_loop()
-    closing = list[asyncio.Task[None]]()
+    """Until a signal comes.
+
+    Raises:
+        click.Abort: Another one came before all was finished.
+    """
+    loop, server = asyncio.get_running_loop(), _Server(gateway)
+    draining: asyncio.Task[None] | None = None
 
     def stop() -> None:
+        nonlocal draining
         if server.should_exit:
             server.force_exit = True
             return
-        snapshot = executor.snapshot()
-        waiting = snapshot.queued + snapshot.waiting_to_retry
-        tell(
-            f"stopping: {count(snapshot.running, 'request')} in flight will be finished"
-            + (f", {count(waiting, 'waiting one is', 'waiting ones are')} turned away" if waiting else "")
-            + "; once more to stop at once"
-        )
-        server.should_exit = True
-        closing.append(asyncio.create_task(executor.drain(refuse_waiting=True)))
+        now = executor.snapshot()
+        waiting = now.queued + now.waiting_to_retry
+        underway = max(0, len(server.server_state.tasks) - waiting)
+        turned_away = f", {count(waiting, 'waiting one', 'waiting ones')} turned away" if waiting else ""
+        tell(f"stopping: {count(underway, 'request')} to finish{turned_away}; once more to stop at once")
+        server.should_exit = gateway.leaving = True
+        draining = loop.create_task(executor.drain(refuse_waiting=True))
 
-    for number in heeded():
+    numbers = heeded()
+    for number in numbers:
         loop.add_signal_handler(number, stop)
     try:
         await server.serve(sockets=[listener])
     finally:
-        for number in heeded():
+        for number in numbers:
             loop.remove_signal_handler(number)
-        for task in closing:
-            task.cancel()
+        if draining is not None:
+            draining.cancel()
+    if server.force_exit:
+        raise click.Abort  # as an exception, so that the executor does not wait for what is abandoned
 
 
 class _Server(uvicorn.Server):
@@ -106,7 +129,6 @@ class _Server(uvicorn.Server):
                 server_header=False,
                 date_header=False,
                 proxy_headers=False,
-                backlog=_BACKLOG,
                 timeout_keep_alive=_KEEP_ALIVE,
             )
         )
@@ -130,7 +152,9 @@ async def _check(client: anthropic.AsyncAnthropic) -> str | None:
             f"{client.base_url} does not take the API key ({error.status_code}); check ANTHROPIC_API_KEY",
             NO_ACCESS,
         ) from error
-    except anthropic.APIConnectionError:
+    except anthropic.APIConnectionError as error:
+        if isinstance(error.__cause__, (httpx2.LocalProtocolError, ValueError)):
+            raise Trouble("the API key cannot be sent: it holds what no key has", NO_ACCESS) from error
         return f"{client.base_url} cannot be reached now; requests will wait for it"
     except anthropic.APIStatusError:
         return None  # it is there, and may have no list of models

@@ -55,7 +55,7 @@ class Attempts:
         self._tally = tally
         self._emit = emit
         self._policy = policy
-        self._reached = False
+        self._reached = not policy.stops  # then an API that does not answer is taken to be away for now
         self.retry_budget = RetryBudget(policy.budget, now)
         self.retrying = True
 
@@ -157,7 +157,7 @@ class Attempts:
     def _stop(self, job: Job, failure: Failure, now: float) -> None:
         """A job has failed; where others would fail the same way, do not send them."""
         scope = reach(failure, reached=self._reached)
-        if scope is not Scope.REQUEST:
+        if scope is not Scope.REQUEST and self._policy.stops:
             until = self._stops.add(job.shape.model, failure, scope, now)
             # They will be turned away, not sent.
             self._waiting.recall(lambda job: self._stops.reason(job.shape.model, now) is not None, now)

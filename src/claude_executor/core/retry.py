@@ -201,12 +201,16 @@ class RetryPolicy:
         base: Seconds within which the first retry falls; doubled for every further one.
         cap: Seconds within which any retry falls.
         budget: Retries allowed, as a fraction of requests.
+        stops: Whether an answer that others would meet as well (a wrong key, a spent limit, a model that does
+            not exist, no connection to begin with) has those refused unsent for a minute. Without, each meets
+            it for itself: for a service, whose clients are not to pay for what one of them asks for.
     """
 
     max_attempts: int = 6
     base: float = 1.0
     cap: float = 30.0
     budget: float = 0.2
+    stops: bool = True
 
     def __post_init__(self) -> None:
         if self.max_attempts < 1:

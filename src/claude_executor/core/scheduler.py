@@ -40,6 +40,9 @@ from claude_executor.core.urgency import Urgency
 from claude_executor.core.verdict import Verdict
 from claude_executor.core.waiting import Waiting
 
+MOST_POOLS = 100
+"""Pools before those are forgotten that have never answered."""
+
 
 class Scheduler:
     """Decides for one executor. Holds no lock and does nothing by itself."""
@@ -67,6 +70,7 @@ class Scheduler:
         self._pricing = Pricing(reserve_max_tokens=reserve_max_tokens)
         self._urgency = Urgency()
         self._pools: dict[str, Pool] = {}
+        self._most_pools = MOST_POOLS
         self._turn = 0
         self._waiting = Waiting(self._pools, max_queued)
         self._stops = Stops()
@@ -295,6 +299,8 @@ class Scheduler:
     def _pool(self, name: str, now: float) -> Pool:
         pool = self._pools.get(name)
         if pool is None:
+            if len(self._pools) >= self._most_pools:
+                self._forget_strangers(now)
             pool = self._pools[name] = Pool(
                 name,
                 self._limits,
@@ -304,3 +310,12 @@ class Scheduler:
                 share=None if self.group is None else self.group.share(),
             )
         return pool
+
+    def _forget_strangers(self, now: float) -> None:
+        """Let go of pools that are not in use and never answered: any text may be asked for as a model."""
+        used = {job.pool for job in self._waiting.everyone()}
+        for name, pool in tuple(self._pools.items()):
+            idle = not pool.in_flight and name not in used and pool.closed_until <= now
+            if idle and not pool.answered and pool.share is None:
+                del self._pools[name]
+        self._most_pools = max(MOST_POOLS, 2 * len(self._pools))

@@ -3,9 +3,10 @@
 Any language's SDK, or none, points its base URL at it, and is paced, tried again and protected as Python code
 with an `Executor` is::
 
-    client = AsyncAnthropic()
-    async with Executor(client=client) as executor:
-        app = Gateway(executor, client)          # an ASGI application, for uvicorn or any other server
+    http_client = http_client_for(max_concurrency=200)
+    client = AsyncAnthropic(http_client=http_client, max_retries=0)
+    async with Executor(client=client, retry=RetryPolicy(stops=False)) as executor:
+        app = Gateway(executor, client, http_client)    # an ASGI application, for uvicorn or another server
 
 ``claude-executor serve`` does that. Messages, whole and as streams, wait for their turn among all others;
 counting tokens is paced by the limit it has of its own; whatever else there is under ``/v1/`` is passed on at
@@ -14,6 +15,6 @@ once. What comes back is what the API says, byte for byte.
 
 from claude_executor.gateway.access import Access
 from claude_executor.gateway.app import Gateway
-from claude_executor.gateway.upstream import client_for
+from claude_executor.gateway.upstream import http_client_for
 
-__all__ = ["Access", "Gateway", "client_for"]
+__all__ = ["Access", "Gateway", "http_client_for"]

@@ -8,12 +8,15 @@ from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from claude_executor.gateway.ending import whole_or_error
+from claude_executor.gateway.headers import passed_back
 from claude_executor.gateway.refusals import Refusal
-from claude_executor.gateway.upstream import passed_back
+
+BODY_SILENCE = 60.0
+"""Seconds within which the next piece of a request must come."""
 
 
 class Gone(Exception):
-    """The client has gone away before all of its request had come."""
+    """The client has gone away before all of its request had come, or has stopped sending it."""
 
 
 class Exchange:
@@ -21,7 +24,7 @@ class Exchange:
 
     Attributes:
         method: Of HTTP, in capitals.
-        path: Without the query.
+        path: As it was sent, without the query.
         url: As it was sent: the path, and the query if there is one.
         headers: By their names in small letters; what was sent several times is one list.
     """
@@ -29,10 +32,9 @@ class Exchange:
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """As an ASGI application is called."""
         self.method: str = scope["method"]
-        self.path: str = scope["path"]
-        self.url = (scope.get("raw_path") or self.path.encode()).decode("latin-1")
-        if scope["query_string"]:
-            self.url += "?" + scope["query_string"].decode("latin-1")
+        self.path: str = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
+        query: str = scope["query_string"].decode("latin-1")
+        self.url = f"{self.path}?{query}" if query else self.path
         self.headers: dict[str, str] = {}
         for name, value in Headers(scope=scope).items():
             self.headers[name] = f"{self.headers[name]}, {value}" if name in self.headers else value
@@ -56,22 +58,16 @@ class Exchange:
             Gone: It does not come to its end.
         """
         while not self._all_read.is_set():
-            message = await self._receive()
+            try:
+                async with asyncio.timeout(BODY_SILENCE):
+                    message = await self._receive()
+            except TimeoutError:
+                raise Gone from None
             if message["type"] == "http.disconnect":
                 raise Gone
             if not message.get("more_body", False):
                 self._all_read.set()
             yield message.get("body", b"")
-
-    async def whole(self, most: int) -> bytes | None:
-        """All of the body; `None` if it is longer than so many bytes."""
-        found, size = list[bytes](), 0
-        async for piece in self.pieces():
-            size += len(piece)
-            if size > most:
-                return None
-            found.append(piece)
-        return b"".join(found)
 
     async def while_there(self, work: Coroutine[object, object, None]) -> None:
         """Do this as long as the client is there: nobody is to pay for what nobody reads."""
@@ -93,21 +89,26 @@ class Exchange:
 
     # ---- to the client
 
-    async def tell(self, body: bytes, kind: str = "application/json") -> None:
-        """Answer this."""
-        await self._all(200, [(b"content-type", kind.encode())], body)
+    async def answer(self, body: bytes, kind: str = "application/json", *, status: int = 200) -> None:
+        """Answer something of our own."""
+        await self._send_all(status, [(b"content-type", kind.encode())], body)
 
     async def refuse(self, refusal: Refusal) -> None:
         """Answer with an error of our own."""
-        headers = [(name.encode(), value.encode()) for name, value in refusal.headers]
-        await self._all(refusal.status, headers, refusal.body)
+        await self._send_all(refusal.status, refusal.headers, refusal.body)
 
-    async def give(self, response: httpx2.Response) -> None:
-        """Answer what the API has answered, piece by piece if it comes so."""
+    async def relay(self, response: httpx2.Response) -> None:
+        """Answer what the API has answered, piece by piece if it comes so.
+
+        Raises:
+            httpx2.TransportError: It was broken off; so must be the answer to the client.
+        """
         headers = passed_back(response)
         if response.is_stream_consumed:
-            await self._all(response.status_code, headers, response.content)
+            await self._send_all(response.status_code, headers, response.content)
             return
+        if "content-encoding" not in response.headers and "content-length" in response.headers:
+            headers.append((b"content-length", response.headers["content-length"].encode()))
         pieces: AsyncIterator[bytes] = response.aiter_bytes()
         if response.headers.get("content-type", "").startswith("text/event-stream"):
             pieces = whole_or_error(pieces)
@@ -119,7 +120,7 @@ class Exchange:
         finally:
             await response.aclose()
 
-    async def _all(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+    async def _send_all(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
         await self._begin(status, [*headers, (b"content-length", str(len(body)).encode())])
         await self._send({"type": "http.response.body", "body": body})
 

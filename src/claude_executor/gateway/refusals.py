@@ -1,14 +1,15 @@
 """What a client is told when its request is not answered by the API: errors in the API's own form.
 
 SDKs try again by themselves whatever has a status of 408, 409, 429 or 5xx, unless ``x-should-retry`` says not
-to. The executor has tried as often as makes sense, so most errors say that; those that a later request may
-well not meet say when it may come.
+to. What the executor has tried as often as makes sense says that; what may be answered soon says when; of the
+rest, which was tried once or not at all, the SDK is left to judge.
 """
 
 import math
 from typing import NamedTuple
 
 import anthropic
+import httpx2
 import orjson
 
 from claude_executor import (
@@ -16,7 +17,6 @@ from claude_executor import (
     BudgetUnreachable,
     Closed,
     DeadlineExceeded,
-    ExecutorError,
     Failed,
     Kind,
     QueueFull,
@@ -27,8 +27,8 @@ from claude_executor import (
 
 OVERLOADED = 529
 """What the API itself says with an ``overloaded_error``."""
-
-_Headers = list[tuple[str, str]]
+SOON = 5.0
+"""Seconds; for what may pass, where it is not known when."""
 
 
 class Refusal(NamedTuple):
@@ -38,22 +38,24 @@ class Refusal(NamedTuple):
         status: Of HTTP.
         type: What the API calls such an error.
         message: For a person.
-        retry_after: Seconds after which the same request may be answered; `None` if trying again by itself
-            would not help.
+        again: Whether the client is to try again by itself; `None` leaves it to the client.
+        after: In how many seconds, at the earliest.
     """
 
     status: int
     type: str
     message: str
-    retry_after: float | None = None
+    again: bool | None = False
+    after: float | None = None
 
     @property
-    def headers(self) -> _Headers:
+    def headers(self) -> list[tuple[bytes, bytes]]:
         """For HTTP."""
-        again = "false" if self.retry_after is None else "true"
-        headers = [("content-type", "application/json"), ("x-should-retry", again)]
-        if self.retry_after is not None:
-            headers.append(("retry-after", str(math.ceil(self.retry_after))))
+        headers = [(b"content-type", b"application/json")]
+        if self.again is not None:
+            headers.append((b"x-should-retry", b"true" if self.again else b"false"))
+        if self.after is not None:
+            headers.append((b"retry-after", str(math.ceil(self.after)).encode()))
         return headers
 
     @property
@@ -67,6 +69,7 @@ class Refusal(NamedTuple):
         return b"event: error\ndata: " + self.body + b"\n\n"
 
 
+_UNREACHABLE = (502, "api_error")
 _STOPPED = {
     Kind.AUTHENTICATION: (401, "authentication_error"),
     Kind.BILLING: (402, "billing_error"),
@@ -74,39 +77,40 @@ _STOPPED = {
     Kind.PERMISSION: (403, "permission_error"),
     Kind.NOT_FOUND: (404, "not_found_error"),
 }
-_LATER = 5.0
-"""Seconds; for what may pass, where it is not known when."""
+_FINAL: dict[type[Rejected], tuple[int, str]] = {
+    DeadlineExceeded: (504, "timeout_error"),
+    TooLarge: (413, "request_too_large"),
+    BudgetSpent: (402, "billing_error"),
+}
+_PASSING: dict[type[Rejected], tuple[int, str]] = {
+    QueueFull: (OVERLOADED, "overloaded_error"),
+    BudgetUnreachable: (503, "api_error"),
+    Closed: (503, "api_error"),
+}
 
 
-def refusal_of(error: Exception) -> Refusal:
-    """What a client is told of an error that is no answer of the API's."""
+def refusal_of(error: Exception, *, again: bool | None = False) -> Refusal | None:
+    """What a client is told of an error that is no answer of the API's; `None` if it is a mistake of ours.
+
+    `again` is for errors that say nothing of it themselves.
+    """
     if isinstance(error, Rejected):
         return _rejected(error)
-    if isinstance(error, anthropic.APITimeoutError):
-        return Refusal(
-            504, "timeout_error", "the API has not answered in time; allow it more, or use a stream"
-        )
-    if isinstance(error, anthropic.APIConnectionError):
-        return Refusal(502, "api_error", "the API cannot be reached, or has broken off its answer")
-    if isinstance(error, ExecutorError):
-        status = error.status if isinstance(error, Failed) else None
-        return Refusal(status or 502, "api_error", str(error))
-    return Refusal(500, "api_error", f"the gateway has met an error of its own ({type(error).__name__})")
+    if isinstance(error, Failed):
+        return Refusal(error.status or 502, "api_error", str(error), again)
+    if isinstance(error, (anthropic.APITimeoutError, httpx2.TimeoutException)):
+        message = "the API has not answered in time; allow it more, or ask for a stream"
+        return Refusal(504, "timeout_error", message, again)
+    if isinstance(error, (anthropic.APIConnectionError, httpx2.TransportError)):
+        message = "the API cannot be reached, or has broken off its answer"
+        return Refusal(*_UNREACHABLE, message, again)
+    return None
 
 
 def _rejected(error: Rejected) -> Refusal:
-    message, after = str(error), error.retry_after
-    if isinstance(error, QueueFull):
-        return Refusal(OVERLOADED, "overloaded_error", message, after or _LATER)
-    if isinstance(error, (BudgetUnreachable, Closed)):
-        return Refusal(503, "api_error", message, after or _LATER)
-    if isinstance(error, DeadlineExceeded):
-        return Refusal(504, "timeout_error", message)
-    if isinstance(error, TooLarge):
-        return Refusal(413, "request_too_large", message)
-    if isinstance(error, BudgetSpent):
-        return Refusal(402, "billing_error", message)
-    status, type_ = (
-        _STOPPED.get(error.kind, (502, "api_error")) if isinstance(error, Stopped) else (502, "api_error")
-    )
-    return Refusal(status, type_, message)
+    message = str(error)
+    if type(error) in _PASSING:
+        return Refusal(*_PASSING[type(error)], message, again=True, after=error.retry_after or SOON)
+    if isinstance(error, Stopped):
+        return Refusal(*_STOPPED.get(error.kind, _UNREACHABLE), message)
+    return Refusal(*_FINAL.get(type(error), _UNREACHABLE), message)

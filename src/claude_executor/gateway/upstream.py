@@ -1,78 +1,60 @@
 """The API, for the gateway: the one place that sends what clients sent.
 
-Messages go through a client of the SDK that has the executor's `middleware`, with the body as the client
-wrote it, in JSON's terms; everything else goes through as it is, piece by piece.
+What draws on a limit goes through a client of the SDK that has the executor's `middleware`, with the body as
+the client wrote it, in JSON's terms. Everything else goes through as it is, piece by piece.
 """
 
 from collections.abc import AsyncIterator, Mapping
 from contextvars import ContextVar
+from http.cookiejar import DefaultCookiePolicy
 from typing import TYPE_CHECKING, Any, cast
 
 import anthropic
 import httpx2
 
 from claude_executor import Executor, Terms
-from claude_executor.gateway.terms import PREFIX, patience_of
+from claude_executor.gateway.headers import VIA, sent_on
+from claude_executor.gateway.terms import patience_of
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
 
-_OURS = ("x-stainless-", PREFIX, "proxy-", "sec-")
-"""Headers that begin like this are for the gateway, or of the hop before it."""
-_OF_ONE_HOP = frozenset(
-    {
-        "accept-encoding",
-        "authorization",
-        "connection",
-        "content-length",
-        "cookie",
-        "expect",
-        "forwarded",
-        "host",
-        "keep-alive",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-        "via",
-        "x-api-key",
-        "x-forwarded-for",
-        "x-forwarded-host",
-        "x-forwarded-proto",
-        "x-real-ip",
-    }
-)
-_NOT_PASSED_BACK = frozenset(
-    {"connection", "content-encoding", "content-length", "keep-alive", "transfer-encoding"}
-)
-"""Of the way between the API and the gateway, where the body may have been compressed."""
-_NUMBER = "x-stainless-retry-count"
-_USUAL_TIMEOUT = 600.0
+USUAL_TIMEOUT = 600.0
 """Seconds; that of the SDK."""
-_CONNECT_TIMEOUT = 15.0
+CONNECT_TIMEOUT = 15.0
+_NOT_OURS = frozenset({"accept", "content-type", "user-agent"})
+"""Headers in which the SDK speaks for itself; so do those that begin with ``x-stainless-``."""
 
-_terms: ContextVar[Terms] = ContextVar("terms of the request")
+_terms_now: ContextVar[Terms] = ContextVar("terms of the request")
 
 
-def client_for(*, base_url: str | None = None, max_concurrency: int = 200) -> "AsyncAnthropic":
-    """A client of the SDK for a gateway: on aiohttp, with a connection for each request in flight, and more.
+def http_client_for(*, max_concurrency: int = 200) -> httpx2.AsyncClient:
+    """What sends requests for a gateway: on aiohttp, with a connection for each of them, and without cookies.
 
-    Raises:
-        anthropic.CredentialsError: The files that the key is to come from are not as they should be.
+    What the API gives to one client is no other client's.
     """
-    connections = max(1_000, 2 * max_concurrency)  # what is not paced needs connections, too
+    connections = max(1_000, 2 * max_concurrency)  # what is not paced needs some, too
     limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
     http_client = anthropic.DefaultAioHttpClient(limits=limits)
-    return anthropic.AsyncAnthropic(base_url=base_url, max_retries=0, http_client=http_client)
+    http_client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=()))
+    return http_client
+
+
+class BadRequest(ValueError):
+    """It lacks what every request has."""
 
 
 class Upstream:
     """Sends requests, and brings back the API's answers, whatever they say."""
 
-    def __init__(self, executor: Executor, client: "AsyncAnthropic") -> None:
-        """`client` is used without its retries."""
-        self._plain = client.with_options(max_retries=0)
-        self._paced = client.with_options(max_retries=0, middleware=[executor.middleware(_terms.get)])
+    def __init__(
+        self, executor: Executor, client: "AsyncAnthropic", http_client: httpx2.AsyncClient, name: str
+    ) -> None:
+        """`client` has the key, `http_client` sends what is not paced; `name` is what ``via`` says."""
+        self._client = client
+        self._paced = client.with_options(max_retries=0, middleware=[executor.middleware(_terms_now.get)])
+        self._http = http_client
+        self._via = {VIA: f"1.1 {name}"}
 
     async def ask(
         self, url: str, params: Mapping[str, object], headers: Mapping[str, str], terms: Terms
@@ -84,21 +66,25 @@ class Upstream:
         Raises:
             Rejected: It was not sent.
             anthropic.APIConnectionError: There was no answer.
+            BadRequest: It lacks what every request has.
         """
-        mark = _terms.set(terms)
+        mark = _terms_now.set(terms)
+        sent = {**sent_on(headers), **self._via, "content-type": "application/json"}
         try:
             answer = await self._paced.post(
                 url,
                 body=params,
                 cast_to=anthropic.AsyncAPIResponse[httpx2.Response],
-                options={"headers": sent_on(headers), "timeout": _timeout(patience_of(headers))},
+                options={"headers": sent, "timeout": _timeout(headers), "follow_redirects": False},
                 stream=params.get("stream") is True,
                 stream_cls=anthropic.AsyncStream[Any],
             )
         except anthropic.APIStatusError as error:
             return error.response
+        except ValueError as error:  # of the estimate; it quotes nothing
+            raise BadRequest(str(error)) from error
         finally:
-            _terms.reset(mark)
+            _terms_now.reset(mark)
         return cast("anthropic.AsyncAPIResponse[httpx2.Response]", answer).http_response
 
     async def pass_on(
@@ -107,44 +93,31 @@ class Upstream:
         """Send anything else, at once. The body of the answer is still to come.
 
         Raises:
-            anthropic.APIConnectionError: There was no answer.
+            httpx2.TransportError: There was no answer.
         """
-        sent = {**sent_on(headers), "x-stainless-raw-response": "stream"}
-        if "content-length" in headers:
+        sent = httpx2.Headers({**_keys_of(self._client), **sent_on(headers), **self._via})
+        if body is not None and "content-length" in headers:
             sent["content-length"] = headers["content-length"]
-        options: Any = {"headers": sent, "timeout": _timeout(patience_of(headers))}
-        response = anthropic.AsyncAPIResponse[httpx2.Response]
-        try:
-            if method == "GET":
-                answer = await self._plain.get(url, cast_to=response, options=options)
-            else:
-                send = getattr(self._plain, method.lower())
-                answer = await send(url, cast_to=response, content=body, options=options)
-        except anthropic.APIStatusError as error:
-            return error.response
-        return answer.http_response
+        base = self._client.base_url
+        whole = base.copy_with(raw_path=base.raw_path + url.encode("latin-1").lstrip(b"/"))
+        request = self._http.build_request(
+            method, whole, headers=sent, content=body, timeout=_timeout(headers)
+        )
+        auth = self._client.custom_auth or httpx2.USE_CLIENT_DEFAULT
+        return await self._http.send(request, auth=auth, stream=True, follow_redirects=False)
 
 
-def _timeout(patience: float | None) -> httpx2.Timeout:
-    return httpx2.Timeout(max(patience or 0.0, _USUAL_TIMEOUT), connect=_CONNECT_TIMEOUT)
-
-
-def sent_on(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers of a client's request that are meant for the API."""
-    named = {name.strip().lower() for name in headers.get("connection", "").split(",")}
+def _keys_of(client: "AsyncAnthropic") -> dict[str, str]:
+    """The headers by which the API knows whose requests these are, and in which version they are."""
     return {
-        name: value
-        for name, value in headers.items()
-        if name not in _OF_ONE_HOP and name not in named and not name.startswith(_OURS)
+        name.lower(): value
+        for name, value in client.default_headers.items()
+        if isinstance(value, str)
+        and name.lower() not in _NOT_OURS
+        and not name.lower().startswith("x-stainless-")
     }
 
 
-def passed_back(response: httpx2.Response) -> list[tuple[bytes, bytes]]:
-    """The headers of the API's answer that are meant for the client, and how many attempts it took."""
-    headers = [
-        (name.lower(), value)
-        for name, value in response.headers.raw
-        if name.lower().decode("latin-1") not in _NOT_PASSED_BACK
-    ]
-    attempts = int(response.request.headers.get(_NUMBER, "0")) + 1
-    return [*headers, (f"{PREFIX}attempts".encode(), str(attempts).encode())]
+def _timeout(headers: Mapping[str, str]) -> httpx2.Timeout:
+    patience = patience_of(headers) or 0.0
+    return httpx2.Timeout(max(patience, USUAL_TIMEOUT), connect=CONNECT_TIMEOUT)
