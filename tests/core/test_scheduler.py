@@ -16,7 +16,7 @@ from claude_executor.core.limits import Limits
 from claude_executor.core.opening import CONNECTIONS_AT_ONCE
 from claude_executor.core.prefixes import PATIENCE
 from claude_executor.core.retry import Kind, RetryPolicy
-from claude_executor.core.scheduler import Scheduler
+from claude_executor.core.scheduler import MOST_POOLS, Scheduler
 from claude_executor.core.spending import SpendingCap
 from claude_executor.core.stops import LASTS
 from claude_executor.core.urgency import SHARE
@@ -235,6 +235,52 @@ def test_a_bad_key_stops_everything_and_a_missing_model_only_itself():
     refusal = submit(scheduler, model=OPUS)
     assert (refusal.refusal, refusal.because) == (Refusal.STOPPED, jobs[1].last)
     assert isinstance(submit(scheduler, 1.0 + LASTS), Job)  # after a while one may see
+
+
+def test_without_stops_each_meets_it_for_itself():
+    """What one client of a service may not do, others may; and an API that is not there yet is waited for."""
+    scheduler = a_scheduler(retry=RetryPolicy(stops=False))
+    jobs = [submit(scheduler) for _ in range(3)]
+    scheduler.poll(0.0)
+    for job, kind in zip(jobs, (Kind.NOT_FOUND, Kind.PERMISSION, Kind.AUTHENTICATION), strict=True):
+        assert failed(scheduler, job, kind, status=403) is Verdict.FAILED
+    assert isinstance(submit(scheduler), Job)
+    new = a_scheduler(opened=False, retry=RetryPolicy(stops=False))
+    job = submit(new)
+    now = 0.0
+    for _ in range(5):
+        while started(new, now) != [job]:
+            now = new.wake_at
+        assert failed(new, job, Kind.UNREACHABLE, now, status=None) is Verdict.AGAIN
+
+
+def test_models_that_nobody_has_heard_of_are_forgotten():
+    """Whatever clients ask for as a model; one that answers, is asked for now or was told to wait stays."""
+    scheduler = a_scheduler(retry=RetryPolicy(stops=False))
+    waiting = submit(scheduler, model="claude-wanted")
+    scheduler.poll(0.0)
+    now = 0.0
+    for number in range(5 * MOST_POOLS):
+        job = submit(scheduler, now, model=f"claude-{number}")
+        while not job.running:
+            scheduler.poll(now)
+            now = max(now + 0.001, min(scheduler.wake_at, now + 1.0))
+        failed(scheduler, job, Kind.NOT_FOUND, now, status=404)
+    assert len(scheduler.snapshot(0.0).pools) <= MOST_POOLS + 1
+    assert {"haiku-5.5", waiting.pool} <= scheduler.snapshot(0.0).pools.keys()
+
+
+def test_one_large_row_that_is_refused_holds_up_nobody():
+    """It would occupy the limit for minutes; when the API will not have it that time is not waited for."""
+    scheduler = a_scheduler(Limits(rpm=1_000, itpm=2_000_000, otpm=400_000), opened=False)
+    large = scheduler.submit(a_shape(text_bytes=40_000_000), 0.0)
+    assert started(scheduler) == [large]
+    small = submit(scheduler)
+    assert failed(scheduler, large, Kind.TOO_LARGE, 1.0, status=413) is Verdict.FAILED
+    now = 1.0
+    while started(scheduler, now) != [small]:
+        now = scheduler.wake_at
+    assert now < 5.0
 
 
 def test_a_stop_turns_away_those_in_line_and_those_set_aside():

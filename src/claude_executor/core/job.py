@@ -101,6 +101,7 @@ class Job:
         believed: The levels the server's buckets were believed to come to when it was sent.
         undrawn: The output tokens that were reserved then, its own among them, and those of other members of
             a group: so far above that level the server's was, at most.
+        rush: What it took of the pace of its pool's opening, in seconds.
         owner: The shell's own mark; the core does not look at it.
     """
 
@@ -130,6 +131,7 @@ class Job:
     begun: bool = False
     believed: Mapping[Resource, float] | None = None
     undrawn: float = 0.0
+    rush: float = 0.0
     owner: object = None
 
     @property

@@ -270,8 +270,8 @@ class Pool:
         }
         if self.growth.active:
             self.growth.take(self.of_all(cost.input_tokens))
-        rush = 0.0 if self.pace.off else self.of_all(job.need.rush)
-        self.pace.take(rush, now, self.round_trip if self.answered else None)
+        job.rush = 0.0 if self.pace.off else self.of_all(job.need.rush)
+        self.pace.take(job.rush, now, self.round_trip if self.answered else None)
         if not self.answered and not self.flight.count:
             self.first_at = now
         if self.share is not None:
@@ -293,6 +293,8 @@ class Pool:
             self.let_in.take_back(job.cost, now)
         if actual is None:
             return
+        if job.rush and (too_much := job.rush - self.of_all(self.need(actual).rush)) > 0.0:
+            self.pace.give_back(too_much, now)
         for meter, bucket in self.limited:
             surplus = meter.amount(job.cost) - meter.amount(actual)
             if not surplus:
