@@ -48,6 +48,11 @@ async def serve_until_stopped(
     async with AsyncExitStack() as stack:
         stack.push_async_callback(http_client.aclose)
         client = _client(how.base_url, http_client)
+        if _leads_to(client.base_url, listener):
+            raise Trouble(
+                f"{address} is the gateway's own address: ANTHROPIC_BASE_URL is for its clients; "
+                "say --base-url https://api.anthropic.com"
+            )
         reached = await _check(client)
         executor = how.executor(
             prometheus, client=client, max_queued=max_queued, retry=RetryPolicy(stops=False)
@@ -70,6 +75,12 @@ def _client(base_url: str | None, http_client: httpx2.AsyncClient) -> anthropic.
         return anthropic.AsyncAnthropic(base_url=base_url, http_client=http_client, max_retries=0)
     except anthropic.AnthropicError as error:
         raise Trouble(f"there is no API key: {error}", NO_ACCESS) from error
+
+
+def _leads_to(url: httpx2.URL, listener: socket.socket) -> bool:
+    host, port = listener.getsockname()[:2]
+    here = {host, "localhost", "127.0.0.1", "::1"}
+    return url.scheme == "http" and (url.port or 80) == port and url.host in here
 
 
 def _address_of(listener: socket.socket) -> str:
