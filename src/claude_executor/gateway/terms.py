@@ -15,8 +15,9 @@ from collections.abc import Mapping
 from claude_executor import Terms
 
 PREFIX = "x-claude-executor-"
-_PATIENCE = "x-stainless-timeout"
-"""Seconds; the header that Anthropic's SDKs send with every request."""
+_PATIENCE = ("x-stainless-timeout", "x-stainless-read-timeout")
+"""Seconds; the headers in which Anthropic's SDKs say it. That for Python has the first say nothing for most
+streams."""
 
 
 class BadHeader(ValueError):
@@ -43,7 +44,7 @@ def terms_of(headers: Mapping[str, str], client: str = "") -> Terms:
 
 def patience_of(headers: Mapping[str, str]) -> float | None:
     """How many seconds the client will wait, if its SDK says so."""
-    return _seconds(headers.get(_PATIENCE))
+    return next(filter(None, (_seconds(headers.get(name)) for name in _PATIENCE)), None)
 
 
 def _seconds(text: str | None) -> float | None:
