@@ -34,6 +34,7 @@ _NO_ROOM = Refusal(
     OVERLOADED, "overloaded_error", "the gateway holds as much as it can; try again later", True, SOON
 )
 _NO_JSON = Refusal(400, "invalid_request_error", "the body must be a JSON object, in UTF-8, not compressed")
+_TOO_DEEP = Refusal(400, "invalid_request_error", "the body is nested too deeply")
 _NOT_SERVED = Refusal(
     404,
     "not_found_error",
@@ -167,6 +168,8 @@ class Gateway:
             return await self._upstream.ask(exchange.url, asked, exchange.headers, terms)
         except orjson.JSONDecodeError:
             return _NO_JSON
+        except RecursionError:
+            return _TOO_DEEP
         except (BadHeader, BadRequest) as error:
             return Refusal(400, "invalid_request_error", str(error))
         finally:
