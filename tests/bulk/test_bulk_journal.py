@@ -291,7 +291,7 @@ def test_no_room_is_told_and_a_system_that_cannot_keep_any_is_not(tmp_path, monk
 
     monkeypatch.setattr(os, "posix_fallocate", fail, raising=False)
     if is_full:
-        with pytest.raises(OSError, match="no"):
+        with pytest.raises(OSError, match=r"no \(4 MB must be free"):
             Spare(tmp_path)
     else:
         assert not Spare(tmp_path).give_back()

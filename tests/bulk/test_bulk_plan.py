@@ -314,6 +314,19 @@ def test_a_refused_count_names_the_row_and_why(simulator, file_of):
     assert "word" not in str(caught.value)
 
 
+def test_a_count_that_reached_nobody_did_not_say_whom_it_asked(file_of, monkeypatch):
+    """The address is told, without a password that stands in it, and what to look at."""
+    monkeypatch.setattr("claude_executor.bulk.count._AGAIN", 0)
+
+    async def ask():
+        url = "http://me:secret@127.0.0.1:9"
+        async with anthropic.AsyncAnthropic(base_url=url, api_key="k") as client:
+            await count_tokens(file_of({}), NO, rows=1, sample=1, client=client)
+
+    with pytest.raises(NotCounted, match=r"http://127\.0\.0\.1:9 cannot be reached; .*ANTHROPIC_BASE_URL"):
+        asyncio.run(ask())
+
+
 def test_counting_without_a_key(monkeypatch, file_of, tmp_path):
     """The SDK's own words for it would help nobody."""
     for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
@@ -325,7 +338,7 @@ def test_counting_without_a_key(monkeypatch, file_of, tmp_path):
         async with anthropic.AsyncAnthropic(base_url="http://127.0.0.1:9") as client:
             await count_tokens(file_of({}), NO, rows=1, sample=1, client=client)
 
-    with pytest.raises(NotCounted, match="there is no API key") as caught:
+    with pytest.raises(NotCounted, match="there is no API key; set ANTHROPIC_API_KEY") as caught:
         asyncio.run(ask())
     assert caught.value.status is None
 

@@ -89,7 +89,7 @@ def test_defaults_fill_what_is_missing():
         (line(custom_id="a"), "exactly one of 'params', 'body' and 'prompt'; it has none"),
         (line(custom_id="a", params=PARAMS, prompt="x"), "it has 'params' and 'prompt'"),
         (line(custom_id="a", params=[]), "'params' must be an object, not an empty list"),
-        (line(params=PARAMS), "'custom_id' must be a text that is not empty, not nothing"),
+        (line(params=PARAMS), "no 'custom_id'; add one"),
         (line(custom_id="", params=PARAMS), "not an empty text"),
         (line(custom_id=7, params=PARAMS), "'custom_id' must be a text"),
         (line(custom_id="x" * 65, params=PARAMS), "65 characters; at most 64"),
@@ -166,19 +166,72 @@ def test_duplicates_are_found_wherever_they_are(tmp_path):
     with pytest.raises(BadInput) as caught:
         check(path)
     assert [str(problem) for problem in caught.value.problems] == [
-        "line 501: 'custom_id' 'r17' is already that of line 18",
-        "line 502: 'custom_id' 'r17' is already that of line 18",
+        "line 501 and 1 more: 'custom_id' 'r17' is already that of line 18",
     ]
 
 
 def test_first_twenty_problems_and_a_count(tmp_path):
     """A file full of mistakes gives twenty of them in order, and the number of the others."""
-    path = written(tmp_path / "a.jsonl", *[b"x"] * 50, params(), params())
+    long = [line(custom_id="x" * (65 + number), params=PARAMS) for number in range(50)]
+    path = written(tmp_path / "a.jsonl", *long, params(), params())
     with pytest.raises(BadInput) as caught:
         check(path)
     assert caught.value.count == 51
     assert [problem.line for problem in caught.value.problems] == list(range(1, 21))
-    assert str(caught.value).endswith("and 31 more problems")
+    assert str(caught.value).endswith("a.jsonl: and 31 more problems")
+
+
+def test_one_problem_more_stood_in_the_plural(tmp_path):
+    """Twenty are told, and there is one more."""
+    long = [line(custom_id="x" * (65 + number), params=PARAMS) for number in range(21)]
+    with pytest.raises(BadInput, match=r"and 1 more problem$"):
+        check(written(tmp_path / "a.jsonl", *long))
+
+
+def test_equal_problems_were_told_line_by_line(tmp_path):
+    """One sentence with the first line and the number of the others; it hides no other problem."""
+    bare = line(custom_id="a", params={"max_tokens": 1, "messages": MESSAGES})
+    with pytest.raises(BadInput) as caught:
+        check(written(tmp_path / "a.jsonl", params(), *[bare] * 30, line(custom_id="b"), bare))
+    assert caught.value.count == 32
+    first, second = map(str, caught.value.problems)
+    assert first == "line 2 and 30 more: no 'model'; add it, or name one for all rows with -m"
+    assert second.startswith("line 32: a row needs exactly one of")
+    assert str(caught.value).count("\n") == 1
+
+
+def test_a_results_file_was_not_recognised(tmp_path):
+    """Results have none of the three shapes: that they may be results is told all the same."""
+    lines = [
+        line(custom_id=f"r{number}", result={"type": "succeeded", "message": {}}, executor={"attempts": 1})
+        for number in range(200)
+    ]
+    with pytest.raises(BadInput) as caught:
+        check(written(tmp_path / "a.results.jsonl", *lines))
+    (problem,) = map(str, caught.value.problems)
+    assert problem.startswith("line 1 and 199 more: ")
+    assert problem.endswith("is this a results file?")
+
+
+@pytest.mark.parametrize(("text", "hint"), [(b"prompt,topic\n1,2\n", True), (b'{"prompt": \n1}\n', False)])
+def test_a_table_by_another_name_was_only_not_json(tmp_path, text, hint):
+    """Through a pipe, as .tsv or .txt: it is told what to call it. Broken JSON is no table."""
+    path = tmp_path / "a.txt"
+    path.write_bytes(text)
+    with pytest.raises(BadInput) as caught:
+        check(path)
+    assert ["named .csv" in str(problem) for problem in caught.value.problems] == [hint, False][
+        : len(caught.value.problems)
+    ]
+
+
+@pytest.mark.parametrize("defaults", [Defaults("m", 0), Defaults("m")])
+def test_no_tokens_at_all_may_be_asked_for(defaults):
+    """``max_tokens: 0`` fills the prompt cache and answers nothing."""
+    assert read_row(line(prompt="Hello"), 1, defaults).params["max_tokens"] == (
+        0 if defaults.max_tokens == 0 else 1024
+    )
+    assert read_row(params(max_tokens=0), 1, defaults).params["max_tokens"] == 0
 
 
 def test_duplicates_among_many_rows(tmp_path):

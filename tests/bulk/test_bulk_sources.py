@@ -183,6 +183,7 @@ def test_csv_problems_are_told_by_the_line_they_begin_in(tmp_path):
         ("prompt;custom_id\nsecret;y\n", "columns must be separated by commas"),
         ("prompt,a,a\nsecret,1,2\n", "two columns have the same name"),
         ("prompt,result\nsecret,1\n", "a column cannot be called 'result'"),
+        ("prompt,executor\nsecret,1\nsecret,2\n", "a column cannot be called 'executor'"),
         ("prompt\n", "there are no rows in it"),
         ("", "there are no rows in it"),
         ('"prompt\nsecret\n', "not CSV"),
@@ -273,7 +274,7 @@ def test_without_pyarrow(tmp_path, monkeypatch):
     """The error names what to install."""
     path = table(tmp_path / "a.parquet", prompt=["x"])
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(BadInput, match=r"pip install 'claude-executor\[frames\]'"):
+    with pytest.raises(BadInput, match="pip install pyarrow"):
         check(path, DEFAULTS)
 
 

@@ -1,6 +1,9 @@
 """Ctrl-C in the first seconds of a command, while the SDK is being imported. The signals are real."""
 
+import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -26,6 +29,22 @@ def test_an_early_signal_waited_for_the_import(launch, slow_sdk, rows_file, comm
     assert process.returncode == code
     assert stderr.endswith("interrupted\n")
     assert "Traceback" not in stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="there are no terminals like that")
+def test_interrupted_stood_right_behind_the_echo(slow_sdk):
+    """On a terminal, which has written ^C, it begins a line."""
+    ours, theirs = os.openpty()
+    words = [sys.executable, "-m", "claude_executor", "limits"]
+    path = os.pathsep.join([str(slow_sdk), *sys.path])
+    environment = {**os.environ, "ANTHROPIC_API_KEY": "k", "PYTHONPATH": path}
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=theirs, env=environment) as process:
+        assert process.stdout.readline() == b"importing\n"
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+    assert os.read(ours, 100) == b"\r\ninterrupted\r\n"
+    os.close(ours)
+    os.close(theirs)
 
 
 def test_signals_mean_what_they_meant_once_the_sdk_is_there(environment, invoke):

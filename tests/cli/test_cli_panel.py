@@ -9,7 +9,7 @@ from claude_executor.bulk import FailureGroup, Limited, Spent, Summary
 from claude_executor.cli.closing import closing, limited_sentence
 from claude_executor.cli.panel import LivePanel, line
 from claude_executor.cli.picture import draw
-from claude_executor.cli.watch import Bar, Draw, View
+from claude_executor.cli.watch import Bar, Lately, View
 from claude_executor.cli.words import amount, count, money, percent, span
 
 BARS = (
@@ -85,6 +85,50 @@ def test_caps_are_told(width):
     assert line(capped).endswith("cost $12.34 of $20.00; 1.2M of 5M tokens")
 
 
+@pytest.mark.parametrize("width", [50, 80, 100])
+def test_the_echo_of_ctrl_c_wrapped_and_left_a_stray_line(width):
+    """There is room for ^C behind the panel."""
+    assert max(map(len, drawn(LivePanel(view()), width).splitlines())) <= width - len("^C")
+
+
+def test_one_of_a_kind_stood_in_the_plural():
+    """In the panel, on the plain line and in the summary."""
+    one = view(rate=1.2, retries=1, refusals=1, overloads=1, errors=1)
+    kinds = tuple(FailureGroup(str(number), 1, "x") for number in range(11))
+    closed = drawn(closing(summary(rows_per_minute=1.2, failures=kinds)), 200)
+    for text in (drawn(LivePanel(one), 120), line(one), closed):
+        assert not any(f" 1 {what}" in text for what in ("rows a", "retries", "429s", "529s", "other errors"))
+    assert "1 row a minute" in closed
+    assert "and 1 more kind\n" in closed.replace(" \n", "\n").replace("  ", "")
+
+
+def test_the_panel_kept_quiet_about_the_deadline():
+    """Both say when nothing more will be sent."""
+    soon = view(deadline=125.0)
+    assert "deadline in 2:05" in drawn(LivePanel(soon), 80)
+    assert "; deadline in 2:05; " in line(soon)
+
+
+@pytest.mark.parametrize("width", [50, 80, 120])
+def test_server_errors_were_counted_nowhere(width):
+    """Panel, plain line and summary have a number for what is neither 429 nor 529."""
+    troubled = view(errors=12)
+    for text in (drawn(LivePanel(troubled), width), line(troubled), drawn(closing(summary(errors=12)), 120)):
+        assert "12 other errors" in text
+
+
+def test_lines_of_noughts_buried_why_nothing_was_answered():
+    """Where nothing came of it, the rows are all there is to tell."""
+    nothing = summary(succeeded=0, failed=0, unsent=100, spent=Spent(), failures=(), limited=None)
+    assert drawn(closing(nothing), 120).strip() == "rows  0 of 100 answered, 100 not done"
+
+
+def test_a_failure_was_said_to_have_failed():
+    """Under "failures" there is neither that word again nor the kind twice."""
+    group = FailureGroup("invalid request", 2, "failed: invalid request (HTTP 400): no")
+    assert "failures  2 x invalid request (HTTP 400): no" in drawn(closing(summary(failures=(group,))), 120)
+
+
 def test_open_breaker_is_told_in_words():
     """An overloaded API is not a number."""
     text = drawn(LivePanel(view(state="API overloaded: waiting, next probe in 3 s", waits=True)))
@@ -153,7 +197,7 @@ def test_summary_says_how_it_went():
         "1,000 in, 2,000 out, 30 read from the cache, 40 written to it",
         "$0.50",
         "110, 10 of them again; 1 429, 9 529s",
-        "2 x invalid request: no [such] field",
+        "2 x no [such] field",
         "you were limited by output tokens for 82 % of the time (400k a minute, as you told)",
         "; twice that would have saved 0:20, then requests would have been the limit",
     ):
@@ -187,21 +231,16 @@ def test_concurrency_is_not_a_limit_of_the_api():
     assert "--max-concurrency" in limited_sentence(Limited("concurrency", "p", 5.0, 0.5))
 
 
-def test_draw_follows_the_last_seconds():
-    """A hundred seconds at 10 a second, then at 20: seen is the rate of the last ten, past the minute too."""
-    used: dict[int, float] = {}
-    draw_, seen = Draw(), {}
+def test_lately_follows_the_last_seconds():
+    """A hundred seconds at 10 a second, then at 20: seen is the rate of the last ten."""
+    lately, total, seen = Lately(10.0), 0.0, {}
     for quarter in range(4 * 200):
-        now = 5_000 + quarter / 4
-        rate = 10.0 if quarter < 4 * 100 else 20.0
-        used[int(now)] = used.get(int(now), 0.0) + rate / 4
-        minute = sum(amount for second, amount in used.items() if second > int(now) - 60)
-        seen[quarter // 4] = draw_.note(now, minute)
-    assert seen[50] == pytest.approx(600, rel=0.03)
-    assert seen[99] == pytest.approx(600, rel=0.03)
-    assert seen[120] == pytest.approx(1_200, rel=0.03)
-    assert seen[165] == pytest.approx(1_200, rel=0.03)
-    assert seen[199] == pytest.approx(1_200, rel=0.03)
+        total += (10.0 if quarter < 4 * 100 else 20.0) / 4
+        then, before = lately.before(quarter / 4, total)
+        seen[quarter // 4] = 60 * (total - before) / max(1.0, quarter / 4 - then)
+    assert seen[50] == seen[99] == pytest.approx(600)
+    assert 600 < seen[105] < 1_200
+    assert seen[120] == seen[199] == pytest.approx(1_200)
 
 
 @pytest.mark.parametrize(
@@ -212,6 +251,9 @@ def test_draw_follows_the_last_seconds():
         (amount(400_000), "400k"),
         (amount(2_000_000), "2M"),
         (amount(2_500_000), "2.5M"),
+        (span(0), "0:00"),
+        (span(0.5), "0.5 s"),
+        (span(0.97), "0:01"),
         (span(7), "0:07"),
         (span(754), "12:34"),
         (span(3_723), "1:02:03"),

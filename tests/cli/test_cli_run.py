@@ -190,11 +190,11 @@ def test_full_disk(environment, invoke, rows_file):
     [
         (("--rpm", "-5"), "--rpm"),
         (("--otpm", "0"), "--otpm"),
-        (("--itpm", "nan"), "itpm must be a positive number"),
+        (("--itpm", "nan"), "'nan' is no number such as"),
         (("--tpm", "many"), "--tpm"),
         (("--burst", "-1"), "--burst"),
         (("--max-concurrency", "0"), "--max-concurrency"),
-        (("--max-tokens", "0"), "--max-tokens"),
+        (("--max-tokens", "-1"), "--max-tokens"),
         (("--base-url", "localhost:80"), "is no address like"),
         (("--base-url", "http://[::bad"), "is no address like"),
         (("--tier", "gold"), "--tier"),

@@ -150,7 +150,7 @@ async def test_both_forms_of_the_key(make):
         ({"max_tokens": None}, "max_tokens: Field required"),
         ({"messages": None}, "messages: Field required"),
         ({"messages": []}, "messages: at least one message is required"),
-        ({"max_tokens": 0}, "max_tokens: must be greater than or equal to 1"),
+        ({"max_tokens": -1}, "max_tokens: must be greater than or equal to 0"),
         ({"max_tokens": "9"}, "max_tokens: Input should be a valid integer"),
         ({"messages": [{"role": "system", "content": "x"}]}, "messages.0.role: Input should be"),
         ({"messages": [{"role": "user"}]}, "messages.0.content: Field required"),
@@ -169,6 +169,17 @@ async def test_bad_requests_are_told_what_is_wrong(make, change, message):
     assert response.status_code == 400
     assert response.json()["error"]["type"] == "invalid_request_error"
     assert message in response.json()["error"]["message"]
+
+
+async def test_asked_for_no_tokens_it_fills_the_cache_and_says_nothing(make):
+    """``max_tokens: 0`` is a request like another, without an answer."""
+    client = make()
+    response = await client.post(client.body() | {"max_tokens": 0})
+    assert response.status_code == 200
+    answer = response.json()
+    assert (answer["content"], answer["stop_reason"]) == ([], "max_tokens")
+    assert answer["usage"]["output_tokens"] == 0
+    assert answer["usage"]["input_tokens"] > 0
 
 
 async def test_unknown_models_and_paths_are_404(make):

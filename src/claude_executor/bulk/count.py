@@ -139,6 +139,8 @@ class _Counter:
 
         self._limiter = AsyncLimiter(1, 60.0 / per_minute)  # no bursts: how large may they be?
         self._count = client.with_options(max_retries=_AGAIN).messages.count_tokens
+        url = client.base_url
+        self._url = f"{url.scheme}://{url.netloc.decode()}"  # without a password that may be in it
         self._known = frozenset(inspect.signature(self._count).parameters)
         self.sums: dict[str, _Sums] = {}
 
@@ -162,12 +164,14 @@ class _Counter:
             why = error.api_message or "no reason given"
             raise NotCounted(row.custom_id, error.status_code, why) from error
         except anthropic.APIConnectionError as error:
-            raise NotCounted(row.custom_id, None, "it cannot be reached") from error
+            where = f"{self._url} cannot be reached; check the network and the base URL (ANTHROPIC_BASE_URL)"
+            raise NotCounted(row.custom_id, None, where) from error
         except (
             anthropic.AnthropicError,
             TypeError,
         ) as error:  # TypeError is what it says where there is no key
-            why = "there is no API key" if "authentication" in str(error) else type(error).__name__
+            no_key = "authentication" in str(error)
+            why = "there is no API key; set ANTHROPIC_API_KEY" if no_key else type(error).__name__
             raise NotCounted(row.custom_id, None, why) from error
         return float(answer.input_tokens)
 

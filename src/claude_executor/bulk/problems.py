@@ -1,11 +1,10 @@
 """What is wrong with an input: with one of its rows, with the whole, and the list of it for people."""
 
 from dataclasses import dataclass
-from heapq import heappush, heappushpop
 from pathlib import Path
 
 MOST_PROBLEMS = 20
-"""Problems that are told one by one; of the others only the number."""
+"""Different problems that are told; of the others only the number."""
 
 
 class BadRow(ValueError):
@@ -14,55 +13,63 @@ class BadRow(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """What is wrong with one line; lines count from 1, and 0 stands for the file as a whole.
+    """What is wrong with a line; lines count from 1, and 0 stands for the file as a whole.
 
     Attributes:
-        line: Its number.
+        line: Its number; of several the first.
         what: What is wrong with it.
         unit: What is counted: a ``"line"``, or a ``"row"`` where there are no lines.
+        times: How many lines it is wrong with.
     """
 
     line: int
     what: str
     unit: str = "line"
+    times: int = 1
 
     def __str__(self) -> str:
-        return f"{self.unit} {self.line}: {self.what}" if self.line else self.what
+        if not self.line:
+            return self.what
+        others = f" and {self.times - 1:,} more" if self.times > 1 else ""
+        return f"{self.unit} {self.line}{others}: {self.what}"
 
 
 class BadInput(Exception):
     """A file cannot be sent as it is.
 
     Attributes:
-        problems: The first of them, in order of the lines.
+        problems: The first of them, in order of the lines; those that are alike are one.
         count: How many there are altogether.
     """
 
     def __init__(self, name: str | Path, problems: list[Problem], count: int) -> None:
         lines = [f"{name}: {problem}" for problem in problems]
-        if count > len(problems):
-            lines.append(f"{name}: and {count - len(problems):,} more problems")
+        untold = count - sum(problem.times for problem in problems)
+        if untold > 0:
+            lines.append(f"{name}: and {untold:,} more {'problem' if untold == 1 else 'problems'}")
         super().__init__("\n".join(lines))
         self.problems = problems
         self.count = count
 
 
 class Problems:
-    """The first problems by line, and the number of all."""
+    """The first problems by line, those that are alike together, and the number of all."""
 
     def __init__(self, unit: str) -> None:
         self.count = 0
         self._unit = unit
-        self._first: list[tuple[int, str]] = []  # a heap with the last of them on top
+        self._told: dict[str, Problem] = {}
 
     def add(self, line: int, what: str) -> None:
         """Take note of one."""
         self.count += 1
-        if len(self._first) < MOST_PROBLEMS:
-            heappush(self._first, (-line, what))
-        else:
-            heappushpop(self._first, (-line, what))
+        told = self._told
+        before = told.get(what)
+        first, times = (line, 1) if before is None else (min(before.line, line), before.times + 1)
+        told[what] = Problem(first, what, self._unit, times)
+        if len(told) > MOST_PROBLEMS:
+            del told[max(told, key=lambda what: told[what].line)]
 
     def first(self) -> list[Problem]:
         """The first of them, in order."""
-        return [Problem(-line, what, self._unit) for line, what in sorted(self._first, reverse=True)]
+        return sorted(self._told.values(), key=lambda problem: problem.line)

@@ -121,25 +121,28 @@ def parts_of(
         try:
             value = orjson.loads(record)
         except orjson.JSONDecodeError as error:
-            raise BadRow(f"not JSON ({str(error).partition(':')[0]})") from None
+            table = "" if number > 1 or record.lstrip()[:1] in b"{[" else "; a table must be CSV, named .csv"
+            raise BadRow(f"not JSON ({str(error).partition(':')[0]}){table}") from None
         value = _object(value, "a row")
     elif isinstance(record, BadRow):
         raise record
     else:
         value = record
+    if "result" in value:
+        raise BadRow("a field 'result' is kept for the answer; is this a results file?")
     shape = "params" if "params" in value else "body" if "body" in value else "prompt"
     if ("params" in value) + ("body" in value) + ("prompt" in value) != 1:
         shapes = " and ".join(repr(name) for name in _READERS if name in value)
         found = f"it has {shapes}" if shapes else "it has none of them"
         raise BadRow(f"a row needs exactly one of 'params', 'body' and 'prompt'; {found}")
-    if "result" in value:
-        raise BadRow("a field 'result' is kept for the answer; is this a results file?")
     if "executor" in value:
         raise BadRow("a field 'executor' is kept for what is noted of the answer; give it another name")
     params = _READERS[shape](value, defaults)
     custom_id = value.pop("custom_id", None)
     if custom_id is None and shape == "prompt":
         custom_id = f"{unit}-{number}"  # see `is_by_place`
+    if custom_id is None:
+        raise BadRow("no 'custom_id'; add one, a text that no other row has")
     if not isinstance(custom_id, str) or not custom_id:
         raise BadRow(f"'custom_id' must be a text that is not empty, not {_kind(custom_id)}")
     if len(custom_id) > LONGEST_ID:
@@ -183,7 +186,8 @@ def _from_prompt(value: dict[str, object], defaults: Defaults) -> dict[str, obje
         given = value.pop(name, None)
         if given is not None:
             params[name] = given
-    return _completed(params, defaults.model, defaults.max_tokens or DEFAULT_MAX_TOKENS)
+    most = DEFAULT_MAX_TOKENS if defaults.max_tokens is None else defaults.max_tokens
+    return _completed(params, defaults.model, most)
 
 
 _READERS: Mapping[str, Callable[[dict[str, object], Defaults], dict[str, object]]] = {

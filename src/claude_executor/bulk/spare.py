@@ -32,9 +32,8 @@ class Spare:
         except OSError as error:
             self.give_back()
             if error.errno in FULL:
-                raise OSError(
-                    error.errno, error.strerror
-                ) from error  # it is not about the file that has no name
+                why = f"{error.strerror} ({SIZE >> 20} MB must be free for what is in flight)"
+                raise OSError(error.errno, why) from error  # it is not about the file that has no name
 
     def give_back(self) -> bool:
         """Give it back, if it still is kept; whether it was."""

@@ -52,6 +52,7 @@ class Summary:
         retries: Those of them that were not the first for their row.
         refusals: 429s.
         overloads: 529s.
+        errors: Other attempts that failed without fault of the request: 5xx, timeouts, connections.
         failures: The failures by kind.
         limited: What held it up, if something did.
         stopped: Why it ended early, if it did.
@@ -87,6 +88,7 @@ class Summary:
     budget: float | None = None
     max_tokens_total: int | None = None
     deadline: float | None = None
+    errors: int = 0
 
     def as_dict(self) -> dict[str, object]:
         """The same as plain values, for JSON."""
@@ -119,6 +121,7 @@ def summarise(run: Run, snapshot: Snapshot, *, stopped: str | None = None) -> Su
         budget=run.caps.dollars,
         max_tokens_total=run.caps.tokens,
         deadline=run.caps.seconds,
+        errors=tally.errors,
     )
 
 

@@ -20,7 +20,7 @@ BATCH_ROWS = 1_000
 BUFFER_BYTES = 1 << 16
 
 _OPTIONAL = ("custom_id", "model", "max_tokens", "system")
-_OF_LINES = ("params", "body", "result")
+_OF_LINES = ("params", "body", "result", "executor")
 
 
 def csv_records(file: IO[bytes], name: str) -> Iterator[tuple[int, dict[str, object] | BadRow]]:
@@ -123,7 +123,7 @@ def parquet_records(path: Path, name: str) -> Iterator[tuple[int, dict[str, obje
         arrow: Any = importlib.import_module("pyarrow")
         parquet: Any = importlib.import_module("pyarrow.parquet")
     except ImportError as error:
-        what = "reading Parquet needs pyarrow: pip install 'claude-executor[frames]'"
+        what = "reading Parquet needs pyarrow: pip install pyarrow"
         raise BadInput(name, [Problem(0, what)], 1) from error
     try:
         # Without buffer_size whole columns of a row group are held, however large it is.

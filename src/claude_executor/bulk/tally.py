@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from claude_executor import (
     AttemptFailed,
-    BreakerChanged,
     Event,
     Failed,
+    Kind,
     Stopped,
     TooLarge,
 )
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 LONGEST_REASON = 300
 RATE_LIMITED = 429
 OVERLOADED = 529
+_ERRORS = frozenset({Kind.SERVER, Kind.TIMEOUT, Kind.UNREACHABLE, Kind.DROPPED, Kind.TRUNCATED, Kind.GARBLED})
 
 
 @dataclass(slots=True)
@@ -48,7 +49,7 @@ class Tally:
         wasted: The same of attempts that failed, where it is known.
         refusals: 429s met on the way.
         overloads: 529s met on the way.
-        probe_at: For every pool whose circuit breaker is open, the instant of its next probe, if known.
+        errors: Other attempts that failed without fault of the request: 5xx, timeouts, connections.
     """
 
     def __init__(self) -> None:
@@ -59,7 +60,7 @@ class Tally:
         self.wasted = Spent()
         self.refusals = 0
         self.overloads = 0
-        self.probe_at: dict[str, float | None] = {}
+        self.errors = 0
         self._prices = Prices()
         self._failures: dict[str, FailureGroup] = {}
 
@@ -98,13 +99,9 @@ class Tally:
         if isinstance(event, AttemptFailed):
             self.refusals += event.status == RATE_LIMITED
             self.overloads += event.status == OVERLOADED
+            self.errors += event.kind in _ERRORS
             if event.usage is not None:
                 self.wasted += self._prices.spent_by(event.model, event.usage)
-        elif isinstance(event, BreakerChanged):
-            if event.state == "closed":
-                self.probe_at.pop(event.pool, None)
-            else:
-                self.probe_at[event.pool] = event.until
 
 
 def kind_of(error: Exception) -> str:

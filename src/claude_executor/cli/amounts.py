@@ -27,11 +27,20 @@ def dollars(text: str) -> float:
 
 def number(text: str) -> int:
     """Read a whole number that may end in k or M, for an option."""
+    return int(_something(text, round(_number(text))))
+
+
+def rate(text: str) -> float:
+    """Read a number that may have parts and may end in k or M, for an option."""
+    return _something(text, _number(text))
+
+
+def _number(text: str) -> float:
     found = _NUMBER.fullmatch(text.strip())
     if found is None:
         what = f"{text!r} is no number such as 200000, 200k or 1.5M"
         raise click.BadParameter(what + _about_commas(text))
-    return int(_something(text, round(_value(found[1]) * _TIMES[found[2].lower()])))
+    return _value(found[1]) * _TIMES[found[2].lower()]
 
 
 def seconds(text: str) -> float:

@@ -112,7 +112,7 @@ _OPTIONS = [
     ),
     click.option(
         "--max-tokens",
-        type=click.IntRange(1),
+        type=click.IntRange(0),
         metavar="N",
         envvar="CLAUDE_EXECUTOR_MAX_TOKENS",
         help="Longest answer for rows that say nothing about it.  [default for prompts: 1024]",

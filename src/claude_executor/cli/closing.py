@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
+from claude_executor.cli.verdict import without_lead
 from claude_executor.cli.words import amount, count, money, percent, span
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from claude_executor.bulk import Limited, Summary
 
 _NAMES = {
-    "circuit breaker": "an overloaded API",
+    "circuit breaker": "an overloaded API, or one that failed,",
     "told to wait": "waits the API asked for (429)",
     "starting up": "the careful start",
     "opening connections": "the opening of connections",
@@ -32,17 +33,23 @@ def closing(summary: Summary) -> RenderableType:
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     grid.add_row("rows", _rows(summary))
-    grid.add_row("time", f"{span(summary.seconds)}, {summary.rows_per_minute:,.0f} rows a minute")
+    if not (summary.succeeded or summary.failed or summary.wasted.tokens):
+        return grid  # nothing came of it: all else would be noughts
+    grid.add_row("time", f"{span(summary.seconds)}, {_pace(summary.rows_per_minute)}")
     grid.add_row("tokens", _tokens(summary))
     grid.add_row("cost", _cost(summary))
     grid.add_row("tries", _tries(summary))
     for place, group in enumerate(summary.failures[:MOST_FAILURES]):
-        grid.add_row("" if place else "failures", Text(f"{group.count:,} x {group.kind}: {group.example}"))
+        grid.add_row("" if place else "failures", Text(f"{group.count:,} x {without_lead(group.example)}"))
     if len(summary.failures) > MOST_FAILURES:
-        grid.add_row("", f"and {len(summary.failures) - MOST_FAILURES} more kinds")
+        grid.add_row("", f"and {count(len(summary.failures) - MOST_FAILURES, 'more kind')}")
     if summary.limited is not None and summary.succeeded:
         grid.add_row("limit", limited_sentence(summary.limited))
     return grid
+
+
+def _pace(rows_per_minute: float) -> str:
+    return f"{count(round(rows_per_minute), 'row')} a minute"
 
 
 def _rows(summary: Summary) -> Text:
@@ -94,9 +101,9 @@ def _with_earlier(summary: Summary) -> str:
 
 def _tries(summary: Summary) -> str:
     retries = f", {summary.retries:,} of them again" if summary.retries else ""
-    return (
-        f"{summary.attempts:,}{retries}; {count(summary.refusals, '429')}, {count(summary.overloads, '529')}"
-    )
+    text = f"{summary.attempts:,}{retries}"
+    text += f"; {count(summary.refusals, '429')}, {count(summary.overloads, '529')}"
+    return text + (f", {count(summary.errors, 'other error')}" if summary.errors else "")
 
 
 def limited_sentence(limited: Limited) -> str:

@@ -17,6 +17,7 @@ from claude_executor.cli.words import count
 
 if TYPE_CHECKING:
     from collections.abc import Generator
+    from pathlib import Path
 
     from claude_executor.bulk import Rest, Source
     from claude_executor.cli.bulk import Bulk
@@ -37,8 +38,8 @@ def plainly(bulk: Bulk) -> Generator[None]:
     except Changed as error:
         ways = "send them again with --on-changed redo, or keep the answers with --on-changed keep"
         if error.by_place:
-            moved = "these rows are named by their place; did lines move?"
-            ways = f"{moved} give them a custom_id, or put the lines back; or {ways}"
+            moved = "these rows are named by their place: did lines move, or -m or --max-tokens change?"
+            ways = f"{moved} put that back, or give them a custom_id; or {ways}"
         raise Trouble(f"nothing was sent: {error}; {ways}") from error
     except Unpriced as error:
         instead = "leave --budget out, or cap tokens with --max-tokens-total"
@@ -46,7 +47,15 @@ def plainly(bulk: Bulk) -> Generator[None]:
     except Stopped as error:  # no key can be read from where it should be
         raise Trouble(str(error), NO_ACCESS) from error
     except OSError as error:
-        raise Trouble(f"cannot open {error.filename or bulk.target}: {reason(error)}") from error
+        raise Trouble(_unopened(error, bulk.target)) from error
+
+
+def _unopened(error: OSError, target: Path) -> str:
+    if error.filename is None:  # it was open already
+        return f"cannot write {'standard output' if target == STANDARD else target}: {reason(error)}"
+    if str(error.filename) == f"{target}.lock":
+        return f"cannot write in the directory {target.parent}: {reason(error)}; name another file with -o"
+    return f"cannot open {error.filename}: {reason(error)}"
 
 
 def check_target(bulk: Bulk) -> None:

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import click
 
 from claude_executor import Executor, Limits
+from claude_executor.cli.amounts import rate
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -98,7 +99,7 @@ _OPTIONS = [
     *(
         click.option(
             f"--{name}",
-            type=click.FloatRange(0, min_open=True),
+            type=rate,
             metavar="N",
             envvar=f"CLAUDE_EXECUTOR_{name.upper()}",
             help=f"At most so many {what} a minute.",
@@ -107,7 +108,7 @@ _OPTIONS = [
     ),
     click.option(
         "--burst",
-        type=click.FloatRange(0, min_open=True),
+        type=rate,
         metavar="SECONDS",
         envvar="CLAUDE_EXECUTOR_BURST",
         help="How many seconds' worth of a limit may be used at once.",
@@ -149,8 +150,8 @@ _OPTIONS = [
     ),
     click.option(
         "--weight",
-        type=click.FloatRange(0, min_open=True),
-        default=1.0,
+        type=rate,
+        default="1",
         show_default=True,
         metavar="N",
         help="Share of the limits, relative to the others'.",

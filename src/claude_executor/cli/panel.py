@@ -12,7 +12,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from claude_executor.cli.words import amount, money, percent, span
+from claude_executor.cli.words import amount, count, money, percent, span
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from claude_executor.cli.watch import Bar, View
 
 WIDEST = 100
+ECHO = 2
+"""Columns left free, for a ``^C`` that is echoed behind the panel: if it wraps, a stray line is left."""
 NARROW = 64
 """Columns below which the panel leaves out what it can."""
 
@@ -39,7 +41,7 @@ class LivePanel:
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         """Draw it."""
         del console
-        width = min(options.max_width, WIDEST)
+        width = min(options.max_width - ECHO, WIDEST)
         narrow = width < NARROW
         view = self.view
         parts: list[RenderableType] = [_progress(view), _pace(view), Text(), _state(view)]
@@ -79,7 +81,11 @@ def _progress(view: View) -> RenderableType:
 
 def _pace(view: View) -> RenderableType:
     left = f"{span(view.left)} left" if view.left is not None else "time left unknown"
-    text = Text.assemble((f"{view.rate:,.0f}", "bold"), " rows a minute", (" · ", DIM), left)
+    number, _, rows = count(round(view.rate), "row").partition(" ")
+    text = Text.assemble((number, "bold"), f" {rows} a minute", (" · ", DIM), left)
+    if view.deadline is not None:
+        text.append(" · ", DIM)
+        text.append(f"deadline in {span(view.deadline)}")
     if view.failed:
         text.append(" · ", DIM)
         text.append(f"{view.failed:,} failed", TROUBLE)
@@ -120,14 +126,16 @@ def _limits(bars: tuple[Bar, ...], *, narrow: bool) -> RenderableType:
 
 def _counts(view: View, *, narrow: bool) -> list[RenderableType]:
     flight = [
-        _counted(f"{view.running:,}", "in flight"),
-        _counted(f"{view.waiting:,}", "waiting"),
-        _counted(f"{view.retries:,}", "retries"),
+        _counted(f"{view.running:,} in flight"),
+        _counted(f"{view.waiting:,} waiting"),
+        _counted(count(view.retries, "retry", "retries")),
     ]
     trouble = [
-        _counted(f"{view.refusals:,}", "429s", "yellow" if view.refusals else ""),
-        _counted(f"{view.overloads:,}", "529s", "yellow" if view.overloads else ""),
+        _counted(count(number, what), "yellow" if number else "")
+        for number, what in ((view.refusals, "429"), (view.overloads, "529"))
     ]
+    if view.errors:
+        trouble.append(_counted(count(view.errors, "other error"), "yellow"))
     cost = Text.assemble((money(view.dollars), "bold"), (" so far", DIM) if view.dollars is not None else "")
     if view.budget is not None:
         cost.append(" of ", DIM)
@@ -142,11 +150,12 @@ def _counts(view: View, *, narrow: bool) -> list[RenderableType]:
         used, most = view.tokens
         cost.append(" · ", DIM)
         cost.append(f"{amount(used)} of {amount(most)} tokens")
-    lines = [flight, trouble] if narrow else [flight + trouble]
+    lines = [flight, trouble] if narrow or view.errors else [flight + trouble]
     return [*(_joined(line) for line in lines), cost]
 
 
-def _counted(number: str, what: str, style: str = "") -> Text:
+def _counted(text: str, style: str = "") -> Text:
+    number, _, what = text.partition(" ")
     return Text.assemble((number, f"bold {style}".strip()), (f" {what}", style or DIM))
 
 
@@ -163,10 +172,13 @@ def line(view: View) -> str:
         f"{view.rate:,.0f} a minute",
         f"{span(view.left)} left" if view.left is not None else "time left unknown",
         view.state,
-        f"{view.running:,} in flight, {view.retries:,} retries",
-        f"{view.refusals:,} 429s, {view.overloads:,} 529s",
+        f"{view.running:,} in flight, {count(view.retries, 'retry', 'retries')}",
+        f"{count(view.refusals, '429')}, {count(view.overloads, '529')}"
+        + (f", {count(view.errors, 'other error')}" if view.errors else ""),
         f"cost {money(view.dollars)}" + (f" of {money(view.budget)}" if view.budget is not None else ""),
     ]
+    if view.deadline is not None:
+        words.insert(3, f"deadline in {span(view.deadline)}")
     if view.tokens is not None:
         words.append("{} of {} tokens".format(*map(amount, view.tokens)))
     if view.sharing is not None:

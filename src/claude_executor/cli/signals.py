@@ -37,7 +37,8 @@ def ending_at_once(first: Callable[[], None] = lambda: None) -> Generator[None]:
     def end(number: int, frame: FrameType | None) -> None:
         del frame
         with suppress(OSError):
-            click.echo("interrupted", err=True)
+            # A terminal has written ^C, and stands behind it.
+            click.echo("\ninterrupted" if os.isatty(2) else "interrupted", err=True)
         with suppress(Exception):
             first()
         os._exit(CODES[signal.Signals(number)])  # half an import cannot be tidied up

@@ -17,4 +17,5 @@ class Trouble(click.ClickException):
 
 def reason(error: OSError) -> str:
     """What an operating system's error says, without its number and file."""
-    return (error.strerror or type(error).__name__).lower()
+    text = error.strerror or type(error).__name__
+    return text[0].lower() + text[1:]

@@ -43,7 +43,7 @@ def verdict(run: Run, ending: Ending, *, attempts: int) -> Verdict:
         return Verdict(CODES[signal.Signals(ending.number)], f"{how}; {undone}")
     if run.fatal is not None:
         kind = None if isinstance(run.fatal, BudgetUnreachable) else run.fatal.kind
-        return Verdict(BAD_INPUT if kind is Kind.NOT_FOUND else NO_ACCESS, str(run.fatal))
+        return Verdict(BAD_INPUT if kind is Kind.NOT_FOUND else NO_ACCESS, without_lead(run.fatal))
     if run.at_cap and run.unsent:
         reached, why, option = _cap(run, attempts)
         return Verdict(CAP_REACHED, f"{reached}, {undone}{why}", f"raise {option} and ")
@@ -51,6 +51,11 @@ def verdict(run: Run, ending: Ending, *, attempts: int) -> Verdict:
         return Verdict(CAP_REACHED, f"deadline of {span(run.caps.seconds or 0)} reached: {undone}")
     without = run.rest is not None and (run.rest.failed or run.rest.left_out)
     return Verdict(SOME_FAILED if run.tally.failed or run.unsent or without else OK)
+
+
+def without_lead(message: object) -> str:
+    """What is said of a failure, where it stands under the word already."""
+    return str(message).removeprefix("failed: ")
 
 
 def _cap(run: Run, attempts: int) -> tuple[str, str, str]:

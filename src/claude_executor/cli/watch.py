@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 
-from claude_executor.cli.words import percent, span
+from claude_executor.cli.words import count, percent, span
 
 if TYPE_CHECKING:
     from claude_executor import Executor, PoolState, Snapshot
@@ -21,12 +20,12 @@ BINDING_SHARE = 0.3
 """Share of those seconds for which something must have held the line up to be named."""
 FEW = 10
 """Rows before which nothing is foretold."""
-MINUTE = 60
 MOST_BARS = 6
 
 _Shares = dict[tuple[str, str], float]
+_T = TypeVar("_T")
 
-_OVERLOADED = "circuit breaker"
+_BREAKER = "circuit breaker"
 _GROUP = "shared budget"
 _SAID = {
     "told to wait": "told to wait by a 429",
@@ -34,8 +33,6 @@ _SAID = {
     "opening connections": "opening connections",
     _GROUP: "waiting for the shared budget",
     "spending cap": "near the cap: waiting for what is in flight",
-    # The breaker has closed again, and the pool opens up by and by.
-    _OVERLOADED: "recovering from the overload",
 }
 
 
@@ -60,7 +57,7 @@ class View:
         failed: Rows that failed.
         seconds: Time since the start.
         rate: Rows a minute.
-        left: Seconds until the end at this rate; `None` if it cannot be said.
+        left: Seconds until the end at this rate, or more if the limits want it; `None` if it cannot be said.
         state: What holds it up now, in words.
         waits: Whether it waits for the API to recover.
         bars: The limits.
@@ -70,10 +67,12 @@ class View:
         retries: Attempts that were repetitions.
         refusals: 429s.
         overloads: 529s.
+        errors: Other attempts that failed without fault of the request.
         dollars: Cost so far; `None` if a price is not known.
         projected: Cost of the whole run at this rate of spending.
         budget: What it may cost, if that was told; the two above are then those of earlier starts, too.
         tokens: Tokens so far and how many it may take, if that was told.
+        deadline: Seconds until nothing more is sent, if that was told.
         sharing: With whom the limits are shared, in words; `None` if with nobody.
     """
 
@@ -97,6 +96,8 @@ class View:
     projected: float | None
     budget: float | None = None
     tokens: tuple[int, int] | None = None
+    deadline: float | None = None
+    errors: int = 0
     sharing: str | None = None
 
     @property
@@ -105,26 +106,20 @@ class View:
         return self.done / self.rows if self.rows else 0.0
 
 
-class Draw:
-    """How fast a resource has been used in the last few seconds.
+class Lately(Generic[_T]):
+    """What a total was a few seconds ago."""
 
-    A snapshot says how much it was in the last minute, in whole seconds. What was used in all is that and
-    what had been used in all a minute ago; what was used lately is a difference of two of those.
-    """
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._totals: deque[tuple[float, _T]] = deque()
 
-    def __init__(self) -> None:
-        self._totals: deque[tuple[float, float]] = deque()
-
-    def note(self, now: float, used: float) -> float:
-        """Take in what was used in the last minute; what that makes a minute, lately."""
+    def before(self, now: float, total: _T) -> tuple[float, _T]:
+        """Take in what it is now; when that was, and what it was then."""
         totals = self._totals
-        minute_ago = math.floor(now) - MINUTE + 1
-        while len(totals) > 1 and totals[1][0] <= minute_ago:
+        totals.append((now, total))
+        while len(totals) > 2 and totals[1][0] <= now - self._seconds:
             totals.popleft()
-        known = totals and totals[0][0] <= minute_ago
-        totals.append((now, used + (totals[0][1] if known else 0.0)))
-        since, before = next((pair for pair in totals if pair[0] >= now - RATE_WINDOW), totals[-1])
-        return MINUTE * (totals[-1][1] - before) / max(1.0, now - since)
+        return totals[0]
 
 
 class Watch:
@@ -136,9 +131,9 @@ class Watch:
         self._max_concurrency = max_concurrency
         self._executor = executor
         self._title = title
-        self._done: deque[tuple[float, int]] = deque()
-        self._held: deque[tuple[float, dict[tuple[str, str], float]]] = deque()
-        self._draws: dict[tuple[str, str], Draw] = {}
+        self._done = Lately[int](RATE_WINDOW)
+        self._held = Lately[_Shares](BINDING_WINDOW)
+        self._used: dict[tuple[str, str], Lately[float]] = {}
         self._alone_since: float | None = None
 
     def look(self) -> View:
@@ -152,6 +147,7 @@ class Watch:
         dollars = tally.spent.dollars
         before = run.before.dollars or 0.0 if run.caps.dollars is not None else 0.0
         foretold = tally.done >= FEW
+        limit = run.caps.seconds
         known_rate = rate > 0 and foretold and not run.stopping
         return View(
             title=self._title,
@@ -160,7 +156,7 @@ class Watch:
             failed=tally.failed,
             seconds=seconds,
             rate=rate,
-            left=run.unsent * 60.0 / rate if known_rate else None,
+            left=max(run.unsent * 60.0 / rate, self._least(snapshot)) if known_rate else None,
             state=state,
             sharing=self._sharing(snapshot),
             waits=waits,
@@ -171,6 +167,8 @@ class Watch:
             retries=snapshot.retries,
             refusals=tally.refusals,
             overloads=tally.overloads,
+            errors=tally.errors,
+            deadline=max(0.0, limit - seconds) if limit is not None and not run.stopping else None,
             dollars=before + dollars if dollars is not None else None,
             projected=before + dollars * run.rows / tally.done if dollars is not None and foretold else None,
             budget=run.caps.dollars,
@@ -178,21 +176,37 @@ class Watch:
         )
 
     def _rate(self, seconds: float, done: int) -> float:
-        samples = self._done
-        samples.append((seconds, done))
-        while len(samples) > 2 and samples[1][0] <= seconds - RATE_WINDOW:
-            samples.popleft()
-        before, then = samples[0] if seconds > RATE_WINDOW else (0.0, 0)
-        return 60.0 * (done - then) / (seconds - before) if seconds > before else 0.0
+        then, before = self._done.before(seconds, done)
+        if seconds <= RATE_WINDOW:
+            then, before = 0.0, 0
+        return 60.0 * (done - before) / (seconds - then) if seconds > then else 0.0
+
+    def _least(self, snapshot: Snapshot) -> float:
+        """Seconds that the limits want for the rows that are not sent yet, if those take what the others did.
+
+        At first more is answered than the limits give for long, because their buckets are full.
+        """
+        sent = self.run.tally.done + snapshot.running
+        rows = max(0, self.run.rows - sent) / sent
+        return max(
+            (
+                60.0 * (rows * state.used_in_all - state.level) / state.limit
+                for pool in snapshot.pools.values()
+                for state in pool.resources.values()
+            ),
+            default=0.0,
+        )
 
     def _shares(self, snapshot: Snapshot) -> _Shares:
         now = self.run.clock()
         shares: _Shares = {}
         for name, pool in snapshot.pools.items():
             for resource, state in pool.resources.items():
-                draw = self._draws.setdefault((name, resource), Draw())
+                used = self._used.setdefault((name, resource), Lately(RATE_WINDOW))
+                then, before = used.before(now, state.used_in_all)
+                drawn = 60.0 * (state.used_in_all - before) / max(1.0, now - then)
                 # What a full bucket gives on top of the rate is a burst, not more than all of the limit.
-                shares[name, resource] = min(1.0, draw.note(now, state.used) / state.limit)
+                shares[name, resource] = min(1.0, max(0.0, drawn / state.limit))
         return shares
 
     def _holding(self, seconds: float, snapshot: Snapshot) -> tuple[str, str] | None:
@@ -202,11 +216,7 @@ class Watch:
             for name, pool in snapshot.pools.items()
             for why, so_far in pool.held_for.items()
         }
-        samples = self._held
-        samples.append((seconds, held))
-        while len(samples) > 2 and samples[1][0] <= seconds - BINDING_WINDOW:
-            samples.popleft()
-        since, before = samples[0]
+        since, before = self._held.before(seconds, held)
         lately = {key: so_far - before.get(key, 0.0) for key, so_far in held.items()}
         longest = max(lately, key=lately.__getitem__, default=None)
         if longest is None or lately[longest] < BINDING_SHARE * (seconds - since):
@@ -218,8 +228,10 @@ class Watch:
             return f"stopping: {snapshot.running} still in flight; once more aborts", False
         broken = [name for name, pool in snapshot.pools.items() if pool.breaker != "closed"]
         if broken:
-            return self._outage(broken[0], snapshot.pools[broken[0]]), True
+            return self._outage(snapshot.pools[broken[0]]), True
         if held is None:
+            if snapshot.waiting_to_retry > snapshot.running:
+                return f"waiting to try {count(snapshot.waiting_to_retry, 'row')} again", False
             return "nothing holds it up: answers are on their way", False
         name, why = held
         pool = snapshot.pools[name]
@@ -227,18 +239,23 @@ class Watch:
         if why in pool.resources:
             return f"limited by {why}{of}, {percent(shares[held])}", False
         if why == "concurrency":
-            after = "after the overload, " if pool.concurrency < self._max_concurrency else ""
+            after = f"after the {self._trouble}, " if pool.concurrency < self._max_concurrency else ""
             return f"limited by concurrency{of}, {after}{pool.running} in flight", False
         if why == "told to wait" and pool.closed_for >= 1:
             return f"told to wait by a 429{of}, {pool.closed_for:.0f} s more", False
+        if why == _BREAKER:  # it has closed again, and the pool opens up by and by
+            return f"recovering from the {self._trouble}{of}", False
         return _SAID.get(why, why) + of, False
 
-    def _outage(self, name: str, pool: PoolState) -> str:
-        probe_at = self.run.tally.probe_at.get(name)
-        wait = 0.0 if probe_at is None else probe_at - self.run.clock()
-        if pool.breaker == "open" and wait >= 0.5:
-            return f"API overloaded: waiting, next probe in {wait:.0f} s"
-        return "API overloaded: probing"
+    @property
+    def _trouble(self) -> str:
+        return "overload" if self.run.tally.overloads else "failures"
+
+    def _outage(self, pool: PoolState) -> str:
+        what = "API overloaded" if self.run.tally.overloads else "API failing"
+        if pool.probe_in >= 0.5:
+            return f"{what}: waiting, next probe in {pool.probe_in:.0f} s"
+        return f"{what}: probing"
 
     def _sharing(self, snapshot: Snapshot) -> str | None:
         """With how many the limits are shared, or what becomes of that; of all pools the worst off."""

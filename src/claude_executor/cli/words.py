@@ -2,7 +2,7 @@
 
 
 def amount(value: float) -> str:
-    """A count in at most five characters: ``987``, ``12,345``, ``412k``, ``2.5M``."""
+    """A count in at most six characters: ``987``, ``12,345``, ``412k``, ``2.5M``."""
     if abs(value) < 99_999.5:
         return f"{value:,.0f}"
     if abs(value) < 999_500:
@@ -12,7 +12,9 @@ def amount(value: float) -> str:
 
 
 def span(seconds: float) -> str:
-    """A span: ``0:07``, ``12:34``, ``1:02:03``, ``3 days 4:05:06``."""
+    """A span: ``0.5 s``, ``0:07``, ``12:34``, ``1:02:03``, ``3 days 4:05:06``."""
+    if 0.05 <= seconds < 0.95:
+        return f"{seconds:.1f} s"
     whole = round(seconds)
     days, rest = divmod(whole, 86_400)
     hours, rest = divmod(rest, 3_600)

@@ -177,8 +177,8 @@ def _first_flaw(value: dict[str, Json], *, counting: bool) -> str | None:
         limit = value["max_tokens"]
         if not isinstance(limit, int) or isinstance(limit, bool):
             return "max_tokens: Input should be a valid integer"
-        if limit < 1:
-            return "max_tokens: must be greater than or equal to 1"
+        if limit < 0:
+            return "max_tokens: must be greater than or equal to 0"
     messages = value["messages"]
     if not is_array(messages):
         return "messages: Input should be a valid list"

@@ -69,7 +69,7 @@ class Reply:
     def body(self) -> bytes:
         """The answer as one JSON document."""
         message = self._envelope(self.tokens)
-        message["content"] = [{"type": "text", "text": self.text}]
+        message["content"] = [{"type": "text", "text": self.text}] if self.tokens else []
         message["stop_reason"] = self.stop_reason
         return orjson.dumps(message)
 
@@ -165,7 +165,7 @@ def compose(prompt: Prompt, split: Split, number: int, lengths: Lengths, seed: i
     return Reply(
         f"msg_01{number:022d}",
         prompt.model,
-        f"Answer to {prompt.digest}{filler}",
+        f"Answer to {prompt.digest}{filler}" if tokens else "",  # 0: only the cache is written
         tokens,
         "end_turn" if wanted <= prompt.max_tokens else "max_tokens",
         split,
