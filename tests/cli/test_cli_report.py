@@ -305,9 +305,12 @@ def test_a_limit_with_an_axis_below_nothing(invoke, tmp_path):
 
 
 def test_counts_with_the_same_number_twice_at_their_axis(invoke, tmp_path):
-    """Counts are whole."""
-    numbers, _ = numbers_at(some_pictures(invoke, tmp_path, errors=1, pools={"p": POOL}), "Failed attempts")
-    assert numbers == ["0", "1", "2"]
+    """Counts are whole, and a rate of next to nothing has but its 0."""
+    pool = {**POOL, "concurrency": 1, "used": {"requests": 0.001}, "limits": {"requests": [0.1, "told", 1]}}
+    pictures = some_pictures(invoke, tmp_path, errors=1, pools={"p": pool})
+    assert numbers_at(pictures, "Failed attempts")[0] == ["0", "1", "2"]
+    assert numbers_at(pictures, "Requests in flight")[0] == ["0", "1"]
+    assert numbers_at(pictures, "Requests a minute")[0] == ["0"]
 
 
 def test_pictures_of_nothing(invoke, tmp_path):

@@ -90,7 +90,7 @@ class Canvas:
         self._axes.set_xlim(0.0, steps.length)
         self._axes.xaxis.set_major_locator(MultipleLocator(_every(steps.length)))
         self._axes.xaxis.set_major_formatter(FuncFormatter(_span))
-        self._axes.yaxis.set_major_locator(MaxNLocator(4))
+        self._axes.yaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
         self._axes.yaxis.set_major_formatter(FuncFormatter(_amount))
         for seam in seams:
             self._axes.axvline(seam, color=_STANDS_FOR["ink"], linewidth=0.8, linestyle=(0, (1, 3)))
@@ -147,13 +147,10 @@ class Canvas:
         )
 
     def numbers(self, form: str) -> None:
-        """Write the numbers at the side in another form, when all is drawn: see `_FORMS`."""
+        """Write the numbers at the side in another form, when all is drawn: seconds, dollars or percent."""
         self._axes.yaxis.set_major_formatter(FuncFormatter(_FORMS[form]))
-        if form == "percent":
-            self._axes.yaxis.set_major_locator(MultipleLocator(0.25))
-        elif form == "whole":
-            self._axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
-        elif form == "seconds" and (most := self._axes.get_ylim()[1]) >= LONG:
+        self._axes.yaxis.set_major_locator(MultipleLocator(0.25) if form == "percent" else MaxNLocator(4))
+        if form == "seconds" and (most := self._axes.get_ylim()[1]) >= LONG:
             self._axes.yaxis.set_major_locator(MultipleLocator(_every(most)))
             self._axes.yaxis.set_major_formatter(FuncFormatter(_span))
 
@@ -200,7 +197,7 @@ def _percent(value: float, _place: object) -> str:
     return percent(value)
 
 
-_FORMS = {"seconds": _seconds, "dollars": _dollars, "percent": _percent, "whole": _amount}
+_FORMS = {"seconds": _seconds, "dollars": _dollars, "percent": _percent}
 
 
 def _every(length: float) -> float:

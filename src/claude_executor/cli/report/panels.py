@@ -201,7 +201,6 @@ class Panels:
                     for name, _, colour in kinds
                 ]
             )
-            canvas.numbers("whole")
             says = (
                 f"{count(account.refusals or 0, '429')}, {count(account.overloads or 0, '529')}, "
                 f"{count(others, 'other failure', 'other failures')}."
@@ -220,7 +219,6 @@ class Panels:
             return []
         canvas = self._canvas(self._bars)
         canvas.stack([Curve("retries", "retry", self._bars.counts(seconds, retries))])
-        canvas.numbers("whole")
         says = f"{count(int(retries.sum()), 'attempt')} that repeated another."
         return [self._panel(f"Retries in every {self._bar}", canvas, says)]
 
