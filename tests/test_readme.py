@@ -4,6 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -52,3 +53,17 @@ def test_pictures_in_the_readme_are_there():
     """Every picture shown is in the repository."""
     root = Path(__file__).parent.parent
     assert [name for name in re.findall(r"!\[.*?\]\((.*?)\)", README) if not (root / name).exists()] == []
+
+
+def test_environment_variables_that_no_page_names():
+    """The table has each, under the commands that read it."""
+    from claude_executor.cli import cli
+
+    table = dict(re.findall(r"\n\| (`[A-Z].*?) \| (.*?) \|", README))
+    context = click.Context(cli)
+    for name in cli.list_commands(context):
+        command = cli.get_command(context, name)
+        for variable in [parameter.envvar for parameter in command.params if parameter.envvar]:
+            ending = variable.removeprefix("CLAUDE_EXECUTOR")
+            (read_by,) = [readers for names, readers in table.items() if f"{ending}`" in names]
+            assert f"`{name}`" in read_by or read_by.startswith("all that send")

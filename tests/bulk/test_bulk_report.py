@@ -238,6 +238,40 @@ def test_a_timeline_with_anything_in_it(results):
     assert account.history.runs[0].ended_well
 
 
+def some_history(results, *, seconds=10, **pool):
+    """A results file of an answer, and a timeline that says the same of a pool every second."""
+    path = results(answered("a", at=BEGAN + seconds, took=0.8))
+    told = [{"at": BEGAN, "start": 1}]
+    told += [{"at": BEGAN + second, "attempts": 1, "pools": {"p": pool}} for second in range(1, seconds + 1)]
+    timeline_of(path).write_bytes(b"\n".join(map(orjson.dumps, told)))
+    return path
+
+
+def test_use_of_more_than_all_that_the_limit_gave(results):
+    """A full bucket is given as well: 600 of it and 100 that flowed in within ten seconds are 700."""
+    limits = {"requests": [600.0, "told", 600.0]}
+    path = some_history(results, running=1, used={"requests": 70.0}, limits=limits)
+    assert account_of(path).uses[0].share == pytest.approx(1.0)
+
+
+def test_a_next_limit_that_the_closing_summary_does_not_name(results):
+    """As many in flight as there might be at the end, as there; not the most that ever might."""
+    limits = {"requests": [60.0, "told", 1.0]}
+    path = some_history(results, seconds=120, held={"requests": 1.0}, limits=limits, concurrency=1)
+    early = timeline_of(path).read_bytes().replace(b'"concurrency":1', b'"concurrency":200', 60)
+    timeline_of(path).write_bytes(early)
+    limited = account_of(path).limited
+    assert limited is not None
+    assert limited.next == "concurrency"
+
+
+def test_a_short_rate_of_peaks_that_never_were():
+    """What is told once a second came about all through that second."""
+    steps = Steps.of(4.0)
+    rate = steps.rate(np.arange(1.0, 5.0), np.full(4, 10.0), gradual=True)
+    assert rate[1:] == pytest.approx(np.full(12, 600.0))
+
+
 def test_a_killed_run_has_no_end(tmp_path):
     """A run whose end was not written is told apart from the next."""
     path = tmp_path / "r.timeline.jsonl"

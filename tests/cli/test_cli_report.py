@@ -259,6 +259,86 @@ def test_very_short_jobs(invoke, tmp_path, rows):
     assert invoke("report", path).exit_code == 0
 
 
+def some_pictures(invoke, tmp_path, *, tokens=700, seconds=20, **line):
+    """The page of a short job, of which the timeline says the same every second."""
+    usage = {"input_tokens": tokens, "output_tokens": 0}
+    message = {"model": "claude-haiku-4-5", "content": [], "usage": usage}
+    rows = [
+        {
+            "custom_id": str(number),
+            "result": {"type": "succeeded", "message": message},
+            "executor": {"at": BEGAN + seconds / 2, "attempts": 1, "waited": 0, "took": 1.0},
+        }
+        for number in range(3)
+    ]
+    told = [{"at": BEGAN + second, **line} for second in range(1, seconds + 1)]
+    write(tmp_path / "r.timeline.jsonl", [{"at": BEGAN, "start": 1}, *told])
+    result = invoke("report", write(tmp_path / "r.jsonl", rows))
+    assert result.exit_code == 0, result.stderr
+    text = (tmp_path / "r.report.html").read_text()
+    return {
+        Page(found).all("svg")[0]["aria-label"]: Page(found)
+        for found in re.findall(r"<svg.*?</svg>", text, re.DOTALL)
+    }
+
+
+def numbers_at(pictures, title):
+    """What is written at the side of a picture, from below, and what is said of it."""
+    ((said, picture),) = [(said, page) for said, page in pictures.items() if said.startswith(title)]
+    return [word for word in picture.words if word.strip() and not re.fullmatch(r"\d:\d\d", word)], said
+
+
+POOL = {
+    "running": 1,
+    "concurrency": 9,
+    "used": {"requests": 40.0},
+    "limits": {"requests": [600, "told", 900]},
+}
+
+
+def test_a_limit_with_an_axis_below_nothing(invoke, tmp_path):
+    """The room matplotlib leaves below zero is none of ours, however far use lies above the limit."""
+    numbers, said = numbers_at(some_pictures(invoke, tmp_path, pools={"p": POOL}), "Requests a minute")
+    assert numbers[0] == "0"
+    assert numbers[-1] == "2,400"  # a burst that takes all of the time is not cut off
+    assert "at most 2,400 a minute" in said
+
+
+def test_counts_with_the_same_number_twice_at_their_axis(invoke, tmp_path):
+    """Counts are whole, and a rate of next to nothing has but its 0."""
+    pool = {**POOL, "concurrency": 1, "used": {"requests": 0.001}, "limits": {"requests": [0.1, "told", 1]}}
+    pictures = some_pictures(invoke, tmp_path, errors=1, pools={"p": pool})
+    assert numbers_at(pictures, "Failed attempts")[0] == ["0", "1", "2"]
+    assert numbers_at(pictures, "Requests in flight")[0] == ["0", "1"]
+    assert numbers_at(pictures, "Requests a minute")[0] == ["0"]
+
+
+def test_pictures_of_nothing(invoke, tmp_path):
+    """Nothing failed, nothing was sent again, nothing held the line: no empty axes, no `Held up by .`."""
+    said = " ".join(some_pictures(invoke, tmp_path, pools={"p": POOL}))
+    assert "Requests in flight" in said
+    assert not re.search("Failed attempts|Retries|Share of the time|Held up", said)
+
+
+def test_a_wait_of_less_than_nothing_at_the_axis(invoke, tmp_path):
+    """Where nobody waited the axis begins at 0 and still has a height; the one value there is is drawn."""
+    pictures = some_pictures(invoke, tmp_path, pools={"p": POOL})
+    numbers, said = numbers_at(pictures, "Waiting in line")
+    assert numbers[0] == "0 s"
+    assert numbers[-1] == "1 s"
+    assert [dot for dot in pictures[said].all("use") if "--high" in dot["style"]]
+
+
+@pytest.mark.parametrize(
+    ("tokens", "last"), [(1, "$0.0000024"), (50, "$0.00012"), (700, "$0.0018"), (10**6, "$2.40")]
+)
+def test_cents_with_an_exponent(invoke, tmp_path, tokens, last):
+    """Nobody reads $4.5e-05."""
+    numbers, _ = numbers_at(some_pictures(invoke, tmp_path, tokens=tokens), "Cost so far")
+    assert numbers[0] == "$0"
+    assert numbers[-1] == last
+
+
 def test_what_is_no_results_file(invoke, tmp_path, rows_file):
     """Each mistake is one line that says what to do, and exit 2."""
     for words, said in (

@@ -1,11 +1,13 @@
 """The simulator on real sockets: few tests, to know that the virtual world is true."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
-from json import dumps
+from dataclasses import fields
+from json import dumps, loads
 from urllib.parse import urlsplit
 
 import anthropic
@@ -124,6 +126,19 @@ def test_a_wrong_fault_is_a_usage_error(fault):
     result = CliRunner().invoke(simulate, ["--fault", fault])
     assert result.exit_code == 2
     assert "--fault" in result.output
+
+
+def test_faults_whose_names_nobody_says():
+    """The help and the error for an unknown one name them all, and the values shown are taken."""
+    names = {field.name for field in fields(Faults)}
+    told = CliRunner().invoke(simulate, ["--help"]).output
+    refused = CliRunner().invoke(simulate, ["--fault", "no_such_fault=1"]).output
+    for output in (told, refused):
+        assert names <= set(re.findall(r"\w+", output))
+    shown = re.findall(r"(\w+)=('.*?'|[\w.]+)", " ".join(told.split()))
+    examples = {name: loads(value.strip("'")) for name, value in shown if name in names}
+    assert len(examples) == 8
+    Faults().changed(examples)
 
 
 def test_asking_for_help_does_not_wait_for_a_server():

@@ -6,9 +6,25 @@ from dataclasses import replace
 
 import click
 
-from claude_executor.simulator.faults import Faults
+from claude_executor.simulator.faults import PROBABILITIES, SPANS, SWITCHES, Faults
 from claude_executor.simulator.models import TIERS, Rates
 from claude_executor.simulator.settings import Latency, Lengths, Settings
+
+_FAULTS = f"""\
+\b
+Faults, which POST /simulator/faults changes while it serves:
+
+For each request the probability, from 0 to 1: {", ".join(PROBABILITIES)}.
+
+Seconds from the start, or true for no end: {", ".join(SPANS)}.
+
+true for every request: {", ".join(SWITCHES)}.
+
+And what goes with them: slow_first_byte_seconds=30, outage_retry_after=5, outage_pools='["haiku-4.5"]',
+neighbours='{{"input_tokens": 0.5}}' (the share of the limits that others draw), rates='{{"rpm": 50}}'
+(limits in place of the ones above), ramp='{{"floor": 25000, "step": 70000}}' (a limit on growth, input
+tokens a minute).
+"""
 
 
 def _read_faults(words: tuple[str, ...]) -> Faults:
@@ -54,7 +70,7 @@ def _read_settings(options: dict[str, object]) -> Settings:
     )
 
 
-@click.command()
+@click.command(epilog=_FAULTS)
 @click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
 @click.option("--port", type=click.IntRange(0, 65_535), default=0, help="Port; 0 takes any that is free.")
 @click.option("--tier", type=click.Choice(list(TIERS)), help="Limits of a usage tier.")
@@ -104,7 +120,7 @@ def _read_settings(options: dict[str, object]) -> Settings:
     "faults",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Something that goes wrong, such as error_500=0.01 or outage=true. May be repeated.",
+    help="Something that goes wrong, such as error_500=0.01 or outage=true: see below. May be repeated.",
 )
 def simulate(host: str, port: int, faults: tuple[str, ...], **options: object) -> None:
     """Serve an imitation of the Claude API.

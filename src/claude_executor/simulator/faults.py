@@ -127,7 +127,8 @@ class Faults:
         """
         unknown = set(changes) - {field.name for field in fields(self)}
         if unknown:
-            raise ValueError(f"unknown fault: {', '.join(sorted(unknown))}")
+            known = ", ".join(field.name for field in fields(self))
+            raise ValueError(f"unknown fault: {', '.join(sorted(unknown))}; there are {known}")
         try:
             return replace(self, **{name: _read(name, value) for name, value in changes.items()})
         except TypeError as error:
@@ -156,6 +157,17 @@ PROBABILITIES: tuple[str, ...] = (
 
 SPANS: tuple[str, ...] = ("outage", "unreachable")
 """The faults that begin when they are set and last so many seconds."""
+
+SWITCHES: tuple[str, ...] = (
+    "spend_cap",
+    "contract_spend",
+    "spend_limit_400",
+    "credit_400",
+    "invalid_key",
+    "billing_402",
+    "permission_403",
+)
+"""The faults that meet every request while they are on."""
 
 _RATE_NAMES = frozenset({"rpm", "itpm", "otpm"})
 

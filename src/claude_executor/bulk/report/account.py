@@ -132,7 +132,8 @@ class Account:
             for resource, limits in self.history.limits(pool).items():
                 drawn = float(used[resource].sum()) if resource in used else 0.0
                 holding = float(held[resource].sum()) if resource in held else 0.0
-                given = limits[-1].limit * self.axis.length / 60.0
+                # The bucket was full when the job began.
+                given = limits[-1].capacity + limits[-1].limit * self.axis.length / 60.0
                 share = drawn / given if given > 0 else 0.0
                 found.append(Use(pool, resource, limits[-1], drawn, share, holding))
         return sorted(found, key=lambda use: -use.share)
@@ -173,6 +174,7 @@ def _limited(rows: Rows, history: History, seconds: float, attempts: int) -> Lim
 def _pool(history: History, name: str, round_trip: float) -> PoolState:
     used = history.amounts(name, "used")
     allowed = history.now(name, "concurrency")
+    allowed = allowed[allowed > 0]
     resources = {
         resource: ResourceState(
             limit=limits[-1].limit,
@@ -189,7 +191,7 @@ def _pool(history: History, name: str, round_trip: float) -> PoolState:
         resources=resources,
         queued=0,
         running=0,
-        concurrency=float(allowed.max()) if len(allowed) else 0.0,
+        concurrency=float(allowed[-1]) if len(allowed) else 0.0,
         breaker="closed",
         probe_in=0.0,
         closed_for=0.0,

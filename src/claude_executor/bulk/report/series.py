@@ -49,14 +49,18 @@ class Steps:
         """Seconds in the middle of each step."""
         return (self.edges[1:] + self.edges[:-1]) / 2
 
-    def rate(self, seconds: "Floats", amounts: "Floats") -> "Floats":
-        """Amount a minute at each edge, over the window before it; `amounts` had come about at `seconds`."""
+    def rate(self, seconds: "Floats", amounts: "Floats", *, gradual: bool = False) -> "Floats":
+        """Amount a minute at each edge, over the window before it.
+
+        `amounts` had come about at `seconds`: at once, or if `gradual` little by little since the one before.
+        """
+        at = np.interp if gradual else _at
         order = np.argsort(seconds, kind="stable")
         times = np.concatenate(([0.0], seconds[order]))
         so_far = np.concatenate(([0.0], np.cumsum(amounts[order])))
         window = max(self.width, min(WINDOW, WINDOW_SHARE * self.length))
         before = np.maximum(0.0, self.edges - window)
-        gained = _at(self.edges, times, so_far) - _at(before, times, so_far)
+        gained = at(self.edges, times, so_far) - at(before, times, so_far)
         rate: Floats = 60.0 * gained / np.maximum(self.edges - before, self.width)
         return rate
 

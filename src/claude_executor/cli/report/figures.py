@@ -90,7 +90,7 @@ class Canvas:
         self._axes.set_xlim(0.0, steps.length)
         self._axes.xaxis.set_major_locator(MultipleLocator(_every(steps.length)))
         self._axes.xaxis.set_major_formatter(FuncFormatter(_span))
-        self._axes.yaxis.set_major_locator(MaxNLocator(4))
+        self._axes.yaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
         self._axes.yaxis.set_major_formatter(FuncFormatter(_amount))
         for seam in seams:
             self._axes.axvline(seam, color=_STANDS_FOR["ink"], linewidth=0.8, linestyle=(0, (1, 3)))
@@ -100,16 +100,20 @@ class Canvas:
         at = self._steps.edges if len(curve.values) == len(self._steps.edges) else self._steps.centres
         colour = _STANDS_FOR[curve.colour]
         self._axes.plot(at, curve.values, color=colour)
+        known = np.concatenate(([False], ~np.isnan(curve.values), [False]))
+        alone = known[1:-1] & ~known[:-2] & ~known[2:]  # through one value there is no line
+        self._axes.plot(at[alone], curve.values[alone], "o", color=colour, markersize=3)
         if filled:
             self._axes.fill_between(at, curve.values, color=colour, alpha=0.18, linewidth=0)
 
-    def ceiling(self, seconds: Floats, limits: Floats, *, above: float) -> None:
-        """Draw a limit, dashed, from where it was known; leave room above it for `above` of it."""
+    def ceiling(self, seconds: Floats, limits: Floats, *, above: float | None = None) -> None:
+        """Draw a limit, dashed, from where it was known; what lies beyond `above` of it is cut off."""
         at, values = np.append(seconds, self._steps.length), np.append(limits, limits[-1:])
         self._axes.plot(
             at, values, color=_STANDS_FOR["ink"], linewidth=1.2, linestyle=(0, (5, 3)), drawstyle="steps-post"
         )
-        self._top = above * float(limits.max())
+        if above is not None:
+            self._top = above * float(limits.max())
 
     def stack(self, curves: Sequence[Curve], *, whole: float | None = None) -> None:
         """Draw bars upon each other, one for each step; all of them fill `whole`."""
@@ -145,9 +149,8 @@ class Canvas:
     def numbers(self, form: str) -> None:
         """Write the numbers at the side in another form, when all is drawn: seconds, dollars or percent."""
         self._axes.yaxis.set_major_formatter(FuncFormatter(_FORMS[form]))
-        if form == "percent":
-            self._axes.yaxis.set_major_locator(MultipleLocator(0.25))
-        elif form == "seconds" and (most := self._axes.get_ylim()[1]) >= LONG:
+        self._axes.yaxis.set_major_locator(MultipleLocator(0.25) if form == "percent" else MaxNLocator(4))
+        if form == "seconds" and (most := self._axes.get_ylim()[1]) >= LONG:
             self._axes.yaxis.set_major_locator(MultipleLocator(_every(most)))
             self._axes.yaxis.set_major_formatter(FuncFormatter(_span))
 
@@ -158,9 +161,11 @@ class Canvas:
             name: Tells it apart from the page's other pictures.
             says: What is read out in its place.
         """
-        low, high = self._axes.get_ylim()
+        drawn, high = self._axes.dataLim, self._axes.get_ylim()[1]
+        high = high if drawn.y1 > 0 else 1.0
         high = min(high, self._top) if self._top is not None else high
-        self._axes.set_ylim(min(0.0, low) if low < -0.1 * high else 0.0, high if high > 0 else 1.0)
+        # What matplotlib leaves below zero is a margin, unless something is drawn there.
+        self._axes.set_ylim(drawn.y0 if drawn.y0 < -0.1 * high else 0.0, high)
         file = io.BytesIO()
         with _mpl.rc_context(_STYLE):
             self._figure.savefig(file, format="svg", transparent=True, dpi=PIXELS)
@@ -183,7 +188,9 @@ def _seconds(value: float, _place: object) -> str:
 
 
 def _dollars(value: float, _place: object) -> str:
-    return f"${value:,.6g}"
+    whole, _, part = f"{value:,.8f}".partition(".")
+    part = part.rstrip("0")
+    return f"${whole}.{part.ljust(2, '0')}" if part else f"${whole}"
 
 
 def _percent(value: float, _place: object) -> str:

@@ -21,6 +21,8 @@ BARS = 60
 """How many bars a picture has: more of them would be hairs."""
 ROOM = 1.5
 """How far above a limit a picture reaches: what a full bucket gives at first would flatten the rest."""
+BRIEF = 0.1
+"""For which share of the time use may lie beyond that: where it does for longer, there is little rest."""
 
 _COLOUR = {
     "requests": "requests",
@@ -60,7 +62,7 @@ class Panel:
 
 
 class Panels:
-    """The pictures of one account. Those for which nothing is known are left out."""
+    """The pictures of one account. Those in which there would be nothing to see are left out."""
 
     def __init__(self, account: Account) -> None:
         """Work out what all of them share."""
@@ -98,9 +100,12 @@ class Panels:
         if held is not None and (shares := self._steps.shares(self._told, held)).max(initial=0.0) >= 0.5:
             canvas.shade(shares, colour)
             legend.append(("this limit held the line", f"{colour} shade"))
-        canvas.line(Curve("used", colour, self._steps.rate(self._told, used)), filled=True)
-        canvas.ceiling(since, np.array([limit.limit for limit in limits]), above=ROOM)
-        says = f"{percent(use.share)} of what the limit gave was used."
+        rate = self._steps.rate(self._told, used, gradual=True)
+        limited = np.array([limit.limit for limit in limits])
+        canvas.line(Curve("used", colour, rate), filled=True)
+        room = ROOM if (rate > ROOM * limited.max()).mean() <= BRIEF else None
+        canvas.ceiling(since, limited, above=room)
+        says = f"{percent(use.share)} of what the limit gave was used, at most {amount(rate.max())} a minute."
         if use.held >= 1:
             says += f" It held the line up for {span(use.held)}."
         return self._panel(f"{use.resource.capitalize()} a minute{self._of(use.pool)}", canvas, says, legend)
@@ -120,24 +125,24 @@ class Panels:
         """What held the line up, and how full the buckets were."""
         panels: list[Panel] = []
         for pool in self._pools:
-            held = self._account.history.amounts(pool, "held")
-            causes = sorted(held, key=lambda why: list(_COLOUR).index(why) if why in _COLOUR else -1)
-            curves = [
-                Curve(why, _COLOUR.get(why, "error"), self._steps.shares(self._told, held[why]))
-                for why in causes
-            ]
-            canvas = self._canvas()
-            canvas.stack(curves, whole=1.0)
-            canvas.numbers("percent")
-            spans = {why: float(held[why].sum()) for why in sorted(held, key=lambda why: -held[why].sum())}
-            says = "; ".join(f"{_CALLED.get(why, why)} for {span(seconds)}" for why, seconds in spans.items())
-            legend = [(_CALLED.get(why, why), _COLOUR.get(why, "error")) for why in causes]
-            legend.append(("nothing: all that could go was on its way", "free"))
-            panels.append(
-                self._panel(f"Share of the time{self._of(pool)}", canvas, f"Held up by {says}.", legend)
-            )
+            if held := self._account.history.amounts(pool, "held"):
+                panels.append(self._held(pool, held))
             panels += self._levels(pool)
         return panels
+
+    def _held(self, pool: str, held: dict[str, Floats]) -> Panel:
+        causes = sorted(held, key=lambda why: list(_COLOUR).index(why) if why in _COLOUR else -1)
+        curves = [
+            Curve(why, _COLOUR.get(why, "error"), self._steps.shares(self._told, held[why])) for why in causes
+        ]
+        canvas = self._canvas()
+        canvas.stack(curves, whole=1.0)
+        canvas.numbers("percent")
+        spans = {why: float(held[why].sum()) for why in sorted(held, key=lambda why: -held[why].sum())}
+        says = "; ".join(f"{_CALLED.get(why, why)} for {span(seconds)}" for why, seconds in spans.items())
+        legend = [(_CALLED.get(why, why), _COLOUR.get(why, "error")) for why in causes]
+        legend.append(("nothing: all that could go was on its way", "free"))
+        return self._panel(f"Share of the time{self._of(pool)}", canvas, f"Held up by {says}.", legend)
 
     def _levels(self, pool: str) -> list[Panel]:
         history = self._account.history
@@ -185,36 +190,41 @@ class Panels:
             return self._retries_of_rows()
         kinds = [("429", "429: told to wait", "refusal"), ("529", "529: overloaded", "overload")]
         kinds.append(("errors", "other failed attempts", "error"))
-        canvas = self._canvas(self._bars)
         counted = {name: history.counts(name) for name, _, _ in kinds}
-        canvas.stack(
-            [Curve(name, colour, self._bars.counts(self._told, counted[name])) for name, _, colour in kinds]
-        )
         others = int(counted["errors"].sum())
-        says = (
-            f"{count(account.refusals or 0, '429')}, {count(account.overloads or 0, '529')}, "
-            f"{count(others, 'other failure', 'other failures')}."
-        )
-        legend = [(label, colour) for _, label, colour in kinds]
-        panels = [self._panel(f"Failed attempts in every {self._bar}", canvas, says, legend)]
-        return [*panels, self._retries(self._told, history.counts("retries"))]
+        panels: list[Panel] = []
+        if account.refusals or account.overloads or others:
+            canvas = self._canvas(self._bars)
+            canvas.stack(
+                [
+                    Curve(name, colour, self._bars.counts(self._told, counted[name]))
+                    for name, _, colour in kinds
+                ]
+            )
+            says = (
+                f"{count(account.refusals or 0, '429')}, {count(account.overloads or 0, '529')}, "
+                f"{count(others, 'other failure', 'other failures')}."
+            )
+            legend = [(label, colour) for _, label, colour in kinds]
+            panels.append(self._panel(f"Failed attempts in every {self._bar}", canvas, says, legend))
+        return panels + self._retries(self._told, history.counts("retries"))
 
     @property
     def _bar(self) -> str:
         width = self._bars.width
         return _seconds(width)
 
-    def _retries(self, seconds: Floats, retries: Floats) -> Panel:
+    def _retries(self, seconds: Floats, retries: Floats) -> list[Panel]:
+        if not retries.any():
+            return []
         canvas = self._canvas(self._bars)
         canvas.stack([Curve("retries", "retry", self._bars.counts(seconds, retries))])
         says = f"{count(int(retries.sum()), 'attempt')} that repeated another."
-        return self._panel(f"Retries in every {self._bar}", canvas, says)
+        return [self._panel(f"Retries in every {self._bar}", canvas, says)]
 
     def _retries_of_rows(self) -> list[Panel]:
         again = np.maximum(0.0, self._account.rows.attempts[self._timed] - 1.0)
-        if not len(again) or np.isnan(again).all():
-            return []
-        return [self._retries(self._came, np.nan_to_num(again))]
+        return self._retries(self._came, np.nan_to_num(again))
 
     def cost(self) -> list[Panel]:
         """What was spent so far."""
