@@ -29,7 +29,7 @@ billing, spend limit, host not reached); 4 budget, token cap or deadline reached
 
 _COMMANDS = {
     "demo": ("claude_executor.cli.demo", "Watch it work: no key, no network, half a minute."),
-    "run": ("claude_executor.cli.run", "Send every row of a JSONL file."),
+    "run": ("claude_executor.cli.run", "Send every row of a file."),
     "report": ("claude_executor.cli.report", "Tell in pictures what a job was like."),
     "retry": ("claude_executor.cli.retry", "Send the rows that failed once more."),
     "limits": ("claude_executor.cli.limits", "Show the limits in force, and where each comes from."),
