@@ -29,7 +29,7 @@ from claude_executor.bulk.outlet import Outlet
 from claude_executor.bulk.timeline import timeline_of
 from claude_executor.cli import SOME_FAILED
 from claude_executor.cli.bulk import STANDARD
-from claude_executor.cli.job import Job, check_anew, to_file, to_standard_output
+from claude_executor.cli.job import Job, to_file, to_standard_output
 from claude_executor.cli.opening import check_target, opening, plainly
 from claude_executor.cli.signals import CODES, handled, heeded
 from claude_executor.cli.steer import Ending, import_sdk
@@ -91,8 +91,6 @@ def _terminable() -> Generator[None]:
 
 
 def _to_file(bulk: Bulk, source: Source) -> tuple[Summary, int]:
-    if bulk.overwrite:
-        check_anew(bulk, source)
     with (
         ResultsFile(bulk.target, overwrite=bulk.overwrite) as results,
         _with_its_timeline(bulk.target, results),

@@ -58,16 +58,6 @@ class Job:
                 self.caps = caps.left(self.before, self.asked, Prices())
 
 
-def check_anew(bulk: Bulk, source: Source) -> None:
-    """See whether all rows can be sent, before results are thrown away for that.
-
-    Raises:
-        BadInput: Something is wrong with the rows.
-        Unpriced: The budget cannot be kept.
-    """
-    to_standard_output(bulk, source)  # where there are no earlier results either
-
-
 def to_standard_output(bulk: Bulk, source: Source) -> Job:
     """All rows, from nothing.
 
