@@ -16,6 +16,7 @@ from claude_executor.bulk import (
     Row,
     check,
     put_in_order,
+    rows_of,
     run_file,
 )
 from claude_executor.bulk.index import Index
@@ -329,7 +330,7 @@ def test_an_index_is_a_dictionary():
     assert not any(hash(f"no {number}") in index for number in range(1_000))
 
 
-async def in_parts(begin, simulator, source, target, *, stop_after, **options):
+async def in_parts(begin, simulator, source, target, *, stop_after, ordered=False, **options):
     """Run a file, stopping after so many seconds; at the next start go on. How many starts it took."""
     starts = 0
     while True:
@@ -348,6 +349,8 @@ async def in_parts(begin, simulator, source, target, *, stop_after, **options):
                 await run_file(source, results, executor=executor, run=run, rest=rest, **options)
                 timer.cancel()
             resumption.settle()
+            if ordered:
+                put_in_order(results, rows_of(source))
 
 
 @pytest.mark.simulator(SLOW, faults=Faults(error_500=0.1))
@@ -372,26 +375,6 @@ async def test_results_are_in_order_after_every_start(begin, some_rows, rows_in,
     await in_parts(begin, simulator, rows_in(rows), target, stop_after=8, ordered=True)
     places = [orjson.loads(line)["place"] for line in target.read_bytes().splitlines()]
     assert places == [*range(100), -1]
-
-
-@pytest.mark.simulator(SLOW)
-async def test_results_are_journalled_as_they_come_even_if_ordered(
-    begin, some_rows, rows_in, simulator, tmp_path
-):
-    """No answer waits in memory for its place in the order."""
-    run, executor = begin(simulator, 100, max_concurrency=20)
-    target = tmp_path / "r.jsonl"
-    with ResultsFile(target) as results:
-        async with executor:
-            work = asyncio.create_task(
-                run_file(rows_in(some_rows(100)), results, executor=executor, run=run, ordered=True)
-            )
-            while run.tally.done < 30:  # noqa: ASYNC110 - a moment in the middle of a run
-                await asyncio.sleep(0.1)
-            places = [orjson.loads(line)["place"] for line in target.read_bytes().splitlines()]
-            assert len(places) >= 30
-            assert places != sorted(places)
-            await work
 
 
 def same(count: int, kinds: int) -> list[Row]:
@@ -482,8 +465,8 @@ def test_a_new_failure_does_not_take_the_place_of_an_old_answer(some_rows, tmp_p
         assert resumption.planned().to_do == 3
         with path.open("ab") as file:
             file.writelines(new)
+        resumption.settle()
         if ordered:
             put_in_order(results, rows)
-        resumption.settle()
     kept = path.read_bytes().splitlines(keepends=True)
     assert kept == ([old[1], new[1], new[0]] if ordered else [old[1], new[0], new[1]])

@@ -44,7 +44,6 @@ class ResultsFile:
         place: Where its lines are at this moment: there, or beside it until they take its place.
         stuck: Why they could not take it and go on beside it, if so; the next start tries again.
         end: How long it is, with what is still to be written.
-        rewrites: How often the lines were given other places.
         untouched: Whether what was to be overwritten is still there, since there is no answer yet.
     """
 
@@ -74,7 +73,6 @@ class ResultsFile:
         self.place = path
         self.stuck: OSError | None = None
         self.untouched = False
-        self.rewrites = 0
         self._spare: Spare | None = None
         self._full: OSError | None = None
         self._told: Callable[[], None] = lambda: None
@@ -180,7 +178,6 @@ class ResultsFile:
             sync_directory(self.path.parent)
             self._open_again()
         self.end = os.fstat(self._file).st_size
-        self.rewrites += 1
 
     # ---- what is added to it
 

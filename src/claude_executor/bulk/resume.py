@@ -98,11 +98,11 @@ class Resumption:
         self._answered, self._final, self._retried = Index(), Index(), Index()
         self._superfluous = 0
         self._earlier: set[tuple[int, int]] = set()
-        self._redone = Index()
+        self._redone = False
         self._changed = 0
         self._named: list[str] = []
         self._rest = Rest()
-        self._end, self._rewrites = results.end, results.rewrites
+        self._end = results.end
         self._read(results)
         self.known = Known(self._answered, self._rest.sends)
 
@@ -142,8 +142,6 @@ class Resumption:
         """
         if not (self._retried or self._redone or self._superfluous):
             return
-        if self._results.rewrites != self._rewrites:
-            return  # put in order since, and with that settled
         results, answered, failed, is_doubled = self._results, Index(), Index(), self._doubled()
         for place, entry in results.entries():
             if place >= self._end:
@@ -209,11 +207,14 @@ class Resumption:
             answered, asked = self._answered.values()[place], hash_of(params)
             if (key & _MASK, asked) in self._earlier:
                 self._answered[key] = answered = asked
-            if answered in (_UNKNOWN, asked) or not self._is_redone(custom_id):
-                rest.answered += 1
-                return False
-            rest.redone += 1
-            return True
+            if answered not in (_UNKNOWN, asked):
+                self._note_changed(custom_id)
+                if self._on_changed == "redo":
+                    self._redone = True
+                    rest.redone += 1
+                    return True
+            rest.answered += 1
+            return False
         if key in self._retried:
             rest.again += 1
             return True
@@ -224,17 +225,12 @@ class Resumption:
         if was in (_UNKNOWN, hash_of(params)):
             rest.failed += 1
             return False
-        # Somebody has mended it.
-        self._redone[key] = 0
+        self._redone = True  # somebody has mended it
         rest.again += 1
         return True
 
-    def _is_redone(self, custom_id: str) -> bool:
-        """An answer to another question: whether it is thrown away."""
+    def _note_changed(self, custom_id: str) -> None:
+        """There is an answer to another question."""
         self._changed += 1
         if len(self._named) < MOST_NAMED:
             self._named.append(custom_id)
-        if self._on_changed == "redo" and not self._failures_only:
-            self._redone[hash(custom_id)] = 0
-            return True
-        return False

@@ -27,7 +27,6 @@ from claude_executor.bulk.caps import NO_CAPS, Caps
 from claude_executor.bulk.copies import Copies
 from claude_executor.bulk.feed import Feed, Handed
 from claude_executor.bulk.journal import ResultsFile
-from claude_executor.bulk.order import put_in_order
 from claude_executor.bulk.outlet import Outlet
 from claude_executor.bulk.prices import NOTHING_SPENT, Spent
 from claude_executor.bulk.resume import Rest
@@ -174,7 +173,6 @@ async def run_file(
     run: Run,
     rest: Rest | None = None,
     defaults: Defaults = NO_DEFAULTS,
-    ordered: bool = False,
     dedupe: bool = False,
     priority: int = 0,
 ) -> None:
@@ -189,7 +187,6 @@ async def run_file(
         run: Counts, and can be told to stop.
         rest: Which rows are to be sent; all of them if left out.
         defaults: What lines may leave out.
-        ordered: At the end, put the results in the order of the rows.
         dedupe: Send rows that ask the same only once, and give all of them the answer.
         priority: As for `Executor.submit`.
 
@@ -200,8 +197,6 @@ async def run_file(
     rows = rows_of(source, defaults) if rest is None else some_rows_of(source, defaults, rest.sends)
     copies = await asyncio.to_thread(Copies, results) if dedupe else None
     await _run(Feed(rows, results, executor, run, copies), run, priority)
-    if ordered:
-        await asyncio.to_thread(put_in_order, results, rows_of(source, defaults))
 
 
 async def run_rows(
