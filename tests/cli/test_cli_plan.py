@@ -5,10 +5,25 @@ import json
 import pytest
 
 from claude_executor import Limits
-from claude_executor.bulk import Defaults, NotCounted, Survey, check, readable
+from claude_executor.bulk import Caps, Defaults, NotCounted, readable
+from claude_executor.cli.bulk import STANDARD, Bulk
+from claude_executor.cli.going_on import GoingOn
+from claude_executor.cli.job import looked_at
 from claude_executor.cli.options import Connection
-from claude_executor.cli.plan import dry_run
+from claude_executor.cli.plan import foreseen, show
 from claude_executor.cli.trouble import Trouble
+
+
+def dry_run(path, limits=None, *, as_json=False, **options):
+    """Plan a file without results."""
+    how = Connection(limits if limits is not None else Limits())
+    bulk = Bulk(
+        source=path, target=STANDARD, connection=how, defaults=Defaults(), caps=Caps(), ordered=False,
+        dedupe=False, priority=0, as_json=as_json, going_on=GoingOn("run", ()),
+    )  # fmt: skip
+    with readable(path) as source:
+        job = looked_at(bulk, source)
+        show(job, foreseen(job, **options))
 
 
 @pytest.fixture
@@ -17,9 +32,7 @@ def printed(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
 
     def run(path, limits=None, **options):
-        how = Connection(limits if limits is not None else Limits.tier("start"))
-        with readable(path) as source:
-            dry_run(source, check(source), Defaults(), how, **options)
+        dry_run(path, limits if limits is not None else Limits.tier("start"), **options)
         told = capsys.readouterr()
         assert "secret" not in told.out + told.err
         assert told.err == ""
@@ -122,8 +135,8 @@ def test_all_rows_counted(environment, printed, rows_file):
 def test_no_access(environment, rows_file, faults):
     """Without access it is exit 3, as for a run."""
     environment.set_faults(**faults)
-    with readable(rows_file(5)) as source, pytest.raises(Trouble, match="did not count row") as caught:
-        dry_run(source, Survey(5, frozenset()), Defaults(), Connection(Limits()), exact=1)
+    with pytest.raises(Trouble, match="did not count row") as caught:
+        dry_run(rows_file(5), exact=1)
     assert caught.value.exit_code == 3
 
 
@@ -136,13 +149,13 @@ def test_exit_codes_of_a_failed_count(rows_file, monkeypatch, status, code):
 
     monkeypatch.setattr("claude_executor.cli.plan.count_tokens", failing)
     monkeypatch.setenv("ANTHROPIC_API_KEY", "k")
-    with readable(rows_file(5)) as source, pytest.raises(Trouble, match="row 'r0': the reason") as caught:
-        dry_run(source, Survey(5, frozenset()), Defaults(), Connection(Limits()), exact=1)
+    with pytest.raises(Trouble, match="row 'r0': the reason") as caught:
+        dry_run(rows_file(5), exact=1)
     assert caught.value.exit_code == code
 
 
 def test_a_row_that_cannot_be_counted(environment, rows_file):
     """An unknown model is bad input, as for a run."""
-    with readable(rows_file(1, model="claude-nope")) as source, pytest.raises(Trouble) as caught:
-        dry_run(source, Survey(1, frozenset()), Defaults(), Connection(Limits()), exact=1)
+    with pytest.raises(Trouble) as caught:
+        dry_run(rows_file(1, model="claude-nope"), exact=1)
     assert caught.value.exit_code == 2

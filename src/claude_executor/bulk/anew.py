@@ -40,17 +40,28 @@ class Anew:
             return False
         lock = Lock(self.path)
         try:
-            with self.path.open("rb") as lines:
-                if not _is_ours(lines.readline()):
-                    what_to_do = "it is in the way, and no results file; move it, or name another with -o"
-                    raise FileExistsError(errno.EEXIST, what_to_do, str(self.path))
-                lines.seek(0)
-                wanted = has_answer(lines)
+            wanted = self.has_answer()
             if not wanted:
                 self.path.unlink()
             return wanted
         finally:
             lock.release()
+
+    def has_answer(self) -> bool:
+        """Whether there is one, and it has an answer; it is only looked at.
+
+        Raises:
+            FileExistsError: It holds something else than results.
+            OSError: It cannot be read.
+        """
+        if not self.path.is_file():
+            return False
+        with self.path.open("rb") as lines:
+            if not _is_ours(lines.readline()):
+                what_to_do = "it is in the way, and no results file; move it, or name another with -o"
+                raise FileExistsError(errno.EEXIST, what_to_do, str(self.path))
+            lines.seek(0)
+            return has_answer(lines)
 
     def take_its_place(self) -> None:
         """Let it be the old file, in one step where that can be; by copying where it cannot be renamed.

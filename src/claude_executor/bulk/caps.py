@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from claude_executor import Params, SpendingCap, Usage
-from claude_executor.bulk.journal import ResultsFile
 from claude_executor.bulk.prices import Prices, Spent
+from claude_executor.bulk.reading import Results
 
 _SERVER_TOOLS = ("web_search", "web_fetch", "code_execution")
 _ELSEWHERE = frozenset({"url", "file"})
@@ -111,7 +111,7 @@ class Asked:
         self.unbounded += _unbounded(params)
 
 
-def spent_on(results: ResultsFile, prices: Prices, *, in_dollars: bool) -> Spent:
+def spent_on(results: Results, prices: Prices, *, in_dollars: bool) -> Spent:
     """What the answers in a results file have cost; a copy of another's cost nothing.
 
     Raises:

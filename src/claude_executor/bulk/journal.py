@@ -11,22 +11,19 @@ is begun anew takes the place of the old one with its first answer; see `Anew`.
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Self
 
 from claude_executor.bulk.anew import Anew
 from claude_executor.bulk.lock import Lock
 from claude_executor.bulk.places import followed, sync_directory
-from claude_executor.bulk.reading import batches_in, entries_in, lines_at, values_at
+from claude_executor.bulk.reading import Results
 from claude_executor.bulk.repair import repaired
-from claude_executor.bulk.results import Entry, has_answer
+from claude_executor.bulk.results import has_answer
 from claude_executor.bulk.spare import FULL, Spare
-
-if TYPE_CHECKING:
-    from array import array
 
 GROUP_EVERY = 0.1
 GROUP_LINES = 100
@@ -36,7 +33,7 @@ MOST_UNWRITTEN = 16_000_000
 _READ_AT_ONCE = 1 << 20
 
 
-class ResultsFile:
+class ResultsFile(Results):
     """A results file that this process writes; nobody else does. Close it, or use it as ``with …``.
 
     Attributes:
@@ -57,7 +54,7 @@ class ResultsFile:
         """
         self.path = path = followed(path)
         # What is no file (``/dev/null``, a pipe) can be neither read again nor locked.
-        self._lasting = path.is_file() or not path.exists()
+        super().__init__(path, lasting=path.is_file() or not path.exists())
         self._lock = Lock(path) if self._lasting else None
         self._ours = not path.exists()
         self._file = -1
@@ -70,7 +67,6 @@ class ResultsFile:
         self._one_at_a_time = threading.Lock()
         self._broken: OSError | None = None
         self._anew = Anew(path)
-        self.place = path
         self.stuck: OSError | None = None
         self.untouched = False
         self._spare: Spare | None = None
@@ -86,7 +82,8 @@ class ResultsFile:
                 self.place.chmod(path.stat().st_mode & 0o7777)
             if self._ours:
                 sync_directory(path.parent)
-            self.end = repaired(self._file, self.place) if self._lasting else 0
+            if self._lasting:
+                self.end = repaired(self._file, self.place)
         except BaseException:
             self.close()
             raise
@@ -136,24 +133,6 @@ class ResultsFile:
         """
         if self._lasting:
             self._spare, self._told = Spare(self.path.parent), told
-
-    # ---- what is in it
-
-    def entries(self) -> Iterator[tuple[int, Entry]]:
-        """What its lines say, with the places where they begin; see `reading.entries_in`."""
-        return entries_in(self.place) if self._lasting else iter(())
-
-    def batches(self) -> "Iterator[tuple[list[str], array[int], list[Entry]]]":
-        """What its lines say, many at a time, for who reads them all; see `reading.batches_in`."""
-        return batches_in(self.place) if self._lasting else iter(())
-
-    def read(self, places: Iterable[int]) -> Iterator[bytes]:
-        """The lines that begin at these places."""
-        return lines_at(self.place, places)
-
-    def values(self, places: Iterable[int]) -> "Iterator[dict[str, Any]]":
-        """All that the answers say which begin at these places; see `reading.values_at`."""
-        return values_at(self.place, places)
 
     def rewrite(self, lines: Iterable[bytes]) -> None:
         """Let it hold these lines instead, which may come out of it: all of them, or it is as it was.

@@ -1,18 +1,83 @@
 """Reads results files: what a start must know of all lines, and all that single lines say.
 
 A line that is damaged is an error that names it, whoever comes upon it: it may be of an answer that was paid
-for.
+for. Half a line at the end is passed over: the next start cuts it off, or somebody is just writing it.
 """
 
 from array import array
 from collections.abc import Iterable, Iterator
+from io import UnsupportedOperation
 from pathlib import Path
 from typing import Any
 
-from claude_executor.bulk.results import Entry, NotAResult, NotResults, answers_in, json_of, read_entry
+from claude_executor.bulk.anew import Anew
+from claude_executor.bulk.places import followed
+from claude_executor.bulk.results import (
+    Entry,
+    NotAResult,
+    NotResults,
+    answers_in,
+    begins_like_a_result,
+    json_of,
+    read_entry,
+)
 
 _READ_AT_ONCE = 1 << 20
 _LOOKED_AT_ONCE = 1 << 16
+
+
+class Results:
+    """What there is to read of results.
+
+    Attributes:
+        place: Where their lines are.
+        end: How long that is.
+    """
+
+    def __init__(self, place: Path, *, lasting: bool, end: int = 0) -> None:
+        """`lasting` is whether what is there can be read again, which needs a file."""
+        self.place = place
+        self.end = end
+        self._lasting = lasting
+
+    @classmethod
+    def looked_at(cls, path: Path) -> "Results":
+        """Those that the next start would find at `path`, if any: nothing is locked, repaired or replaced.
+
+        Raises:
+            FileExistsError: What is beside it is in the way of results that are begun anew.
+            OSError: It cannot be looked at.
+        """
+        path = followed(path)
+        anew = Anew(path)
+        place = anew.path if anew.has_answer() else path
+        lasting = place.is_file()
+        return Results(place, lasting=lasting, end=place.stat().st_size if lasting else 0)
+
+    def entries(self) -> Iterator[tuple[int, Entry]]:
+        """What its lines say, with the places where they begin; see `entries_in`."""
+        return entries_in(self.place) if self._lasting else iter(())
+
+    def batches(self) -> "Iterator[tuple[list[str], array[int], list[Entry]]]":
+        """What its lines say, many at a time, for who reads them all; see `batches_in`."""
+        return batches_in(self.place) if self._lasting else iter(())
+
+    def read(self, places: Iterable[int]) -> Iterator[bytes]:
+        """The lines that begin at these places."""
+        return lines_at(self.place, places)
+
+    def values(self, places: Iterable[int]) -> Iterator[dict[str, Any]]:
+        """All that the answers say which begin at these places; see `values_at`."""
+        return values_at(self.place, places)
+
+    def rewrite(self, lines: Iterable[bytes]) -> None:
+        """They are only looked at.
+
+        Raises:
+            UnsupportedOperation: Always.
+        """
+        del lines
+        raise UnsupportedOperation(f"{self.place} is only looked at")
 
 
 def entries_in(path: Path) -> Iterator[tuple[int, Entry]]:
@@ -24,6 +89,8 @@ def entries_in(path: Path) -> Iterator[tuple[int, Entry]]:
     at = 0
     with path.open("rb", buffering=_READ_AT_ONCE) as file:
         for number, line in enumerate(file, start=1):
+            if _is_torn(line, number):
+                return
             try:
                 yield at, read_entry(line)
             except NotAResult as error:
@@ -44,6 +111,11 @@ def batches_in(path: Path) -> "Iterator[tuple[list[str], array[int], list[Entry]
     with path.open("rb", buffering=_READ_AT_ONCE) as file:
         while block := file.read(_LOOKED_AT_ONCE):
             block += file.readline()
+            last = block[block.rfind(b"\n") + 1 :]
+            if last and _is_torn(last, number + block.count(b"\n") + 1):
+                block = block.removesuffix(last)
+                if not block:
+                    return
             lines, entries = block.removesuffix(b"\n").split(b"\n"), list[Entry]()
             answers = answers_in(block, lines)
             if answers is None:
@@ -80,6 +152,17 @@ def values_at(path: Path, places: Iterable[int]) -> Iterator[dict[str, Any]]:
                 why = "it is damaged: there is no answer in it that can be read"
                 raise NotResults(path, _number_of(path, place), why) from None
             yield value
+
+
+def _is_torn(line: bytes, number: int) -> bool:
+    """Whether a line ends too early; what does not even begin like results is no torn line of them."""
+    if line.endswith(b"\n") or (number == 1 and not begins_like_a_result(line)):
+        return False
+    try:
+        json_of(line)
+    except ValueError:
+        return True
+    return False
 
 
 def _number_of(path: Path, place: int) -> int:

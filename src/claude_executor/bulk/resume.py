@@ -11,8 +11,8 @@ from typing import Literal
 
 from claude_executor import Params
 from claude_executor.bulk.index import Index
-from claude_executor.bulk.journal import ResultsFile
 from claude_executor.bulk.known import Known
+from claude_executor.bulk.reading import Results
 from claude_executor.bulk.results import Entry, hash_of
 from claude_executor.bulk.rows import is_by_place
 
@@ -79,12 +79,12 @@ class Resumption:
     """
 
     def __init__(
-        self, results: ResultsFile, *, failures_only: bool = False, on_changed: OnChanged = "fail"
+        self, results: Results, *, failures_only: bool = False, on_changed: OnChanged = "fail"
     ) -> None:
         """Read the results.
 
         Args:
-            results: The results.
+            results: The results; those that are only looked at can be planned, not settled.
             failures_only: Send all rows that failed, also those that failed for good, and no others.
             on_changed: What becomes of rows that are answered and ask something else now.
 
@@ -174,7 +174,7 @@ class Resumption:
             return self._answered.get(key) != (entry.hash or _UNKNOWN)
         return key in self._answered or (self._is_final(entry) and key in self._retried)
 
-    def _read(self, results: ResultsFile) -> None:
+    def _read(self, results: Results) -> None:
         keys, hashes = array("Q"), array("Q")
         for ids, asked, entries in results.batches():
             keys.extend([hash(custom_id) & _MASK for custom_id in ids])

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from claude_executor.bulk import Defaults
-from claude_executor.bulk.caps import Caps
+from claude_executor.bulk import Caps, Defaults
 from claude_executor.cli.amounts import dollars, number, seconds
 from claude_executor.cli.options import connection, connection_options
 
@@ -85,9 +84,14 @@ class Bulk:
         )
 
 
+def is_nameless(source: Path) -> bool:
+    """Whether what comes from there has no name that its results could be called by."""
+    return source == STANDARD or (source.exists() and not source.is_file() and not source.is_dir())
+
+
 def _beside(source: Path) -> Path:
     """Where results go if nothing is said."""
-    if source == STANDARD or (source.exists() and not source.is_file() and not source.is_dir()):
+    if is_nameless(source):
         raise click.UsageError(
             "results of what comes through a pipe need a name: -o FILE, or -o - for standard output"
         )

@@ -14,22 +14,21 @@ import click
 
 from claude_executor.bulk import (
     BadInput,
+    Outlet,
     ResultsFile,
     Run,
     Source,
-    check,
     put_in_order,
     readable,
     rows_of,
     run_file,
     run_rows,
     summarise,
+    timeline_of,
 )
-from claude_executor.bulk.outlet import Outlet
-from claude_executor.bulk.timeline import timeline_of
 from claude_executor.cli import SOME_FAILED
 from claude_executor.cli.bulk import STANDARD
-from claude_executor.cli.job import Job, to_file, to_standard_output
+from claude_executor.cli.job import Job, looked_at, to_file, to_standard_output
 from claude_executor.cli.opening import check_target, opening, plainly
 from claude_executor.cli.signals import CODES, handled, heeded
 from claude_executor.cli.steer import Ending, import_sdk
@@ -49,13 +48,14 @@ if TYPE_CHECKING:
 
 def foretell(bulk: Bulk, *, exact: int, tier: str | None) -> None:
     """Say what it will take, and send nothing but the rows that the API is to count."""
-    from claude_executor.cli import plan
+    from claude_executor.cli.plan import foreseen, show
 
+    if bulk.target != STANDARD:
+        check_target(bulk)
     with plainly(bulk), readable(bulk.source) as source:
-        survey = check(source, bulk.defaults)
-        plan.dry_run(
-            source, survey, bulk.defaults, bulk.connection, exact=exact, tier=tier, as_json=bulk.as_json
-        )
+        job = looked_at(bulk, source)
+        planned = foreseen(job, exact=exact, tier=tier)
+    show(job, planned)
 
 
 def conduct(bulk: Bulk) -> None:

@@ -5,9 +5,20 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from claude_executor.bulk import Prices, Rest, Resumption, Spent, Survey, check
-from claude_executor.bulk.caps import Asked, spent_on
-from claude_executor.bulk.timeline import Timeline, timeline_of
+from claude_executor.bulk import (
+    Asked,
+    Prices,
+    Rest,
+    Results,
+    Resumption,
+    Spent,
+    Survey,
+    Timeline,
+    check,
+    spent_on,
+    timeline_of,
+)
+from claude_executor.cli.bulk import STANDARD
 
 if TYPE_CHECKING:
     from claude_executor import Params, SpendingCap
@@ -28,6 +39,7 @@ class Job:
         before: What earlier starts have spent.
         at_cap: Whether that is all there is to spend, so that nothing can be sent.
         caps: What is left, for the executor to keep to.
+        before_this: What earlier starts have written, if there is something.
         results: Where the results go; `None` for standard output.
         resumption: What makes room there for what is sent anew.
         timeline: What the report will want to know, if it is kept.
@@ -41,6 +53,7 @@ class Job:
     before: Spent = field(default_factory=Spent)
     at_cap: bool = field(init=False, default=False)
     caps: tuple[SpendingCap, ...] = field(init=False, default=())
+    before_this: Results | None = None
     results: ResultsFile | None = None
     resumption: Resumption | None = None
     timeline: Timeline | None = None
@@ -67,7 +80,8 @@ def to_standard_output(bulk: Bulk, source: Source) -> Job:
     """
     asked = Asked()
     survey = check(source, bulk.defaults, see=asked.see)
-    return Job(bulk, source, survey, Rest(rows=survey.rows), asked)
+    everything = Rest(rows=survey.rows, sends=bytearray(b"\1") * survey.rows)
+    return Job(bulk, source, survey, everything, asked)
 
 
 def to_file(bulk: Bulk, source: Source, results: ResultsFile) -> Job:
@@ -78,6 +92,25 @@ def to_file(bulk: Bulk, source: Source, results: ResultsFile) -> Job:
         Changed: There are changed rows, and it is to fail on them.
         Unpriced: The budget cannot be kept.
     """
+    job = _what_is_left(bulk, source, results)
+    job.results = results
+    if bulk.target.is_file():
+        job.timeline = Timeline(timeline_of(bulk.target), anew=results.end == 0)
+    return job
+
+
+def looked_at(bulk: Bulk, source: Source) -> Job:
+    """What there would be to do now, for who only looks: nothing is locked, repaired or begun.
+
+    Raises:
+        As `to_file`; but whoever writes the results meanwhile is not in the way.
+    """
+    if bulk.target == STANDARD or bulk.overwrite:
+        return to_standard_output(bulk, source)
+    return _what_is_left(bulk, source, Results.looked_at(bulk.target))
+
+
+def _what_is_left(bulk: Bulk, source: Source, results: Results) -> Job:
     asked = Asked()
     resumption = Resumption(results, failures_only=bulk.failures_only, on_changed=bulk.on_changed)
 
@@ -92,17 +125,4 @@ def to_file(bulk: Bulk, source: Source, results: ResultsFile) -> Job:
     if capped:  # with the answers that are thrown away later: they were paid for
         in_dollars = bulk.caps.dollars is not None and rest.to_do > 0
         before = spent_on(results, Prices(), in_dollars=in_dollars)
-    timeline = None
-    if bulk.target.is_file():
-        timeline = Timeline(timeline_of(bulk.target), anew=results.end == 0)
-    return Job(
-        bulk,
-        source,
-        survey,
-        rest,
-        asked,
-        before,
-        results=results,
-        resumption=resumption,
-        timeline=timeline,
-    )
+    return Job(bulk, source, survey, rest, asked, before, before_this=results, resumption=resumption)

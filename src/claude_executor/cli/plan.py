@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from claude_executor.bulk import NotCounted, count_tokens, plan
+from claude_executor.bulk import NotCounted, count_tokens, plan, remaining
 from claude_executor.cli import BAD_INPUT, NO_ACCESS, SOME_FAILED
+from claude_executor.cli.bulk import STANDARD
+from claude_executor.cli.opening import opening
+from claude_executor.cli.suffice import caps_of
 from claude_executor.cli.trouble import Trouble
 from claude_executor.cli.words import amount, count, money, span
 
@@ -18,57 +21,69 @@ if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
     from rich.table import Table
 
-    from claude_executor.bulk import Counted, Defaults, ModelPlan, Plan, PoolPlan, Range, Source, Survey
+    from claude_executor.bulk import Counted, Defaults, ModelPlan, Plan, PoolPlan, Range, Source
+    from claude_executor.cli.job import Job
     from claude_executor.cli.options import Connection
+    from claude_executor.cli.suffice import Cap
 
 _OF_THE_ROW = frozenset({400, 404, 413, 422})
 """Statuses that are the row's own fault."""
 _NO_ACCESS = frozenset({401, 402, 403, None})
+_CAPS = {"budget": "budget", "max_tokens_total": "tokens cap", "deadline": "deadline"}
 
 
-def dry_run(
-    source: Source,
-    survey: Survey,
-    defaults: Defaults,
-    how: Connection,
-    *,
-    exact: int = 0,
-    tier: str | None = None,
-    as_json: bool = False,
-) -> None:
-    """Print on stdout what a job will take. Nothing is sent but the rows that are to be counted.
+def foreseen(job: Job, *, exact: int = 0, tier: str | None = None) -> Plan:
+    """See what the rows that a job would send will take. Sent are only those that are to be counted.
 
     Args:
-        source: What holds its rows.
-        survey: What was found there.
-        defaults: What its lines may leave out.
-        how: The limits, and how to reach the API.
+        job: The job, with the results as they are.
         exact: How many rows the API is to count.
         tier: The usage tier, if it was told.
-        as_json: Print it for programs.
     """
-    counted = asyncio.run(_count(source, survey, defaults, how, exact, tier)) if exact else None
-    planned = plan(source, defaults, how.limits, counted)
-    if as_json:
+    bulk = job.bulk
+    sends, defaults = job.rest.sends, bulk.defaults
+    left = remaining(job.source, sends, defaults, dedupe=bulk.dedupe, results=job.before_this)
+    counted = None
+    if exact and (rows := sum(left.sends)):
+        counted = asyncio.run(_count(left, rows, defaults, bulk.connection, exact, tier))
+    return plan(left, defaults, bulk.connection.limits, counted)
+
+
+def show(job: Job, planned: Plan) -> None:
+    """Print on stdout what a job will take."""
+    caps = list(caps_of(job.bulk.caps, job.before, planned))
+    copied = job.rest.to_do - planned.rows
+    if job.bulk.as_json:
         import orjson
 
-        click.echo(orjson.dumps(planned.as_dict(), option=orjson.OPT_INDENT_2).decode())
+        described = {
+            **planned.as_dict(),
+            "copied": copied,
+            "answered_before": job.rest.answered,
+            "failed_before": job.rest.failed,
+            "caps": {
+                cap.name: {"most": cap.most, "left": cap.left, "suffices": cap.suffices} for cap in caps
+            },
+        }
+        click.echo(orjson.dumps(described, option=orjson.OPT_INDENT_2).decode())
         return
     from rich.console import Console
 
     console = Console(highlight=False)
-    console.print(f"{source.name}: nothing was sent. This is what it will take.\n", markup=False)
-    console.print(drawn(planned))
+    console.print(f"{job.source.name}: nothing was sent. This is what it will take.\n", markup=False)
+    if job.bulk.target != STANDARD:
+        said = opening(job.bulk, job.source, job.rest, job.asked.unbounded)
+        console.print(said, markup=False, soft_wrap=True)
+    if planned.rows:
+        console.print(drawn(planned, caps, copied))
 
 
 async def _count(
-    source: Source, survey: Survey, defaults: Defaults, how: Connection, exact: int, tier: str | None
+    left: Source, rows: int, defaults: Defaults, how: Connection, exact: int, tier: str | None
 ) -> Counted:
     try:
         async with await asyncio.to_thread(_client, how) as client:  # importing the SDK takes a second
-            return await count_tokens(
-                source, defaults, rows=survey.rows, sample=exact, client=client, tier=tier
-            )
+            return await count_tokens(left, defaults, rows=rows, sample=exact, client=client, tier=tier)
     except NotCounted as error:
         code = BAD_INPUT if error.status in _OF_THE_ROW else SOME_FAILED
         raise Trouble(str(error), NO_ACCESS if error.status in _NO_ACCESS else code) from error
@@ -80,8 +95,8 @@ def _client(how: Connection) -> AsyncAnthropic:
     return anthropic.AsyncAnthropic(api_key=how.api_key, base_url=how.base_url)
 
 
-def drawn(planned: Plan) -> Table:
-    """Draw a plan for people."""
+def drawn(planned: Plan, caps: Sequence[Cap] = (), copied: int = 0) -> Table:
+    """Draw a plan for people, with what caps it, and how many more rows get the answer of another."""
     from rich.table import Table
     from rich.text import Text
 
@@ -92,7 +107,7 @@ def drawn(planned: Plan) -> Table:
     def say(name: str, sentence: str) -> None:
         grid.add_row(name, Text(sentence))
 
-    say("rows", f"{planned.rows:,}")
+    say("rows", f"{planned.rows:,}{_copies(copied)}")
     for model in planned.models if len(planned.models) > 1 else ():
         say("", _of_model(model))
     say("input", f"{_between(planned.input_tokens, amount)} tokens, {_origin(planned)}")
@@ -105,7 +120,16 @@ def drawn(planned: Plan) -> Table:
     say("time", _time(planned.pools, planned.seconds))
     for sentence in _bounds(planned.pools):
         say("", sentence)
+    for cap in caps:
+        say(_CAPS[cap.name], cap.sentence(planned.rows))
     return grid
+
+
+def _copies(copied: int) -> str:
+    if not copied:
+        return ""
+    asks, gets = ("asks", "gets") if copied == 1 else ("ask", "get")
+    return f" to send; {copied:,} more {asks} the same and {gets} a copy of the answer"
 
 
 def _between(value: Range, words: Callable[[float], str]) -> str:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from claude_executor.cli.bulk import STANDARD, Bulk, bulk_options
+from claude_executor.cli.bulk import STANDARD, Bulk, bulk_options, is_nameless
 from claude_executor.cli.conduct import conduct, foretell
 from claude_executor.cli.going_on import GoingOn, Remembering
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     show_default=True,
     help="What becomes of rows that are answered and ask something else now.",
 )
-@click.option("--dry-run", is_flag=True, help="Say what it will take (tokens, money, time); send nothing.")
+@click.option("--dry-run", is_flag=True, help="Say what the rest takes (tokens, money, time); send nothing.")
 @click.option(
     "--exact",
     type=click.IntRange(1),
@@ -50,8 +50,10 @@ def run(*, force: bool, on_changed: OnChanged, dry_run: bool, exact: int | None,
     """
     if exact and not dry_run:
         raise click.UsageError("--exact goes with --dry-run")
+    if dry_run and options["output"] is None and is_nameless(options["file"]):
+        options["output"] = STANDARD  # there will be no results that would need a name
+    bulk = Bulk.of(options, going_on=GoingOn.with_this(), overwrite=force, on_changed=on_changed)
     if dry_run:
-        nowhere = options | {"output": STANDARD}  # there will be no results
-        foretell(Bulk.of(nowhere, going_on=GoingOn.with_this()), exact=exact or 0, tier=options["tier"])
+        foretell(bulk, exact=exact or 0, tier=options["tier"])
     else:
-        conduct(Bulk.of(options, going_on=GoingOn.with_this(), overwrite=force, on_changed=on_changed))
+        conduct(bulk)
