@@ -117,7 +117,7 @@ async def test_a_resumed_run_is_added(tmp_path):
     starts = [line for line in lines if line.startswith(b'{"at"') and b'"start"' in line]
     assert len(starts) == 2
     assert b'{"at": 17000' in lines
-    with Timeline(path, anew=True, clock=loop_time, wall=wall).keeping(idle):
+    with Timeline(path, begun=lambda: True, clock=loop_time, wall=wall).keeping(idle):
         await asyncio.sleep(1.5)
     assert [line.get("start") for line in said(path)] == [1, None, None]
 

@@ -4,12 +4,15 @@ import errno
 import json
 import os
 import shlex
+import sys
+import time
 
 import pytest
 
 from claude_executor.bulk import Run
 from claude_executor.bulk.anew import Anew
 from claude_executor.bulk.timeline import timeline_of
+from claude_executor.simulator import Latency, Rates, Settings, running
 
 UNPRICED = "claude-mythos-5"
 
@@ -116,6 +119,22 @@ def test_a_wrong_key_costs_no_answer(environment, invoke, done, words):
     assert environment.verdict().requests >= 8
     assert answers_of(target).keys() == {"r0", "r1", "r2", "r3"}
     assert not any(line in before for line in target.read_bytes().splitlines())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs SIGKILL")
+def test_force_that_is_killed_before_its_first_answer_leaves_the_timeline_too(environment, launch, done):
+    """Whatever the old results are told by stays with them."""
+    source, target = done
+    history = timeline_of(target).read_bytes()
+    with running(Settings(rates=Rates(), latency=Latency(60.0))) as server:
+        process = launch("run", source, "--force", ANTHROPIC_BASE_URL=server.base_url)
+        while server.verdict().requests < 4:
+            assert process.poll() is None
+            time.sleep(0.02)
+        time.sleep(1.2)  # until a line of the new timeline would have been written
+        process.kill()
+        process.wait()
+    assert timeline_of(target).read_bytes() == history
 
 
 def test_redo_that_is_interrupted_keeps_the_answers_of_rows_that_are_not_replaced(

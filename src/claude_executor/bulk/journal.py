@@ -94,6 +94,11 @@ class ResultsFile(Results):
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def begun(self) -> bool:
+        """Whether anything of them is on disk, where they belong or as near as they come."""
+        return not self.untouched and self.place.stat().st_size > 0
+
     def close(self) -> None:
         """Write what is not yet written, close it, and take it away if it is new and empty.
 

@@ -14,6 +14,8 @@ left out, a breaker that is closed too, and limits are told when they have chang
 ``"end": true``; a run that was killed has none, and may have half a line. Nothing in it is a prompt, an
 answer or a key.
 
+What is begun anew has no line in the file before it has a result: until then those of what was there stay.
+
 A run of up to ten minutes has a line a second; later a line comes each time the run has grown by a 600th, for
 a picture has no more points than that. A day makes 3,600 lines.
 """
@@ -24,6 +26,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -57,7 +60,7 @@ class Timeline:
         self,
         path: Path,
         *,
-        anew: bool = False,
+        begun: Callable[[], bool] | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -65,15 +68,17 @@ class Timeline:
 
         Args:
             path: The file; what it holds of earlier runs is kept.
-            anew: Empty it first, for results that begin anew.
+            begun: For results that begin anew: whether there are any yet. Until then what the file holds
+                stays; then it goes. If there never are, nothing is written.
             clock: The executor's.
             wall: Unix time.
         """
         self._path = path
-        self._anew = anew
+        self._begun = begun
         self._clock = clock
         self._wall = wall
         self._file: BinaryIO | None = None
+        self._is_on_disk = False
         self._snapshot: Callable[[], Snapshot] | None = None
         self._before: dict[str, float] = {}
         self._limits: dict[str, tuple[float, str, float]] = {}
@@ -111,13 +116,15 @@ class Timeline:
     def _begin(self, snapshot: Callable[[], Snapshot]) -> None:
         self._snapshot = snapshot
         try:
-            self._file = self._path.open("wb" if self._anew else "ab")
-            if self._file.tell():
-                self._file.write(b"\n")  # the last line may be torn
+            if self._begun is None:
+                self._file, self._is_on_disk = self._path.open("ab"), True
+                if self._file.tell():
+                    self._file.write(b"\n")  # the last line may be torn
+            else:
+                self._file = BytesIO()
             self._grown(snapshot())
             start = {"at": round(self._wall(), 2), "start": FORMAT}
-            self._file.write(orjson.dumps(start, option=orjson.OPT_APPEND_NEWLINE))
-            self._file.flush()
+            self._put(self._file, start)
         except Exception as error:  # the run is worth more than its timeline
             self._give_up(error)
 
@@ -128,10 +135,18 @@ class Timeline:
             if more is None and self._file.tell() > LONGEST_FILE:
                 return
             line = self._line(self._snapshot())
-            self._file.write(orjson.dumps({**line, **(more or {})}, option=orjson.OPT_APPEND_NEWLINE))
-            self._file.flush()
+            self._put(self._file, {**line, **(more or {})})
         except Exception as error:
             self._give_up(error)
+
+    def _put(self, file: BinaryIO, line: Mapping[str, object]) -> None:
+        file.write(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE))
+        if not self._is_on_disk and self._begun is not None and self._begun():
+            kept, file = file, self._path.open("wb")
+            self._file, self._is_on_disk = file, True
+            kept.seek(0)
+            file.write(kept.read())
+        file.flush()
 
     def _give_up(self, error: Exception) -> None:
         why = (error.strerror or type(error).__name__) if isinstance(error, OSError) else repr(error)

@@ -24,7 +24,6 @@ from claude_executor.bulk import (
     run_file,
     run_rows,
     summarise,
-    timeline_of,
 )
 from claude_executor.cli import SOME_FAILED
 from claude_executor.cli.bulk import STANDARD
@@ -91,25 +90,8 @@ def _terminable() -> Generator[None]:
 
 
 def _to_file(bulk: Bulk, source: Source) -> tuple[Summary, int]:
-    with (
-        ResultsFile(bulk.target, overwrite=bulk.overwrite) as results,
-        _with_its_timeline(bulk.target, results),
-    ):
+    with ResultsFile(bulk.target, overwrite=bulk.overwrite) as results:
         return _perform(to_file(bulk, source, results))
-
-
-@contextmanager
-def _with_its_timeline(target: Path, results: ResultsFile) -> Generator[None]:
-    """Leave no timeline without results; those that were to be overwritten, and were not, keep theirs."""
-    timeline = timeline_of(target)
-    before = timeline.read_bytes() if results.untouched and timeline.is_file() else None
-    try:
-        yield
-    finally:
-        if before is not None and results.untouched:
-            timeline.write_bytes(before)
-        elif results.path.is_file() and not results.path.stat().st_size:  # nothing came
-            timeline.unlink(missing_ok=True)
 
 
 def _to_standard_output(bulk: Bulk, source: Source) -> tuple[Summary, int]:

@@ -95,7 +95,8 @@ def to_file(bulk: Bulk, source: Source, results: ResultsFile) -> Job:
     job = _what_is_left(bulk, source, results)
     job.results = results
     if bulk.target.is_file():
-        job.timeline = Timeline(timeline_of(bulk.target), anew=results.end == 0)
+        begun = (lambda: results.begun) if results.end == 0 else None
+        job.timeline = Timeline(timeline_of(bulk.target), begun=begun)
     return job
 
 
