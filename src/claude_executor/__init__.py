@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         RunStopped,
         SharingChanged,
     )
+    from claude_executor.core.job import Refusal
     from claude_executor.core.limits import Limits
     from claude_executor.core.retry import Kind, RetryPolicy
     from claude_executor.core.snapshot import PoolState, ResourceState, Snapshot
@@ -76,6 +77,7 @@ __all__ = [
     "PoolState",
     "QueueFull",
     "RedisBudget",
+    "Refusal",
     "Rejected",
     "RequestAnswered",
     "RequestCancelled",
@@ -123,6 +125,7 @@ _HOMES = {
     "PoolState": "core.snapshot",
     "QueueFull": "errors",
     "RedisBudget": "budget.redis",
+    "Refusal": "core.job",
     "Rejected": "errors",
     "RequestAnswered": "core.events",
     "RequestCancelled": "core.events",

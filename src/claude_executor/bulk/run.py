@@ -20,6 +20,7 @@ from claude_executor import (
     Executor,
     Failed,
     Kind,
+    Refusal,
     RequestRefused,
     Stopped,
 )
@@ -34,8 +35,6 @@ from claude_executor.bulk.rows import NO_DEFAULTS, Defaults, Row, rows_of, some_
 from claude_executor.bulk.sources import Source
 from claude_executor.bulk.tally import Tally
 
-_CAP_REACHED = "the spending cap is reached"
-"""What an executor says of requests that it refuses for that."""
 _FOR_EVERYBODY = frozenset({Kind.AUTHENTICATION, Kind.BILLING, Kind.SPEND_LIMIT})
 _FOR_ONE_MODEL = frozenset({Kind.NOT_FOUND, Kind.PERMISSION})
 
@@ -107,7 +106,7 @@ class Run:
 
     def listen(self, event: Event) -> None:
         """Something happened in the executor."""
-        if isinstance(event, RequestRefused) and event.because == _CAP_REACHED:
+        if isinstance(event, RequestRefused) and event.because == Refusal.SPENT:
             self.at_cap = True
         self.tally.listen(event)
 
