@@ -47,10 +47,11 @@ def plainly(bulk: Bulk) -> Generator[None]:
     except Stopped as error:  # no key can be read from where it should be
         raise Trouble(str(error), NO_ACCESS) from error
     except OSError as error:
-        raise Trouble(_unopened(error, bulk.target)) from error
+        raise Trouble(unopened(error, bulk.target)) from error
 
 
-def _unopened(error: OSError, target: Path) -> str:
+def unopened(error: OSError, target: Path) -> str:
+    """What is said of a file of a job with this target that cannot be opened."""
     if error.filename is None:  # it was open already
         return f"cannot write {'standard output' if target == STANDARD else target}: {reason(error)}"
     if str(error.filename) == f"{target}.lock":
