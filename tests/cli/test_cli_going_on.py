@@ -77,6 +77,16 @@ def test_an_input_that_goes_away_is_not_called_a_full_disk(environment, invoke, 
     assert "when there is room" not in result.stderr
 
 
+def test_an_input_whose_name_begins_like_that_of_the_results_is_not_taken_for_them(
+    environment, invoke, rows_file, monkeypatch
+):
+    """`q.jsonl` is not `q`."""
+    source = rows_file(5, "q.jsonl")
+    monkeypatch.setattr(conduct, "import_sdk", lambda *_: source.unlink())
+    result = invoke("run", source, "-o", source.with_name("q"))
+    assert f"stopped: cannot read {source}: no such file or directory; 0 rows done" in result.stderr
+
+
 @pytest.mark.parametrize("name", ["p.jsonl", "p.csv"])
 def test_a_line_that_is_put_on_top_is_told_to_have_moved_the_others(environment, invoke, tmp_path, name):
     """Rows without ids are named by their place: that is the reason to look for, and it is told."""

@@ -1,8 +1,12 @@
 """``claude-executor run``: what it does, what it says, and the code it ends with."""
 
+import errno
 import json
+import os
 import signal
 import socket
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -183,6 +187,44 @@ def test_full_disk(environment, invoke, rows_file):
     result = invoke("run", rows_file(), "-o", "/dev/full", "--force")
     assert result.exit_code == 1
     assert "cannot write /dev/full: no space left on device" in result.stderr.splitlines()[-2]
+
+
+@pytest.mark.parametrize(
+    ("ending", "said"),
+    [
+        (
+            ".lock",
+            "{target}, for nothing can be written beside it in {target.parent}: permission denied; name",
+        ),
+        ("results.jsonl", "{target}: permission denied; name another file with -o"),
+    ],
+)
+def test_results_that_may_not_be_written(environment, invoke, rows_file, monkeypatch, ending, said):
+    """It is said where, and what to do; exit 1, and nothing is sent."""
+    source, usual = rows_file(), os.open
+
+    def refuse(path, flags, *more, **others):
+        if str(path).endswith(ending) and flags & (os.O_WRONLY | os.O_RDWR):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return usual(path, flags, *more, **others)
+
+    monkeypatch.setattr(os, "open", refuse)
+    result = invoke("run", source)
+    target = source.with_name("rows.results.jsonl")
+    assert result.exit_code == 1
+    assert f"nothing was sent: cannot write {said.format(target=target)}" in result.stderr
+    assert environment.verdict().requests == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is always full")
+def test_a_plan_that_cannot_be_printed_names_standard_output(environment, rows_file):
+    """And no file called "-"."""
+    command = [sys.executable, "-m", "claude_executor", "run", str(rows_file()), "--dry-run"]
+    with Path("/dev/full").open("wb") as full:
+        process = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert process.returncode == 1
+    assert "standard output: no space left on device" in process.stderr.lower()
+    assert "cannot open" not in process.stderr
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ from claude_executor.bulk import (
 from claude_executor.cli import SOME_FAILED
 from claude_executor.cli.bulk import STANDARD
 from claude_executor.cli.job import Job, looked_at, to_file, to_standard_output
-from claude_executor.cli.opening import check_target, opening, plainly
+from claude_executor.cli.opening import check_target, opening, plainly, unopened
 from claude_executor.cli.signals import CODES, handled, heeded
 from claude_executor.cli.steer import Ending, import_sdk
 from claude_executor.cli.trouble import Trouble, reason
@@ -90,8 +90,17 @@ def _terminable() -> Generator[None]:
 
 
 def _to_file(bulk: Bulk, source: Source) -> tuple[Summary, int]:
-    with ResultsFile(bulk.target, overwrite=bulk.overwrite) as results:
+    with _opened(bulk) as results:
         return _perform(to_file(bulk, source, results))
+
+
+def _opened(bulk: Bulk) -> ResultsFile:
+    try:
+        return ResultsFile(bulk.target, overwrite=bulk.overwrite)
+    except FileExistsError:
+        raise  # it says itself what is in the way
+    except OSError as error:
+        raise Trouble(f"nothing was sent: {unopened(error, bulk.target)}", SOME_FAILED) from error
 
 
 def _to_standard_output(bulk: Bulk, source: Source) -> tuple[Summary, int]:
@@ -231,9 +240,10 @@ def _elsewhere(job: Job) -> str:
 
 
 def _is_of_target(error: OSError, job: Job) -> bool:
-    """Whether it was the results that failed, or the file that is to take their place."""
+    """Whether it was the results that failed, or a file that is to take their place."""
     path = job.bulk.target if job.results is None else job.results.path
-    return error.filename is None or str(error.filename).startswith(str(path))
+    theirs = [path, *(path.with_name(path.name + ending) for ending in (".anew", ".new"))]
+    return error.filename is None or str(error.filename) in map(str, theirs)
 
 
 def _close(summary: Summary, ended: Verdict, job: Job, console: Console) -> None:
