@@ -9,6 +9,8 @@ from anthropic.types import Usage as SdkUsage
 
 from claude_executor import Executor, SpendingCap, Usage
 from claude_executor.bulk import (
+    Asked,
+    Caps,
     Prices,
     Rest,
     ResultsFile,
@@ -16,11 +18,12 @@ from claude_executor.bulk import (
     Row,
     Run,
     Spent,
+    Unpriced,
     run_file,
     run_rows,
+    spent_on,
     summarise,
 )
-from claude_executor.bulk.caps import Asked, Caps, Unpriced, spent_on
 from claude_executor.bulk.prices import NOTHING_SPENT
 from claude_executor.core.estimate import shape_of
 from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings, Simulator
