@@ -22,7 +22,7 @@ def as_it_is(directory) -> dict:
 def repeat(source, times: int) -> None:
     """Let rows ask the same as others, under names of their own."""
     rows = [json.loads(line) for line in source.read_text().splitlines()]
-    more = [{**row, "custom_id": f"{row['custom_id']}-{n}"} for n in range(times - 1) for row in rows]
+    more = [{**row, "custom_id": f"{row['custom_id']}-{n}"} for n in range(1, times) for row in rows]
     with source.open("a") as file:
         file.writelines(json.dumps(row) + "\n" for row in more)
 
@@ -66,6 +66,9 @@ def test_rows_that_ask_the_same_are_planned_once(environment, invoke, half_done)
     assert "rows 26 input" in said(invoke("run", source, "--dry-run"))
     assert invoke("run", source, "--dedupe").exit_code == 0
     assert environment.verdict().requests == 10
+    with source.open("a") as file:
+        file.write(source.read_text().replace('"r', '"again').replace('"againole', '"role'))
+    assert "nothing to send: 30 rows would get a copy" in said(invoke("run", source, "--dry-run", "--dedupe"))
 
 
 def test_only_what_is_left_is_counted(environment, invoke, half_done):
@@ -78,9 +81,9 @@ def test_it_is_said_whether_the_caps_will_do(environment, invoke, half_done):
     """With what is spent already; and about how far they go if they will not."""
     source, _ = half_done
     text = said(invoke("run", source, "--dry-run", "--budget", "1", "--max-tokens-total", "1k"))
-    assert "budget $1.00, under $0.0001 of it spent: enough tokens cap 1,000," in text
+    assert "budget $1.00, under $0.0001 spent already: enough tokens cap 1,000," in text
     text = said(invoke("run", source, "--dry-run", "--budget", "0.0000001", "--max-tokens-total", "250"))
-    assert "of it spent: not enough, it ends after about 0 of 6 rows tokens cap 250," in text
+    assert "spent already: used up, nothing will be sent tokens cap 250, 104 spent already: not en" in text
     words = ("--max-tokens-total", "250", "--deadline", "30s", "--rpm", 1)
     caps = json.loads(invoke("run", source, "--dry-run", "--json", *words).stdout)["caps"]
     assert (caps["max_tokens_total"]["suffices"], caps["deadline"]["suffices"]) == ("no", "no")

@@ -76,6 +76,8 @@ def show(job: Job, planned: Plan) -> None:
         console.print(said, markup=False, soft_wrap=True)
     if planned.rows:
         console.print(drawn(planned, caps, copied))
+    elif copied:
+        console.print(f"nothing to send: {count(copied, 'row')} would get a copy of an answer that is there")
 
 
 async def _count(

@@ -49,9 +49,11 @@ class Cap:
         """The same for people, of so many rows."""
         text = self.words(self.most)
         if self.spent:
-            text += f", {self.words(self.spent)} of it spent"
+            text += f", {self.words(self.spent)} spent already"
         if self.needs is None:
             return f"{text}: it is not known whether that is enough"
+        if not self.left:
+            return f"{text}: used up, nothing will be sent"
         if self.suffices == "no":
             enough_for = int(rows * self.left / self.needs.guess)
             return f"{text}: not enough, it ends after about {enough_for:,} of {rows:,} rows"
@@ -67,5 +69,6 @@ def caps_of(caps: Caps, spent: Spent, planned: Plan) -> Iterator[Cap]:
     if caps.tokens is not None:
         tokens = planned.input_tokens + planned.output_tokens
         yield Cap("max_tokens_total", caps.tokens, spent.tokens, tokens, amount)
-    if caps.seconds is not None:
-        yield Cap("deadline", caps.seconds, 0.0, planned.seconds, span)
+    seconds = planned.seconds  # which it takes at least: that a deadline will do cannot be told
+    if caps.seconds is not None and seconds is not None and seconds.guess > caps.seconds:
+        yield Cap("deadline", caps.seconds, 0.0, seconds, span)
