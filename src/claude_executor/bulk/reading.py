@@ -89,7 +89,7 @@ def entries_in(path: Path) -> Iterator[tuple[int, Entry]]:
     at = 0
     with path.open("rb", buffering=_READ_AT_ONCE) as file:
         for number, line in enumerate(file, start=1):
-            if _is_torn(line, number):
+            if not line.endswith(b"\n") and _is_torn(line, number):
                 return
             try:
                 yield at, read_entry(line)
@@ -155,8 +155,8 @@ def values_at(path: Path, places: Iterable[int]) -> Iterator[dict[str, Any]]:
 
 
 def _is_torn(line: bytes, number: int) -> bool:
-    """Whether a line ends too early; what does not even begin like results is no torn line of them."""
-    if line.endswith(b"\n") or (number == 1 and not begins_like_a_result(line)):
+    """Whether a line without its end is not whole; what begins unlike results is no torn line of them."""
+    if number == 1 and not begins_like_a_result(line):
         return False
     try:
         json_of(line)
