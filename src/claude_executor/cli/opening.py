@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from claude_executor import Stopped
-from claude_executor.bulk import BadInput, Busy, Changed, NotResults
-from claude_executor.bulk.caps import Unpriced
+from claude_executor.bulk import BadInput, Busy, Changed, NotResults, Unpriced
 from claude_executor.cli import NO_ACCESS
 from claude_executor.cli.bulk import STANDARD
 from claude_executor.cli.trouble import Trouble, reason

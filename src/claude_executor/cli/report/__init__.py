@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from claude_executor.bulk.timeline import timeline_of
+from claude_executor.bulk import timeline_of
 from claude_executor.cli.trouble import Trouble, reason
 from claude_executor.cli.words import count
 
