@@ -6,6 +6,7 @@ import random
 import orjson
 import pytest
 
+from claude_executor import Kind, Stopped
 from claude_executor.bulk import (
     BadInput,
     Changed,
@@ -20,7 +21,7 @@ from claude_executor.bulk import (
     run_file,
 )
 from claude_executor.bulk.index import Index
-from claude_executor.bulk.results import Mark, hash_of, succeeded
+from claude_executor.bulk.results import Mark, errored, hash_of, succeeded
 from claude_executor.bulk.sources import Record
 from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings
 
@@ -108,6 +109,15 @@ def test_only_a_row_that_is_as_it_was_sent_is_known_at_a_glance(some_rows, tmp_p
         assert not any(known("a", params, **{odd: 1}) for odd in ("result", "executor", "body", "prompt"))
         assert not is_known(b"no JSON")
         assert not is_known({"custom_id": "a", "prompt": "…"})
+
+
+@pytest.mark.parametrize("kind", [Kind.NOT_FOUND, Kind.PERMISSION])
+def test_a_row_that_was_not_even_sent_is_sent_at_the_next_start(some_rows, planned, kind):
+    """Another row has met a 404: that says nothing of this one for good."""
+    row = some_rows(1)[0]
+    line = errored(row.custom_id, Stopped("not sent", kind=kind), {}, Mark(hash_of(row.params), 1.0))
+    rest, _ = planned([row], [line])
+    assert (rest.again, rest.failed) == (1, 0)
 
 
 @pytest.mark.parametrize("on_changed", ["fail", "redo", "keep"])

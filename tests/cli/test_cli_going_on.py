@@ -1,7 +1,10 @@
 """Going on where it is easy to go wrong: what is said then is what helps."""
 
+import os
+
 import pytest
 
+from claude_executor.bulk import Source
 from claude_executor.bulk.timeline import timeline_of
 from claude_executor.cli import conduct
 
@@ -50,10 +53,12 @@ def test_an_input_that_is_damaged_on_the_way_does_not_look_as_if_nothing_was_sen
 ):
     """What was answered until then is in the results, and it is said how to go on."""
     source = rows_file(5)
-    whole = source.read_text()
+    whole, before = source.read_text(), source.stat()
 
     def damage(*_):
-        source.write_text("".join(whole.splitlines(keepends=True)[:3]) + "{broken\n{broken\n")
+        good = "".join(whole.splitlines(keepends=True)[:3])
+        source.write_text(good + "{broken\n".rjust(len(whole) - len(good)))
+        os.utime(source, ns=(before.st_atime_ns, before.st_mtime_ns))  # so that nobody sees it from outside
 
     monkeypatch.setattr(conduct, "import_sdk", damage)  # the last step before rows are sent
     result = invoke("run", source)
@@ -64,6 +69,69 @@ def test_an_input_that_is_damaged_on_the_way_does_not_look_as_if_nothing_was_sen
     assert f"; 3 rows done, all of them in {target}\n" in result.stderr
     assert result.stderr.splitlines()[-1] == f"when that is mended, go on with: claude-executor run {source}"
     assert target.read_bytes().count(b"\n") == 3
+
+
+@pytest.mark.parametrize(
+    "name", ["rows.timeline.jsonl", "rows.jsonl.lock", "rows.jsonl.anew", "rows.jsonl.new"]
+)
+def test_an_input_that_stands_where_something_of_the_results_goes_is_not_overwritten(
+    environment, invoke, rows_file, name
+):
+    """The timeline, the lock and the files that take the place of the results are made beside them."""
+    source = rows_file(2, name)
+    before = source.read_bytes()
+    result = invoke("run", source, "-o", source.with_name("rows.jsonl"))
+    assert result.exit_code == 2
+    assert "stands where something of" in result.stderr
+    assert source.read_bytes() == before
+
+
+@pytest.mark.parametrize("change", ["a line on top", "another file", "a line changed"])
+def test_an_input_that_changes_after_its_check_pays_for_no_row_twice(
+    environment, invoke, rows_file, monkeypatch, change
+):
+    """What is to be sent goes by where rows stand: with a line on top of them it would be others."""
+    source = rows_file(5)
+    assert invoke("run", source).exit_code == 0
+    lines = source.read_text().splitlines(keepends=True)
+    source.write_text("".join([*lines, lines[0].replace('"r0"', '"new"')]))
+
+    def edit(*_):
+        now = source.read_text()
+        if change == "another file":
+            source.rename(source.with_name("old.jsonl"))
+        top = "" if change == "a line changed" else lines[1].replace('"r1"', '"top"')
+        source.write_text(top + now.replace('"new"', '"now"'))
+        os.utime(source, ns=(1, 1))
+
+    monkeypatch.setattr(conduct, "import_sdk", edit)
+    environment.reset()
+    result = invoke("run", source)
+    assert result.exit_code == 1
+    assert "it was changed since it was checked; start again" in result.stderr
+    assert environment.verdict().requests == 0
+
+
+def test_an_input_that_has_grown_meanwhile_is_done_as_far_as_it_was(
+    environment, invoke, rows_file, monkeypatch
+):
+    """What was added is for the next start."""
+    source = rows_file(3)
+    rows = source.read_text()
+    add = rows.splitlines(keepends=True)[0].replace('"r0"', '"late"')
+
+    def appended(*_):
+        opened = Source.records
+
+        def records(self):
+            yield from opened(self)
+            source.write_text(rows + add)
+
+        monkeypatch.setattr(Source, "records", records)
+
+    monkeypatch.setattr(conduct, "import_sdk", appended)
+    assert invoke("run", source).exit_code == 0
+    assert environment.verdict().requests == 3
 
 
 def test_an_input_that_goes_away_is_not_called_a_full_disk(environment, invoke, rows_file, monkeypatch):

@@ -271,10 +271,9 @@ def test_an_answer_that_is_damaged_is_told_with_its_line(environment, invoke, do
     lines = target.read_bytes().splitlines(keepends=True)
     lines[2] = lines[2].replace(b'"message":{', b'"message":{{')
     target.write_bytes(b"".join(lines))
-    if words == ["--dedupe"]:
-        more = [json.loads(line) for line in source.read_text().splitlines()]
-        with source.open("a") as file:
-            file.writelines(json.dumps({**row, "custom_id": f"x-{row['custom_id']}"}) + "\n" for row in more)
+    more = [json.loads(line) for line in source.read_text().splitlines()]
+    with source.open("a") as file:
+        file.writelines(json.dumps({**row, "custom_id": f"x-{row['custom_id']}"}) + "\n" for row in more)
     result = invoke("run", source, *words)
     assert result.exit_code == 2
     assert f"{target} is no results file (line 3: it is damaged" in result.stderr

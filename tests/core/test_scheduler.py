@@ -226,10 +226,10 @@ def test_in_flight_a_deadline_does_not_matter():
 def test_a_bad_key_stops_everything_and_a_missing_model_only_itself():
     """What would fail the same way is not sent, and the reason is the answer that said so."""
     scheduler = a_scheduler()
-    jobs = [submit(scheduler, model=model) for model in (HAIKU, OPUS)]
+    jobs = [submit(scheduler, model=model) for model in ("claude-none", OPUS)]
     scheduler.poll(0.0)
     assert failed(scheduler, jobs[0], Kind.NOT_FOUND, status=404) is Verdict.FAILED
-    assert submit(scheduler).refusal is Refusal.STOPPED
+    assert submit(scheduler, model="claude-none").refusal is Refusal.STOPPED
     assert isinstance(submit(scheduler, model=OPUS), Job)
     assert failed(scheduler, jobs[1], Kind.AUTHENTICATION, status=401) is Verdict.FAILED
     refusal = submit(scheduler, model=OPUS)
@@ -237,14 +237,25 @@ def test_a_bad_key_stops_everything_and_a_missing_model_only_itself():
     assert isinstance(submit(scheduler, 1.0 + LASTS), Job)  # after a while one may see
 
 
+def test_one_file_that_is_gone_stops_nobody_who_asks_the_same_model():
+    """A model that has answered is there: what was not found was something else."""
+    scheduler = a_scheduler()
+    job = submit(scheduler)
+    scheduler.poll(0.0)
+    assert failed(scheduler, job, Kind.NOT_FOUND, status=404) is Verdict.FAILED
+    assert isinstance(submit(scheduler), Job)
+
+
 def test_without_stops_each_meets_it_for_itself():
     """What one client of a service may not do, others may; and an API that is not there yet is waited for."""
-    scheduler = a_scheduler(retry=RetryPolicy(stops=False))
-    jobs = [submit(scheduler) for _ in range(3)]
-    scheduler.poll(0.0)
-    for job, kind in zip(jobs, (Kind.NOT_FOUND, Kind.PERMISSION, Kind.AUTHENTICATION), strict=True):
-        assert failed(scheduler, job, kind, status=403) is Verdict.FAILED
-    assert isinstance(submit(scheduler), Job)
+    scheduler = a_scheduler(opened=False, retry=RetryPolicy(stops=False))
+    now = 0.0
+    for kind in (Kind.NOT_FOUND, Kind.PERMISSION, Kind.AUTHENTICATION):
+        job = submit(scheduler, now)
+        while started(scheduler, now) != [job]:
+            now = scheduler.wake_at
+        assert failed(scheduler, job, kind, now, status=403) is Verdict.FAILED
+    assert isinstance(submit(scheduler, now), Job)
     new = a_scheduler(opened=False, retry=RetryPolicy(stops=False))
     job = submit(new)
     now = 0.0

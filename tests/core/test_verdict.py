@@ -157,9 +157,15 @@ def test_a_failure_for_good_is_not_called_late():
 @pytest.mark.parametrize("kind", Kind)
 def test_a_failure_reaches_as_far_as_its_kind(kind):
     """The scope is the treatment's, but for an API nobody ever reached."""
-    assert reach(a_failure(kind), reached=True) is TREATMENT[kind].scope
+    assert reach(a_failure(kind), reached=True, answered=False) is TREATMENT[kind].scope
     never = Scope.EVERYTHING if kind is Kind.UNREACHABLE else TREATMENT[kind].scope
-    assert reach(a_failure(kind), reached=False) is never
+    assert reach(a_failure(kind), reached=False, answered=False) is never
+
+
+@pytest.mark.parametrize("kind", [Kind.NOT_FOUND, Kind.PERMISSION])
+def test_what_one_request_names_in_vain_is_no_other_request_s_business(kind):
+    """A model that has answered is there, and may be used: it is a file, or a field, of this one request."""
+    assert reach(a_failure(kind), reached=True, answered=True) is Scope.REQUEST
 
 
 def test_a_closed_pool_that_opens_after_the_deadline_is_too_late():

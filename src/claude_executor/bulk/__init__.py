@@ -8,7 +8,7 @@
         rest = resumption.planned()
         run = Run(rest.to_do, models=survey.models, rest=rest)
         async with Executor(Limits(), on_event=run.listen) as executor:
-            await run_file(source, results, executor=executor, run=run, rest=rest)
+            await run_file(source, results, executor=executor, run=run, rest=rest, survey=survey)
         resumption.settle()                                # one result for each row
 
 The same for prompts that are not in a file: ``executor.map(prompts, journal=Journal(path))``.

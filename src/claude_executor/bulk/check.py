@@ -15,7 +15,7 @@ from claude_executor import Params
 from claude_executor.bulk.known import Known
 from claude_executor.bulk.problems import BadInput, BadRow, Problems
 from claude_executor.bulk.rows import NO_DEFAULTS, Defaults, parts_of
-from claude_executor.bulk.sources import Source, source_of
+from claude_executor.bulk.sources import Source, Stamp, source_of
 
 SHOWN_OF_ID = 40
 _DRAWERS = 256
@@ -28,10 +28,12 @@ class Survey:
     Attributes:
         rows: Rows that can be sent.
         models: The models they ask for.
+        stamp: That of the file when it was checked.
     """
 
     rows: int
     models: frozenset[str]
+    stamp: Stamp
 
 
 def check(
@@ -55,7 +57,7 @@ def check(
         OSError: It cannot be read.
     """
     source = source_of(source)
-    unit = source.unit
+    stamp, unit = source.stamp, source.unit
     problems = Problems(unit)
     drawers = [array("q") for _ in range(_DRAWERS)]
     put_into = [drawer.append for drawer in drawers]
@@ -83,7 +85,7 @@ def check(
         _find_duplicates(source, defaults, repeated, problems)
     if problems.count:
         raise BadInput(source.name, problems.first(), problems.count)
-    return Survey(rows, frozenset(models))
+    return Survey(rows, frozenset(models), stamp)
 
 
 def _repeated(drawers: "list[array[int]]") -> set[int]:

@@ -170,7 +170,9 @@ def errored(custom_id: str, error: Exception, extras: Mapping[str, object], mark
 
 
 def error_type(error: Exception) -> str:
-    """What the API calls an error of this kind."""
+    """What the API calls an error of this kind; of a row that was not even sent it has said nothing."""
+    if isinstance(error, Stopped):
+        return "api_error"
     if isinstance(error, (Failed, Stopped)):
         said = getattr(error.__cause__, "type", None)
         return said if isinstance(said, str) else _TYPES.get(error.kind, "api_error")

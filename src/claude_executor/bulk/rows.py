@@ -22,7 +22,7 @@ import orjson
 
 from claude_executor.bulk import chat
 from claude_executor.bulk.problems import BadInput, BadRow, Problem
-from claude_executor.bulk.sources import Record, Source, source_of
+from claude_executor.bulk.sources import Record, Source, Stamp, source_of
 
 LONGEST_ID = 64
 """Characters; the bound of Message Batches."""
@@ -75,18 +75,23 @@ def rows_of(source: Path | Source, defaults: Defaults = NO_DEFAULTS) -> Iterator
 
 
 def some_rows_of(
-    source: Path | Source, defaults: Defaults, wanted: Iterable[int | bool]
+    source: Path | Source,
+    defaults: Defaults,
+    wanted: Iterable[int | bool],
+    stamp: Stamp | None = None,
 ) -> Iterator[Row | None]:
     """Those that are wanted of the rows of a source that has been checked; the others are not even parsed.
 
-    While rows are passed over there is a `None` now and then, for who must not stand still so long. Of a file
-    that has grown no more is read than `wanted` is long.
+    While rows are passed over there is a `None` now and then, for who must not stand still so long. `wanted`
+    goes by where rows stand: with the `stamp` that the file had when it was checked, a file that was changed
+    since is refused, before its first row and after its last; then it may have grown.
 
     Raises:
         BadInput: As `rows_of`.
     """
     source = source_of(source)
     unit = source.unit
+    _require(source, stamp)
     for (number, record), is_wanted in zip(source.records(), wanted, strict=False):
         if is_wanted:
             try:
@@ -96,6 +101,17 @@ def some_rows_of(
                 raise BadInput(source.name, [Problem(number, what, unit)], 1) from error
         elif number % PASSED_AT_ONCE == 0:
             yield None
+    _require(source, stamp, grown=True)
+
+
+def _require(source: Source, stamp: Stamp | None, *, grown: bool = False) -> None:
+    """See that it is as it was; or has `grown` at its end, which what was read does not know of."""
+    if stamp is None:
+        return
+    *file, size, _ = now = source.stamp
+    if now != stamp and not (grown and (*file,) == stamp[:2] and size > stamp[2]):
+        what = "it was changed since it was checked; start again: what is answered is not sent again"
+        raise BadInput(source.name, [Problem(0, what)], 1)
 
 
 def read_row(record: Record, number: int, defaults: Defaults = NO_DEFAULTS, *, unit: str = "line") -> Row:

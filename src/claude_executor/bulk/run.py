@@ -10,6 +10,7 @@ neither answered nor failed.
 import asyncio
 import time
 from collections.abc import Callable, Iterable
+from itertools import repeat
 from pathlib import Path
 
 from claude_executor import (
@@ -25,13 +26,14 @@ from claude_executor import (
     Stopped,
 )
 from claude_executor.bulk.caps import NO_CAPS, Caps
+from claude_executor.bulk.check import Survey
 from claude_executor.bulk.copies import Copies
 from claude_executor.bulk.feed import Feed, Handed
 from claude_executor.bulk.journal import ResultsFile
 from claude_executor.bulk.outlet import Outlet
 from claude_executor.bulk.prices import NOTHING_SPENT, Spent
 from claude_executor.bulk.resume import Rest
-from claude_executor.bulk.rows import NO_DEFAULTS, Defaults, Row, rows_of, some_rows_of
+from claude_executor.bulk.rows import NO_DEFAULTS, Defaults, Row, some_rows_of
 from claude_executor.bulk.sources import Source
 from claude_executor.bulk.tally import Tally
 
@@ -171,6 +173,7 @@ async def run_file(
     executor: Executor,
     run: Run,
     rest: Rest | None = None,
+    survey: Survey | None = None,
     defaults: Defaults = NO_DEFAULTS,
     dedupe: bool = False,
     priority: int = 0,
@@ -185,6 +188,8 @@ async def run_file(
         executor: What sends them; it must tell its events to `run`.
         run: Counts, and can be told to stop.
         rest: Which rows are to be sent; all of them if left out.
+        survey: What the check said: a file that was changed since then is refused. With `rest` this matters,
+            for that goes by where rows stand.
         defaults: What lines may leave out.
         dedupe: Send rows that ask the same only once, and give all of them the answer.
         priority: As for `Executor.submit`.
@@ -193,7 +198,8 @@ async def run_file(
         OSError: A file could not be read or written. What is counted is on disk.
         BadInput: The file was changed meanwhile.
     """
-    rows = rows_of(source, defaults) if rest is None else some_rows_of(source, defaults, rest.sends)
+    wanted = repeat(True) if rest is None else rest.sends
+    rows = some_rows_of(source, defaults, wanted, None if survey is None else survey.stamp)
     copies = await asyncio.to_thread(Copies, results) if dedupe else None
     await _run(Feed(rows, results, executor, run, copies), run, priority)
 

@@ -24,6 +24,8 @@ from claude_executor.bulk.tables import csv_records, parquet_records
 Record = bytes | dict[str, object] | BadRow
 """A line of JSON, or the fields of a row of a table, or why it has none."""
 
+Stamp = tuple[int, int, int, int]
+
 STANDARD_INPUT = "-"
 
 _BYTE_ORDER_MARK = b"\xef\xbb\xbf"
@@ -48,6 +50,16 @@ class Source:
     def unit(self) -> str:
         """What its rows are counted by: a ``"line"`` of a text, or a ``"row"``."""
         return "row" if self._begins_with(_PARQUET) else "line"
+
+    @property
+    def stamp(self) -> Stamp:
+        """What tells this file, as it is, from another one, and from itself when it was changed.
+
+        Raises:
+            OSError: It is not there.
+        """
+        found = self.path.stat()
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
     def records(self) -> Iterator[tuple[int, Record]]:
         """Its rows as they stand there, each with its number.
@@ -91,6 +103,8 @@ def readable(file: Path) -> Generator[Source]:
         OSError: It cannot be read.
     """
     if str(file) == STANDARD_INPUT:
+        if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]  # so it is when it was closed
+            raise BadInput("standard input", [Problem(0, "it is closed; name a file, or pipe rows in")], 1)
         with _spooled(sys.stdin.buffer, "standard input") as source:
             yield source
     elif _is_pipe(file):

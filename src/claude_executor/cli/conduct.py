@@ -181,6 +181,7 @@ async def _work(job: Job, run: Run, executor: Executor) -> None:
             executor=executor,
             run=run,
             rest=job.rest,
+            survey=job.survey,
             defaults=bulk.defaults,
             dedupe=bulk.dedupe,
             priority=bulk.priority,

@@ -123,7 +123,7 @@ def _what_is_left(bulk: Bulk, source: Source, results: Results) -> Job:
     survey = check(source, bulk.defaults, see=see if capped else resumption.see, known=resumption.known)
     rest = resumption.planned()
     before = Spent()
-    if capped:  # with the answers that are thrown away later: they were paid for
-        in_dollars = bulk.caps.dollars is not None and rest.to_do > 0
+    if capped and rest.to_do:  # with the answers that are thrown away later: they were paid for
+        in_dollars = bulk.caps.dollars is not None
         before = spent_on(results, Prices(), in_dollars=in_dollars)
     return Job(bulk, source, survey, rest, asked, before, before_this=results, resumption=resumption)

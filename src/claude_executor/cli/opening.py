@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import click
 
 from claude_executor import Stopped
-from claude_executor.bulk import BadInput, Busy, Changed, NotResults, Unpriced
+from claude_executor.bulk import BadInput, Busy, Changed, NotResults, Unpriced, timeline_of
 from claude_executor.cli import NO_ACCESS
 from claude_executor.cli.bulk import STANDARD
 from claude_executor.cli.trouble import Trouble, reason
@@ -75,6 +76,8 @@ def check_target(bulk: Bulk) -> None:
         raise Trouble(f"cannot write {target}: {reason(error)}") from error
     if same:
         raise Trouble(f"{target} is the input; name another file with -o")
+    if any(_is_same(source, beside) for beside in _beside(target)):
+        raise Trouble(f"{source} stands where something of {target} goes; name another file with -o")
     if target.suffix.lower() in _OTHER_FORMATS:
         raise Trouble(
             f"{target} would be taken for something else: results are plain JSON lines; name it .jsonl"
@@ -87,7 +90,18 @@ def check_target(bulk: Bulk) -> None:
         raise Trouble(f"there are no results in {target} yet; claude-executor run makes them")
 
 
+def _beside(target: Path) -> list[Path]:
+    """The files that a job makes beside its results, which must not be its input."""
+    return [timeline_of(target), *(target.with_name(target.name + end) for end in (".lock", ".anew", ".new"))]
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    return one.exists() and other.exists() and one.samefile(other)
+
+
 def _check_standard_output(bulk: Bulk) -> None:
+    if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]  # so it is when it was closed
+        raise Trouble("standard output is closed: whatever came would be lost; name a file with -o")
     wants = {
         "retry": bulk.failures_only,
         "--ordered": bulk.ordered,

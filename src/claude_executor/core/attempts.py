@@ -156,7 +156,7 @@ class Attempts:
 
     def _stop(self, job: Job, failure: Failure, now: float) -> None:
         """A job has failed; where others would fail the same way, do not send them."""
-        scope = reach(failure, reached=self._reached)
+        scope = reach(failure, reached=self._reached, answered=self._pools[job.pool].answered)
         if scope is not Scope.REQUEST and self._policy.stops:
             until = self._stops.add(job.shape.model, failure, scope, now)
             # They will be turned away, not sent.

@@ -60,11 +60,7 @@ class Pace:
         self._bucket.take(seconds, now)
 
     def give_back(self, seconds: float, now: float) -> None:
-        """A request has taken so much less than was expected of it; one that was refused, all of it.
-
-        Otherwise one large row that the API will not have would hold up all others for as long as it would
-        have occupied the limit: minutes.
-        """
+        """A request was refused. If it is a large one it would otherwise hold up all others for minutes."""
         self._bucket.settle(seconds, now)
 
     def restart(self, now: float, *, factor: float = 1.0) -> None:

@@ -293,8 +293,8 @@ class Pool:
             self.let_in.take_back(job.cost, now)
         if actual is None:
             return
-        if job.rush and (too_much := job.rush - self.of_all(self.need(actual).rush)) > 0.0:
-            self.pace.give_back(too_much, now)
+        if actual is NOTHING:
+            self.pace.give_back(job.rush, now)
         for meter, bucket in self.limited:
             surplus = meter.amount(job.cost) - meter.amount(actual)
             if not surplus:

@@ -74,8 +74,13 @@ def judge(
     return (Verdict.TOO_LATE if too_late else Verdict.AGAIN), delay
 
 
-def reach(failure: Failure, *, reached: bool) -> Scope:
-    """What else would fail the same way."""
+def reach(failure: Failure, *, reached: bool, answered: bool) -> Scope:
+    """What else would fail the same way; `answered`, if its model's pool has ever answered.
+
+    Then it is the request's own that something was not found, such as a file, or not permitted.
+    """
     if failure.kind is Kind.UNREACHABLE and not reached:
         return Scope.EVERYTHING
+    if answered and TREATMENT[failure.kind].scope is Scope.MODEL:
+        return Scope.REQUEST
     return TREATMENT[failure.kind].scope
