@@ -6,14 +6,16 @@ the Sentinels are asked for the primary before every new connection, so that a p
 Where they have a password of their own: ``?sentinel_password=…``.
 """
 
+import re
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 SENTINEL = "+sentinel"
 USUAL_PORT = 26379
+_SEVERAL = re.compile(r"(?P<scheme>\w+\+sentinel)://(?P<hosts>[^/?#]*)(?P<rest>.*)", re.DOTALL)
 ADDRESS = "an address is redis://host:port/db; in its password write %2F for /, %23 for #, %40 for @"
 
 
@@ -24,7 +26,7 @@ def check(url: str) -> None:
         ValueError: It is none. What it was is not in the message: it may hold a password.
     """
     try:
-        parts = urlsplit(url)
+        parts, _ = _split(url)
         if sentinels := parts.scheme.endswith(SENTINEL):
             valid = True
         elif parts.scheme == "unix":
@@ -56,7 +58,7 @@ def connect(url: str, timeout: float) -> "Redis":
         "retry": Retry(NoBackoff(), 0),  # a call that is late is no use; the next one says it again
     }
     check(url)
-    if urlsplit(url).scheme.endswith(SENTINEL):
+    if _split(url)[0].scheme.endswith(SENTINEL):
         return _primary(url, how, timeout)
     try:
         return Redis.from_url(url, **how)  # pyright: ignore[reportUnknownMemberType]  # its **kwargs
@@ -86,8 +88,8 @@ def _primary(url: str, how: dict[str, Any], timeout: float) -> "Redis":
 
 def _read(url: str) -> tuple[list[tuple[str, int]], str, dict[str, Any], dict[str, Any]]:
     """The Sentinels, the service, and how to sign in to Redis and to them."""
-    parts = urlsplit(url)
-    account, _, named = parts.netloc.rpartition("@")
+    parts, netloc = _split(url)
+    account, _, named = netloc.rpartition("@")
     service, _, database = parts.path.strip("/").partition("/")
     own: dict[str, Any] = {}
     try:
@@ -106,6 +108,15 @@ def _read(url: str) -> tuple[list[tuple[str, int]], str, dict[str, Any], dict[st
     if parts.scheme.startswith("rediss"):
         own["ssl"] = of_sentinel["ssl"] = True
     return hosts, service, own, of_sentinel
+
+
+def _split(url: str) -> tuple[SplitResult, str]:
+    """The parts of an address, and what names its hosts: urllib knows of one, and may refuse several."""
+    several = _SEVERAL.match(url)
+    if several is None:
+        parts = urlsplit(url)
+        return parts, parts.netloc
+    return urlsplit(f"{several['scheme']}:{several['rest']}"), several["hosts"]
 
 
 def _host(text: str) -> tuple[str, int]:
