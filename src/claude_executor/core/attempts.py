@@ -122,6 +122,8 @@ class Attempts:
         treatment = TREATMENT[failure.kind]
         used = NOTHING_USED if failure.usage is None and treatment.refund else failure.usage
         pool, _ = self._over(job, used, now)
+        if not treatment.retry:
+            pool.pace.give_back(job.rush, now)
         job.last = failure
         self._reached = self._reached or failure.status is not None
         lesson = feedback.failed(pool, job, failure, now, u)

@@ -293,8 +293,6 @@ class Pool:
             self.let_in.take_back(job.cost, now)
         if actual is None:
             return
-        if actual is NOTHING:
-            self.pace.give_back(job.rush, now)
         for meter, bucket in self.limited:
             surplus = meter.amount(job.cost) - meter.amount(actual)
             if not surplus:
