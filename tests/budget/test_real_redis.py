@@ -84,7 +84,8 @@ async def test_executors_share_over_real_sockets_and_the_group_can_be_looked_at(
         await asyncio.gather(*(member(name) for name in ("one", "two", "three")))
         stats = simulator.stats()
     assert stats["by_status"]["200"] == 75
-    assert stats["by_status"].get("429", 0) <= 3
+    # The bucket is smaller than a minute's, which only refusals tell; how many depends on the machine.
+    assert stats["by_status"].get("429", 0) <= 75 // 10
 
 
 def test_a_redis_that_is_not_there_is_told_by_name():
