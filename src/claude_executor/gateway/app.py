@@ -127,7 +127,7 @@ class Gateway:
         return None if exchange.method in _METHODS else _NO_METHOD
 
     async def _serve(self, exchange: Exchange, route: Route, client: str) -> None:
-        paced = route is not Route.PASSED_ON
+        paced = route is Route.PACED
         try:
             response = await (self._ask(exchange, client) if paced else self._pass_on(exchange))
         except Gone:

@@ -15,10 +15,8 @@ _AS_IT_IS = "/:@!$&'()*+,;="
 class Route(Enum):
     """What becomes of a request."""
 
-    MESSAGE = auto()
-    """Draws on the limits of messages, and waits for its turn."""
-    COUNT = auto()
-    """Is paced by the limit on counting tokens."""
+    PACED = auto()
+    """Draws on a limit that the executor keeps, and waits for its turn."""
     PASSED_ON = auto()
     """Is sent on at once: it has limits of its own, or none."""
     UNPACED = auto()
@@ -29,8 +27,8 @@ class Route(Enum):
 
 
 _EXACT = {
-    "/v1/messages": Route.MESSAGE,
-    "/v1/messages/count_tokens": Route.COUNT,
+    "/v1/messages": Route.PACED,
+    "/v1/messages/count_tokens": Route.PACED,
     "/v1/complete": Route.UNPACED,
     "/v1/chat/completions": Route.UNPACED,
 }
@@ -43,7 +41,7 @@ def route_of(method: str, path: str) -> Route:
     if not path.startswith("/v1/") or not _is_plain(path):
         return Route.NOT_SERVED
     route = _EXACT.get(path, Route.PASSED_ON)
-    return Route.PASSED_ON if route in (Route.MESSAGE, Route.COUNT) and method != "POST" else route
+    return Route.PASSED_ON if route is Route.PACED and method != "POST" else route
 
 
 def _is_plain(path: str) -> bool:
