@@ -38,7 +38,7 @@ def _panel(watch: Watch, console: Console) -> Generator[None]:
     # Redrawn from the event loop and not from a thread of rich's: a snapshot is no thread's business.
     with (
         Live(LivePanel(watch.look()), console=console, auto_refresh=False, transient=True) as live,
-        _every(REDRAW_EVERY, lambda: live.update(LivePanel(watch.look()), refresh=True)),
+        every(REDRAW_EVERY, lambda: live.update(LivePanel(watch.look()), refresh=True)),
     ):
         yield
 
@@ -56,12 +56,13 @@ def _lines(watch: Watch, console: Console) -> Generator[None]:
         if looks % LOOKS_A_LINE == 0:
             console.print(line(view), markup=False, highlight=False, soft_wrap=True)
 
-    with _every(LINE_EVERY / LOOKS_A_LINE, look):
+    with every(LINE_EVERY / LOOKS_A_LINE, look):
         yield
 
 
 @contextmanager
-def _every(seconds: float, act: Callable[[], None]) -> Generator[None]:
+def every(seconds: float, act: Callable[[], None]) -> Generator[None]:
+    """Do this now, and again and again for as long as the block lasts, on the event loop that runs."""
     loop = asyncio.get_running_loop()
     timer: asyncio.TimerHandle | None = None
 

@@ -13,7 +13,8 @@ import uvicorn
 
 from claude_executor import RetryPolicy
 from claude_executor.cli import NO_ACCESS
-from claude_executor.cli.signals import heeded
+from claude_executor.cli.display import LINE_EVERY, every
+from claude_executor.cli.signals import obeyed
 from claude_executor.cli.terminal import console
 from claude_executor.cli.trouble import Trouble
 from claude_executor.cli.words import amount, count
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from claude_executor.cli.options import Connection
     from claude_executor.observe.prometheus import Prometheus
 
-LINE_EVERY = 10.0
 _KEEP_ALIVE = 75
 """Seconds. More than the minute for which load balancers keep a connection: they are to close it, not we."""
 
@@ -99,7 +99,7 @@ async def _serve(
     loop, server = asyncio.get_running_loop(), _Server(gateway)
     draining: asyncio.Task[None] | None = None
 
-    def stop() -> None:
+    def stop(_number: int) -> None:
         nonlocal draining
         if server.should_exit:
             server.force_exit = True
@@ -112,14 +112,10 @@ async def _serve(
         server.should_exit = gateway.leaving = True
         draining = loop.create_task(executor.drain(refuse_waiting=True))
 
-    numbers = heeded()
-    for number in numbers:
-        loop.add_signal_handler(number, stop)
     try:
-        await server.serve(sockets=[listener])
+        with obeyed(stop):
+            await server.serve(sockets=[listener])
     finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
         if draining is not None:
             draining.cancel()
     if server.force_exit:
@@ -187,23 +183,17 @@ def _metrics() -> tuple[Prometheus | None, Callable[[], bytes] | None]:
 @contextmanager
 def _lines(executor: Executor, tell: Callable[[str], None]) -> Generator[None]:
     """A line every ten seconds in which something happens."""
-    loop = asyncio.get_running_loop()
     before = executor.snapshot()
-    timer: asyncio.TimerHandle
 
     def look() -> None:
-        nonlocal before, timer
+        nonlocal before
         now = executor.snapshot()
         if now.attempts != before.attempts or now.queued or now.running:
             tell(_line(now, before))
         before = now
-        timer = loop.call_later(LINE_EVERY, look)
 
-    timer = loop.call_later(LINE_EVERY, look)
-    try:
+    with every(LINE_EVERY, look):
         yield
-    finally:
-        timer.cancel()
 
 
 def _line(now: Snapshot, before: Snapshot) -> str:

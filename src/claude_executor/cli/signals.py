@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -45,6 +45,28 @@ def ending_at_once(first: Callable[[], None] = lambda: None) -> Generator[None]:
 
     with handled(heeded(), end):
         yield
+
+
+@contextmanager
+def obeyed(act: Callable[[int], None]) -> Generator[None]:
+    """Have signals told to `act`, on the event loop that runs, for as long as the block lasts."""
+    import asyncio  # of which asking for help has no need
+
+    loop = asyncio.get_running_loop()
+    before: dict[signal.Signals, Any] = {}
+    for number in heeded():
+        usual = signal.getsignal(number)
+        try:
+            loop.add_signal_handler(number, act, number)
+        except (NotImplementedError, RuntimeError, ValueError):  # Windows, or a thread: then Python's own way
+            continue
+        before[number] = usual
+    try:
+        yield
+    finally:
+        for number, usual in before.items():
+            loop.remove_signal_handler(number)
+            signal.signal(number, usual)
 
 
 @contextmanager

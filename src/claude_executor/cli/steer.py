@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import importlib
 import signal
-from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from claude_executor.cli.display import shown
-from claude_executor.cli.signals import ending_at_once, heeded
+from claude_executor.cli.signals import ending_at_once, obeyed
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator
+    from collections.abc import Callable, Coroutine
+    from contextlib import AbstractContextManager
 
     from rich.console import Console
 
@@ -55,10 +55,7 @@ async def steer(work: Coroutine[object, object, None], watch: Watch, console: Co
     return ending
 
 
-@contextmanager
-def _obeying(task: asyncio.Task[None], run: Run, ending: Ending) -> Generator[None]:
-    loop = asyncio.get_running_loop()
-
+def _obeying(task: asyncio.Task[None], run: Run, ending: Ending) -> AbstractContextManager[None]:
     def obey(number: int) -> None:
         if ending.number is None:
             ending.number = number
@@ -67,17 +64,4 @@ def _obeying(task: asyncio.Task[None], run: Run, ending: Ending) -> Generator[No
             ending.aborted = True
             task.cancel()  # once: what has come by then is still to be written
 
-    before: dict[signal.Signals, Any] = {}
-    for number in heeded():
-        usual = signal.getsignal(number)
-        try:
-            loop.add_signal_handler(number, obey, number)
-        except (NotImplementedError, RuntimeError, ValueError):  # Windows, or a thread: then Python's own way
-            continue
-        before[number] = usual
-    try:
-        yield
-    finally:
-        for number, usual in before.items():
-            loop.remove_signal_handler(number)
-            signal.signal(number, usual)
+    return obeyed(obey)
