@@ -72,4 +72,5 @@ def _signature(name: str) -> str:
             lines.append(f"    {member}: property")
         elif callable(value) or isinstance(value, (staticmethod, classmethod)):
             lines.append(f"    {member}{inspect.signature(getattr(thing, member))}")
-    return re.sub(r" at 0x[0-9a-f]+", "", "\n".join(lines))
+    # Bare names: where something is defined is no part of the door.
+    return re.sub(r" at 0x[0-9a-f]+|\b(?:[a-z_]+\.)+(?=[A-Z])", "", "\n".join(lines))
