@@ -214,12 +214,12 @@ async def through_gate(
 
 def scheduled(prompts: list[Params]) -> float:
     """The scheduler alone: queue all, then start and answer them, at most `IN_FLIGHT` at a time."""
-    from claude_executor.core.cost import Usage
-    from claude_executor.core.estimate import shape_of
-    from claude_executor.core.headers import NO_ADVICE, read
-    from claude_executor.core.job import Start
-    from claude_executor.core.limits import Limits
-    from claude_executor.core.scheduler import Scheduler
+    from claude_executor.core.model.actions import Start
+    from claude_executor.core.model.cost import Usage
+    from claude_executor.core.model.headers import NO_ADVICE, read
+    from claude_executor.core.model.limits import Limits
+    from claude_executor.core.model.request import shape_of
+    from claude_executor.core.scheduling.scheduler import Scheduler
 
     stub, usage = Stub(), Usage(input_tokens=10, output_tokens=3)
     now = 0.0

@@ -12,9 +12,12 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from claude_executor.budget import Budget
     from claude_executor.budget.redis import RedisBudget
-    from claude_executor.core.breaker import BreakerPolicy
-    from claude_executor.core.cost import Usage
-    from claude_executor.core.events import (
+    from claude_executor.core.control.breaker import BreakerPolicy
+    from claude_executor.core.control.retry import RetryPolicy
+    from claude_executor.core.control.spending import SpendingCap
+    from claude_executor.core.model.actions import Refusal
+    from claude_executor.core.model.cost import Usage
+    from claude_executor.core.model.events import (
         AttemptFailed,
         AttemptStarted,
         BreakerChanged,
@@ -29,11 +32,10 @@ if TYPE_CHECKING:
         RunStopped,
         SharingChanged,
     )
-    from claude_executor.core.job import Refusal
-    from claude_executor.core.limits import Limits
-    from claude_executor.core.retry import Kind, RetryPolicy
-    from claude_executor.core.snapshot import PoolState, ResourceState, Snapshot
-    from claude_executor.core.spending import SpendingCap
+    from claude_executor.core.model.failure import Kind
+    from claude_executor.core.model.limits import Limits
+    from claude_executor.core.model.options import Terms
+    from claude_executor.core.model.snapshot import PoolState, ResourceState, Snapshot
     from claude_executor.errors import (
         BudgetSpent,
         BudgetUnreachable,
@@ -51,7 +53,6 @@ if TYPE_CHECKING:
     from claude_executor.executor import Executor
     from claude_executor.fan_out import MapJournal, Params, Result
     from claude_executor.session import Session
-    from claude_executor.terms import Terms
 
 __all__ = [
     "AttemptFailed",
@@ -102,49 +103,49 @@ __version__ = "0.1.0"
 
 # Names are imported when they are first used: `claude-executor --help` needs none of them.
 _HOMES = {
-    "AttemptFailed": "core.events",
-    "AttemptStarted": "core.events",
-    "BreakerChanged": "core.events",
-    "BreakerPolicy": "core.breaker",
+    "AttemptFailed": "core.model.events",
+    "AttemptStarted": "core.model.events",
+    "BreakerChanged": "core.model.events",
+    "BreakerPolicy": "core.control.breaker",
     "Budget": "budget",
     "BudgetSpent": "errors",
     "BudgetUnreachable": "errors",
     "Closed": "errors",
     "DeadlineExceeded": "errors",
     "Estimate": "estimate",
-    "Event": "core.events",
+    "Event": "core.model.events",
     "Executor": "executor",
     "ExecutorError": "errors",
     "Failed": "errors",
-    "Kind": "core.retry",
-    "LimitLearned": "core.events",
-    "Limits": "core.limits",
+    "Kind": "core.model.failure",
+    "LimitLearned": "core.model.events",
+    "Limits": "core.model.limits",
     "MapJournal": "fan_out",
     "Params": "fan_out",
-    "PoolClosed": "core.events",
-    "PoolState": "core.snapshot",
+    "PoolClosed": "core.model.events",
+    "PoolState": "core.model.snapshot",
     "QueueFull": "errors",
     "RedisBudget": "budget.redis",
-    "Refusal": "core.job",
+    "Refusal": "core.model.actions",
     "Rejected": "errors",
-    "RequestAnswered": "core.events",
-    "RequestCancelled": "core.events",
-    "RequestEvent": "core.events",
-    "RequestRefused": "core.events",
-    "RequestSubmitted": "core.events",
-    "ResourceState": "core.snapshot",
+    "RequestAnswered": "core.model.events",
+    "RequestCancelled": "core.model.events",
+    "RequestEvent": "core.model.events",
+    "RequestRefused": "core.model.events",
+    "RequestSubmitted": "core.model.events",
+    "ResourceState": "core.model.snapshot",
     "Result": "fan_out",
-    "RetryPolicy": "core.retry",
-    "RunStopped": "core.events",
+    "RetryPolicy": "core.control.retry",
+    "RunStopped": "core.model.events",
     "Session": "session",
-    "SharingChanged": "core.events",
-    "Snapshot": "core.snapshot",
-    "SpendingCap": "core.spending",
+    "SharingChanged": "core.model.events",
+    "Snapshot": "core.model.snapshot",
+    "SpendingCap": "core.control.spending",
     "Stopped": "errors",
     "StreamInterrupted": "errors",
-    "Terms": "terms",
+    "Terms": "core.model.options",
     "TooLarge": "errors",
-    "Usage": "core.cost",
+    "Usage": "core.model.cost",
 }
 
 

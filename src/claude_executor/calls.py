@@ -4,9 +4,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import Any, TypeAlias, TypeVar, cast
 
-from claude_executor.core.cost import Usage
-from claude_executor.core.estimate import Shape, shape_of
-from claude_executor.core.headers import NO_ADVICE
+from claude_executor.core.model.cost import Usage
+from claude_executor.core.model.headers import NO_ADVICE
+from claude_executor.core.model.request import Shape, shape_of
 from claude_executor.estimate import Estimate
 from claude_executor.fan_out import Params
 from claude_executor.outcome import Broken, Reply

@@ -11,8 +11,9 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from aiolimiter import AsyncLimiter
 
-from claude_executor.core.limits import COUNT_TOKENS, Limits
-from claude_executor.core.retry import TREATMENT, Kind, RetryPolicy, not_before
+from claude_executor.core.control.retry import RetryPolicy, not_before
+from claude_executor.core.model.failure import TREATMENT, Kind
+from claude_executor.core.model.limits import COUNT_TOKENS, Limits
 from claude_executor.errors import DeadlineExceeded
 from claude_executor.outcome import Broken
 

@@ -8,9 +8,8 @@ import aiohttp
 import anthropic
 import httpx2
 
-from claude_executor.core.headers import NO_ADVICE, Advice, read
-from claude_executor.core.job import Failure
-from claude_executor.core.retry import Kind, classify, growth_quoted, resource_named
+from claude_executor.core.model.failure import Failure, Kind, classify, growth_quoted, resource_named
+from claude_executor.core.model.headers import NO_ADVICE, Advice, read
 from claude_executor.outcome import Broken
 from claude_executor.redaction import redacted
 

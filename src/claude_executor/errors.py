@@ -19,10 +19,10 @@ A bad argument is a `ValueError` or `TypeError`, as everywhere in Python, raised
 
 from typing import TYPE_CHECKING
 
-from claude_executor.core.cost import Usage
-from claude_executor.core.job import Failure, Job, Refusal, Refuse
-from claude_executor.core.retry import TREATMENT, Kind
-from claude_executor.core.verdict import Verdict
+from claude_executor.core.model.actions import Refusal, Refuse, Verdict
+from claude_executor.core.model.cost import Usage
+from claude_executor.core.model.failure import TREATMENT, Failure, Kind
+from claude_executor.core.model.job import Job
 
 if TYPE_CHECKING:
     from anthropic.types import Message

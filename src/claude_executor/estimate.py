@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import Self
 
-from claude_executor.core.estimate import Estimator, shape_of
-from claude_executor.core.limits import DEFAULT, Limits, by_pool, pool_of
+from claude_executor.core.control.cost_estimator import Estimator
+from claude_executor.core.model.limits import DEFAULT, Limits, by_pool, pool_of
+from claude_executor.core.model.request import shape_of
 
 _UNTAUGHT = Estimator()
 

@@ -13,18 +13,18 @@ from claude_executor.budget import Budget
 from claude_executor.calls import Cost, shape_for
 from claude_executor.carrier import Carrier
 from claude_executor.connection import Connection
-from claude_executor.core.breaker import BreakerPolicy
-from claude_executor.core.events import Event
-from claude_executor.core.limits import Limits
-from claude_executor.core.retry import RetryPolicy
-from claude_executor.core.scheduler import Scheduler
-from claude_executor.core.snapshot import Snapshot
-from claude_executor.core.spending import SpendingCap
+from claude_executor.core.control.breaker import BreakerPolicy
+from claude_executor.core.control.retry import RetryPolicy
+from claude_executor.core.control.spending import SpendingCap
+from claude_executor.core.model.events import Event
+from claude_executor.core.model.limits import Limits
+from claude_executor.core.model.options import USUAL, Terms
+from claude_executor.core.model.snapshot import Snapshot
+from claude_executor.core.scheduling.scheduler import Scheduler
 from claude_executor.counting import Counting
 from claude_executor.fan_out import Answer, MapJournal, Params, Result, fan_out
 from claude_executor.pump import Pump
 from claude_executor.session import Session
-from claude_executor.terms import USUAL, Terms
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic, Middleware

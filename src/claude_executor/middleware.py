@@ -21,17 +21,16 @@ import anthropic
 import httpx2
 import orjson
 
-from claude_executor.core.estimate import shape_of
-from claude_executor.core.headers import NO_ADVICE
-from claude_executor.core.job import Failure
-from claude_executor.core.retry import Kind
+from claude_executor.core.model.failure import Failure, Kind
+from claude_executor.core.model.headers import NO_ADVICE
+from claude_executor.core.model.options import Terms
+from claude_executor.core.model.request import shape_of
 from claude_executor.counting import Counting
 from claude_executor.diagnosis import advice_of, broken_by, leave_to_the_whole
 from claude_executor.errors import Closed, ExecutorError
 from claude_executor.outcome import Broken, Reply
 from claude_executor.overheard import AsyncBody, Overheard, SyncBody, passed_on
 from claude_executor.pump import Pump
-from claude_executor.terms import Terms
 from claude_executor.turn import Turn
 from claude_executor.usage import usage_said
 

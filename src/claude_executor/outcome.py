@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
 
-from claude_executor.core.cost import Usage
-from claude_executor.core.headers import Advice
-from claude_executor.core.job import Failure
+from claude_executor.core.model.cost import Usage
+from claude_executor.core.model.failure import Failure
+from claude_executor.core.model.headers import Advice
 
 T = TypeVar("T")
 

@@ -18,9 +18,8 @@ import anthropic
 import httpx2
 import orjson
 
-from claude_executor.core.cost import Usage
-from claude_executor.core.job import Failure
-from claude_executor.core.retry import Kind
+from claude_executor.core.model.cost import Usage
+from claude_executor.core.model.failure import Failure, Kind
 from claude_executor.diagnosis import advice_of, broken_by
 from claude_executor.outcome import Broken
 from claude_executor.pump import Following, Pump
@@ -29,7 +28,7 @@ from claude_executor.turn import Part, Turn
 from claude_executor.usage import usage_by_now, usage_said
 
 if TYPE_CHECKING:
-    from claude_executor.core.job import Job
+    from claude_executor.core.model.job import Job
 
 _RAW = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 """Headers that say of a body what is no longer true of it once it is decoded."""

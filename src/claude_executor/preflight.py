@@ -14,7 +14,7 @@ from collections.abc import Set as AbstractSet
 from datetime import date
 from typing import cast
 
-from claude_executor.core.estimate import Shape, shape_of
+from claude_executor.core.model.request import Shape, shape_of
 
 _NOT_SENT = frozenset({"timeout", "extra_headers", "extra_query"})
 """Arguments of ``messages.create`` that are no part of the body."""

@@ -13,17 +13,16 @@ from contextlib import AbstractContextManager
 from typing import TypeVar, cast
 
 from claude_executor.budget import Budget, Unreachable
-from claude_executor.core.asking import Reserve
-from claude_executor.core.cost import Usage
-from claude_executor.core.estimate import Shape
-from claude_executor.core.events import Event
-from claude_executor.core.headers import NO_ADVICE, Advice
-from claude_executor.core.job import Action, Job, Refuse
-from claude_executor.core.scheduler import Scheduler
-from claude_executor.core.verdict import Verdict
+from claude_executor.core.model.actions import Action, Refuse, Reserve, Verdict
+from claude_executor.core.model.cost import Usage
+from claude_executor.core.model.events import Event
+from claude_executor.core.model.headers import NO_ADVICE, Advice
+from claude_executor.core.model.job import Job
+from claude_executor.core.model.options import Terms
+from claude_executor.core.model.request import Shape
+from claude_executor.core.scheduling.scheduler import Scheduler
 from claude_executor.errors import ExecutorError, StreamInterrupted, failure, interruption, rejection
 from claude_executor.outcome import Broken, Reply
-from claude_executor.terms import Terms
 from claude_executor.turn import CURRENT, Turn
 
 T = TypeVar("T")

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from claude_executor.terms import Terms
+from claude_executor.core.model.options import Terms
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine

@@ -15,10 +15,9 @@ from anthropic import AsyncStream, not_given
 from anthropic.lib.streaming import AsyncMessageStream
 from anthropic.types import Message, RawMessageStreamEvent
 
-from claude_executor.core.cost import Usage
-from claude_executor.core.headers import NO_ADVICE
-from claude_executor.core.job import Failure
-from claude_executor.core.retry import Kind
+from claude_executor.core.model.cost import Usage
+from claude_executor.core.model.failure import Failure, Kind
+from claude_executor.core.model.headers import NO_ADVICE
 from claude_executor.diagnosis import advice_of, broken_by
 from claude_executor.errors import StreamInterrupted
 from claude_executor.outcome import Broken, Reply
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
     from anthropic.lib.streaming import ParsedMessageStreamEvent
     from anthropic.types import RawContentBlockDelta
 
-    from claude_executor.core.headers import Advice
+    from claude_executor.core.model.headers import Advice
 
 SILENCE = 60.0
 """Seconds without a sign of life, be it a ping, after which a stream is given up."""

@@ -14,10 +14,9 @@ import anthropic
 import httpx2
 from anthropic.types import Message, RawMessageStreamEvent
 
-from claude_executor.core.cost import Usage
-from claude_executor.core.headers import NO_ADVICE, Advice
-from claude_executor.core.job import Failure
-from claude_executor.core.retry import Kind
+from claude_executor.core.model.cost import Usage
+from claude_executor.core.model.failure import Failure, Kind
+from claude_executor.core.model.headers import NO_ADVICE, Advice
 from claude_executor.diagnosis import CONNECTION_ERRORS, advice_of, broken_by
 from claude_executor.errors import Stopped
 from claude_executor.outcome import Broken, Reply

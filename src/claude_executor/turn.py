@@ -13,15 +13,15 @@ from dataclasses import replace
 from functools import reduce
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from claude_executor.core.cost import Usage
-from claude_executor.core.job import Job
-from claude_executor.core.retry import TREATMENT
-from claude_executor.core.verdict import Verdict
+from claude_executor.core.model.actions import Verdict
+from claude_executor.core.model.cost import Usage
+from claude_executor.core.model.failure import TREATMENT
+from claude_executor.core.model.job import Job
 from claude_executor.errors import Closed, ExecutorError, StreamInterrupted, failure, interruption
 from claude_executor.outcome import Broken, Reply
 
 if TYPE_CHECKING:
-    from claude_executor.core.headers import Advice
+    from claude_executor.core.model.headers import Advice
 
 R = TypeVar("R")
 

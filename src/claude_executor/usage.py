@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from claude_executor.core.cost import Usage
+from claude_executor.core.model.cost import Usage
 
 if TYPE_CHECKING:
     from anthropic.types import Usage as SdkUsage

@@ -8,7 +8,7 @@ from redises import GuardedRedis, MemoryBudget
 
 from claude_executor import Executor, RedisBudget, SharingChanged
 from claude_executor.budget import Unreachable
-from claude_executor.core.asking import Ask
+from claude_executor.core.model.sharing import Ask
 from claude_executor.simulator import Settings
 from claude_executor.simulator.models import Rates
 from claude_executor.simulator.server import running

@@ -14,7 +14,7 @@ from redises import MemoryBudget
 
 from claude_executor import BudgetUnreachable, Executor, Limits, RedisBudget, SharingChanged
 from claude_executor.cli import group as team_of
-from claude_executor.core.asking import Ask
+from claude_executor.core.model.sharing import Ask
 from claude_executor.simulator import Settings, Simulator
 from claude_executor.simulator.models import Rates
 from claude_executor.simulator.settings import Latency, Lengths

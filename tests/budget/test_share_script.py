@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from claude_executor.budget.redis import script
-from claude_executor.core.bucket import TokenBucket
+from claude_executor.core.control.bucket import TokenBucket
 
 RATE, CAPACITY = 10.0, 100.0
 TERMS = {"requests": {"rate": RATE, "cap": CAPACITY}}

@@ -25,7 +25,7 @@ from claude_executor.bulk import (
     summarise,
 )
 from claude_executor.bulk.prices import NOTHING_SPENT
-from claude_executor.core.estimate import shape_of
+from claude_executor.core.model.request import shape_of
 from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings, Simulator
 from claude_executor.testing import loop_time, run_virtual, simulated_client
 from claude_executor.usage import usage_of

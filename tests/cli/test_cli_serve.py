@@ -14,7 +14,7 @@ import pytest
 
 from claude_executor import Limits
 from claude_executor.cli.serving import _line
-from claude_executor.core.scheduler import Scheduler
+from claude_executor.core.scheduling.scheduler import Scheduler
 from claude_executor.simulator import Latency, Lengths, Rates, Settings, running
 
 SLOW = Settings(rates=Rates(), latency=Latency(2.0), output_tokens=Lengths(20))

@@ -1,10 +1,10 @@
 """Jobs, shapes and answers for the tests of the core."""
 
-from claude_executor.core.cost import Cost, Resource
-from claude_executor.core.estimate import Shape
-from claude_executor.core.headers import Advice, Quote
-from claude_executor.core.job import Failure, Job, Phase
-from claude_executor.core.retry import Kind
+from claude_executor.core.model.cost import Cost, Resource
+from claude_executor.core.model.failure import Failure, Kind
+from claude_executor.core.model.headers import Advice, Quote
+from claude_executor.core.model.job import Job, Phase
+from claude_executor.core.model.request import Shape
 
 HAIKU = "claude-haiku-5-5"
 OPUS = "claude-opus-5"

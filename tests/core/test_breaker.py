@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from claude_executor.core.breaker import JITTER, WINDOW, BreakerPolicy, CircuitBreaker, State
+from claude_executor.core.control.breaker import JITTER, WINDOW, BreakerPolicy, CircuitBreaker, State
 
 POLICY = BreakerPolicy(streak=3, ratio=0.5, volume=10, pause=2.0, max_pause=60.0)
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import windows_hold
 
-from claude_executor.core.bucket import TokenBucket
+from claude_executor.core.control.bucket import TokenBucket
 from claude_executor.testing import run_virtual
 
 examples = settings(max_examples=80, deadline=None)

@@ -5,11 +5,10 @@ import math
 import pytest
 from made import a_job, a_shape
 
-from claude_executor.core.ceiling import OPENING, SPENDING, Ceiling
-from claude_executor.core.cost import Usage
-from claude_executor.core.opening import CONNECTIONS_AT_ONCE
-from claude_executor.core.pool import CONCURRENCY, NEVER
-from claude_executor.core.spending import SpendingCap
+from claude_executor.core.control.spending import SpendingCap
+from claude_executor.core.model.cost import Usage
+from claude_executor.core.model.gate import CONCURRENCY, NEVER, OPENING, SPENDING
+from claude_executor.core.scheduling.executor_limits import CONNECTIONS_AT_ONCE, Ceiling
 
 
 def fly(ceiling, count, now=0.0):

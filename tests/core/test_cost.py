@@ -2,7 +2,7 @@
 
 import pytest
 
-from claude_executor.core.cost import AMOUNT, NOTHING, VARIANCE, Cost, Resource, Usage
+from claude_executor.core.model.cost import AMOUNT, NOTHING, VARIANCE, Cost, Resource, Usage
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import HAIKU, a_shape
 
-from claude_executor.core.cost import Usage
-from claude_executor.core.estimate import (
-    IMAGE_TOKENS,
-    TOOLS_OVERHEAD,
-    Estimator,
-    shape_of,
-)
+from claude_executor.core.control.cost_estimator import Estimator
+from claude_executor.core.model.cost import Usage
+from claude_executor.core.model.request import IMAGE_TOKENS, TOOLS_OVERHEAD, shape_of
 
 examples = settings(max_examples=60, deadline=None)
 

@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import a_failure, a_job, advice
 
-from claude_executor.core import feedback
-from claude_executor.core.breaker import BreakerPolicy, State
-from claude_executor.core.cost import NOTHING, Cost, Resource
-from claude_executor.core.headers import NO_ADVICE
-from claude_executor.core.limits import DEFAULT, Limits
-from claude_executor.core.pool import Pool
-from claude_executor.core.retry import Kind
+from claude_executor.core.control.breaker import BreakerPolicy, State
+from claude_executor.core.model.cost import NOTHING, Cost, Resource
+from claude_executor.core.model.failure import Kind
+from claude_executor.core.model.headers import NO_ADVICE
+from claude_executor.core.model.limits import DEFAULT, Limits
+from claude_executor.core.pool import feedback
+from claude_executor.core.pool.pool import Pool
 
 LIMITS = Limits(rpm=600, itpm=600_000, otpm=60_000)
 POLICY = BreakerPolicy(streak=8, pause=1.0)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from claude_executor.core.cost import NOTHING, Cost
-from claude_executor.core.flight import Flight
+from claude_executor.core.model.cost import NOTHING, Cost
+from claude_executor.core.pool.usage import Flight
 
 
 def test_nothing_in_flight_has_nothing_reserved():

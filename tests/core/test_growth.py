@@ -5,7 +5,7 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from claude_executor.core.growth import MINUTE, Growth
+from claude_executor.core.control.ramp import MINUTE, Growth
 
 LIMIT = 2_000_000.0
 

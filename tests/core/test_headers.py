@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from claude_executor.core.cost import Resource
-from claude_executor.core.headers import NO_ADVICE, Quote, read
+from claude_executor.core.model.cost import Resource
+from claude_executor.core.model.headers import NO_ADVICE, Quote, read
 
 DATE = "Thu, 08 Oct 2026 14:50:42 GMT"
 

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from claude_executor.core.limits import COUNT_TOKENS, DEFAULT, Limits, by_pool, cache_reads_count, pool_of
+from claude_executor.core.model.limits import (
+    COUNT_TOKENS,
+    DEFAULT,
+    Limits,
+    by_pool,
+    cache_reads_count,
+    pool_of,
+)
 
 POOLS = [
     # each of these has a pool of its own

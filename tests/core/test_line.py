@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from made import a_job
 
-from claude_executor.core.job import Phase
-from claude_executor.core.line import Line
+from claude_executor.core.control.fair_queue import Line
+from claude_executor.core.model.job import Phase
 
 examples = settings(max_examples=60, deadline=None)
 

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from claude_executor.core.cost import Resource
-from claude_executor.core.headers import Quote
-from claude_executor.core.meter import OTHERS_MOST, RAISE_SHARE, ROUNDING, Belief, Meter
+from claude_executor.core.control.limit_estimator import OTHERS_MOST, RAISE_SHARE, ROUNDING, Belief, Meter
+from claude_executor.core.model.cost import Resource
+from claude_executor.core.model.headers import Quote
 
 LIMIT = 6_000_000.0  # 100,000 a second
 RATE = LIMIT / 60.0

@@ -2,7 +2,11 @@
 
 import math
 
-from claude_executor.core.opening import CONNECTIONS_AT_ONCE, CONNECTIONS_PER_SECOND, Opening
+from claude_executor.core.scheduling.executor_limits import (
+    CONNECTIONS_AT_ONCE,
+    CONNECTIONS_PER_SECOND,
+    Opening,
+)
 
 
 def test_a_crowd_opens_its_connections_little_by_little():

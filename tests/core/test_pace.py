@@ -5,7 +5,7 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from claude_executor.core.pace import COLD_AFTER, DOUBLING, OFF, Pace
+from claude_executor.core.control.slow_start import COLD_AFTER, DOUBLING, OFF, Pace
 
 
 def starts(pace, now, until, *, seconds=0.01, round_trip=0.0):

@@ -7,20 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import a_job
 
-from claude_executor.core.breaker import BreakerPolicy
-from claude_executor.core.cost import NOTHING, Cost, Resource
-from claude_executor.core.limits import DEFAULT, Limits
-from claude_executor.core.pace import OFF
-from claude_executor.core.pool import (
-    BREAKER,
-    CONCURRENCY,
-    GATE,
-    MARGIN,
-    NEVER,
-    ON_THE_WAY,
-    START,
-    Pool,
-)
+from claude_executor.core.control.breaker import BreakerPolicy
+from claude_executor.core.control.slow_start import OFF
+from claude_executor.core.model.cost import NOTHING, Cost, Resource
+from claude_executor.core.model.gate import BREAKER, CONCURRENCY, GATE, NEVER, START
+from claude_executor.core.model.limits import DEFAULT, Limits
+from claude_executor.core.pool.pool import MARGIN, ON_THE_WAY, Pool
 
 LIMITS = Limits(rpm=600, itpm=600_000, otpm=60_000)
 

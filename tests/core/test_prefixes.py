@@ -3,10 +3,10 @@
 import pytest
 from made import HAIKU, a_job, a_shape
 
-from claude_executor.core.cost import NOTHING_USED, Usage
-from claude_executor.core.estimate import Shape
-from claude_executor.core.job import Phase
-from claude_executor.core.prefixes import LIFETIME, MOST, PATIENCE, Prefixes
+from claude_executor.core.control.prompt_cache import LIFETIME, MOST, PATIENCE, Prefixes
+from claude_executor.core.model.cost import NOTHING_USED, Usage
+from claude_executor.core.model.job import Phase
+from claude_executor.core.model.request import Shape
 
 WRITTEN = Usage(input_tokens=10, output_tokens=5, cache_creation_tokens=2_000)
 READ = Usage(input_tokens=10, output_tokens=5, cache_read_tokens=2_000)

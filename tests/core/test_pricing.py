@@ -2,11 +2,11 @@
 
 from made import a_job, a_shape
 
-from claude_executor.core.breaker import BreakerPolicy
-from claude_executor.core.cost import Usage
-from claude_executor.core.limits import DEFAULT, Limits
-from claude_executor.core.pool import Pool
-from claude_executor.core.pricing import Pricing
+from claude_executor.core.control.breaker import BreakerPolicy
+from claude_executor.core.model.cost import Usage
+from claude_executor.core.model.limits import DEFAULT, Limits
+from claude_executor.core.pool.pool import Pool
+from claude_executor.core.scheduling.cost_model import Pricing
 
 
 def a_pool():

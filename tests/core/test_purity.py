@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 
 import claude_executor.core
-from claude_executor.core.breaker import CircuitBreaker
-from claude_executor.core.bucket import TokenBucket
-from claude_executor.core.meter import Meter
-from claude_executor.core.pace import Pace
-from claude_executor.core.retry import RetryBudget, RetryPolicy
-from claude_executor.core.scheduler import Scheduler
-from claude_executor.core.waiting import Waiting
-from claude_executor.core.window import Window
+from claude_executor.core.control.breaker import CircuitBreaker
+from claude_executor.core.control.bucket import TokenBucket
+from claude_executor.core.control.concurrency import Window
+from claude_executor.core.control.limit_estimator import Meter
+from claude_executor.core.control.retry import RetryBudget, RetryPolicy
+from claude_executor.core.control.slow_start import Pace
+from claude_executor.core.scheduling.scheduler import Scheduler
+from claude_executor.core.scheduling.waiting import Waiting
 
 CORE = Path(claude_executor.core.__file__).parent
 IMPURE = re.compile(r"\b(?:time|random)\.\w|\bawait |\basync def|\blogging\b|\bprint\(|\bopen\(")

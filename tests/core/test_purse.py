@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from claude_executor.core.purse import Purse
+from claude_executor.core.group.leased_bucket import Purse
 
 
 @pytest.fixture

@@ -4,12 +4,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from claude_executor.core.cost import Resource
-from claude_executor.core.retry import (
+from claude_executor.core.control.retry import RetryBudget, RetryPolicy
+from claude_executor.core.model.cost import Resource
+from claude_executor.core.model.failure import (
     TREATMENT,
     Kind,
-    RetryBudget,
-    RetryPolicy,
     Scope,
     Treatment,
     classify,

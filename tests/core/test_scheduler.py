@@ -6,21 +6,22 @@ from itertools import pairwise
 import pytest
 from made import HAIKU, OPUS, a_failure, a_shape, advice
 
-from claude_executor.core import events as ev
-from claude_executor.core.breaker import BreakerPolicy
-from claude_executor.core.cost import NOTHING_USED, Resource, Usage
-from claude_executor.core.estimate import Shape
-from claude_executor.core.headers import NO_ADVICE
-from claude_executor.core.job import Job, Phase, Refusal, Refuse, Start
-from claude_executor.core.limits import Limits
-from claude_executor.core.opening import CONNECTIONS_AT_ONCE
-from claude_executor.core.prefixes import PATIENCE
-from claude_executor.core.retry import Kind, RetryPolicy
-from claude_executor.core.scheduler import MOST_POOLS, Scheduler
-from claude_executor.core.spending import SpendingCap
-from claude_executor.core.stops import LASTS
-from claude_executor.core.urgency import SHARE
-from claude_executor.core.verdict import Verdict
+from claude_executor.core.control.breaker import BreakerPolicy
+from claude_executor.core.control.prompt_cache import PATIENCE
+from claude_executor.core.control.retry import RetryPolicy
+from claude_executor.core.control.spending import SpendingCap
+from claude_executor.core.model import events as ev
+from claude_executor.core.model.actions import Refusal, Refuse, Start, Verdict
+from claude_executor.core.model.cost import NOTHING_USED, Resource, Usage
+from claude_executor.core.model.failure import Kind
+from claude_executor.core.model.headers import NO_ADVICE
+from claude_executor.core.model.job import Job, Phase
+from claude_executor.core.model.limits import Limits
+from claude_executor.core.model.request import Shape
+from claude_executor.core.scheduling.executor_limits import CONNECTIONS_AT_ONCE
+from claude_executor.core.scheduling.failure_decisions import LASTS
+from claude_executor.core.scheduling.scheduler import MOST_POOLS, Scheduler
+from claude_executor.core.scheduling.waiting import SHARE
 
 PLENTY = Limits(rpm=1e6, itpm=1e9, otpm=1e9)
 USAGE = Usage(1_000, 100)

@@ -8,13 +8,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from made import HAIKU, OPUS, a_failure, a_shape, advice, windows_hold
 
-from claude_executor.core.breaker import BreakerPolicy
-from claude_executor.core.cost import AMOUNT, NOTHING, Cost, Resource, Usage
-from claude_executor.core.job import Failure, Job, Phase, Refuse, Start
-from claude_executor.core.limits import Limits
-from claude_executor.core.retry import TREATMENT, Kind, RetryPolicy, Scope
-from claude_executor.core.scheduler import Scheduler
-from claude_executor.core.verdict import Verdict
+from claude_executor.core.control.breaker import BreakerPolicy
+from claude_executor.core.control.retry import RetryPolicy
+from claude_executor.core.model.actions import Refuse, Start, Verdict
+from claude_executor.core.model.cost import AMOUNT, NOTHING, Cost, Resource, Usage
+from claude_executor.core.model.failure import TREATMENT, Failure, Kind, Scope
+from claude_executor.core.model.job import Job, Phase
+from claude_executor.core.model.limits import Limits
+from claude_executor.core.scheduling.scheduler import Scheduler
 
 TOLD = {Resource.REQUESTS: 600.0, Resource.INPUT: 300_000.0, Resource.OUTPUT: 60_000.0}
 

@@ -6,13 +6,13 @@ from dataclasses import replace
 import pytest
 from made import HAIKU, a_failure, a_shape, advice
 
-from claude_executor.core.asking import Alone, Grant, Membership, Reserve
-from claude_executor.core.breaker import BreakerPolicy
-from claude_executor.core.cost import Usage
-from claude_executor.core.job import Refusal, Refuse, Start
-from claude_executor.core.limits import Limits
-from claude_executor.core.retry import Kind
-from claude_executor.core.scheduler import Scheduler
+from claude_executor.core.control.breaker import BreakerPolicy
+from claude_executor.core.model.actions import Refusal, Refuse, Reserve, Start
+from claude_executor.core.model.cost import Usage
+from claude_executor.core.model.failure import Kind
+from claude_executor.core.model.limits import Limits
+from claude_executor.core.model.sharing import Alone, Grant, Membership
+from claude_executor.core.scheduling.scheduler import Scheduler
 
 NOTHING = Grant(
     got={}, again=0.0, short=None, probe=False, version=1, level={"requests": 300.0}, held={}, flying={},

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made import HAIKU, a_job, a_shape
 
-from claude_executor.core.cost import Usage
-from claude_executor.core.estimate import shape_of
-from claude_executor.core.spending import Spending, SpendingCap, all_tokens
+from claude_executor.core.control.spending import Spending, SpendingCap, all_tokens
+from claude_executor.core.model.cost import Usage
+from claude_executor.core.model.request import shape_of
 
 
 def dollars(model, usage):

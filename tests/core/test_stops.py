@@ -3,8 +3,8 @@
 import pytest
 from made import HAIKU, OPUS, a_failure
 
-from claude_executor.core.retry import Kind, Scope
-from claude_executor.core.stops import LASTS, Stops
+from claude_executor.core.model.failure import Kind, Scope
+from claude_executor.core.scheduling.failure_decisions import LASTS, Stops
 
 GONE = a_failure(Kind.NOT_FOUND, status=404)
 NO_KEY = a_failure(Kind.AUTHENTICATION, status=401)

@@ -5,12 +5,13 @@ from dataclasses import replace
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from claude_executor.core.breaker import BreakerPolicy
-from claude_executor.core.cost import NOTHING, Cost
-from claude_executor.core.limits import DEFAULT, Limits
-from claude_executor.core.pool import Pool
-from claude_executor.core.snapshot import Snapshot, state_of
-from claude_executor.core.tally import Usages
+from claude_executor.core.control.breaker import BreakerPolicy
+from claude_executor.core.model.cost import NOTHING, Cost
+from claude_executor.core.model.limits import DEFAULT, Limits
+from claude_executor.core.model.snapshot import Snapshot
+from claude_executor.core.pool.pool import Pool
+from claude_executor.core.pool.usage import Usages
+from claude_executor.core.scheduling.inspection import state_of
 
 
 def test_what_was_used_is_forgotten_after_a_minute():

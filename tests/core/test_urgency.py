@@ -1,6 +1,6 @@
 """What less urgent work leaves for more urgent work."""
 
-from claude_executor.core.urgency import LASTS, SHARE, Urgency
+from claude_executor.core.scheduling.waiting import LASTS, SHARE, Urgency
 
 
 def test_alone_a_priority_keeps_nothing_for_others():

@@ -7,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from made import a_failure, a_job
 
-from claude_executor.core.retry import TREATMENT, Kind, RetryPolicy, Scope
-from claude_executor.core.verdict import FIRST_ATTEMPTS, Circumstances, Verdict, judge, reach
+from claude_executor.core.control.retry import RetryPolicy
+from claude_executor.core.model.actions import Verdict
+from claude_executor.core.model.failure import TREATMENT, Kind, Scope
+from claude_executor.core.scheduling.failure_decisions import FIRST_ATTEMPTS, Circumstances, judge, reach
 
 CALM = Circumstances(reached=True, getting_through=True, fits=True, opens_at=0.0, retrying=True)
 NOBODY_GETS_THROUGH = Circumstances(

@@ -6,12 +6,13 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from made import HAIKU, OPUS, a_job
 
-from claude_executor.core.breaker import BreakerPolicy
-from claude_executor.core.job import Phase
-from claude_executor.core.limits import pool_of
-from claude_executor.core.pool import NEVER, Pool
-from claude_executor.core.retry import RetryBudget
-from claude_executor.core.waiting import SWEEP_AT, Waiting
+from claude_executor.core.control.breaker import BreakerPolicy
+from claude_executor.core.control.retry import RetryBudget
+from claude_executor.core.model.gate import NEVER
+from claude_executor.core.model.job import Phase
+from claude_executor.core.model.limits import pool_of
+from claude_executor.core.pool.pool import Pool
+from claude_executor.core.scheduling.waiting import SWEEP_AT, Waiting
 
 
 def a_crowd():

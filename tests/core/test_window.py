@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from claude_executor.core.window import CUT, CUT_INTERVAL, Window
+from claude_executor.core.control.concurrency import CUT, CUT_INTERVAL, Window
 
 
 def opened(ceiling=100, to=None):

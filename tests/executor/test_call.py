@@ -26,7 +26,7 @@ from claude_executor import (
     StreamInterrupted,
     Terms,
 )
-from claude_executor.core.estimate import shape_of
+from claude_executor.core.model.request import shape_of
 from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings, Simulator
 from claude_executor.testing import loop_time, simulated_client
 

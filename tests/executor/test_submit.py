@@ -6,7 +6,7 @@ import itertools
 import pytest
 
 from claude_executor import Closed, DeadlineExceeded, Executor, Failed, Kind, Limits, QueueFull, Stopped
-from claude_executor.core.asking import Membership
+from claude_executor.core.model.sharing import Membership
 from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings, Simulator
 from claude_executor.testing import loop_time, simulated_client
 

@@ -7,8 +7,8 @@ from dataclasses import fields
 import pytest
 
 from claude_executor import Kind, Usage, observe
-from claude_executor.core import events as ev
-from claude_executor.core.retry import Scope
+from claude_executor.core.model import events as ev
+from claude_executor.core.model.failure import Scope
 
 REQUEST = {"at": 12.0, "number": 7, "pool": "haiku-5.5", "model": "m", "tenant": "t", "submitted_at": 10.0}
 POOL = {"at": 12.0, "pool": "haiku-5.5"}

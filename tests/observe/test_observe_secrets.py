@@ -153,7 +153,7 @@ async def test_no_prompt_reply_or_key_is_emitted(observed, executor_on, traced_c
 def test_the_marks_would_be_found():
     """The search finds what it is for: in an event's repr, and in an error's text."""
     seen = Everything()
-    from claude_executor.core.events import RequestRefused
+    from claude_executor.core.model.events import RequestRefused
 
     event = RequestRefused(at=1.0, number=1, pool="p", model="m", tenant="t", submitted_at=0.0, because="no")
     seen.events = [replace(event, because=f"{MARK} prompt")]

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from claude_executor.core.events import Event
+from claude_executor.core.model.events import Event
 from claude_executor.observe import all_of
 
 EVENT = Event(at=1.0)

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from claude_executor.core.asking import Ask, Grant, Membership
+from claude_executor.core.model.sharing import Ask, Grant, Membership
 
 __all__ = ["Budget", "Unreachable"]
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from claude_executor.budget import Unreachable
 from claude_executor.budget.address import check, connect, disconnect
-from claude_executor.core.asking import Alone, Ask, Grant, Membership
+from claude_executor.core.model.sharing import Alone, Ask, Grant, Membership
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable

@@ -5,8 +5,8 @@ They read the counts when they are asked for them, from any thread; so what is r
 
 from collections.abc import Callable
 
-from claude_executor.core import events as ev
-from claude_executor.core.cost import Usage
+from claude_executor.core.model import events as ev
+from claude_executor.core.model.cost import Usage
 from claude_executor.observe.names import (
     ANSWERED,
     ATTEMPTS,

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from operator import attrgetter
 from types import MappingProxyType
 
-from claude_executor.core import events as ev
-from claude_executor.core.cost import Usage
+from claude_executor.core.model import events as ev
+from claude_executor.core.model.cost import Usage
 
 
 def to_log(logger: logging.Logger | None = None, *, level: int = logging.DEBUG) -> Callable[[ev.Event], None]:

@@ -9,8 +9,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Histo
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
-from claude_executor.core.events import Event
-from claude_executor.core.snapshot import Snapshot
+from claude_executor.core.model.events import Event
+from claude_executor.core.model.snapshot import Snapshot
 from claude_executor.observe import names
 from claude_executor.observe.counts import Counts
 from claude_executor.observe.names import BOUNDARIES, Key, Metric

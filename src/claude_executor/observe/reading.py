@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 
-from claude_executor.core.snapshot import Snapshot
+from claude_executor.core.model.snapshot import Snapshot
 from claude_executor.observe import names
 from claude_executor.observe.names import Key, Metric
 

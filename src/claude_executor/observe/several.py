@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from claude_executor.core.events import Event
+from claude_executor.core.model.events import Event
 
 
 def all_of(*listeners: Callable[[Event], None]) -> Callable[[Event], None]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from opentelemetry import trace
 from opentelemetry.trace import Status, StatusCode
 
-from claude_executor.core import events as ev
+from claude_executor.core.model import events as ev
 from claude_executor.observe.names import ANSWERED, CANCELLED, Label
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from opentelemetry import metrics
 from opentelemetry.metrics import CallbackOptions, Observation
 
-from claude_executor.core.events import Event
-from claude_executor.core.snapshot import Snapshot
+from claude_executor.core.model.events import Event
+from claude_executor.core.model.snapshot import Snapshot
 from claude_executor.observe import names
 from claude_executor.observe.counts import Counts
 from claude_executor.observe.names import Key, Metric

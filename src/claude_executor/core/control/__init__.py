@@ -1,0 +1,1 @@
+"""The mechanisms, one a file: bucket, concurrency, slow start, ramp, breaker, retries, queue. None knows another."""

@@ -1,0 +1,1 @@
+"""Values that every floor of the core shares: costs, limits, requests, failures, actions, events. No decisions."""

@@ -1,0 +1,336 @@
+"""The live state of one pool: the models that share one set of limits at the API.
+
+Admission is one question, `opens_at`, and one act, `take`: the buckets, the pace, the concurrency window,
+the breaker and the gate that a 429 closes are looked at together and taken together. There is no moment at
+which a request holds one of them and waits for another.
+
+Estimates. A request reserves what it is expected to take (see `estimate`). What it may take beyond that is
+covered once for all requests in flight: `MARGIN` standard deviations of their sum,
+``MARGIN * sqrt(sum of variances)``, stay in the bucket.
+
+Output tokens. The server draws output as it is produced: we have taken the whole answer at its start, the
+server has not. So what it announces lies between our level and that with everything in flight given back.
+"""
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from claude_executor.core.control.breaker import BreakerPolicy, CircuitBreaker, State
+from claude_executor.core.control.bucket import TokenBucket
+from claude_executor.core.control.concurrency import Window
+from claude_executor.core.control.fair_queue import Line
+from claude_executor.core.control.limit_estimator import Meter
+from claude_executor.core.control.ramp import Growth
+from claude_executor.core.control.slow_start import Pace
+from claude_executor.core.group.leased_bucket import Purse
+from claude_executor.core.model.cost import AMOUNT, NOTHING, Cost, Resource, Usage
+from claude_executor.core.model.failure import Failure
+from claude_executor.core.model.gate import BREAKER, CONCURRENCY, GATE, GROUP, NEVER, START
+from claude_executor.core.model.job import SOME, Job, Need
+from claude_executor.core.model.limits import DEFAULT, Limits, cache_reads_count
+from claude_executor.core.model.sharing import Standing
+from claude_executor.core.pool.usage import Flight, Usages
+
+if TYPE_CHECKING:
+    from claude_executor.core.group.member import Share
+
+MARGIN = 3.0
+MARGIN_MOST = 0.5
+"""The margin is never more than half a bucket."""
+REOPENING_SHARE = 0.25
+"""Share of its former flight that a pool starts with after an outage: two round trips below full speed."""
+
+ON_THE_WAY = 0.1
+"""Seconds after which a request has surely reached the server's buckets."""
+PROBING = 0.5
+"""Seconds after which a second request follows the first one, unless that was answered before."""
+
+
+class Pool:
+    """Buckets, line, window, breaker and pace of the models that share limits."""
+
+    __slots__ = (
+        "_blind_at", "_cache_reads_count", "answered", "blocked_for", "breaker", "closed_until", "first_at",
+        "flight", "growth", "heard_at", "held", "held_by", "held_since", "let_in", "limited", "line",
+        "meters", "name", "pace", "refusals", "refused_in_row", "round_trip", "share", "trouble", "used",
+        "window",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        name: str,
+        limits: Mapping[str, Limits],
+        *,
+        ceiling: int,
+        breaker: BreakerPolicy,
+        now: float,
+        share: "Share | None" = None,
+    ) -> None:
+        """A pool with its share of the declared `limits`, and at most `ceiling` requests in flight.
+
+        With a `share` the limits are those of a group.
+        """
+        self.name = name
+        self.share = share
+        self._cache_reads_count = cache_reads_count(name)
+        mine = _declared(limits, name)
+        make = TokenBucket if share is None else Purse
+        self.meters = {
+            r: Meter(r, told, burst=mine.burst, now=now, make=make) for r, told in _by_resource(mine)
+        }
+        self.limited = self._find_limited()
+        self.line: Line[Job] = Line()
+        self.window = Window(ceiling)
+        self.breaker = CircuitBreaker(breaker)
+        self.pace = Pace(now)
+        self.growth = Growth()
+        self.used = Usages()
+        self.let_in = Usages()
+        self.flight = Flight()
+        self.answered = False
+        self.heard_at = -math.inf
+        self._blind_at = now
+        self.first_at = now
+        self.closed_until = -math.inf
+        self.refusals = 0
+        self.refused_in_row = 0
+        self.round_trip = 0.0
+        self.trouble: Failure | None = None
+        self.held: Job | None = None
+        self.held_by: str | None = None
+        self.blocked_for: dict[str, float] = {}
+        self.held_since = now
+
+    def __repr__(self) -> str:
+        return f"<Pool {self.name}: {len(self.line)} waiting, {self.in_flight} in flight, {self.window!r}>"
+
+    @property
+    def in_flight(self) -> int:
+        """Requests in flight."""
+        return self.flight.count
+
+    def tell(self, limits: Mapping[str, Limits], now: float) -> None:
+        """The user changes the ceilings."""
+        mine = _declared(limits, self.name)
+        for resource, told in _by_resource(mine):
+            self.meters[resource].tell(told, mine.burst, now)
+        self.relimit(now)
+        if self.share is not None:
+            self.share.force()
+
+    def relimit(self, now: float) -> None:
+        """A limit has become known, or another one."""
+        self.limited = self._find_limited()
+        if self.share is not None:
+            self.share.provide(self, now)
+
+    def told_limits(self) -> None:
+        """Others know the limits: as good as an answer."""
+        if not self.answered:
+            self.answered = True
+            self.window.open_to(NEVER)
+
+    @property
+    def blind(self) -> bool:
+        """Whether no headers have ever told the limits."""
+        return self.heard_at == -math.inf
+
+    def see_nothing(self, now: float) -> None:
+        """An answer came, and its headers said nothing of limits."""
+        for meter, _ in self.limited:
+            meter.ask_more(now - self._blind_at, now)
+        self._blind_at = now
+
+    def _find_limited(self) -> list[tuple[Meter, TokenBucket]]:
+        """The meters that have a bucket; asked for with every request, and seldom other than before."""
+        return [(m, m.bucket) for m in self.meters.values() if m.bucket is not None]
+
+    def need(self, cost: Cost) -> Need:
+        """What a request that takes so much occupies."""
+        if not self.limited:
+            return SOME  # one request is as good as another
+        most, which, rush = 0.0, "", 0.0
+        for meter, bucket in self.limited:
+            seconds = meter.amount(cost) / bucket.rate
+            if seconds > most:
+                most, which = seconds, meter.name
+            if seconds > rush and meter.resource is not Resource.OUTPUT:
+                rush = seconds
+        return Need(most, which, rush)
+
+    def cost_of(self, usage: Usage) -> Cost:
+        """What an attempt that took so much is charged here."""
+        return usage.cost(cache_reads_count=self._cache_reads_count)
+
+    def of_all(self, mine: float) -> float:
+        """What all members of a group come to, if each does as much for its share as this one."""
+        return mine if self.share is None else mine / self.share.portion
+
+    def opens_at(self, job: Job, now: float, *, keep: float = 0.0) -> tuple[float, str]:
+        """The instant from which `job` may start, and what holds it until then.
+
+        `keep` is the share of every bucket and of the window to leave for more urgent work. The instant is
+        infinite where no amount of waiting helps, only the end of something in flight.
+        """
+        admitted = now
+        if self.breaker.state is not State.CLOSED:
+            probe_at = self.breaker.admits_at(now)
+            if probe_at is None:
+                return NEVER, BREAKER
+            admitted = probe_at
+        if self.share is not None and (barred := self._barred(self.share, admitted <= now)) is not None:
+            return NEVER, barred
+        in_flight = self.flight.count
+        at, why = self.closed_until, GATE
+        if not self.answered:
+            if (ready := self._unanswered_ready_at()) > max(at, now):
+                at, why = ready, START
+        elif in_flight and in_flight + keep * self.window.limit > self.window.limit - 1.0:
+            return NEVER, CONCURRENCY
+        if admitted > now and admitted > at:
+            at, why = admitted, BREAKER
+        ready, short = self._buckets_ready_at(job.cost, keep)
+        if ready > at:
+            at, why = ready, short
+        paced = (in_flight or self.answered) and not self.pace.off
+        if paced and (ready := self.pace.ready_at(self.of_all(job.need.rush))) > at:
+            at, why = ready, START
+        if self.growth.active:
+            most = self.meters[Resource.INPUT].limit or NEVER
+            if (ready := self.growth.ready_at(self.of_all(job.cost.input_tokens), now, most)) > at:
+                at, why = ready, START
+        return at, why
+
+    def _barred(self, share: "Share", admitted: bool) -> str | None:
+        """What the group says to this pool's opening, if that is no."""
+        if share.waits:
+            return GROUP
+        if share.full(self.flight.count):
+            return CONCURRENCY
+        probes = admitted and self.breaker.state is not State.CLOSED
+        return BREAKER if probes and share.standing is Standing.SHARED and not share.may_probe else None
+
+    def asks_group(self, why: str, now: float) -> bool:
+        """Whether that may be over when the group has been asked, which is done when somebody waits."""
+        share = self.share
+        if share is None or why == GROUP:
+            return share is not None
+        if self.closed_until > now or self.breaker.admits_at(now) != now:
+            return False
+        lags = why == CONCURRENCY and share.permits_lag
+        return why == BREAKER or (lags and self.in_flight + 1.0 <= self.window.limit)
+
+    def _unanswered_ready_at(self) -> float:
+        """Before the first answer has told us anything.
+
+        Where limits were declared: at the rate they sustain, which is the pace's to keep. Where not: one
+        request, and twice as many each `PROBING`. A refusal comes at once; so the longer none comes, the
+        safer it is not to wait for a long answer.
+        """
+        if not self.in_flight or any(meter.told is not None for meter in self.meters.values()):
+            return -math.inf
+        return self.first_at + PROBING * math.log2(self.in_flight + 1)
+
+    def earliest(self, job: Job) -> float:
+        """The instant before which `job` cannot start even if it were next in line."""
+        if self.share is not None:
+            return self.closed_until  # when the group will grant it nobody knows
+        return max(self.closed_until, self._buckets_ready_at(job.cost, 0.0)[0])
+
+    def _buckets_ready_at(self, cost: Cost, keep: float) -> tuple[float, str]:
+        """When every bucket has what `cost` takes, and which is the last to have it."""
+        at, which = -math.inf, ""
+        reserved = self.flight.reserved
+        for meter, bucket in self.limited:
+            floor = meter.rounding + keep * bucket.capacity
+            unsure = meter.variance(reserved) + meter.variance(cost)
+            if unsure:
+                floor += min(MARGIN * math.sqrt(unsure), MARGIN_MOST * bucket.capacity)
+            ready = bucket.ready_at(meter.amount(cost), floor)
+            if ready > at:
+                at, which = ready, meter.name
+        if at == NEVER and self.share is not None:
+            which = self.share.short or GROUP  # the whole of what was asked for is there, or nothing of it
+        return at, which
+
+    def take(self, job: Job, now: float) -> None:
+        """Start `job`: take everything it needs."""
+        cost = job.cost
+        # The server's bucket stays full, and earns nothing, until the request arrives there.
+        job.believed = {
+            meter.resource: bucket.take(meter.amount(cost), now, idle=ON_THE_WAY)
+            for meter, bucket in self.limited
+        }
+        if self.growth.active:
+            self.growth.take(self.of_all(cost.input_tokens))
+        job.rush = 0.0 if self.pace.off else self.of_all(job.need.rush)
+        self.pace.take(job.rush, now, self.round_trip if self.answered else None)
+        if not self.answered and not self.flight.count:
+            self.first_at = now
+        if self.share is not None:
+            self.share.started(self, cost)
+        self.flight.begin(cost)
+        if self.blind:
+            self.let_in.add(cost, now)
+        job.is_probe = self.breaker.started()
+        job.sent_at = now
+        job.undrawn = AMOUNT[Resource.OUTPUT](self.flight.reserved)
+        if self.share is not None:
+            job.undrawn += self.share.flying.get(Resource.OUTPUT, 0.0)
+
+    def settle(self, job: Job, actual: Cost | None, now: float) -> None:
+        """The attempt is over: replace its estimate by what it took; `None` where that is not known."""
+        self.flight.end(job.cost)
+        self.used.add(job.cost if actual is None else actual, now)
+        if self.blind and actual is NOTHING:
+            self.let_in.take_back(job.cost, now)
+        if actual is None:
+            return
+        for meter, bucket in self.limited:
+            surplus = meter.amount(job.cost) - meter.amount(actual)
+            if not surplus:
+                continue
+            if actual is NOTHING:  # it was refused, which says nothing of estimates
+                bucket.settle(surplus, now)
+            else:
+                meter.settle(surplus, now)
+
+    def note_round_trip(self, seconds: float) -> None:
+        """An answer took so many seconds."""
+        self.round_trip = 0.9 * self.round_trip + 0.1 * seconds if self.round_trip else seconds
+
+    def believed(self, now: float) -> dict[Resource, float]:
+        """The levels of the server's buckets when all that is in flight has been drawn."""
+        return {meter.resource: bucket.level(now) for meter, bucket in self.limited}
+
+    def close(self, until: float, now: float, *, gently: bool) -> None:
+        """The API said to wait. `gently`: afterwards open as from a cold start."""
+        self.closed_until = max(self.closed_until, until)
+        if gently:
+            self.pace.restart(max(now, self.closed_until))
+
+    def reopen(self, now: float) -> None:
+        """An outage is over: begin with a part of what was in flight before it."""
+        self.window.restart(REOPENING_SHARE)
+        self.pace.restart(now)
+
+    def hold(self, why: str | None, now: float) -> None:
+        """Keep count of what holds the line up, and for how long."""
+        if self.held_by is not None:
+            self.blocked_for[self.held_by] = self.blocked_for.get(self.held_by, 0.0) + now - self.held_since
+        self.held_by = why
+        self.held_since = now
+
+
+def _by_resource(limits: Limits) -> tuple[tuple[Resource, float | None], ...]:
+    return (
+        (Resource.REQUESTS, limits.rpm),
+        (Resource.INPUT, limits.itpm),
+        (Resource.OUTPUT, limits.otpm),
+        (Resource.TOKENS, limits.tpm),
+    )
+
+
+def _declared(limits: Mapping[str, Limits], pool: str) -> Limits:
+    return limits.get(pool) or limits.get(DEFAULT) or Limits()

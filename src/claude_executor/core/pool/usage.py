@@ -1,0 +1,80 @@
+"""Counts: what has happened so far, and what was used in the last minute."""
+
+from claude_executor.core.model.cost import NOTHING, Cost
+
+MINUTE = 60
+_AMOUNTS = range(3)
+"""Where the amounts stand in a `Cost`."""
+
+
+class Usages:
+    """What was used: in the last sixty seconds, in slots of one second, and in all."""
+
+    __slots__ = ("_in_all", "_seconds", "_slots")
+
+    def __init__(self) -> None:
+        self._in_all = [0.0, 0.0, 0.0]
+        self._slots = [[0.0, 0.0, 0.0] for _ in range(MINUTE)]
+        self._seconds = [-1] * MINUTE
+
+    @property
+    def in_all(self) -> Cost:
+        """Everything used since the beginning."""
+        return Cost(*self._in_all)
+
+    def add(self, cost: Cost, now: float) -> None:
+        """Something was used at `now`."""
+        second = int(now)
+        at = second % MINUTE
+        slot, total = self._slots[at], self._in_all
+        if self._seconds[at] != second:
+            self._seconds[at] = second
+            slot[:] = 0.0, 0.0, 0.0
+        for i in _AMOUNTS:
+            slot[i] += cost[i]
+            total[i] += cost[i]
+
+    def take_back(self, cost: Cost, now: float) -> None:
+        """Something was not used after all."""
+        self.add(Cost(-cost.requests, -cost.input_tokens, -cost.output_tokens), now)
+
+    def last_minute(self, now: float) -> Cost:
+        """Everything used in the minute before `now`."""
+        return self.last(MINUTE, now)
+
+    def last(self, seconds: int, now: float) -> Cost:
+        """Everything used in so many seconds before `now`, at most a minute of them."""
+        since = int(now) - seconds
+        live = [slot for slot, second in zip(self._slots, self._seconds, strict=True) if second > since]
+        return Cost(sum(s[0] for s in live), sum(s[1] for s in live), sum(s[2] for s in live))
+
+
+class Flight:
+    """Sums over the requests in flight.
+
+    Attributes:
+        count: How many there are.
+        reserved: Their estimated costs together, in the order of a `Cost`. Guesses err independently of each
+            other, so their variances add up too.
+    """
+
+    __slots__ = ("count", "reserved")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.reserved = list(NOTHING)  # changed with every request, so no tuple
+
+    def begin(self, cost: Cost) -> None:
+        """A request of this cost starts."""
+        self.count += 1
+        reserved = self.reserved
+        for i, more in enumerate(cost):
+            reserved[i] += more
+
+    def end(self, cost: Cost) -> None:
+        """A request of this cost is over."""
+        self.count -= 1
+        reserved = self.reserved
+        for i, gone in enumerate(cost):
+            # Sums of floats drift: nothing becomes negative, and with nothing in flight nothing is left.
+            reserved[i] = max(0.0, reserved[i] - gone) if self.count else 0.0

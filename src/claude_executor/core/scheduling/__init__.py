@@ -1,0 +1,1 @@
+"""All pools of one executor: what starts now, what waits, and what is tried again."""

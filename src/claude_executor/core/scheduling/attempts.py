@@ -1,0 +1,206 @@
+"""An attempt, from its start to its end: what it takes, and what its outcome teaches.
+
+Every way out of an attempt settles it exactly once.
+"""
+
+from collections.abc import Mapping
+
+from claude_executor.core.control.breaker import State
+from claude_executor.core.control.retry import RetryBudget, RetryPolicy
+from claude_executor.core.model.actions import Verdict
+from claude_executor.core.model.cost import NOTHING, NOTHING_USED, Cost, Usage
+from claude_executor.core.model.failure import TREATMENT, Failure, Scope
+from claude_executor.core.model.headers import Advice
+from claude_executor.core.model.job import Job, Phase
+from claude_executor.core.pool import feedback
+from claude_executor.core.pool.pool import Pool
+from claude_executor.core.scheduling.cost_model import Pricing
+from claude_executor.core.scheduling.event_log import Emitter
+from claude_executor.core.scheduling.executor_limits import Ceiling
+from claude_executor.core.scheduling.failure_decisions import Circumstances, Stops, judge, reach
+from claude_executor.core.scheduling.inspection import Tally
+from claude_executor.core.scheduling.waiting import Waiting
+
+
+class Attempts:
+    """Starts attempts and settles them.
+
+    Attributes:
+        retry_budget: What retries are paid from.
+        retrying: Whether anything is retried at all; not while the executor is being torn down.
+    """
+
+    __slots__ = (
+        "_ceiling", "_emit", "_policy", "_pools", "_pricing", "_reached", "_stops", "_tally", "_waiting",
+        "retry_budget", "retrying",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        pools: Mapping[str, Pool],
+        waiting: Waiting,
+        ceiling: Ceiling,
+        pricing: Pricing,
+        stops: Stops,
+        tally: Tally,
+        emit: Emitter,
+        policy: RetryPolicy,
+        now: float,
+    ) -> None:
+        """All but the policy are the scheduler's own parts."""
+        self._pools = pools
+        self._waiting = waiting
+        self._ceiling = ceiling
+        self._pricing = pricing
+        self._stops = stops
+        self._tally = tally
+        self._emit = emit
+        self._policy = policy
+        self._reached = not policy.stops  # then an API that does not answer is taken to be away for now
+        self.retry_budget = RetryBudget(policy.budget, now)
+        self.retrying = True
+
+    def start(self, job: Job, pool: Pool, now: float) -> None:
+        """Take what it needs; the caller has seen that it is there."""
+        self._pricing.start(job)
+        self._waiting.start(job)
+        self._ceiling.take(job, now)
+        pool.take(job, now)
+        if job.shape.prefix is not None:
+            self._pricing.prefixes.started(job, now)
+        job.charge, job.begun = 0.0, False
+        job.attempts += 1
+        self._tally.attempts += 1
+        if job.attempts == 1:
+            self.retry_budget.earn(now)
+        else:
+            self._tally.retries += 1
+        self._emit.started(job, now, pool.held_by)
+
+    def begun(self, job: Job, usage: Usage, advice: Advice, now: float) -> None:
+        """Its answer begins to come, and will have used so much of the input."""
+        pool = self._pools[job.pool]
+        job.begun = self._reached = True
+        pool.note_round_trip(now - job.sent_at)
+        if feedback.begun(pool, job, advice, now):
+            self._emit.breaker(pool, now)
+        if advice.quotes:
+            self._emit.limits(pool, now)
+        self._free_followers(job, usage, now)
+
+    def answered(self, job: Job, usage: Usage | None, advice: Advice, now: float) -> None:
+        """It was answered, and used so much."""
+        pool, actual = self._over(job, usage, now)
+        self._reached = True
+        self._tally.answered += 1
+        if usage is not None and actual is not None:
+            self._pricing.answered(job, pool, usage, actual)
+        if job.begun:  # the rest was learned then; how long it took since is its reader's doing
+            pool.breaker.succeeded(job.sent_at, now, probe=False)
+        else:
+            pool.note_round_trip(now - job.sent_at)
+            if feedback.answered(pool, job, advice, now):
+                self._emit.breaker(pool, now)
+        if job.pays_retry:
+            self.retry_budget.earn(now, succeeded_retry=True)
+        if advice.quotes:
+            self._emit.limits(pool, now)
+        self._emit.answered(job, usage, now)
+
+    def given_up(self, job: Job, used: Usage | None, now: float) -> None:
+        """It was cancelled, or ended in a way nobody foresaw, having used so much, if that is known."""
+        pool, _ = self._over(job, used, now)
+        self._tally.cancelled += 1
+        self._emit.cancelled(job, used, now)
+        if job.is_probe:
+            pool.breaker.forget()
+
+    def failed(self, job: Job, failure: Failure, now: float, u: float, *, again: bool = True) -> Verdict:
+        """It failed: what becomes of the job. On `AGAIN` it is back among those waiting.
+
+        Without `again` it is over: what has come of its answer is in use already.
+        """
+        treatment = TREATMENT[failure.kind]
+        used = NOTHING_USED if failure.usage is None and treatment.refund else failure.usage
+        pool, _ = self._over(job, used, now)
+        if not treatment.retry:
+            pool.pace.give_back(job.rush, now)
+        job.last = failure
+        self._reached = self._reached or failure.status is not None
+        lesson = feedback.failed(pool, job, failure, now, u)
+        self._emit.limits(pool, now)
+        if lesson.closed:
+            self._emit.closed(pool, failure.kind, now)
+        if lesson.tripped:
+            self._emit.breaker(pool, now)
+        getting_through = pool.breaker.state is State.CLOSED
+        verdict, delay = judge(
+            job,
+            failure,
+            Circumstances(
+                self._reached, getting_through, lesson.fits, pool.closed_until, self.retrying and again
+            ),
+            self._policy,
+            now,
+            u,
+        )
+        self._emit.failed(job, failure, delay if verdict is Verdict.AGAIN else None, now)
+        if verdict is not Verdict.AGAIN:
+            self._tally.failed += 1
+            if verdict is Verdict.FAILED:  # one that came too late, or was too large, says nothing of others
+                self._stop(job, failure, now)
+            return verdict
+        job.pays_retry = treatment.counts and getting_through
+        if delay > 0.0 or job.pays_retry:
+            self._waiting.park(job, now + delay)
+        else:
+            self.rejoin(job, now)
+        return verdict
+
+    def _stop(self, job: Job, failure: Failure, now: float) -> None:
+        """A job has failed; where others would fail the same way, do not send them."""
+        scope = reach(failure, reached=self._reached, answered=self._pools[job.pool].answered)
+        if scope is not Scope.REQUEST and self._policy.stops:
+            until = self._stops.add(job.shape.model, failure, scope, now)
+            # They will be turned away, not sent.
+            self._waiting.recall(lambda job: self._stops.reason(job.shape.model, now) is not None, now)
+            self._emit.stopped(failure.kind, scope, until, now)
+
+    def _over(self, job: Job, used: Usage | None, now: float) -> tuple[Pool, Cost | None]:
+        """End the attempt of a job, and settle it: every way out of an attempt comes through here, once.
+
+        `used` is what it took: `NOTHING_USED` if it was not charged, not even as a request, `None` if that is
+        not known. Returns its pool, and what it was settled to.
+
+        Raises:
+            RuntimeError: The job has no attempt under way: it would be settled twice.
+        """
+        if job.phase is not Phase.RUNNING:
+            raise RuntimeError(
+                f"request {job.number} has no attempt under way, it is {job.phase.name.lower()}"
+            )
+        job.phase = Phase.OVER
+        self._ceiling.release(job, used)
+        if job.shape.prefix is not None:
+            self._free_followers(job, used, now)
+        pool = self._pools[job.pool]
+        actual = None if used is None else NOTHING if used is NOTHING_USED else pool.cost_of(used)
+        pool.settle(job, actual, now)
+        return pool, actual
+
+    def _free_followers(self, job: Job, used: Usage | None, now: float) -> None:
+        if self._pricing.prefixes.ended(job, used, now):
+            mine = job.shape
+            self._waiting.recall(
+                lambda other: (
+                    not other.attempts
+                    and other.shape.prefix == mine.prefix
+                    and other.shape.model == mine.model
+                ),
+                now,
+            )
+
+    def rejoin(self, job: Job, now: float) -> None:
+        """Back into line, to its place among its like."""
+        self._pricing.join(job, self._pools[job.pool], now)
+        self._waiting.join(job)

@@ -1,0 +1,73 @@
+"""Reads the state of a scheduler off its parts, as plain values."""
+
+from collections.abc import Mapping
+
+from claude_executor.core.control.breaker import State
+from claude_executor.core.model.snapshot import PoolState, ResourceState, Snapshot
+from claude_executor.core.pool.pool import Pool
+from claude_executor.core.scheduling.waiting import Waiting
+
+
+class Tally:
+    """Counts over the executor's whole life."""
+
+    __slots__ = ("answered", "attempts", "cancelled", "failed", "retries")
+
+    def __init__(self) -> None:
+        self.answered = 0
+        self.failed = 0
+        self.cancelled = 0
+        self.attempts = 0
+        self.retries = 0
+
+
+def snapshot(waiting: Waiting, running: int, tally: Tally, pools: Mapping[str, Pool], now: float) -> Snapshot:
+    """The state at this moment."""
+    return Snapshot(
+        queued=waiting.queued + waiting.aside,
+        running=running,
+        waiting_to_retry=waiting.parked - waiting.aside,
+        answered=tally.answered,
+        failed=tally.failed,
+        attempts=tally.attempts,
+        retries=tally.retries,
+        pools={name: state_of(pool, now) for name, pool in pools.items()},
+    )
+
+
+def state_of(pool: Pool, now: float) -> PoolState:
+    """Read off a pool's state."""
+    used = pool.used.last_minute(now)
+    resources = {
+        resource.value: ResourceState(
+            limit=limit,
+            source=meter.source,
+            level=meter.bucket.level(now),
+            capacity=meter.bucket.capacity,
+            others=meter.others * 60.0,
+            used=meter.amount(used),
+            used_in_all=meter.amount(pool.used.in_all),
+        )
+        for resource, meter in pool.meters.items()
+        if meter.bucket is not None and (limit := meter.limit) is not None
+    }
+    held_for = dict(pool.blocked_for)
+    if pool.held_by is not None:
+        held_for[pool.held_by] = held_for.get(pool.held_by, 0.0) + now - pool.held_since
+    return PoolState(
+        resources=resources,
+        queued=len(pool.line),
+        running=pool.in_flight,
+        concurrency=pool.window.limit,
+        breaker=pool.breaker.state.value,
+        probe_in=max(0.0, pool.breaker.opens_at - now) if pool.breaker.state is State.OPEN else 0.0,
+        closed_for=max(0.0, pool.closed_until - now),
+        held_by=pool.held_by,
+        held_for=held_for,
+        round_trip=pool.round_trip,
+        refusals=pool.refusals,
+        sharing=None if pool.share is None else pool.share.standing.value,
+        members=1 if pool.share is None else pool.share.members,
+        share=1.0 if pool.share is None else pool.share.portion,
+        away=None if pool.share is None else pool.share.because,
+    )

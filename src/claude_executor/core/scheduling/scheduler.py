@@ -1,0 +1,322 @@
+"""Tell it what happened, ask what to do, ask when to ask again.
+
+A shell drives it with five kinds of call, all of which take the time::
+
+    submit, cancel              the caller's side: a request comes, or goes away
+    poll(now) -> actions        what to do now; afterwards `wake_at` says when to ask again
+    answered, failed, lost      an attempt is over
+    granted, unreachable        the group that shares the limits has answered `Reserve`, or not
+    tune, close, snapshot       change the limits, shut the door, look at the state
+
+The life of a job: it stands in its pool's line (WAITING); `poll` takes from the buckets and says `Start`
+(RUNNING); the attempt ends and is settled exactly once; then the job is OVER, or it is PARKED until its next
+attempt is due and goes back to the front of its own kind. While WAITING or PARKED it holds nothing.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
+
+from claude_executor.core.control.breaker import BreakerPolicy
+from claude_executor.core.control.retry import RetryPolicy
+from claude_executor.core.control.spending import SpendingCap
+from claude_executor.core.model.actions import Action, Refusal, Refuse, Start, Verdict
+from claude_executor.core.model.cost import NOTHING_USED, Usage
+from claude_executor.core.model.failure import Failure
+from claude_executor.core.model.gate import NEVER
+from claude_executor.core.model.headers import Advice
+from claude_executor.core.model.job import Job, Phase
+from claude_executor.core.model.limits import Limits, by_pool, pool_of
+from claude_executor.core.model.request import Shape
+from claude_executor.core.model.sharing import Grant, Membership
+from claude_executor.core.model.snapshot import Snapshot
+from claude_executor.core.pool import feedback
+from claude_executor.core.pool.pool import Pool
+from claude_executor.core.scheduling.attempts import Attempts
+from claude_executor.core.scheduling.cost_model import Pricing
+from claude_executor.core.scheduling.event_log import Emitter
+from claude_executor.core.scheduling.executor_limits import Ceiling
+from claude_executor.core.scheduling.failure_decisions import Stops
+from claude_executor.core.scheduling.group import Group
+from claude_executor.core.scheduling.inspection import Tally, snapshot
+from claude_executor.core.scheduling.waiting import Urgency, Waiting
+
+MOST_POOLS = 100
+"""Pools before those are forgotten that have never answered."""
+
+
+class Scheduler:
+    """Decides for one executor. Holds no lock and does nothing by itself."""
+
+    def __init__(
+        self,
+        limits: Limits | Mapping[str, Limits],
+        *,
+        max_concurrency: int,
+        max_queued: int | None = None,
+        retry: RetryPolicy | None = None,
+        breaker: BreakerPolicy | None = None,
+        reserve_max_tokens: bool = False,
+        caps: Iterable[SpendingCap] = (),
+        membership: Membership | None = None,
+        now: float,
+    ) -> None:
+        """`max_queued` bounds the jobs that are neither in flight nor over; `None` does not.
+
+        With a `membership` the limits are shared: there are `Reserve` actions to perform.
+        """
+        self._limits = by_pool(limits)
+        self._ceiling = Ceiling(max_concurrency, caps, now)
+        self._breaker_policy = breaker or BreakerPolicy()
+        self._pricing = Pricing(reserve_max_tokens=reserve_max_tokens)
+        self._urgency = Urgency()
+        self._pools: dict[str, Pool] = {}
+        self._most_pools = MOST_POOLS
+        self._turn = 0
+        self._waiting = Waiting(self._pools, max_queued)
+        self._stops = Stops()
+        self._closed = False
+        self._numbers = 0
+        self._news = True
+        self.tally = Tally()
+        self.wake_at = NEVER
+        self.emit = Emitter()
+        self._attempts = Attempts(
+            self._pools, self._waiting, self._ceiling, self._pricing, self._stops, self.tally, self.emit,
+            retry or RetryPolicy(), now,
+        )  # fmt: skip
+        self.group = None
+        if membership is not None:
+            self.group = Group(membership, self._pools, self._ceiling, self._urgency, self.emit)
+
+    # ---- the caller's side
+
+    def submit(
+        self, shape: Shape, now: float, *, priority: int = 0, tenant: str = "", deadline_at: float = NEVER
+    ) -> Job | Refuse:
+        """A request comes. `Refuse` at once where it cannot be served: queue full, deadline out of reach."""
+        pool = self._pool(pool_of(shape.model), now)
+        self._numbers += 1
+        job = Job(self._numbers, shape, pool.name, priority, tenant, now, deadline_at)
+        self.emit.submitted(job, now)
+        if self._closed:
+            return self._refuse(job, Refusal.CLOSED, now)
+        if (stop := self._stops.reason(shape.model, now)) is not None:
+            return self._refuse(job, Refusal.STOPPED, now, stop)
+        self._pricing.join(job, pool, now)
+        self._ceiling.price(job)
+        if self._ceiling.spent(job):
+            return self._refuse(job, Refusal.SPENT, now)
+        if self._waiting.full:
+            at, why = self._opens_at(pool, job, now)
+            asks = self._ceiling.room > 0 and pool.asks_group(why, now)
+            if len(pool.line) or (at > now and not asks):
+                return self._refuse(job, Refusal.QUEUE_FULL, now)
+        if deadline_at <= now or (deadline_at != NEVER and pool.earliest(job) > deadline_at):
+            return self._refuse(job, Refusal.DEADLINE, now, pool.trouble)
+        self._urgency.seen(priority, now)
+        # Behind a head that is held up it changes nothing; `line` promises that nobody overtakes a head.
+        held = pool.held if pool.held_by is not None else None
+        if held is None or priority > held.priority or deadline_at != NEVER:
+            self._news = True
+        self._waiting.join(job)
+        self._waiting.watch(job)
+        return job
+
+    def cancel(self, job: Job, now: float) -> None:
+        """The owner of a job lost interest before anything was sent, be it in the moment of its turn.
+
+        For a job whose attempt has been sent it is `lost`.
+        """
+        if job.running:
+            self.lost(job, now, NOTHING_USED)
+        elif self._waiting.leave(job):
+            self._news = True
+            self.tally.cancelled += 1
+            self.emit.cancelled(job, NOTHING_USED, now)
+
+    def close(self, now: float, *, refuse_waiting: bool) -> list[Refuse]:
+        """Refuse what comes from now on and, if asked, what is waiting; then nothing is retried either."""
+        self._closed = self._news = True
+        if not refuse_waiting:
+            return []
+        self._attempts.retrying = False
+        return [self._turn_away(job, Refusal.CLOSED, now, job.last) for job in self._waiting.everyone()]
+
+    def tune(
+        self,
+        now: float,
+        *,
+        limits: Limits | Mapping[str, Limits] | None = None,
+        changes: Mapping[str, float] = MappingProxyType({}),
+        max_concurrency: int | None = None,
+    ) -> None:
+        """Change the declared limits (all of them, or by field), or how many requests may be in flight."""
+        declared = self._limits if limits is None else by_pool(limits)
+        if changes:
+            declared = {pool: replace(limit, **changes) for pool, limit in declared.items()}
+        if max_concurrency is not None:
+            self._ceiling.retune(max_concurrency)
+        self._limits = declared
+        self._news = True
+        for pool in self._pools.values():
+            pool.tell(declared, now)
+            pool.window.retune(self._ceiling.most_running)
+
+    def snapshot(self, now: float) -> Snapshot:
+        """The state at this moment."""
+        return snapshot(self._waiting, self._ceiling.running, self.tally, self._pools, now)
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is waiting and nothing is in flight."""
+        return not self._ceiling.running and not len(self._waiting)
+
+    # ---- what to do now
+
+    def poll(self, now: float) -> list[Action]:
+        """What may start now, and what is to be refused. Sets `wake_at` to the next time to ask."""
+        if not self._news and now < self.wake_at:
+            return []
+        self._news = False
+        actions: list[Action] = [
+            self._turn_away(job, Refusal.DEADLINE, now, job.last or self._pools[job.pool].trouble)
+            for job in self._waiting.late(now)
+        ]
+        for job in self._waiting.due(now, self._attempts.retry_budget):
+            if (stop := self._stops.reason(job.shape.model, now)) is not None:
+                actions.append(self._refuse(job, Refusal.STOPPED, now, stop))
+            else:
+                self._attempts.rejoin(job, now)
+        self.wake_at = min(
+            self._waiting.next_late(), self._waiting.next_due(now, self._attempts.retry_budget)
+        )
+        pools = [pool for pool in self._pools.values() if len(pool.line) or pool.held_by is not None]
+        self._turn += 1  # pools take turns at being first, for they share one ceiling on concurrency
+        for i in range(len(pools)):
+            self._drain(pools[(self._turn + i) % len(pools)], now, actions)
+        if self.group is not None:
+            self.wake_at = min(self.wake_at, self.group.ask(now, actions))
+        return actions
+
+    def granted(self, name: str, grant: Grant, now: float) -> None:
+        """The group has answered what `Reserve` asked for this pool."""
+        if self.group is not None:
+            self._news = True
+            self.group.granted(name, grant, now)
+
+    def unreachable(self, name: str, now: float, u: float, because: str | None = None) -> None:
+        """The group has not answered, because of that."""
+        if self.group is not None:
+            self._news = True
+            self.group.unreachable(name, now, u, because)
+
+    def _drain(self, pool: Pool, now: float, actions: list[Action]) -> None:
+        held_by, held = None, None
+        while (job := pool.line.head()) is not None:
+            if (stop := self._stops.reason(job.shape.model, now)) is not None:
+                actions.append(self._turn_away(job, Refusal.STOPPED, now, stop))
+                continue
+            if job is not pool.held:
+                self._pricing.renew(job, pool, now)
+            else:
+                job.need = pool.need(job.cost)  # limits may have changed meanwhile
+            if self._ceiling.spent(job):
+                actions.append(self._turn_away(job, Refusal.SPENT, now, None))
+                continue
+            if pool.share is not None and pool.share.refuses:
+                refuse = self._turn_away(job, Refusal.ALONE, now, job.last)
+                actions.append(replace(refuse, away=pool.share.because))
+                continue
+            if job.shape.prefix is not None and self._pricing.prefixes.follows(job, now):
+                until = self._pricing.prefixes.until(job)
+                self._waiting.set_aside(job, until)
+                self.wake_at = min(self.wake_at, until)
+                continue
+            at, why = self._opens_at(pool, job, now)
+            if at > now:
+                self.wake_at = min(self.wake_at, at, self._urgency.lapses_at(job.priority, now))
+                held_by, held = why, job
+                break
+            self._attempts.start(job, pool, now)
+            actions.append(Start(job))
+        pool.held = held
+        if held_by != pool.held_by:
+            pool.hold(held_by, now)
+
+    def _opens_at(self, pool: Pool, job: Job, now: float) -> tuple[float, str]:
+        keep = self._urgency.kept_from(job.priority, now)
+        ready, short = self._ceiling.opens_at(job, keep)
+        if ready == NEVER:
+            return ready, short
+        at, why = pool.opens_at(job, now, keep=keep)
+        return (ready, short) if ready > max(at, now) else (at, why)
+
+    # ---- an attempt is over
+
+    def wants_advice(self, job: Job, now: float) -> bool:
+        """Whether the headers of an answer to it would tell anything; reading them is not free."""
+        return feedback.wants_news(self._pools[job.pool], now)
+
+    def begun(self, job: Job, usage: Usage, advice: Advice, now: float) -> None:
+        """Its answer begins to come, and will have used so much of the input."""
+        self._news = True
+        self._attempts.begun(job, usage, advice, now)
+
+    def answered(self, job: Job, usage: Usage | None, advice: Advice, now: float) -> None:
+        """It was answered, and used so much."""
+        self._attempts.answered(job, usage, advice, now)
+        self._news = True
+
+    def lost(self, job: Job, now: float, used: Usage | None = None) -> None:
+        """It was cancelled, or ended in a way nobody foresaw, having used so much.
+
+        Where that is not known its estimate stays taken, for it was sent.
+        """
+        self._attempts.given_up(job, used, now)
+        self._news = True
+
+    def failed(self, job: Job, failure: Failure, now: float, u: float, *, again: bool = True) -> Verdict:
+        """It failed: what becomes of the job. On `AGAIN` it is back among those waiting.
+
+        Without `again` it is over: what has come of its answer is in use already.
+        """
+        verdict = self._attempts.failed(job, failure, now, u, again=again)
+        self._news = True
+        return verdict
+
+    # ---- turning away
+
+    def _turn_away(self, job: Job, refusal: Refusal, now: float, because: Failure | None) -> Refuse:
+        self._waiting.leave(job)
+        return self._refuse(job, refusal, now, because)
+
+    def _refuse(self, job: Job, refusal: Refusal, now: float, because: Failure | None = None) -> Refuse:
+        job.phase = Phase.OVER
+        self.tally.failed += 1
+        self.emit.refused(job, refusal.value, now)
+        return Refuse(job, refusal, because)
+
+    def _pool(self, name: str, now: float) -> Pool:
+        pool = self._pools.get(name)
+        if pool is None:
+            if len(self._pools) >= self._most_pools:
+                self._forget_strangers(now)
+            pool = self._pools[name] = Pool(
+                name,
+                self._limits,
+                ceiling=self._ceiling.most_running,
+                breaker=self._breaker_policy,
+                now=now,
+                share=None if self.group is None else self.group.share(),
+            )
+        return pool
+
+    def _forget_strangers(self, now: float) -> None:
+        """Let go of pools that are not in use and never answered: any text may be asked for as a model."""
+        used = {job.pool for job in self._waiting.everyone()}
+        for name, pool in tuple(self._pools.items()):
+            idle = not pool.in_flight and name not in used and pool.closed_until <= now
+            if idle and not pool.answered and pool.share is None:
+                del self._pools[name]
+        self._most_pools = max(MOST_POOLS, 2 * len(self._pools))
