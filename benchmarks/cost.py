@@ -125,7 +125,7 @@ def submit(rows: int, rounds: int) -> list[Figure]:
 
 async def with_sdk(base_url: str, prompts: list[Params]) -> float:
     """The SDK and a semaphore; processor seconds."""
-    from claude_executor.transport import default_client
+    from claude_executor.sdk.transport import default_client
 
     slots = asyncio.Semaphore(IN_FLIGHT)
     async with default_client(max_concurrency=IN_FLIGHT, api_key="k", base_url=base_url) as client:
@@ -179,7 +179,7 @@ def queue(rows: int, rounds: int) -> list[Figure]:
 
 async def queued_plainly(prompts: list[Params]) -> float:
     """As many tasks at a semaphore, asking the same stub."""
-    from claude_executor.parsing import message_of
+    from claude_executor.sdk.transport import message_of
 
     stub, slots = Stub(), asyncio.Semaphore(IN_FLIGHT)
 
@@ -247,7 +247,7 @@ async def _parse(times: int) -> list[Figure]:
     import anthropic
     import httpx2
 
-    from claude_executor.parsing import message_of
+    from claude_executor.sdk.transport import message_of
 
     def respond(_: httpx2.Request) -> httpx2.Response:
         return httpx2.Response(200, json=ANSWER)
@@ -305,7 +305,7 @@ async def _memory(rows: int) -> Figure:
 
 def map_(rows: int) -> list[Figure]:
     """Peak memory of `map`."""
-    import claude_executor.transport  # noqa: F401
+    import claude_executor.sdk.transport  # noqa: F401
 
     return asyncio.run(_map(rows))
 

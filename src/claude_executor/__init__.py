@@ -49,10 +49,10 @@ if TYPE_CHECKING:
         StreamInterrupted,
         TooLarge,
     )
-    from claude_executor.estimate import Estimate
     from claude_executor.executor import Executor
-    from claude_executor.fan_out import MapJournal, Params, Result
-    from claude_executor.session import Session
+    from claude_executor.runtime.estimate import Estimate
+    from claude_executor.runtime.map import MapJournal, Params, Result
+    from claude_executor.runtime.session import Session
 
 __all__ = [
     "AttemptFailed",
@@ -112,7 +112,7 @@ _HOMES = {
     "BudgetUnreachable": "errors",
     "Closed": "errors",
     "DeadlineExceeded": "errors",
-    "Estimate": "estimate",
+    "Estimate": "runtime.estimate",
     "Event": "core.model.events",
     "Executor": "executor",
     "ExecutorError": "errors",
@@ -120,8 +120,8 @@ _HOMES = {
     "Kind": "core.model.failure",
     "LimitLearned": "core.model.events",
     "Limits": "core.model.limits",
-    "MapJournal": "fan_out",
-    "Params": "fan_out",
+    "MapJournal": "runtime.map",
+    "Params": "runtime.map",
     "PoolClosed": "core.model.events",
     "PoolState": "core.model.snapshot",
     "QueueFull": "errors",
@@ -134,10 +134,10 @@ _HOMES = {
     "RequestRefused": "core.model.events",
     "RequestSubmitted": "core.model.events",
     "ResourceState": "core.model.snapshot",
-    "Result": "fan_out",
+    "Result": "runtime.map",
     "RetryPolicy": "core.control.retry",
     "RunStopped": "core.model.events",
-    "Session": "session",
+    "Session": "runtime.session",
     "SharingChanged": "core.model.events",
     "Snapshot": "core.model.snapshot",
     "SpendingCap": "core.control.spending",

@@ -10,9 +10,6 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
 from claude_executor.budget import Budget
-from claude_executor.calls import Cost, shape_for
-from claude_executor.carrier import Carrier
-from claude_executor.connection import Connection
 from claude_executor.core.control.breaker import BreakerPolicy
 from claude_executor.core.control.retry import RetryPolicy
 from claude_executor.core.control.spending import SpendingCap
@@ -21,10 +18,13 @@ from claude_executor.core.model.limits import Limits
 from claude_executor.core.model.options import USUAL, Terms
 from claude_executor.core.model.snapshot import Snapshot
 from claude_executor.core.scheduling.scheduler import Scheduler
-from claude_executor.counting import Counting
-from claude_executor.fan_out import Answer, MapJournal, Params, Result, fan_out
-from claude_executor.pump import Pump
-from claude_executor.session import Session
+from claude_executor.runtime.calls import Cost, shape_for
+from claude_executor.runtime.client import Connection
+from claude_executor.runtime.count_tokens import Counting
+from claude_executor.runtime.map import Answer, MapJournal, Params, Result, fan_out
+from claude_executor.runtime.pump import Pump
+from claude_executor.runtime.requests import Carrier
+from claude_executor.runtime.session import Session
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic, Middleware
@@ -280,7 +280,7 @@ class Executor:
         Args:
             terms: As for `limited`.
         """
-        from claude_executor.middleware import ExecutorMiddleware
+        from claude_executor.runtime.middleware import ExecutorMiddleware
 
         return ExecutorMiddleware(self._pump, self._counting, terms)
 

@@ -26,9 +26,9 @@ from claude_executor.bulk import (
 )
 from claude_executor.bulk.prices import NOTHING_SPENT
 from claude_executor.core.model.request import shape_of
+from claude_executor.sdk.usage import usage_of
 from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings, Simulator
 from claude_executor.testing import loop_time, run_virtual, simulated_client
-from claude_executor.usage import usage_of
 
 MODEL = "claude-haiku-5-5"
 UNLIMITED = Settings(rates=Rates(), latency=Latency(0.5, 3_000.0, 0.5), output_tokens=Lengths(800, 0.5))

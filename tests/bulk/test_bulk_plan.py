@@ -9,7 +9,7 @@ import pytest
 from claude_executor import Limits
 from claude_executor.bulk import Counted, Defaults, NotCounted, Prices, Row, count_tokens, plan, rows_of
 from claude_executor.bulk.count import Ratio, places
-from claude_executor.estimate import Estimate
+from claude_executor.runtime.estimate import Estimate
 from claude_executor.simulator import Faults, Rates, Settings
 from claude_executor.testing import simulated_client
 

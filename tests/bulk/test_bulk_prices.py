@@ -5,7 +5,7 @@ import pytest
 from anthropic.types import Usage
 
 from claude_executor.bulk import Prices, Spent
-from claude_executor.usage import usage_of
+from claude_executor.sdk.usage import usage_of
 
 
 def listed(model: str, *, fresh: int, read: int, written: int, output: int) -> float:

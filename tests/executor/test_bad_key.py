@@ -7,8 +7,8 @@ import pytest
 from anthropic.types import TextBlock
 
 from claude_executor import Executor, Kind, Rejected, Stopped
-from claude_executor.preflight import check, flaw_of_key
-from claude_executor.redaction import redacted
+from claude_executor.sdk.redaction import redacted
+from claude_executor.sdk.validation import check, flaw_of_key
 from claude_executor.simulator import Simulator
 from claude_executor.testing import loop_time, simulated_client
 

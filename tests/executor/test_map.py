@@ -6,7 +6,7 @@ import itertools
 import pytest
 
 from claude_executor import Closed, Failed
-from claude_executor.fan_out import Answer, fan_out
+from claude_executor.runtime.map import Answer, fan_out
 from claude_executor.simulator import Faults, Latency, Rates, Settings
 
 QUICK = Settings(rates=Rates(rpm=60_000, itpm=None, otpm=None), latency=Latency(0.2, 300.0, 0.8))

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_executor import Executor
-from claude_executor.parsing import message_of
+from claude_executor.sdk.transport import message_of
 
 USAGE: dict[str, Any] = {
     "input_tokens": 10,

@@ -8,10 +8,10 @@ import httpx2
 import pytest
 
 from claude_executor import Closed, Failed, Kind, Limits, RetryPolicy, StreamInterrupted
-from claude_executor.outcome import Broken
+from claude_executor.sdk.outcome import Broken
+from claude_executor.sdk.transport import Transport
 from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings, Simulator
 from claude_executor.testing import loop_time
-from claude_executor.transport import Transport
 
 FLOWING = Settings(
     rates=Rates(rpm=6_000, itpm=2_000_000, otpm=400_000),

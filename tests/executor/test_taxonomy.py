@@ -12,8 +12,8 @@ import pytest
 import respx
 
 from claude_executor import DeadlineExceeded, Executor, Failed, Kind, Rejected, RetryPolicy, Stopped
-from claude_executor.diagnosis import broken_by
-from claude_executor.redaction import redacted
+from claude_executor.sdk.failures import broken_by
+from claude_executor.sdk.redaction import redacted
 from claude_executor.simulator import Faults, Settings, Simulator
 from claude_executor.testing import loop_time
 

@@ -43,7 +43,7 @@ from claude_executor import (
     SpendingCap,
     Terms,
 )
-from claude_executor.loop_thread import LoopThread
+from claude_executor.sync.loop_thread import LoopThread
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic, Middleware

@@ -18,10 +18,10 @@ from anthropic.types import Message, RawMessageStreamEvent
 from claude_executor.core.model.cost import Usage
 from claude_executor.core.model.failure import Failure, Kind
 from claude_executor.core.model.headers import NO_ADVICE
-from claude_executor.diagnosis import advice_of, broken_by
 from claude_executor.errors import StreamInterrupted
-from claude_executor.outcome import Broken, Reply
-from claude_executor.usage import usage_by_now, usage_of
+from claude_executor.sdk.failures import advice_of, broken_by
+from claude_executor.sdk.outcome import Broken, Reply
+from claude_executor.sdk.usage import usage_by_now, usage_of
 
 if TYPE_CHECKING:
     from anthropic.lib.streaming import ParsedMessageStreamEvent

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from anthropic.lib.streaming import AsyncMessageStream
     from anthropic.types import Message
 
-    from claude_executor.calls import Cost
     from claude_executor.executor import Executor
-    from claude_executor.fan_out import MapJournal, Params, Result
+    from claude_executor.runtime.calls import Cost
+    from claude_executor.runtime.map import MapJournal, Params, Result
 P = ParamSpec("P")
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from claude_executor.errors import Closed
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
 
-    from claude_executor.transport import Transport
+    from claude_executor.sdk.transport import Transport
 
 
 class Connection:
@@ -57,12 +57,12 @@ class Connection:
         if self._client is None:
             # Importing the SDK takes seconds and its constructor reads files: not on the event loop.
             self._client = self._own = await asyncio.to_thread(self._build)
-        from claude_executor.transport import Transport
+        from claude_executor.sdk.transport import Transport
 
         self._transport = Transport(self._client, timeout=self._timeout)
 
     def _build(self) -> "AsyncAnthropic":
-        from claude_executor.transport import default_client
+        from claude_executor.sdk.transport import default_client
 
         max_concurrency, api_key, base_url = self._build_with
         return default_client(max_concurrency=max_concurrency, api_key=api_key, base_url=base_url)

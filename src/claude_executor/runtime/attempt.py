@@ -17,8 +17,9 @@ from claude_executor.core.model.actions import Verdict
 from claude_executor.core.model.cost import Usage
 from claude_executor.core.model.failure import TREATMENT
 from claude_executor.core.model.job import Job
-from claude_executor.errors import Closed, ExecutorError, StreamInterrupted, failure, interruption
-from claude_executor.outcome import Broken, Reply
+from claude_executor.errors import Closed, ExecutorError, StreamInterrupted
+from claude_executor.runtime.raising import failure, interruption
+from claude_executor.sdk.outcome import Broken, Reply
 
 if TYPE_CHECKING:
     from claude_executor.core.model.headers import Advice

@@ -20,12 +20,12 @@ import orjson
 
 from claude_executor.core.model.cost import Usage
 from claude_executor.core.model.failure import Failure, Kind
-from claude_executor.diagnosis import advice_of, broken_by
-from claude_executor.outcome import Broken
-from claude_executor.pump import Following, Pump
-from claude_executor.streaming import SILENCE
-from claude_executor.turn import Part, Turn
-from claude_executor.usage import usage_by_now, usage_said
+from claude_executor.runtime.attempt import Part, Turn
+from claude_executor.runtime.pump import Following, Pump
+from claude_executor.sdk.failures import advice_of, broken_by
+from claude_executor.sdk.outcome import Broken
+from claude_executor.sdk.streaming import SILENCE
+from claude_executor.sdk.usage import usage_by_now, usage_said
 
 if TYPE_CHECKING:
     from claude_executor.core.model.job import Job

@@ -7,10 +7,10 @@ from typing import Any, TypeAlias, TypeVar, cast
 from claude_executor.core.model.cost import Usage
 from claude_executor.core.model.headers import NO_ADVICE
 from claude_executor.core.model.request import Shape, shape_of
-from claude_executor.estimate import Estimate
-from claude_executor.fan_out import Params
-from claude_executor.outcome import Broken, Reply
-from claude_executor.usage import usage_of
+from claude_executor.runtime.estimate import Estimate
+from claude_executor.runtime.map import Params
+from claude_executor.sdk.outcome import Broken, Reply
+from claude_executor.sdk.usage import usage_of
 
 T = TypeVar("T")
 
@@ -58,7 +58,7 @@ def as_attempt(fn: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[Reply[T
     fn = once(fn)
 
     async def attempt() -> Reply[T] | Broken:
-        from claude_executor.diagnosis import broken_by, from_a_model
+        from claude_executor.sdk.failures import broken_by, from_a_model
 
         try:
             value = await fn()

@@ -25,14 +25,14 @@ from claude_executor.core.model.failure import Failure, Kind
 from claude_executor.core.model.headers import NO_ADVICE
 from claude_executor.core.model.options import Terms
 from claude_executor.core.model.request import shape_of
-from claude_executor.counting import Counting
-from claude_executor.diagnosis import advice_of, broken_by, leave_to_the_whole
 from claude_executor.errors import Closed, ExecutorError
-from claude_executor.outcome import Broken, Reply
-from claude_executor.overheard import AsyncBody, Overheard, SyncBody, passed_on
-from claude_executor.pump import Pump
-from claude_executor.turn import Turn
-from claude_executor.usage import usage_said
+from claude_executor.runtime.attempt import Turn
+from claude_executor.runtime.count_tokens import Counting
+from claude_executor.runtime.pump import Pump
+from claude_executor.runtime.stream_tap import AsyncBody, Overheard, SyncBody, passed_on
+from claude_executor.sdk.failures import advice_of, broken_by, leave_to_the_whole
+from claude_executor.sdk.outcome import Broken, Reply
+from claude_executor.sdk.usage import usage_said
 
 MESSAGES = "/v1/messages"
 """The one path that draws on the limits of messages."""

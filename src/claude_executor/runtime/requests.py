@@ -5,13 +5,13 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from claude_executor.calls import as_attempt, once, usage_in
-from claude_executor.connection import Connection
 from claude_executor.core.model.options import Terms
 from claude_executor.core.model.request import Shape
-from claude_executor.fan_out import Answer, Params
-from claude_executor.preflight import measured
-from claude_executor.pump import Pump
+from claude_executor.runtime.calls import as_attempt, once, usage_in
+from claude_executor.runtime.client import Connection
+from claude_executor.runtime.map import Answer, Params
+from claude_executor.runtime.pump import Pump
+from claude_executor.sdk.validation import measured
 
 if TYPE_CHECKING:
     from anthropic.lib.streaming import AsyncMessageStream

@@ -15,7 +15,7 @@ from claude_executor.core.control.retry import RetryPolicy, not_before
 from claude_executor.core.model.failure import TREATMENT, Kind
 from claude_executor.core.model.limits import COUNT_TOKENS, Limits
 from claude_executor.errors import DeadlineExceeded
-from claude_executor.outcome import Broken
+from claude_executor.sdk.outcome import Broken
 
 PER_MINUTE = 5_000.0
 """Of the start tier; where nothing else is declared."""

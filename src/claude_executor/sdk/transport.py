@@ -17,13 +17,12 @@ from anthropic.types import Message, RawMessageStreamEvent
 from claude_executor.core.model.cost import Usage
 from claude_executor.core.model.failure import Failure, Kind
 from claude_executor.core.model.headers import NO_ADVICE, Advice
-from claude_executor.diagnosis import CONNECTION_ERRORS, advice_of, broken_by
 from claude_executor.errors import Stopped
-from claude_executor.outcome import Broken, Reply
-from claude_executor.parsing import message_of
-from claude_executor.preflight import flaw_of_key
-from claude_executor.streaming import SILENCE, Events, first_of
-from claude_executor.usage import usage_of
+from claude_executor.sdk.failures import CONNECTION_ERRORS, advice_of, broken_by
+from claude_executor.sdk.outcome import Broken, Reply
+from claude_executor.sdk.streaming import SILENCE, Events, first_of
+from claude_executor.sdk.usage import usage_of
+from claude_executor.sdk.validation import flaw_of_key
 
 _Create = Callable[..., Awaitable["anthropic.AsyncAPIResponse[Message]"]]
 
@@ -166,3 +165,28 @@ class Transport:
 
 def _mapping(value: object) -> Mapping[str, object]:
     return cast("Mapping[str, object]", value) if isinstance(value, Mapping) else {}
+
+
+async def message_of(response: "anthropic.AsyncAPIResponse[Message]") -> object:
+    """What ``response.parse()`` gives: a `Message`, or whatever the SDK makes of something else.
+
+    One difference remains: fields that the model does not declare stand in `model_fields_set`, too.
+
+    Raises:
+        Exception: What the SDK raises of a body that is no answer, or that breaks off.
+    """
+    # What a middleware of the client's has parsed it may have changed, and the SDK would give just that.
+    untouched = type(response) is anthropic.AsyncAPIResponse and not getattr(
+        response, "_parsed_by_type", True
+    )
+    if not untouched:
+        return await response.parse()
+    body = await response.read()
+    try:
+        # Strictly: what would have to be converted is not as declared, and the SDK would leave it as it came.
+        message = Message.model_validate_json(body, strict=True)
+    except ValueError:
+        return await response.parse()
+    message._request_id = response.request_id  # noqa: SLF001 # pyright: ignore[reportPrivateUsage] - documented
+    message._workspace_id = response.workspace_id  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]
+    return message

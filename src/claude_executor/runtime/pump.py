@@ -21,9 +21,10 @@ from claude_executor.core.model.job import Job
 from claude_executor.core.model.options import Terms
 from claude_executor.core.model.request import Shape
 from claude_executor.core.scheduling.scheduler import Scheduler
-from claude_executor.errors import ExecutorError, StreamInterrupted, failure, interruption, rejection
-from claude_executor.outcome import Broken, Reply
-from claude_executor.turn import CURRENT, Turn
+from claude_executor.errors import ExecutorError, StreamInterrupted
+from claude_executor.runtime.attempt import CURRENT, Turn
+from claude_executor.runtime.raising import failure, interruption, rejection
+from claude_executor.sdk.outcome import Broken, Reply
 
 T = TypeVar("T")
 R = TypeVar("R")

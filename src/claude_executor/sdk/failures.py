@@ -10,8 +10,8 @@ import httpx2
 
 from claude_executor.core.model.failure import Failure, Kind, classify, growth_quoted, resource_named
 from claude_executor.core.model.headers import NO_ADVICE, Advice, read
-from claude_executor.outcome import Broken
-from claude_executor.redaction import redacted
+from claude_executor.sdk.outcome import Broken
+from claude_executor.sdk.redaction import redacted
 
 DETAIL_LENGTH = 400
 

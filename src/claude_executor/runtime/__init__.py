@@ -1,0 +1,1 @@
+"""Performs on asyncio what the core decides: the pump, attempts, requests, calls, map, middleware."""
