@@ -291,7 +291,7 @@ def resume(rows: int) -> None:
 def write_results(source: Path) -> None:
     """Results as a run leaves them, out of order as answers come."""
     from claude_executor.bulk import rows_of
-    from claude_executor.bulk.results import Mark, hash_of, succeeded
+    from claude_executor.bulk.results.line import Mark, hash_of, succeeded
 
     chance = random.Random(1)
     with source.with_name("rows.results.jsonl").open("wb") as file:

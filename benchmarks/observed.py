@@ -40,7 +40,7 @@ class Observed:
 
 
 def _serve(tell: Connection) -> None:
-    from claude_executor.simulator.server import build_server, listen, url_of
+    from claude_executor.simulator.server.server import build_server, listen, url_of
 
     listener = listen("127.0.0.1", 0)
     server = build_server(Observed())  # type: ignore[arg-type]

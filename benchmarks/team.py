@@ -17,8 +17,8 @@ from typing import Any
 from benchmarks.lab.server import FarSimulator, World, far_simulator
 from claude_executor import Event, Executor, RedisBudget, RequestAnswered
 from claude_executor.simulator import Settings
-from claude_executor.simulator.models import Rates
-from claude_executor.simulator.settings import Latency, Lengths
+from claude_executor.simulator.world.models import Rates
+from claude_executor.simulator.world.settings import Latency, Lengths
 
 MODEL = "claude-haiku-5-5"
 RPM = 3_600

@@ -15,8 +15,8 @@ import httpx2
 from starlette.responses import JSONResponse
 
 from claude_executor.simulator import Change, Faults, Settings, Simulator
-from claude_executor.simulator.exchange import Message, Receive, Scope, Send
-from claude_executor.simulator.server import build_server, listen, url_of
+from claude_executor.simulator.api.exchange import Message, Receive, Scope, Send
+from claude_executor.simulator.server.server import build_server, listen, url_of
 
 _ROW = re.compile(rb'"user_id": ?"([^"]*)"')
 

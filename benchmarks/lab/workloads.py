@@ -9,9 +9,9 @@ from itertools import accumulate
 from typing import Any, Literal
 
 from claude_executor.cli.docstrings import docstrings as stdlib_docstrings
-from claude_executor.simulator.prompts import PromptReader
-from claude_executor.simulator.settings import Settings
-from claude_executor.simulator.tokens import TokenCounter
+from claude_executor.simulator.messages.prompts import PromptReader
+from claude_executor.simulator.messages.tokens import TokenCounter
+from claude_executor.simulator.world.settings import Settings
 
 Prompt = dict[str, Any]
 MODEL = "claude-haiku-5-5"

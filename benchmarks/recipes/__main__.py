@@ -22,8 +22,8 @@ from benchmarks.recipes.batch import some_rows
 from benchmarks.recipes.local import RECIPES
 from benchmarks.redis_servers import RedisServer
 from claude_executor.simulator import Settings
-from claude_executor.simulator.models import Rates
-from claude_executor.simulator.settings import Latency, Lengths
+from claude_executor.simulator.world.models import Rates
+from claude_executor.simulator.world.settings import Latency, Lengths
 
 BURST = 3.0
 MARK = "CLAUDE_EXECUTOR_RECIPE"

@@ -16,8 +16,8 @@ from claude_executor import BudgetUnreachable, Executor, Limits, RedisBudget, Sh
 from claude_executor.cli import group as team_of
 from claude_executor.core.model.sharing import Ask
 from claude_executor.simulator import Settings, Simulator
-from claude_executor.simulator.models import Rates
-from claude_executor.simulator.settings import Latency, Lengths
+from claude_executor.simulator.world.models import Rates
+from claude_executor.simulator.world.settings import Latency, Lengths
 from claude_executor.testing import loop_time, simulated_client
 
 RPM = 600

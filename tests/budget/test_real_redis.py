@@ -12,9 +12,9 @@ from claude_executor.budget import Unreachable
 from claude_executor.cli.limits import limits
 from claude_executor.core.model.sharing import Ask
 from claude_executor.simulator import Settings
-from claude_executor.simulator.models import Rates
-from claude_executor.simulator.server import running
-from claude_executor.simulator.settings import Latency
+from claude_executor.simulator.server.server import running
+from claude_executor.simulator.world.models import Rates
+from claude_executor.simulator.world.settings import Latency
 
 TERMS = {"requests": {"rate": 10.0, "cap": 600.0}}
 

@@ -24,7 +24,7 @@ from claude_executor.bulk import (
     spent_on,
     summarise,
 )
-from claude_executor.bulk.prices import NOTHING_SPENT
+from claude_executor.bulk.costs.prices import NOTHING_SPENT
 from claude_executor.core.model.request import shape_of
 from claude_executor.sdk.usage import usage_of
 from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings, Simulator

@@ -15,8 +15,8 @@ import orjson
 import pytest
 
 from claude_executor.bulk import Busy, NotResults, ResultsFile
-from claude_executor.bulk.results import Mark, read_entry, succeeded
-from claude_executor.bulk.spare import Spare
+from claude_executor.bulk.results.disk import Spare
+from claude_executor.bulk.results.line import Mark, read_entry, succeeded
 
 MESSAGE = {"id": "m", "content": []}
 

@@ -8,7 +8,7 @@ import pytest
 
 from claude_executor import Limits
 from claude_executor.bulk import Counted, Defaults, NotCounted, Prices, Row, count_tokens, plan, rows_of
-from claude_executor.bulk.count import Ratio, places
+from claude_executor.bulk.costs.token_sample import Ratio, places
 from claude_executor.runtime.estimate import Estimate
 from claude_executor.simulator import Faults, Rates, Settings
 from claude_executor.testing import simulated_client
@@ -300,7 +300,7 @@ def test_models_are_counted_apart(simulator, file_of):
 @pytest.mark.simulator(Settings(rates=Rates(), count_tokens_rpm=2_000, burst=1))
 def test_counting_keeps_to_its_own_limit(simulator, file_of, monkeypatch):
     """More counts than the bucket holds, and none of them is refused."""
-    monkeypatch.setattr("claude_executor.bulk.count._AGAIN", 0)
+    monkeypatch.setattr("claude_executor.bulk.costs.token_sample._AGAIN", 0)
     assert counted(simulator, file_of(*texts(80)), 80, 80, tier=None).rows == 80
 
 
@@ -316,7 +316,7 @@ def test_a_refused_count_names_the_row_and_why(simulator, file_of):
 
 def test_a_count_that_reached_nobody_did_not_say_whom_it_asked(file_of, monkeypatch):
     """The address is told, without a password that stands in it, and what to look at."""
-    monkeypatch.setattr("claude_executor.bulk.count._AGAIN", 0)
+    monkeypatch.setattr("claude_executor.bulk.costs.token_sample._AGAIN", 0)
 
     async def ask():
         url = "http://me:secret@127.0.0.1:9"

@@ -10,7 +10,7 @@ from claude_executor import Executor
 from claude_executor.bulk import Run, report, run_rows, summarise
 from claude_executor.bulk.report import Axis, Ran, Steps, account_of, lines
 from claude_executor.bulk.report.history import read_history
-from claude_executor.bulk.timeline import Timeline, timeline_of
+from claude_executor.bulk.run.timeline import Timeline, timeline_of
 from claude_executor.simulator import Latency, Lengths, Rates, Settings
 from claude_executor.testing import loop_time, simulated_client
 

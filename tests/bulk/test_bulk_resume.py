@@ -20,9 +20,9 @@ from claude_executor.bulk import (
     rows_of,
     run_file,
 )
-from claude_executor.bulk.index import Index
-from claude_executor.bulk.results import Mark, errored, hash_of, succeeded
-from claude_executor.bulk.sources import Record
+from claude_executor.bulk.input.sources import Record
+from claude_executor.bulk.results.hash_index import Index
+from claude_executor.bulk.results.line import Mark, errored, hash_of, succeeded
 from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings
 
 SLOW = Settings(rates=Rates(), latency=Latency(2.0, spread=0.8), output_tokens=Lengths(20))
@@ -433,7 +433,7 @@ async def test_what_is_asked_again_is_paid_once(
     begin, rows_in, simulator, tmp_path, monkeypatch, most_waiting
 ):
     """Whether the others wait for the answer or come when it is there: tokens are those of what was sent."""
-    monkeypatch.setattr("claude_executor.bulk.copies.MOST_WAITING", most_waiting)
+    monkeypatch.setattr("claude_executor.bulk.run.dedupe.MOST_WAITING", most_waiting)
     run, executor = begin(simulator, 60)
     with ResultsFile(tmp_path / "r.jsonl") as results:
         async with executor:
@@ -449,7 +449,7 @@ async def test_the_failure_of_one_is_that_of_all_who_ask_the_same(
     begin, rows_in, simulator, tmp_path, monkeypatch
 ):
     """When the one that was sent fails, so have the others; and few wait at a time."""
-    monkeypatch.setattr("claude_executor.bulk.copies.MOST_WAITING", 5)
+    monkeypatch.setattr("claude_executor.bulk.run.dedupe.MOST_WAITING", 5)
     run, executor = begin(simulator, 30)
     target = tmp_path / "r.jsonl"
     with ResultsFile(target) as results:

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from claude_executor.bulk import BadInput, BadRow, Defaults, Row, check, read_row, rows_of
-from claude_executor.bulk.index import Index
-from claude_executor.bulk.known import Known
-from claude_executor.bulk.results import hash_of
+from claude_executor.bulk.results.hash_index import Index
+from claude_executor.bulk.results.line import hash_of
+from claude_executor.bulk.run.unchanged import Known
 
 MESSAGES = [{"role": "user", "content": "the secret prompt"}]
 PARAMS = {"model": "claude-haiku-5-5", "max_tokens": 10, "messages": MESSAGES}

@@ -6,7 +6,7 @@ import pytest
 from anthropic.types import Message, Usage
 
 from claude_executor.bulk import ResultsFile, Spent, run_file
-from claude_executor.bulk.tally import Tally
+from claude_executor.bulk.run.counters import Tally
 from claude_executor.simulator import Rates, Settings
 
 

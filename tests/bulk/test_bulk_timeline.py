@@ -10,8 +10,9 @@ import orjson
 import pytest
 
 from claude_executor import Executor, Limits, PoolState, ResourceState, Snapshot
-from claude_executor.bulk import Run, run_rows, timeline
-from claude_executor.bulk.timeline import FINENESS, Timeline, timeline_of
+from claude_executor.bulk import Run, run_rows
+from claude_executor.bulk.run import timeline
+from claude_executor.bulk.run.timeline import FINENESS, Timeline, timeline_of
 from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings
 from claude_executor.testing import loop_time, simulated_client
 

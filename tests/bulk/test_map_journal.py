@@ -10,7 +10,7 @@ import pytest
 
 from claude_executor import Executor
 from claude_executor.bulk import Busy, Journal, NotResults, ResultsFile
-from claude_executor.bulk.results import Entry
+from claude_executor.bulk.results.line import Entry
 from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings
 from claude_executor.testing import loop_time, simulated_client
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from claude_executor.bulk.timeline import timeline_of
+from claude_executor.bulk.run.timeline import timeline_of
 from claude_executor.cli import amounts
 from claude_executor.simulator import Latency, Lengths, Rates, Settings, running
 

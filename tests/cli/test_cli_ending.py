@@ -93,7 +93,7 @@ runpy.run_module("claude_executor", run_name="__main__")
 """
 
 
-@pytest.mark.parametrize("module", ["claude_executor.bulk.plan", "anthropic"])
+@pytest.mark.parametrize("module", ["claude_executor.bulk.costs.plan", "anthropic"])
 def test_ctrl_c_while_modules_are_imported_is_no_traceback(environment, rows_file, module):
     """Whenever it comes, it leaves nothing behind: neither words nobody wants nor empty files."""
     source = rows_file(2)

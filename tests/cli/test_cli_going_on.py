@@ -5,7 +5,7 @@ import os
 import pytest
 
 from claude_executor.bulk import Source
-from claude_executor.bulk.timeline import timeline_of
+from claude_executor.bulk.run.timeline import timeline_of
 from claude_executor.cli import conduct
 
 MODEL = "claude-haiku-5-5"

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 import respx
 
-from claude_executor.simulator.settings import ADMIN_KEY
+from claude_executor.simulator.world.settings import ADMIN_KEY
 
 MODEL = "claude-haiku-5-5"
 LIST = "http://api.example/v1/organizations/rate_limits"

@@ -10,8 +10,8 @@ import time
 import pytest
 
 from claude_executor.bulk import Run
-from claude_executor.bulk.anew import Anew
-from claude_executor.bulk.timeline import timeline_of
+from claude_executor.bulk.results.recovery import Anew
+from claude_executor.bulk.run.timeline import timeline_of
 from claude_executor.simulator import Latency, Rates, Settings, running
 
 UNPRICED = "claude-mythos-5"

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from claude_executor.simulator import Latency, Lengths, Rates, Settings, running
-from claude_executor.simulator.witness import Witness
+from claude_executor.simulator.audit.audit import Witness
 
 MODEL = "claude-haiku-5-5"
 SLOW = Settings(rates=Rates(), latency=Latency(0.4), output_tokens=Lengths(20))

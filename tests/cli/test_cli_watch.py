@@ -4,8 +4,8 @@ import pytest
 
 from claude_executor import AttemptFailed, Kind, PoolState, ResourceState, Snapshot
 from claude_executor.bulk import Run
-from claude_executor.bulk.caps import Caps
-from claude_executor.bulk.tally import Tally
+from claude_executor.bulk.costs.caps import Caps
+from claude_executor.bulk.run.counters import Tally
 from claude_executor.cli.watch import Watch
 
 MODEL = "claude-haiku-5-5"

@@ -14,28 +14,28 @@
 The same for prompts that are not in a file: ``executor.map(prompts, journal=Journal(path))``.
 """
 
-from claude_executor.bulk.caps import Asked, Caps, Unpriced, spent_on
-from claude_executor.bulk.cases import Range
-from claude_executor.bulk.check import Survey, check
-from claude_executor.bulk.count import Counted, NotCounted, Ratio, count_tokens
-from claude_executor.bulk.journal import ResultsFile
-from claude_executor.bulk.lock import Busy
-from claude_executor.bulk.map_journal import Journal
-from claude_executor.bulk.order import put_in_order
-from claude_executor.bulk.outlet import Outlet
-from claude_executor.bulk.plan import ModelPlan, Plan, PoolPlan, plan
-from claude_executor.bulk.prices import Prices, Spent
-from claude_executor.bulk.problems import BadInput, BadRow, Problem
-from claude_executor.bulk.reading import Results
-from claude_executor.bulk.remaining import Remaining, remaining
-from claude_executor.bulk.results import NotResults
-from claude_executor.bulk.resume import Changed, OnChanged, Rest, Resumption
-from claude_executor.bulk.rows import Defaults, Row, read_row, rows_of
-from claude_executor.bulk.run import Run, run_file, run_rows
-from claude_executor.bulk.sources import Source, readable
-from claude_executor.bulk.summary import Limited, Summary, summarise
-from claude_executor.bulk.tally import FailureGroup, Tally
-from claude_executor.bulk.timeline import Timeline, timeline_of
+from claude_executor.bulk.costs.caps import Asked, Caps, Unpriced, spent_on
+from claude_executor.bulk.costs.forecast import Range
+from claude_executor.bulk.costs.plan import ModelPlan, Plan, PoolPlan, plan
+from claude_executor.bulk.costs.prices import Prices, Spent
+from claude_executor.bulk.costs.token_sample import Counted, NotCounted, Ratio, count_tokens
+from claude_executor.bulk.input.problems import BadInput, BadRow, Problem
+from claude_executor.bulk.input.rows import Defaults, Row, read_row, rows_of
+from claude_executor.bulk.input.sources import Source, readable
+from claude_executor.bulk.results.line import NotResults
+from claude_executor.bulk.results.lock import Busy
+from claude_executor.bulk.results.pipe_writer import Outlet
+from claude_executor.bulk.results.reader import Results
+from claude_executor.bulk.results.writer import ResultsFile
+from claude_executor.bulk.run.counters import FailureGroup, Tally
+from claude_executor.bulk.run.map_journal import Journal
+from claude_executor.bulk.run.remaining import Remaining, remaining
+from claude_executor.bulk.run.resume import Changed, OnChanged, Rest, Resumption
+from claude_executor.bulk.run.run import Run, run_file, run_rows
+from claude_executor.bulk.run.sort import put_in_order
+from claude_executor.bulk.run.summary import Limited, Summary, summarise
+from claude_executor.bulk.run.timeline import Timeline, timeline_of
+from claude_executor.bulk.run.validate import Survey, check
 
 __all__ = [
     "Asked",

@@ -34,7 +34,7 @@ _COMMANDS = {
     "retry": ("claude_executor.cli.retry", "Send the rows that failed once more."),
     "limits": ("claude_executor.cli.limits", "Show the limits in force, and where each comes from."),
     "serve": ("claude_executor.cli.serve", "Serve a gateway, for SDKs in any language."),
-    "simulate": ("claude_executor.simulator.command", "Serve an imitation of the Claude API."),
+    "simulate": ("claude_executor.simulator.server.command", "Serve an imitation of the Claude API."),
 }
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import httpx2
 
-from claude_executor.simulator.connection import CONNECTION, Connection, Cut
+from claude_executor.simulator.api.connection import CONNECTION, Connection, Cut
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic

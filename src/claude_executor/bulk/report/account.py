@@ -11,14 +11,14 @@ import numpy as np
 from claude_executor import PoolState, ResourceState, Snapshot
 from claude_executor.bulk.report.history import Axis, History, Limit, read_history
 from claude_executor.bulk.report.lines import Floats, Rows, read_rows
-from claude_executor.bulk.run import Run
-from claude_executor.bulk.summary import Limited, summarise
-from claude_executor.bulk.timeline import timeline_of
+from claude_executor.bulk.run.run import Run
+from claude_executor.bulk.run.summary import Limited, summarise
+from claude_executor.bulk.run.timeline import timeline_of
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from claude_executor.bulk.prices import Spent
+    from claude_executor.bulk.costs.prices import Spent
 
 TOLD = (50, 90, 95, 99, 100)
 

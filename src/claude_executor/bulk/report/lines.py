@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import orjson
 
-from claude_executor.bulk.prices import Prices, Spent, factor
+from claude_executor.bulk.costs.prices import Prices, Spent, factor
 
 Floats = npt.NDArray[np.floating[Any]]
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from types import TracebackType
 
 from claude_executor import Params, Result
-from claude_executor.bulk.index import Index
-from claude_executor.bulk.journal import ResultsFile
-from claude_executor.bulk.results import Mark, hash_of, succeeded
+from claude_executor.bulk.results.hash_index import Index
+from claude_executor.bulk.results.line import Mark, hash_of, succeeded
+from claude_executor.bulk.results.writer import ResultsFile
 
 
 class Journal:

@@ -25,17 +25,17 @@ from claude_executor import (
     RequestRefused,
     Stopped,
 )
-from claude_executor.bulk.caps import NO_CAPS, Caps
-from claude_executor.bulk.check import Survey
-from claude_executor.bulk.copies import Copies
-from claude_executor.bulk.feed import Feed, Handed
-from claude_executor.bulk.journal import ResultsFile
-from claude_executor.bulk.outlet import Outlet
-from claude_executor.bulk.prices import NOTHING_SPENT, Spent
-from claude_executor.bulk.resume import Rest
-from claude_executor.bulk.rows import NO_DEFAULTS, Defaults, Row, some_rows_of
-from claude_executor.bulk.sources import Source
-from claude_executor.bulk.tally import Tally
+from claude_executor.bulk.costs.caps import NO_CAPS, Caps
+from claude_executor.bulk.costs.prices import NOTHING_SPENT, Spent
+from claude_executor.bulk.input.rows import NO_DEFAULTS, Defaults, Row, some_rows_of
+from claude_executor.bulk.input.sources import Source
+from claude_executor.bulk.results.pipe_writer import Outlet
+from claude_executor.bulk.results.writer import ResultsFile
+from claude_executor.bulk.run.counters import Tally
+from claude_executor.bulk.run.dedupe import Copies
+from claude_executor.bulk.run.feeder import Feed, Handed
+from claude_executor.bulk.run.resume import Rest
+from claude_executor.bulk.run.validate import Survey
 
 _FOR_EVERYBODY = frozenset({Kind.AUTHENTICATION, Kind.BILLING, Kind.SPEND_LIMIT})
 _FOR_ONE_MODEL = frozenset({Kind.NOT_FOUND, Kind.PERMISSION})

@@ -33,7 +33,7 @@ from typing import Any, BinaryIO
 import orjson
 
 from claude_executor import AttemptFailed, Event, PoolState, Snapshot
-from claude_executor.bulk.places import followed
+from claude_executor.bulk.results.disk import followed
 
 FORMAT = 1
 SHORTEST = 1.0

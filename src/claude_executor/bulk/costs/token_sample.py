@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from claude_executor import Estimate, Limits
-from claude_executor.bulk.rows import Defaults, Row, read_row
-from claude_executor.bulk.sources import Source, source_of
+from claude_executor.bulk.input.rows import Defaults, Row, read_row
+from claude_executor.bulk.input.sources import Source, source_of
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic

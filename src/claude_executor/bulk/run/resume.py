@@ -10,11 +10,11 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from claude_executor import Params
-from claude_executor.bulk.index import Index
-from claude_executor.bulk.known import Known
-from claude_executor.bulk.reading import Results
-from claude_executor.bulk.results import Entry, hash_of
-from claude_executor.bulk.rows import is_by_place
+from claude_executor.bulk.input.rows import is_by_place
+from claude_executor.bulk.results.hash_index import Index
+from claude_executor.bulk.results.line import Entry, hash_of
+from claude_executor.bulk.results.reader import Results
+from claude_executor.bulk.run.unchanged import Known
 
 OnChanged = Literal["fail", "redo", "keep"]
 MOST_NAMED = 20

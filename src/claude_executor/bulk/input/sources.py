@@ -18,8 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from claude_executor.bulk.problems import BadInput, BadRow, Problem
-from claude_executor.bulk.tables import csv_records, parquet_records
+from claude_executor.bulk.input.problems import BadInput, BadRow, Problem
+from claude_executor.bulk.input.tables import csv_records, parquet_records
 
 Record = bytes | dict[str, object] | BadRow
 """A line of JSON, or the fields of a row of a table, or why it has none."""

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from claude_executor import Params
-from claude_executor.bulk.known import Known
-from claude_executor.bulk.problems import BadInput, BadRow, Problems
-from claude_executor.bulk.rows import NO_DEFAULTS, Defaults, parts_of
-from claude_executor.bulk.sources import Source, Stamp, source_of
+from claude_executor.bulk.input.problems import BadInput, BadRow, Problems
+from claude_executor.bulk.input.rows import NO_DEFAULTS, Defaults, parts_of
+from claude_executor.bulk.input.sources import Source, Stamp, source_of
+from claude_executor.bulk.run.unchanged import Known
 
 SHOWN_OF_ID = 40
 _DRAWERS = 256

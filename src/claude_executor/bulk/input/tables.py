@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from claude_executor.bulk.problems import BadInput, BadRow, Problem
+from claude_executor.bulk.input.problems import BadInput, BadRow, Problem
 
 PROMPT = "prompt"
 CELL_BYTES = 32 << 20

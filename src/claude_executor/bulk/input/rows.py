@@ -20,9 +20,9 @@ from typing import cast
 
 import orjson
 
-from claude_executor.bulk import chat
-from claude_executor.bulk.problems import BadInput, BadRow, Problem
-from claude_executor.bulk.sources import Record, Source, Stamp, source_of
+from claude_executor.bulk.input import openai_chat as chat
+from claude_executor.bulk.input.problems import BadInput, BadRow, Problem
+from claude_executor.bulk.input.sources import Record, Source, Stamp, source_of
 
 LONGEST_ID = 64
 """Characters; the bound of Message Batches."""

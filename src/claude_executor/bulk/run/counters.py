@@ -12,7 +12,7 @@ from claude_executor import (
     Stopped,
     TooLarge,
 )
-from claude_executor.bulk.prices import Prices, Spent
+from claude_executor.bulk.costs.prices import Prices, Spent
 
 if TYPE_CHECKING:
     from anthropic.types import Message

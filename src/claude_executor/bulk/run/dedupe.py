@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING
 
-from claude_executor.bulk.index import Index
-from claude_executor.bulk.journal import ResultsFile
-from claude_executor.bulk.rows import Row
+from claude_executor.bulk.input.rows import Row
+from claude_executor.bulk.results.hash_index import Index
+from claude_executor.bulk.results.writer import ResultsFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -7,7 +7,7 @@ a message, and some fields have another name. What has no like is refused with w
 from collections.abc import Mapping, Sequence
 from typing import cast
 
-from claude_executor.bulk.problems import BadRow
+from claude_executor.bulk.input.problems import BadRow
 
 PATHS = frozenset({"/v1/chat/completions", "/chat/completions"})
 

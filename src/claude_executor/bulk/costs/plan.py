@@ -12,11 +12,11 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from claude_executor import Estimate, Limits
-from claude_executor.bulk.cases import Cases, Foresight, Range, Use
-from claude_executor.bulk.count import Counted
-from claude_executor.bulk.prices import Prices, factor
-from claude_executor.bulk.rows import Defaults, rows_of
-from claude_executor.bulk.sources import Source
+from claude_executor.bulk.costs.forecast import Cases, Foresight, Range, Use
+from claude_executor.bulk.costs.prices import Prices, factor
+from claude_executor.bulk.costs.token_sample import Counted
+from claude_executor.bulk.input.rows import Defaults, rows_of
+from claude_executor.bulk.input.sources import Source
 
 SURE = 2.0
 """Standard deviations on either side: in 19 of 20 cases the truth is between."""

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 
 import orjson
 
-from claude_executor.bulk.index import Index
-from claude_executor.bulk.results import hash_of
-from claude_executor.bulk.sources import Record
+from claude_executor.bulk.input.sources import Record
+from claude_executor.bulk.results.hash_index import Index
+from claude_executor.bulk.results.line import hash_of
 
 _NOT_BESIDE_PARAMS = frozenset({"body", "prompt", "result", "executor"})
 

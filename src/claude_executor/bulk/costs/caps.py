@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from claude_executor import Params, SpendingCap, Usage
-from claude_executor.bulk.prices import Prices, Spent
-from claude_executor.bulk.reading import Results
+from claude_executor.bulk.costs.prices import Prices, Spent
+from claude_executor.bulk.results.reader import Results
 
 _SERVER_TOOLS = ("web_search", "web_fetch", "code_execution")
 _ELSEWHERE = frozenset({"url", "file"})

@@ -8,12 +8,12 @@ from functools import partial
 from typing import TYPE_CHECKING, Protocol
 
 from claude_executor import Executor, Params, Result
-from claude_executor.bulk.copies import Copies
-from claude_executor.bulk.results import Mark, errored, hash_of, succeeded
-from claude_executor.bulk.rows import Row
+from claude_executor.bulk.input.rows import Row
+from claude_executor.bulk.results.line import Mark, errored, hash_of, succeeded
+from claude_executor.bulk.run.dedupe import Copies
 
 if TYPE_CHECKING:
-    from claude_executor.bulk.run import Run
+    from claude_executor.bulk.run.run import Run
 
 
 class Sink(Protocol):

@@ -17,13 +17,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import Self
 
-from claude_executor.bulk.anew import Anew
-from claude_executor.bulk.lock import Lock
-from claude_executor.bulk.places import followed, sync_directory
-from claude_executor.bulk.reading import Results
-from claude_executor.bulk.repair import repaired
-from claude_executor.bulk.results import has_answer
-from claude_executor.bulk.spare import FULL, Spare
+from claude_executor.bulk.results.disk import FULL, Spare, followed, sync_directory
+from claude_executor.bulk.results.line import has_answer
+from claude_executor.bulk.results.lock import Lock
+from claude_executor.bulk.results.reader import Results
+from claude_executor.bulk.results.recovery import Anew, repaired
 
 GROUP_EVERY = 0.1
 GROUP_LINES = 100

@@ -3,9 +3,9 @@
 from dataclasses import asdict, dataclass
 
 from claude_executor import PoolState, Snapshot
-from claude_executor.bulk.prices import NOTHING_SPENT, Spent
-from claude_executor.bulk.run import Run
-from claude_executor.bulk.tally import FailureGroup, Tally
+from claude_executor.bulk.costs.prices import NOTHING_SPENT, Spent
+from claude_executor.bulk.run.counters import FailureGroup, Tally
+from claude_executor.bulk.run.run import Run
 
 LEAST_SAVING = 1.0
 """Seconds below which a saving is not worth a word."""

@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from claude_executor.bulk.index import Index
-from claude_executor.bulk.reading import Results
-from claude_executor.bulk.results import hash_of
-from claude_executor.bulk.rows import NO_DEFAULTS, Defaults, rows_of
-from claude_executor.bulk.sources import Record, Source
+from claude_executor.bulk.input.rows import NO_DEFAULTS, Defaults, rows_of
+from claude_executor.bulk.input.sources import Record, Source
+from claude_executor.bulk.results.hash_index import Index
+from claude_executor.bulk.results.line import hash_of
+from claude_executor.bulk.results.reader import Results
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,8 @@ from io import UnsupportedOperation
 from pathlib import Path
 from typing import Any
 
-from claude_executor.bulk.anew import Anew
-from claude_executor.bulk.places import followed
-from claude_executor.bulk.results import (
+from claude_executor.bulk.results.disk import followed
+from claude_executor.bulk.results.line import (
     Entry,
     NotAResult,
     NotResults,
@@ -21,6 +20,7 @@ from claude_executor.bulk.results import (
     json_of,
     read_entry,
 )
+from claude_executor.bulk.results.recovery import Anew
 
 _READ_AT_ONCE = 1 << 20
 _LOOKED_AT_ONCE = 1 << 16

@@ -8,9 +8,9 @@ from array import array
 from collections.abc import Iterable
 from itertools import pairwise
 
-from claude_executor.bulk.index import Index
-from claude_executor.bulk.journal import ResultsFile
-from claude_executor.bulk.rows import Row
+from claude_executor.bulk.input.rows import Row
+from claude_executor.bulk.results.hash_index import Index
+from claude_executor.bulk.results.writer import ResultsFile
 
 _TAKEN = 0xFFFF_FFFF_FFFF_FFFF
 
