@@ -311,7 +311,7 @@ async def test_short_prefixes_are_not_cached(make):
 
 def test_the_ratio_of_bytes_to_tokens_depends_on_the_text():
     """Prose, code, numbers and other scripts differ, so that an estimator has something to learn."""
-    from claude_executor.simulator.tokens import TokenCounter
+    from claude_executor.simulator.messages.tokens import TokenCounter
 
     counter = TokenCounter()
     texts = {

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_executor.simulator import Neighbours, Ramp, Rates, Settings
-from claude_executor.simulator.buckets import Tank, quoted
-from claude_executor.simulator.pools import Grant, Pool, Shortage
-from claude_executor.simulator.ramp import Climb
+from claude_executor.simulator.limits.buckets import Tank, quoted
+from claude_executor.simulator.limits.pools import Grant, Pool, Shortage
+from claude_executor.simulator.world.ramp import Climb
 
 
 @given(

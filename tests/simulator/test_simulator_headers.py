@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from claude_executor.simulator import Faults, Latency, Rates
-from claude_executor.simulator.headers import http_date, nearest_thousand, rfc3339
+from claude_executor.simulator.messages.headers import http_date, nearest_thousand, rfc3339
 
 EPOCH = 1_790_000_000.0
 

@@ -1,9 +1,9 @@
 """A simulator may serve millions of requests: what it remembers of them is bounded."""
 
-from claude_executor.simulator.cache import PromptCache
-from claude_executor.simulator.prompts import Mark, Prompt
-from claude_executor.simulator.refusals import Refusal
-from claude_executor.simulator.witness import Witness
+from claude_executor.simulator.audit.audit import Witness
+from claude_executor.simulator.messages.errors import Refusal
+from claude_executor.simulator.messages.prompt_cache import PromptCache
+from claude_executor.simulator.messages.prompts import Mark, Prompt
 
 
 def test_memory_stays_flat():
@@ -38,7 +38,7 @@ def test_memory_stays_flat():
 
 def test_expired_prefixes_leave_the_cache(monkeypatch):
     """Millions of different prefixes do not pile up; those in use stay."""
-    monkeypatch.setattr("claude_executor.simulator.cache._FIRST_SWEEP", 100)
+    monkeypatch.setattr("claude_executor.simulator.messages.prompt_cache._FIRST_SWEEP", 100)
     now = [0.0]
     cache = PromptCache(1, lambda: now[0])
 

@@ -16,7 +16,7 @@ import pytest
 from click.testing import CliRunner
 
 from claude_executor.simulator import Faults, Lengths, Rates, Settings, running
-from claude_executor.simulator.command import simulate
+from claude_executor.simulator.server.command import simulate
 
 BODY = {"model": "claude-haiku-5-5", "max_tokens": 50, "messages": [{"role": "user", "content": "hi"}]}
 KEY = {"x-api-key": "k"}
@@ -144,7 +144,7 @@ def test_faults_whose_names_nobody_says():
 def test_asking_for_help_does_not_wait_for_a_server():
     """Neither starlette nor uvicorn nor the SDK is imported until something is served."""
     code = (
-        "import sys; import claude_executor.simulator.command; "
+        "import sys; import claude_executor.simulator.server.command; "
         "print([name for name in ('starlette', 'uvicorn', 'anthropic', 'httpx2') if name in sys.modules])"
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

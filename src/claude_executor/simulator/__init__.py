@@ -5,12 +5,12 @@ disagree.
 """
 
 from claude_executor.simulator.app import EPOCH, Simulator
-from claude_executor.simulator.faults import Change, Faults, Neighbours
-from claude_executor.simulator.models import MODELS, POOLS, TIERS, Rates
-from claude_executor.simulator.ramp import Ramp
-from claude_executor.simulator.server import RunningSimulator, running
-from claude_executor.simulator.settings import ADMIN_KEY, Latency, Lengths, Settings
-from claude_executor.simulator.verdict import Verdict, Violation
+from claude_executor.simulator.audit.verdict import Verdict, Violation
+from claude_executor.simulator.server.server import RunningSimulator, running
+from claude_executor.simulator.world.faults import Change, Faults, Neighbours
+from claude_executor.simulator.world.models import MODELS, POOLS, TIERS, Rates
+from claude_executor.simulator.world.ramp import Ramp
+from claude_executor.simulator.world.settings import ADMIN_KEY, Latency, Lengths, Settings
 
 __all__ = [
     "ADMIN_KEY",

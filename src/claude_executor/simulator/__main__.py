@@ -1,5 +1,5 @@
 """``python -m claude_executor.simulator``."""
 
-from claude_executor.simulator.command import simulate
+from claude_executor.simulator.server.command import simulate
 
 simulate()

@@ -4,12 +4,12 @@ import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from claude_executor.simulator.exchange import Receive, Scope, Send
-from claude_executor.simulator.faults import Change, Faults
-from claude_executor.simulator.messages import CountTokens, Messages
+from claude_executor.simulator.api.create_message import CountTokens, Messages
+from claude_executor.simulator.api.exchange import Receive, Scope, Send
+from claude_executor.simulator.audit.verdict import Verdict
 from claude_executor.simulator.organization import Organization
-from claude_executor.simulator.settings import Settings
-from claude_executor.simulator.verdict import Verdict
+from claude_executor.simulator.world.faults import Change, Faults
+from claude_executor.simulator.world.settings import Settings
 
 if TYPE_CHECKING:
     from starlette.applications import Starlette
@@ -61,7 +61,7 @@ class Simulator:
                 await self._count_tokens(scope, receive, send)
                 return
         if self._other is None:
-            from claude_executor.simulator.routes import application
+            from claude_executor.simulator.api.routes import application
 
             self._other = application(self)
         await self._other(scope, receive, send)

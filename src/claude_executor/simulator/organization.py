@@ -5,17 +5,17 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from claude_executor.simulator.buckets import Tank, quoted
-from claude_executor.simulator.cache import PromptCache
-from claude_executor.simulator.faults import PROBABILITIES, Change, Faults, Script
-from claude_executor.simulator.ledger import Ledger
-from claude_executor.simulator.models import rates_of
-from claude_executor.simulator.pools import RESOURCES, Pool, Shortage
-from claude_executor.simulator.prompts import PromptReader
-from claude_executor.simulator.settings import Settings
-from claude_executor.simulator.tokens import TokenCounter
-from claude_executor.simulator.verdict import Verdict
-from claude_executor.simulator.witness import Witness
+from claude_executor.simulator.audit.audit import Witness
+from claude_executor.simulator.audit.ledger import Ledger
+from claude_executor.simulator.audit.verdict import Verdict
+from claude_executor.simulator.limits.buckets import Tank, quoted
+from claude_executor.simulator.limits.pools import RESOURCES, Pool, Shortage
+from claude_executor.simulator.messages.prompt_cache import PromptCache
+from claude_executor.simulator.messages.prompts import PromptReader
+from claude_executor.simulator.messages.tokens import TokenCounter
+from claude_executor.simulator.world.faults import PROBABILITIES, Change, Faults, Script
+from claude_executor.simulator.world.models import rates_of
+from claude_executor.simulator.world.settings import Settings
 
 
 class Organization:

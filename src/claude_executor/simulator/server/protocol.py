@@ -1,12 +1,16 @@
 """uvicorn's HTTP protocol, with the connection handed to the application so that it can be cut."""
 
 import asyncio
-from typing import Any
+import socket
+import struct
+from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from claude_executor.simulator.connection import CONNECTION, Connection, Cut
-from claude_executor.simulator.server import reset_on_close
+from claude_executor.simulator.api.connection import CONNECTION, Connection, Cut
+
+if TYPE_CHECKING:
+    pass
 
 
 class CuttableProtocol(HttpToolsProtocol):
@@ -78,3 +82,11 @@ class _JoinedWrites(asyncio.Transport):
         if self._parts:
             parts, self._parts = self._parts, []
             self._transport.write(b"".join(parts))
+
+
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+def reset_on_close(connection: socket.socket) -> None:
+    """Make the next ``close`` of a socket send a reset instead of an orderly end."""
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)

@@ -6,10 +6,10 @@ from hashlib import blake2b
 
 import orjson
 
-from claude_executor.simulator.json_values import Json, is_array, is_object
-from claude_executor.simulator.refusals import Refusal, invalid_request, unknown_model
-from claude_executor.simulator.settings import Settings
-from claude_executor.simulator.tokens import PER_MESSAGE, PER_TOOL_LIST, TokenCounter
+from claude_executor.simulator.messages.errors import Refusal, invalid_request, unknown_model
+from claude_executor.simulator.messages.tokens import PER_MESSAGE, PER_TOOL_LIST, TokenCounter
+from claude_executor.simulator.world.json_values import Json, is_array, is_object
+from claude_executor.simulator.world.settings import Settings
 
 
 @dataclass(slots=True)

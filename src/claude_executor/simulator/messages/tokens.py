@@ -7,7 +7,7 @@ learn.
 
 import orjson
 
-from claude_executor.simulator.json_values import Json, is_object
+from claude_executor.simulator.world.json_values import Json, is_object
 
 # A word piece has up to six bytes; every word costs at least one.
 _PIECE = 6

@@ -3,11 +3,12 @@
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
-from claude_executor.simulator import headers, refusals
-from claude_executor.simulator.connection import Connection
+from claude_executor.simulator.api.connection import Connection
+from claude_executor.simulator.limits.pools import Pool
+from claude_executor.simulator.messages import errors as refusals
+from claude_executor.simulator.messages import headers
+from claude_executor.simulator.messages.errors import NO_KEY, NOT_ADMIN, WRONG_KEY, Refusal
 from claude_executor.simulator.organization import Organization
-from claude_executor.simulator.pools import Pool
-from claude_executor.simulator.refusals import NO_KEY, NOT_ADMIN, WRONG_KEY, Refusal
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]

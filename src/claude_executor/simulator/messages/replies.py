@@ -8,9 +8,9 @@ from typing import Any
 
 import orjson
 
-from claude_executor.simulator.cache import Split
-from claude_executor.simulator.prompts import Prompt
-from claude_executor.simulator.settings import Lengths
+from claude_executor.simulator.messages.prompt_cache import Split
+from claude_executor.simulator.messages.prompts import Prompt
+from claude_executor.simulator.world.settings import Lengths
 
 # Eight words of five letters: one token each, six bytes each, so that any length is one slice.
 _WORDS = " quiet river stone field cloud north light water"

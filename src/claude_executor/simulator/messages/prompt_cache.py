@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from claude_executor.simulator.prompts import Mark, Prompt
+from claude_executor.simulator.messages.prompts import Mark, Prompt
 
 # Prefixes beyond which those that have expired are dropped: memory stays in proportion to those in use.
 _FIRST_SWEEP = 10_000

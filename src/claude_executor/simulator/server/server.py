@@ -2,16 +2,15 @@
 
 import asyncio
 import socket
-import struct
 import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from claude_executor.simulator.app import Simulator
-from claude_executor.simulator.faults import Change, Faults
-from claude_executor.simulator.settings import Settings
-from claude_executor.simulator.verdict import Verdict
+from claude_executor.simulator.audit.verdict import Verdict
+from claude_executor.simulator.world.faults import Change, Faults
+from claude_executor.simulator.world.settings import Settings
 
 if TYPE_CHECKING:
     import uvicorn
@@ -25,8 +24,6 @@ _BACKLOG = 16_384
 _KEEP_ALIVE = 600
 # Seconds that running answers get to finish when the server stops.
 _GRACE = 1
-
-_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 class RunningSimulator:
@@ -135,7 +132,7 @@ def build_server(simulator: Simulator) -> "uvicorn.Server":
     """A uvicorn server for a simulator, whose connections the simulator can really cut."""
     import uvicorn
 
-    from claude_executor.simulator.sockets import CuttableProtocol
+    from claude_executor.simulator.server.protocol import CuttableProtocol
 
     config = uvicorn.Config(
         simulator,
@@ -152,8 +149,3 @@ def build_server(simulator: Simulator) -> "uvicorn.Server":
         timeout_graceful_shutdown=_GRACE,
     )
     return uvicorn.Server(config)
-
-
-def reset_on_close(connection: socket.socket) -> None:
-    """Make the next ``close`` of a socket send a reset instead of an orderly end."""
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)

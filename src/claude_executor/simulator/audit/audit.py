@@ -21,8 +21,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
-from claude_executor.simulator.refusals import Refusal
-from claude_executor.simulator.verdict import Verdict, Violation
+from claude_executor.simulator.audit.verdict import Verdict, Violation
+from claude_executor.simulator.messages.errors import Refusal
 
 REACH = 0.5
 """Seconds after which a refusal counts as known: both ways over the network, and a client that is busy."""

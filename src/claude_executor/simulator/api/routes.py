@@ -10,11 +10,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from claude_executor.simulator import headers, refusals
-from claude_executor.simulator.exchange import Exchange
-from claude_executor.simulator.models import Rates, rates_of
+from claude_executor.simulator.api.exchange import Exchange
+from claude_executor.simulator.messages import errors as refusals
+from claude_executor.simulator.messages import headers
+from claude_executor.simulator.messages.errors import Refusal, unknown_model
 from claude_executor.simulator.organization import as_json
-from claude_executor.simulator.refusals import Refusal, unknown_model
+from claude_executor.simulator.world.models import Rates, rates_of
 
 if TYPE_CHECKING:
     from claude_executor.simulator.app import Simulator

@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
-CONNECTION = "claude_executor.simulator.connection"
+CONNECTION = "claude_executor.simulator.api.connection"
 """The name of the ASGI extension."""
 
 

@@ -8,11 +8,11 @@ takes nothing, not even the request (seen in a recorded 429).
 from dataclasses import dataclass, field
 from typing import Literal
 
-from claude_executor.simulator.buckets import Flow, Tank, quoted
-from claude_executor.simulator.faults import Neighbours
-from claude_executor.simulator.models import Rates
-from claude_executor.simulator.ramp import Climb, Ramp
-from claude_executor.simulator.settings import Settings
+from claude_executor.simulator.limits.buckets import Flow, Tank, quoted
+from claude_executor.simulator.world.faults import Neighbours
+from claude_executor.simulator.world.models import Rates
+from claude_executor.simulator.world.ramp import Climb, Ramp
+from claude_executor.simulator.world.settings import Settings
 
 Resource = Literal["requests", "input_tokens", "output_tokens"]
 RESOURCES: tuple[Resource, ...] = ("requests", "input_tokens", "output_tokens")

@@ -8,9 +8,9 @@ samples). ``…-tokens-*`` is the sum of input and output, its reset the earlier
 import time
 from functools import lru_cache
 
-from claude_executor.simulator.buckets import Tank
-from claude_executor.simulator.pools import Pool
-from claude_executor.simulator.refusals import ORGANIZATION, WORKSPACE
+from claude_executor.simulator.limits.buckets import Tank
+from claude_executor.simulator.limits.pools import Pool
+from claude_executor.simulator.messages.errors import ORGANIZATION, WORKSPACE
 
 Header = tuple[bytes, bytes]
 

@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import click
 
-from claude_executor.simulator.faults import PROBABILITIES, SPANS, SWITCHES, Faults
-from claude_executor.simulator.models import TIERS, Rates
-from claude_executor.simulator.settings import Latency, Lengths, Settings
+from claude_executor.simulator.world.faults import PROBABILITIES, SPANS, SWITCHES, Faults
+from claude_executor.simulator.world.models import TIERS, Rates
+from claude_executor.simulator.world.settings import Latency, Lengths, Settings
 
 _FAULTS = f"""\
 \b
@@ -129,7 +129,7 @@ def simulate(host: str, port: int, faults: tuple[str, ...], **options: object) -
     """
     # Imported here, so that asking for help does not wait for an HTTP server.
     from claude_executor.simulator.app import Simulator
-    from claude_executor.simulator.server import build_server, listen, url_of
+    from claude_executor.simulator.server.server import build_server, listen, url_of
 
     simulator = Simulator(_read_settings(options), faults=_read_faults(faults))
     try:

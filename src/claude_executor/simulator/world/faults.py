@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
-from claude_executor.simulator.json_values import Json, is_object
-from claude_executor.simulator.models import Rates
-from claude_executor.simulator.ramp import Ramp
+from claude_executor.simulator.world.json_values import Json, is_object
+from claude_executor.simulator.world.models import Rates
+from claude_executor.simulator.world.ramp import Ramp
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, Self
 
-from claude_executor.simulator.models import MODELS, TIERS, Rates
+from claude_executor.simulator.world.models import MODELS, TIERS, Rates
 
 ADMIN_KEY = "sk-ant-admin-simulator"
 """The key that opens ``/v1/organizations/rate_limits`` unless the settings name another."""

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 import orjson
 
-from claude_executor.simulator import refusals
-from claude_executor.simulator.cache import Split
-from claude_executor.simulator.exchange import Exchange, Receive, Scope, Send
+from claude_executor.simulator.api.exchange import Exchange, Receive, Scope, Send
+from claude_executor.simulator.limits.pools import Grant, Pool, Shortage
+from claude_executor.simulator.messages import errors as refusals
+from claude_executor.simulator.messages.errors import BY_CHANCE, Refusal
+from claude_executor.simulator.messages.prompt_cache import Split
+from claude_executor.simulator.messages.prompts import Prompt
+from claude_executor.simulator.messages.replies import PING, Reply, compose, error_event
 from claude_executor.simulator.organization import Organization
-from claude_executor.simulator.pools import Grant, Pool, Shortage
-from claude_executor.simulator.prompts import Prompt
-from claude_executor.simulator.refusals import BY_CHANCE, Refusal
-from claude_executor.simulator.replies import PING, Reply, compose, error_event
 
 _MOST_PIECES = 12
 _PIECES_AT_ONCE = 3

@@ -9,8 +9,8 @@ from typing import Literal
 
 import orjson
 
-from claude_executor.simulator.faults import Faults
-from claude_executor.simulator.pools import Shortage
+from claude_executor.simulator.limits.pools import Shortage
+from claude_executor.simulator.world.faults import Faults
 
 ORGANIZATION = "5f9c1b62-3d58-4f0e-9a1c-7d0c0e2f5a11"
 WORKSPACE = "wrkspc_01SimuLatedWorkspaceXXXX"

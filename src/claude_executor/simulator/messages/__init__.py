@@ -1,0 +1,1 @@
+"""The content of answers: tokens, replies, headers, errors, the prompt cache."""

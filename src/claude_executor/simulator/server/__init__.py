@@ -1,0 +1,1 @@
+"""Serves the simulator on sockets, from the command line or beside a test."""
