@@ -8,7 +8,7 @@ from functools import cache
 from itertools import accumulate
 from typing import Any, Literal
 
-from claude_executor.cli.docstrings import docstrings as stdlib_docstrings
+from claude_executor.cli.commands.demo_prompts import docstrings as stdlib_docstrings
 from claude_executor.simulator.messages.prompts import PromptReader
 from claude_executor.simulator.messages.tokens import TokenCounter
 from claude_executor.simulator.world.settings import Settings

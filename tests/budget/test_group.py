@@ -13,7 +13,7 @@ from redis.exceptions import AuthenticationError, OutOfMemoryError, ResponseErro
 from redises import MemoryBudget
 
 from claude_executor import BudgetUnreachable, Executor, Limits, RedisBudget, SharingChanged
-from claude_executor.cli import group as team_of
+from claude_executor.cli.service import group_status as team_of
 from claude_executor.core.model.sharing import Ask
 from claude_executor.simulator import Settings, Simulator
 from claude_executor.simulator.world.models import Rates

@@ -9,7 +9,7 @@ from click.testing import CliRunner
 
 from claude_executor import Executor, RedisBudget
 from claude_executor.budget import Unreachable
-from claude_executor.cli.limits import limits
+from claude_executor.cli.commands.limits import limits
 from claude_executor.core.model.sharing import Ask
 from claude_executor.simulator import Settings
 from claude_executor.simulator.server.server import running

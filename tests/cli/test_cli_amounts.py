@@ -5,7 +5,7 @@ import json
 import click
 import pytest
 
-from claude_executor.cli import amounts
+from claude_executor.cli.options import param_types as amounts
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from claude_executor.bulk.run.timeline import timeline_of
-from claude_executor.cli import amounts
+from claude_executor.cli.options import param_types as amounts
 from claude_executor.simulator import Latency, Lengths, Rates, Settings, running
 
 SLOW = Settings(rates=Rates(), latency=Latency(0.4), output_tokens=Lengths(20))

@@ -9,7 +9,8 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from claude_executor.cli import docstrings, main
+from claude_executor.cli import main
+from claude_executor.cli.commands import demo_prompts as docstrings
 
 
 def test_help_names_every_command(invoke):

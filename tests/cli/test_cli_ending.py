@@ -10,9 +10,9 @@ import time
 import pytest
 
 from claude_executor.bulk import Run
-from claude_executor.cli.signals import heeded
-from claude_executor.cli.steer import Ending
-from claude_executor.cli.verdict import verdict
+from claude_executor.cli.job.exit_status import verdict
+from claude_executor.cli.live.interruptible import Ending
+from claude_executor.cli.terminal.signals import heeded
 from claude_executor.simulator import Latency, Lengths, Rates, Settings, running
 
 

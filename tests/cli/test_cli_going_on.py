@@ -6,7 +6,7 @@ import pytest
 
 from claude_executor.bulk import Source
 from claude_executor.bulk.run.timeline import timeline_of
-from claude_executor.cli import conduct
+from claude_executor.cli.job import execute as conduct
 
 MODEL = "claude-haiku-5-5"
 

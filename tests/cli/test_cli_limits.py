@@ -112,7 +112,7 @@ def test_both_keys_and_a_model_also_show_what_is_left(environment, invoke, monke
 
 def test_where_a_workspace_may_use_less_there_are_two_lines(environment, invoke, monkeypatch):
     """The list tells the organisation's limit and the headers the workspace's: both are true."""
-    from claude_executor.cli import limits
+    from claude_executor.cli.commands import limits
 
     async def listed(key, *, base_url, models):
         entry = {"pool": "Claude Haiku 5.5", "per": "minute", "source": "rate limits API", "models": [MODEL]}
@@ -205,7 +205,7 @@ def test_the_table_says_every_span(listing, invoke):
 
 def test_the_list_is_read_to_its_end(admin, invoke, monkeypatch):
     """A page at a time gives what all at once gives."""
-    from claude_executor.cli import organization
+    from claude_executor.cli.service import rate_limits_api as organization
 
     whole = invoke("limits", "--json").stdout
     monkeypatch.setattr(organization, "PAGE", 3)

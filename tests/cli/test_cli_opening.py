@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from claude_executor.cli.bulk import STANDARD
-from claude_executor.cli.opening import plainly
-from claude_executor.cli.trouble import Trouble
+from claude_executor.cli.job.checks import plainly
+from claude_executor.cli.options.job import STANDARD
+from claude_executor.cli.terminal.exits import Trouble
 
 
 class Job:

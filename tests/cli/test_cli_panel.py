@@ -6,11 +6,11 @@ import pytest
 from rich.console import Console
 
 from claude_executor.bulk import FailureGroup, Limited, Spent, Summary
-from claude_executor.cli.closing import closing, limited_sentence
-from claude_executor.cli.panel import LivePanel, line
-from claude_executor.cli.picture import draw
-from claude_executor.cli.watch import Bar, Lately, View
-from claude_executor.cli.words import amount, count, money, percent, span
+from claude_executor.cli.job.summary import closing, limited_sentence
+from claude_executor.cli.live.panel import LivePanel, line
+from claude_executor.cli.live.panel_recorder import draw
+from claude_executor.cli.live.progress import Bar, Lately, View
+from claude_executor.cli.terminal.format import amount, count, money, percent, span
 
 BARS = (
     Bar("requests", 1_000, 0.61, False),

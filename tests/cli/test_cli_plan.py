@@ -6,12 +6,12 @@ import pytest
 
 from claude_executor import Limits
 from claude_executor.bulk import Caps, Defaults, NotCounted, readable
-from claude_executor.cli.bulk import STANDARD, Bulk
-from claude_executor.cli.going_on import GoingOn
-from claude_executor.cli.job import looked_at
-from claude_executor.cli.options import Connection
-from claude_executor.cli.plan import foreseen, show
-from claude_executor.cli.trouble import Trouble
+from claude_executor.cli.job.plan import foreseen, show
+from claude_executor.cli.job.prepare import looked_at
+from claude_executor.cli.options.connection import Connection
+from claude_executor.cli.options.job import STANDARD, Bulk
+from claude_executor.cli.options.resume_command import GoingOn
+from claude_executor.cli.terminal.exits import Trouble
 
 
 def dry_run(path, limits=None, *, as_json=False, **options):
@@ -147,7 +147,7 @@ def test_exit_codes_of_a_failed_count(rows_file, monkeypatch, status, code):
     async def failing(*_, **__):
         raise NotCounted("r0", status, "the reason")
 
-    monkeypatch.setattr("claude_executor.cli.plan.count_tokens", failing)
+    monkeypatch.setattr("claude_executor.cli.job.plan.count_tokens", failing)
     monkeypatch.setenv("ANTHROPIC_API_KEY", "k")
     with pytest.raises(Trouble, match="row 'r0': the reason") as caught:
         dry_run(rows_file(5), exact=1)

@@ -13,7 +13,7 @@ import httpx2
 import pytest
 
 from claude_executor import Limits
-from claude_executor.cli.serving import _line
+from claude_executor.cli.service.gateway_server import _line
 from claude_executor.core.scheduling.scheduler import Scheduler
 from claude_executor.simulator import Latency, Lengths, Rates, Settings, running
 

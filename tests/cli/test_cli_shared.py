@@ -8,11 +8,11 @@ import pytest
 
 from claude_executor import Executor, Limits, RedisBudget
 from claude_executor.bulk import Run, read_row, run_rows
-from claude_executor.cli import options
-from claude_executor.cli.going_on import GoingOn
-from claude_executor.cli.options import connection
-from claude_executor.cli.panel import line
-from claude_executor.cli.watch import Watch
+from claude_executor.cli.live.panel import line
+from claude_executor.cli.live.progress import Watch
+from claude_executor.cli.options import connection as options
+from claude_executor.cli.options.connection import connection
+from claude_executor.cli.options.resume_command import GoingOn
 from claude_executor.testing import simulated_client
 
 NOBODY_THERE = ("--shared", "redis://127.0.0.1:1", "--alone", "fail")

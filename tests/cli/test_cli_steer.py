@@ -10,9 +10,9 @@ from rich.console import Console
 
 from claude_executor import Executor
 from claude_executor.bulk import Row, Run, run_rows
-from claude_executor.cli import display
-from claude_executor.cli.steer import Ending, steer
-from claude_executor.cli.watch import Watch
+from claude_executor.cli.live import display
+from claude_executor.cli.live.interruptible import Ending, steer
+from claude_executor.cli.live.progress import Watch
 from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings
 from claude_executor.testing import simulated_client
 

@@ -6,7 +6,7 @@ from claude_executor import AttemptFailed, Kind, PoolState, ResourceState, Snaps
 from claude_executor.bulk import Run
 from claude_executor.bulk.costs.caps import Caps
 from claude_executor.bulk.run.counters import Tally
-from claude_executor.cli.watch import Watch
+from claude_executor.cli.live.progress import Watch
 
 MODEL = "claude-haiku-5-5"
 

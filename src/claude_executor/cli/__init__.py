@@ -11,16 +11,7 @@ from typing import NoReturn
 
 import click
 
-OK = 0
-SOME_FAILED = 1
-BAD_INPUT = 2
-NO_ACCESS = 3
-"""The API cannot be used: key, permission, credit, spend limit, or no connection to it at all."""
-CAP_REACHED = 4
-"""Money, tokens or time that a job was given are used up."""
-HUNG_UP = 129
-INTERRUPTED = 130
-TERMINATED = 143
+from claude_executor.cli.terminal.exits import BAD_INPUT, INTERRUPTED, OK, SOME_FAILED
 
 _EPILOG = """\
 Exit codes: 0 all rows answered; 1 some rows failed; 2 usage or bad input; 3 no access to the API (key,
@@ -28,12 +19,12 @@ billing, spend limit, host not reached); 4 budget, token cap or deadline reached
 """
 
 _COMMANDS = {
-    "demo": ("claude_executor.cli.demo", "Watch it work: no key, no network, half a minute."),
-    "run": ("claude_executor.cli.run", "Send every row of a file."),
-    "report": ("claude_executor.cli.report", "Tell in pictures what a job was like."),
-    "retry": ("claude_executor.cli.retry", "Send the rows that failed once more."),
-    "limits": ("claude_executor.cli.limits", "Show the limits in force, and where each comes from."),
-    "serve": ("claude_executor.cli.serve", "Serve a gateway, for SDKs in any language."),
+    "demo": ("claude_executor.cli.commands.demo", "Watch it work: no key, no network, half a minute."),
+    "run": ("claude_executor.cli.commands.run", "Send every row of a file."),
+    "report": ("claude_executor.cli.commands.report", "Tell in pictures what a job was like."),
+    "retry": ("claude_executor.cli.commands.run", "Send the rows that failed once more."),
+    "limits": ("claude_executor.cli.commands.limits", "Show the limits in force, and where each comes from."),
+    "serve": ("claude_executor.cli.commands.serve", "Serve a gateway, for SDKs in any language."),
     "simulate": ("claude_executor.simulator.server.command", "Serve an imitation of the Claude API."),
 }
 
@@ -49,7 +40,7 @@ class _Lazy(click.Group):
         del ctx
         if cmd_name not in _COMMANDS:
             return None
-        from claude_executor.cli.signals import ending_at_once
+        from claude_executor.cli.terminal.signals import ending_at_once
 
         with ending_at_once():
             command = getattr(importlib.import_module(_COMMANDS[cmd_name][0]), cmd_name)

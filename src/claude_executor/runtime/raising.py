@@ -1,13 +1,9 @@
 """Turns what the core decided about a job into the exception its caller gets."""
 
-from typing import TYPE_CHECKING
 
 from claude_executor.core.model.actions import Refusal, Refuse, Verdict
 from claude_executor.core.model.failure import Failure, Kind
 from claude_executor.core.model.job import Job
-
-if TYPE_CHECKING:
-    pass
 from claude_executor.errors import (
     BudgetSpent,
     BudgetUnreachable,

@@ -18,7 +18,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, MultipleLocator
 
-from claude_executor.cli.words import amount, percent, span
+from claude_executor.cli.terminal.format import amount, percent, span
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -11,10 +11,10 @@ from markupsafe import Markup
 
 from claude_executor import __version__
 from claude_executor.bulk.report import TOLD
-from claude_executor.cli.closing import limited_sentence
+from claude_executor.cli.job.summary import limited_sentence
 from claude_executor.cli.report.figures import LONG
 from claude_executor.cli.report.panels import MOST_LIMITS, MOST_POOLS, Panels
-from claude_executor.cli.words import money, percent, span
+from claude_executor.cli.terminal.format import money, percent, span
 
 if TYPE_CHECKING:
     from claude_executor.bulk.report import Account

@@ -9,7 +9,7 @@ import numpy as np
 
 from claude_executor.bulk.report import PERCENTILES, Steps
 from claude_executor.cli.report.figures import LONG, Canvas, Curve
-from claude_executor.cli.words import amount, count, money, percent, span
+from claude_executor.cli.terminal.format import amount, count, money, percent, span
 
 if TYPE_CHECKING:
     from claude_executor.bulk.report import Account, Use

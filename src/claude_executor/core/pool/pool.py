@@ -25,7 +25,6 @@ from claude_executor.core.control.ramp import Growth
 from claude_executor.core.control.slow_start import Pace
 from claude_executor.core.group.leased_bucket import Purse
 from claude_executor.core.model.cost import AMOUNT, NOTHING, Cost, Resource, Usage
-from claude_executor.core.model.failure import Failure
 from claude_executor.core.model.gate import BREAKER, CONCURRENCY, GATE, GROUP, NEVER, START
 from claude_executor.core.model.job import SOME, Job, Need
 from claude_executor.core.model.limits import DEFAULT, Limits, cache_reads_count
@@ -34,6 +33,7 @@ from claude_executor.core.pool.usage import Flight, Usages
 
 if TYPE_CHECKING:
     from claude_executor.core.group.member import Share
+    from claude_executor.core.model.failure import Failure
 
 MARGIN = 3.0
 MARGIN_MOST = 0.5

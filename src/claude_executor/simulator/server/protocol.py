@@ -3,14 +3,11 @@
 import asyncio
 import socket
 import struct
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from claude_executor.simulator.api.connection import CONNECTION, Connection, Cut
-
-if TYPE_CHECKING:
-    pass
 
 
 class CuttableProtocol(HttpToolsProtocol):

@@ -38,7 +38,12 @@ class SimulatedApi:
             OSError: It did not start.
         """
         self._process = process = subprocess.Popen(
-            [sys.executable, "-m", "claude_executor.cli.simulated", json.dumps(self._settings)],
+            [
+                sys.executable,
+                "-m",
+                "claude_executor.cli.service.simulator_process",
+                json.dumps(self._settings),
+            ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

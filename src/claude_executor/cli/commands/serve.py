@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from claude_executor.cli.options import connection, connection_options
-from claude_executor.cli.steer import import_sdk
-from claude_executor.cli.trouble import Trouble, reason
+from claude_executor.cli.live.interruptible import import_sdk
+from claude_executor.cli.options.connection import connection, connection_options
+from claude_executor.cli.terminal.exits import Trouble, reason
 
 PORT = 8484
 BACKLOG = 4_096
@@ -65,7 +65,7 @@ def serve(
         )
     how = connection(**options)
     import_sdk()
-    from claude_executor.cli.serving import serve_until_stopped
+    from claude_executor.cli.service.gateway_server import serve_until_stopped
     from claude_executor.gateway import Access
 
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from claude_executor import BudgetUnreachable, Kind
-from claude_executor.cli import BAD_INPUT, CAP_REACHED, NO_ACCESS, OK, SOME_FAILED
-from claude_executor.cli.signals import CODES
-from claude_executor.cli.words import count, money, span
+from claude_executor.cli.terminal.exits import BAD_INPUT, CAP_REACHED, NO_ACCESS, OK, SOME_FAILED
+from claude_executor.cli.terminal.format import count, money, span
+from claude_executor.cli.terminal.signals import CODES
 
 if TYPE_CHECKING:
     from claude_executor.bulk import Run
-    from claude_executor.cli.steer import Ending
+    from claude_executor.cli.live.interruptible import Ending
 
 NEARLY = 0.9
 """Share of a cap below which it is said why a job ends with so much left."""

@@ -25,15 +25,14 @@ from claude_executor.bulk import (
     run_rows,
     summarise,
 )
-from claude_executor.cli import SOME_FAILED
-from claude_executor.cli.bulk import STANDARD
-from claude_executor.cli.job import Job, looked_at, to_file, to_standard_output
-from claude_executor.cli.opening import check_target, opening, plainly, unopened
-from claude_executor.cli.signals import CODES, handled, heeded
-from claude_executor.cli.steer import Ending, import_sdk
-from claude_executor.cli.trouble import Trouble, reason
-from claude_executor.cli.verdict import Verdict, verdict
-from claude_executor.cli.words import count
+from claude_executor.cli.job.checks import check_target, opening, plainly, unopened
+from claude_executor.cli.job.exit_status import Verdict, verdict
+from claude_executor.cli.job.prepare import Job, looked_at, to_file, to_standard_output
+from claude_executor.cli.live.interruptible import Ending, import_sdk
+from claude_executor.cli.options.job import STANDARD
+from claude_executor.cli.terminal.exits import SOME_FAILED, Trouble, reason
+from claude_executor.cli.terminal.format import count
+from claude_executor.cli.terminal.signals import CODES, handled, heeded
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -42,12 +41,12 @@ if TYPE_CHECKING:
 
     from claude_executor import Event, Executor, Snapshot
     from claude_executor.bulk import Summary
-    from claude_executor.cli.bulk import Bulk
+    from claude_executor.cli.options.job import Bulk
 
 
 def foretell(bulk: Bulk, *, exact: int, tier: str | None) -> None:
     """Say what it will take, and send nothing but the rows that the API is to count."""
-    from claude_executor.cli.plan import foreseen, show
+    from claude_executor.cli.job.plan import foreseen, show
 
     if bulk.target != STANDARD:
         check_target(bulk)
@@ -111,7 +110,7 @@ def _to_standard_output(bulk: Bulk, source: Source) -> tuple[Summary, int]:
 
 
 def _perform(job: Job) -> tuple[Summary, int]:
-    from claude_executor.cli.terminal import console as on_standard_error
+    from claude_executor.cli.terminal.console import console as on_standard_error
 
     console = on_standard_error()
     bulk, rest = job.bulk, job.rest
@@ -147,8 +146,8 @@ def _tidy(job: Job) -> None:
 
 
 async def _send(job: Job, run: Run, console: Console) -> tuple[Snapshot, Ending]:
-    from claude_executor.cli.steer import steer
-    from claude_executor.cli.watch import Watch
+    from claude_executor.cli.live.interruptible import steer
+    from claude_executor.cli.live.progress import Watch
 
     how = job.bulk.connection
     timeline = job.timeline
@@ -249,7 +248,7 @@ def _is_of_target(error: OSError, job: Job) -> bool:
 
 def _close(summary: Summary, ended: Verdict, job: Job, console: Console) -> None:
     """Print how it went, and how to go on."""
-    from claude_executor.cli.closing import closing
+    from claude_executor.cli.job.summary import closing
 
     bulk, untouched = job.bulk, job.results is not None and job.results.untouched
     console.print()

@@ -12,12 +12,12 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from claude_executor.cli.words import amount, count, money, percent, span
+from claude_executor.cli.terminal.format import amount, count, money, percent, span
 
 if TYPE_CHECKING:
     from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 
-    from claude_executor.cli.watch import Bar, View
+    from claude_executor.cli.live.progress import Bar, View
 
 WIDEST = 100
 ECHO = 2

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from rich.table import Table
 from rich.text import Text
 
-from claude_executor.cli.verdict import without_lead
-from claude_executor.cli.words import amount, count, money, percent, span
+from claude_executor.cli.job.exit_status import without_lead
+from claude_executor.cli.terminal.format import amount, count, money, percent, span
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import click
 
 from claude_executor import Executor, Limits
-from claude_executor.cli.amounts import rate
+from claude_executor.cli.options.param_types import rate
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from claude_executor.cli import INTERRUPTED, OK, SOME_FAILED, TERMINATED
-from claude_executor.cli.steer import import_sdk
-from claude_executor.cli.trouble import Trouble, reason
-from claude_executor.cli.words import count
+from claude_executor.cli.live.interruptible import import_sdk
+from claude_executor.cli.terminal.exits import INTERRUPTED, OK, SOME_FAILED, TERMINATED, Trouble, reason
+from claude_executor.cli.terminal.format import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from claude_executor.bulk import Row, Run
-    from claude_executor.cli.simulated import SimulatedApi
-    from claude_executor.cli.steer import Ending
+    from claude_executor.cli.live.interruptible import Ending
+    from claude_executor.cli.service.simulator_process import SimulatedApi
 
 MODEL = "claude-haiku-5-5"
 ROWS = 600
@@ -60,7 +59,7 @@ def demo(rows: int, svg: Path | None) -> None:
     The prompts are docstrings of Python's standard library, sent with the real SDK over real HTTP to a
     simulator in another process. Its limits are learned from its answers, and for some seconds it is down.
     """
-    from claude_executor.cli.simulated import SimulatedApi
+    from claude_executor.cli.service.simulator_process import SimulatedApi
 
     try:
         import_sdk()
@@ -76,10 +75,10 @@ async def _perform(api: SimulatedApi, rows: int, svg: Path | None) -> int:
 
     from claude_executor import Limits
     from claude_executor.bulk import Run, run_rows, summarise
-    from claude_executor.cli.closing import closing
-    from claude_executor.cli.options import Connection
-    from claude_executor.cli.picture import Album
-    from claude_executor.cli.steer import steer
+    from claude_executor.cli.job.summary import closing
+    from claude_executor.cli.live.interruptible import steer
+    from claude_executor.cli.live.panel_recorder import Album
+    from claude_executor.cli.options.connection import Connection
 
     console = Console(stderr=True, highlight=False)
     console.print(
@@ -125,7 +124,7 @@ class _Story:
 
 def _rows(count_: int) -> Iterator[Row]:
     from claude_executor.bulk import Row
-    from claude_executor.cli.docstrings import summaries
+    from claude_executor.cli.commands.demo_prompts import summaries
 
     for number, params in enumerate(summaries(count_, model=MODEL, max_tokens=MAX_TOKENS), start=1):
         yield Row(f"docstring-{number}", params)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from claude_executor.cli.bulk import STANDARD, Bulk, bulk_options, is_nameless
-from claude_executor.cli.conduct import conduct, foretell
-from claude_executor.cli.going_on import GoingOn, Remembering
+from claude_executor.cli.job.execute import conduct, foretell
+from claude_executor.cli.options.job import STANDARD, Bulk, bulk_options, is_nameless
+from claude_executor.cli.options.resume_command import GoingOn, Remembering
 
 if TYPE_CHECKING:
     from claude_executor.bulk import OnChanged
@@ -57,3 +57,14 @@ def run(*, force: bool, on_changed: OnChanged, dry_run: bool, exact: int | None,
         foretell(bulk, exact=exact or 0, tier=options["tier"])
     else:
         conduct(bulk)
+
+
+@click.command(cls=Remembering)
+@bulk_options
+def retry(**options: Any) -> None:  # noqa: ANN401 - those of `bulk_options`
+    """Send the rows of FILE that failed once more, also those that run would leave at that.
+
+    Takes the same FILE and options as run. Rows that were never sent are not sent now. What failed stays in
+    the results until there is something to put in its place.
+    """
+    conduct(Bulk.of(options, going_on=GoingOn.with_this(), failures_only=True))

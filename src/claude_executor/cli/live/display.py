@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from claude_executor.cli.watch import Watch
+    from claude_executor.cli.live.progress import Watch
 
 REDRAW_EVERY = 0.25
 LINE_EVERY = 10.0
@@ -33,7 +33,7 @@ def shown(watch: Watch, console: Console) -> Generator[None]:
 def _panel(watch: Watch, console: Console) -> Generator[None]:
     from rich.live import Live
 
-    from claude_executor.cli.panel import LivePanel
+    from claude_executor.cli.live.panel import LivePanel
 
     # Redrawn from the event loop and not from a thread of rich's: a snapshot is no thread's business.
     with (
@@ -45,7 +45,7 @@ def _panel(watch: Watch, console: Console) -> Generator[None]:
 
 @contextmanager
 def _lines(watch: Watch, console: Console) -> Generator[None]:
-    from claude_executor.cli.panel import line
+    from claude_executor.cli.live.panel import line
 
     looks = 0
 

@@ -8,8 +8,8 @@ import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from claude_executor.cli.display import shown
-from claude_executor.cli.signals import ending_at_once, obeyed
+from claude_executor.cli.live.display import shown
+from claude_executor.cli.terminal.signals import ending_at_once, obeyed
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from claude_executor.bulk import Run
-    from claude_executor.cli.watch import Watch
+    from claude_executor.cli.live.progress import Watch
 
 _ONCE = {getattr(signal, "SIGHUP", None)}
 """A terminal that is closed may say so several times over: that is no impatience."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from claude_executor.cli.words import amount, money, span
+from claude_executor.cli.terminal.format import amount, money, span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

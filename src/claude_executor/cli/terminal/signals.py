@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from claude_executor.cli import HUNG_UP, INTERRUPTED, TERMINATED
+from claude_executor.cli.terminal.exits import HUNG_UP, INTERRUPTED, TERMINATED
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Iterable

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
-from claude_executor.cli.watch import View, Watch
+from claude_executor.cli.live.progress import View, Watch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +46,7 @@ def draw(view: View, *, width: int) -> str:
     """The panel as SVG."""
     from rich.console import Console
 
-    from claude_executor.cli.panel import LivePanel
+    from claude_executor.cli.live.panel import LivePanel
 
     console = Console(
         record=True, width=width, file=io.StringIO(), force_terminal=True, color_system="truecolor"

@@ -6,8 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from claude_executor.cli import BAD_INPUT, NO_ACCESS, SOME_FAILED
-from claude_executor.cli.trouble import Trouble
+from claude_executor.cli.terminal.exits import BAD_INPUT, NO_ACCESS, SOME_FAILED, Trouble
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator

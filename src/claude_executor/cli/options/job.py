@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from claude_executor.bulk import Caps, Defaults
-from claude_executor.cli.amounts import dollars, number, seconds
-from claude_executor.cli.options import connection, connection_options
+from claude_executor.cli.options.connection import connection, connection_options
+from claude_executor.cli.options.param_types import dollars, number, seconds
 
 if TYPE_CHECKING:
     from claude_executor.bulk import OnChanged
-    from claude_executor.cli.going_on import GoingOn
-    from claude_executor.cli.options import Connection
+    from claude_executor.cli.options.connection import Connection
+    from claude_executor.cli.options.resume_command import GoingOn
 
 F = TypeVar("F", bound=Callable[..., Any])
 

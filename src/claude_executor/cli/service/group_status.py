@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from claude_executor.cli import NO_ACCESS
-from claude_executor.cli.trouble import Trouble
-from claude_executor.cli.words import amount, percent
+from claude_executor.cli.terminal.exits import NO_ACCESS, Trouble
+from claude_executor.cli.terminal.format import amount, percent
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from claude_executor.cli.options import Sharing
+    from claude_executor.cli.options.connection import Sharing
 
 SILENT = 10.0
 """Seconds after which a member is taken to be dead, as the budget does when it is asked next."""

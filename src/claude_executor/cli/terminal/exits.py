@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import click
 
-from claude_executor.cli import BAD_INPUT
+OK = 0
+SOME_FAILED = 1
+BAD_INPUT = 2
+NO_ACCESS = 3
+"""The API cannot be used: key, permission, credit, spend limit, or no connection to it at all."""
+CAP_REACHED = 4
+"""Money, tokens or time that a job was given are used up."""
+HUNG_UP = 129
+INTERRUPTED = 130
+TERMINATED = 143
 
 
 class Trouble(click.ClickException):

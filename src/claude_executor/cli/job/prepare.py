@@ -18,12 +18,12 @@ from claude_executor.bulk import (
     spent_on,
     timeline_of,
 )
-from claude_executor.cli.bulk import STANDARD
+from claude_executor.cli.options.job import STANDARD
 
 if TYPE_CHECKING:
     from claude_executor import Params, SpendingCap
     from claude_executor.bulk import ResultsFile, Source
-    from claude_executor.cli.bulk import Bulk
+    from claude_executor.cli.options.job import Bulk
 
 
 @dataclass(slots=True)

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 import click
 
 from claude_executor.bulk import NotCounted, count_tokens, plan, remaining
-from claude_executor.cli import BAD_INPUT, NO_ACCESS, SOME_FAILED
-from claude_executor.cli.bulk import STANDARD
-from claude_executor.cli.opening import opening
-from claude_executor.cli.suffice import caps_of
-from claude_executor.cli.trouble import Trouble
-from claude_executor.cli.words import amount, count, money, span
+from claude_executor.cli.job.cap_forecast import caps_of
+from claude_executor.cli.job.checks import opening
+from claude_executor.cli.options.job import STANDARD
+from claude_executor.cli.terminal.exits import BAD_INPUT, NO_ACCESS, SOME_FAILED, Trouble
+from claude_executor.cli.terminal.format import amount, count, money, span
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -22,9 +21,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from claude_executor.bulk import Counted, Defaults, ModelPlan, Plan, PoolPlan, Range, Source
-    from claude_executor.cli.job import Job
-    from claude_executor.cli.options import Connection
-    from claude_executor.cli.suffice import Cap
+    from claude_executor.cli.job.cap_forecast import Cap
+    from claude_executor.cli.job.prepare import Job
+    from claude_executor.cli.options.connection import Connection
 
 _OF_THE_ROW = frozenset({400, 404, 413, 422})
 """Statuses that are the row's own fault."""

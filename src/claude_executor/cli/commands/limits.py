@@ -24,12 +24,11 @@ from claude_executor import (
     ResourceState,
     Stopped,
 )
-from claude_executor.cli import BAD_INPUT, NO_ACCESS, SOME_FAILED
-from claude_executor.cli.options import COUNT_TOKENS, Connection, connection, connection_options
-from claude_executor.cli.organization import Entry, admin_key, organization_limits
-from claude_executor.cli.steer import import_sdk
-from claude_executor.cli.trouble import Trouble
-from claude_executor.cli.words import amount
+from claude_executor.cli.live.interruptible import import_sdk
+from claude_executor.cli.options.connection import COUNT_TOKENS, Connection, connection, connection_options
+from claude_executor.cli.service.rate_limits_api import Entry, admin_key, organization_limits
+from claude_executor.cli.terminal.exits import BAD_INPUT, NO_ACCESS, SOME_FAILED, Trouble
+from claude_executor.cli.terminal.format import amount
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -70,7 +69,7 @@ def limits(models: tuple[str, ...], as_json: bool, **options: Any) -> None:  # n
     """
     how = connection(**options)
     if how.sharing is not None:
-        from claude_executor.cli.group import show
+        from claude_executor.cli.service.group_status import show
 
         show(how.sharing, as_json=as_json)
         return

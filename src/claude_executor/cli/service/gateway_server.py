@@ -12,12 +12,11 @@ import httpx2
 import uvicorn
 
 from claude_executor import RetryPolicy
-from claude_executor.cli import NO_ACCESS
-from claude_executor.cli.display import LINE_EVERY, every
-from claude_executor.cli.signals import obeyed
-from claude_executor.cli.terminal import console
-from claude_executor.cli.trouble import Trouble
-from claude_executor.cli.words import amount, count
+from claude_executor.cli.live.display import LINE_EVERY, every
+from claude_executor.cli.terminal.console import console
+from claude_executor.cli.terminal.exits import NO_ACCESS, Trouble
+from claude_executor.cli.terminal.format import amount, count
+from claude_executor.cli.terminal.signals import obeyed
 from claude_executor.gateway import Access, Gateway, http_client_for
 from claude_executor.observe import to_prometheus
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from claude_executor import Executor, Snapshot
-    from claude_executor.cli.options import Connection
+    from claude_executor.cli.options.connection import Connection
     from claude_executor.observe.prometheus import Prometheus
 
 _KEEP_ALIVE = 75

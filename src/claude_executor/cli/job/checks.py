@@ -10,17 +10,16 @@ import click
 
 from claude_executor import Stopped
 from claude_executor.bulk import BadInput, Busy, Changed, NotResults, Unpriced, timeline_of
-from claude_executor.cli import NO_ACCESS
-from claude_executor.cli.bulk import STANDARD
-from claude_executor.cli.trouble import Trouble, reason
-from claude_executor.cli.words import count
+from claude_executor.cli.options.job import STANDARD
+from claude_executor.cli.terminal.exits import NO_ACCESS, Trouble, reason
+from claude_executor.cli.terminal.format import count
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
     from claude_executor.bulk import Rest, Source
-    from claude_executor.cli.bulk import Bulk
+    from claude_executor.cli.options.job import Bulk
 
 
 _OTHER_FORMATS = frozenset({".gz", ".csv", ".tsv", ".parquet", ".zip", ".zst", ".xlsx"})

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
-from claude_executor.cli.words import count, percent, span
+from claude_executor.cli.terminal.format import count, percent, span
 
 if TYPE_CHECKING:
     from claude_executor import Executor, PoolState, Snapshot

@@ -1,0 +1,1 @@
+"""The terminal: console, signals, exit codes, numbers and words for people."""
