@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from served import prompt
 
-from claude_executor.gateway.ending import whole_or_error
+from claude_executor.gateway.sse import whole_or_error
 from claude_executor.simulator import Faults
 from claude_executor.testing import run_virtual
 

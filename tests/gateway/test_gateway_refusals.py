@@ -25,8 +25,8 @@ from claude_executor import (
     Terms,
     TooLarge,
 )
+from claude_executor.gateway.headers import BadHeader, terms_of
 from claude_executor.gateway.refusals import refusal_of
-from claude_executor.gateway.terms import BadHeader, terms_of
 from claude_executor.simulator import Faults
 
 REQUEST = httpx2.Request("POST", "http://api/v1/messages")

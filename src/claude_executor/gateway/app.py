@@ -13,10 +13,9 @@ from starlette.types import Receive, Scope, Send
 from claude_executor import Executor
 from claude_executor.gateway.access import Access
 from claude_executor.gateway.exchange import Exchange, Gone
-from claude_executor.gateway.headers import VIA
+from claude_executor.gateway.headers import VIA, BadHeader, terms_of
 from claude_executor.gateway.refusals import OVERLOADED, SOON, Refusal, refusal_of
 from claude_executor.gateway.routes import OWN, Route, route_of
-from claude_executor.gateway.terms import BadHeader, terms_of
 from claude_executor.gateway.upstream import BadRequest, Upstream
 
 if TYPE_CHECKING:

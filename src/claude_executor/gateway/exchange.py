@@ -7,9 +7,9 @@ import httpx2
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from claude_executor.gateway.ending import whole_or_error
 from claude_executor.gateway.headers import passed_back
 from claude_executor.gateway.refusals import Refusal
+from claude_executor.gateway.sse import whole_or_error
 
 BODY_SILENCE = 60.0
 """Seconds within which the next piece of a request must come."""

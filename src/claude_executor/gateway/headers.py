@@ -1,12 +1,23 @@
-"""Which headers go on to the API, and which come back."""
+"""Headers: which go on to the API, which come back, and what those for the gateway itself ask for.
 
+``x-claude-executor-priority``
+    A whole number; larger goes first.
+``x-claude-executor-tenant``
+    Requests of different tenants share the limits fairly.
+``x-claude-executor-deadline``
+    Seconds by which the last attempt must have started. The default is how long the client's SDK says it
+    waits: a client that would give up before its turn is refused at once instead of queueing again later.
+"""
+
+import math
 from collections.abc import Mapping
 
 import httpx2
 
-from claude_executor.gateway.terms import PREFIX
+from claude_executor import Terms
 
 VIA = "via"
+PREFIX = "x-claude-executor-"
 _NOT_SENT_ON = frozenset(
     {
         # of the hop before, or written anew for the next
@@ -48,3 +59,43 @@ def passed_back(response: httpx2.Response) -> list[tuple[bytes, bytes]]:
     ]
     attempts = int(response.request.headers.get(_RETRIES, "0")) + 1
     return [*headers, (f"{PREFIX}attempts".encode(), str(attempts).encode())]
+
+
+_PATIENCE = ("x-stainless-timeout", "x-stainless-read-timeout")
+"""Seconds; the headers in which Anthropic's SDKs say it. That for Python has the first say nothing for most
+streams."""
+
+
+class BadHeader(ValueError):
+    """A header does not say what it should."""
+
+
+def terms_of(headers: Mapping[str, str], client: str = "") -> Terms:
+    """The terms of a request with these headers, from a client of this name; who has one is no other tenant.
+
+    Raises:
+        BadHeader: One of them makes no sense.
+    """
+    priority = headers.get(PREFIX + "priority", "0")
+    try:
+        number = int(priority)
+    except ValueError:
+        raise BadHeader(f"{PREFIX}priority must be a whole number") from None
+    told = headers.get(PREFIX + "deadline")
+    deadline = patience_of(headers) if told is None else _seconds(told)
+    if told is not None and deadline is None:
+        raise BadHeader(f"{PREFIX}deadline must be a positive number of seconds")
+    return Terms(number, client or headers.get(PREFIX + "tenant", ""), deadline)
+
+
+def patience_of(headers: Mapping[str, str]) -> float | None:
+    """How many seconds the client will wait, if its SDK says so."""
+    return next(filter(None, (_seconds(headers.get(name)) for name in _PATIENCE)), None)
+
+
+def _seconds(text: str | None) -> float | None:
+    try:
+        seconds = float(text or "")
+    except ValueError:
+        return None
+    return seconds if 0.0 < seconds < math.inf else None

@@ -13,8 +13,7 @@ import anthropic
 import httpx2
 
 from claude_executor import Executor, Terms
-from claude_executor.gateway.headers import VIA, sent_on
-from claude_executor.gateway.terms import patience_of
+from claude_executor.gateway.headers import VIA, patience_of, sent_on
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic

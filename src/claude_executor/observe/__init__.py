@@ -9,10 +9,11 @@ executor::
         telemetry.watch(executor.snapshot)
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from claude_executor.core.model.events import Event
 from claude_executor.observe.log import to_log
-from claude_executor.observe.several import all_of
 
 if TYPE_CHECKING:
     from opentelemetry.metrics import MeterProvider
@@ -23,6 +24,28 @@ if TYPE_CHECKING:
     from claude_executor.observe.telemetry import OpenTelemetry
 
 __all__ = ["all_of", "to_log", "to_opentelemetry", "to_prometheus"]
+
+
+def all_of(*listeners: Callable[[Event], None]) -> Callable[[Event], None]:
+    """A listener that tells several. What one of them raises does not keep the event from the others.
+
+    It is raised when all have been told, so that the executor reports it as that of a single listener:
+    together, as an `ExceptionGroup`, where several failed.
+    """
+
+    def listen(event: Event) -> None:
+        errors: list[Exception] = []
+        for listener in listeners:
+            try:
+                listener(event)
+            except Exception as error:  # a stranger's code may raise anything
+                errors.append(error)
+        if len(errors) == 1:
+            raise errors[0]
+        if errors:
+            raise ExceptionGroup("several listeners raised exceptions", errors)
+
+    return listen
 
 
 def to_opentelemetry(

@@ -1,6 +1,5 @@
 """Turns what the core decided about a job into the exception its caller gets."""
 
-
 from claude_executor.core.model.actions import Refusal, Refuse, Verdict
 from claude_executor.core.model.failure import Failure, Kind
 from claude_executor.core.model.job import Job

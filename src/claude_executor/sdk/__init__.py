@@ -1,1 +1,1 @@
-"""Everything that knows Anthropic's SDK and its HTTP clients: sending, streaming, usage, failures, validation."""
+"""All that knows Anthropic's SDK and its HTTP clients: sending, streaming, failures, validation."""

@@ -1,1 +1,1 @@
-"""The mechanisms, one a file: bucket, concurrency, slow start, ramp, breaker, retries, queue. None knows another."""
+"""The mechanisms, one a file, none of which knows another: bucket, breaker, ramp, queue and so on."""

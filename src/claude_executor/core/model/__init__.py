@@ -1,1 +1,1 @@
-"""Values that every floor of the core shares: costs, limits, requests, failures, actions, events. No decisions."""
+"""Values that every floor of the core shares: costs, limits, requests, failures, actions, events."""
