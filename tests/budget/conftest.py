@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import fakeredis
 import pytest
-from redises import Clock, GuardedRedis, RealRedis
+from tests.budget.redis_servers import Clock, GuardedRedis, RealRedis
 
 from claude_executor.testing import VirtualTimeLoop
 

@@ -4,7 +4,7 @@ import asyncio
 from collections import Counter
 
 import pytest
-from redises import GuardedRedis, MemoryBudget
+from tests.budget.redis_servers import GuardedRedis, MemoryBudget
 
 from claude_executor import Executor, RedisBudget, SharingChanged
 from claude_executor.budget import Unreachable

@@ -10,7 +10,7 @@ from unittest.mock import AsyncMock, Mock, patch
 
 import pytest
 from redis.exceptions import AuthenticationError, OutOfMemoryError, ResponseError
-from redises import MemoryBudget
+from tests.budget.redis_servers import MemoryBudget
 
 from claude_executor import BudgetUnreachable, Executor, Limits, RedisBudget, SharingChanged
 from claude_executor.cli.service import group_status as team_of

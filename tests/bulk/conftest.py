@@ -6,18 +6,16 @@ from typing import Any
 
 import orjson
 import pytest
+from tests.virtual_loop import pytest_asyncio_loop_factories
 
 from claude_executor import Executor
 from claude_executor.bulk import Row, Run
 from claude_executor.simulator import Simulator
-from claude_executor.testing import VirtualTimeLoop, loop_time, simulated_client
+from claude_executor.testing import loop_time, simulated_client
+
+__all__ = ["pytest_asyncio_loop_factories"]
 
 MODEL = "claude-haiku-5-5"
-
-
-def pytest_asyncio_loop_factories(config, item):
-    """Give every async test here a loop in virtual time."""
-    return {"virtual": VirtualTimeLoop}
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 
 import httpx2
 import pytest
-from recorded import Recorded
-from served import FLOWING, OUR_KEY, Served
+from tests.gateway.cassettes import Recorded
+from tests.gateway.gateway_harness import FLOWING, OUR_KEY, Served
 
 from claude_executor import Executor
 from claude_executor.gateway import Gateway

@@ -1,6 +1,5 @@
 """Executors under observation, connected to a simulator in virtual time."""
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -10,19 +9,17 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from tests.virtual_loop import pytest_asyncio_loop_factories
 
 from claude_executor import Executor, Limits
 from claude_executor.observe import to_opentelemetry
 from claude_executor.simulator import Simulator
-from claude_executor.testing import VirtualTimeLoop, loop_time, simulated_client
+from claude_executor.testing import loop_time, simulated_client
+
+__all__ = ["pytest_asyncio_loop_factories"]
 
 MODEL = "claude-haiku-5-5"
 POOL = "haiku-5.5"
-
-
-def pytest_asyncio_loop_factories(config, item) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
-    """Give every async test here a loop in virtual time."""
-    return {"virtual": VirtualTimeLoop}
 
 
 @pytest.fixture

@@ -5,16 +5,14 @@ from typing import Any
 
 import httpx2
 import pytest
+from tests.virtual_loop import pytest_asyncio_loop_factories
 
 from claude_executor.simulator import Latency, Lengths, Rates, Settings, Simulator
-from claude_executor.testing import SimulatorTransport, VirtualTimeLoop, loop_time
+from claude_executor.testing import SimulatorTransport, loop_time
+
+__all__ = ["pytest_asyncio_loop_factories"]
 
 MODEL = "claude-haiku-5-5"
-
-
-def pytest_asyncio_loop_factories(config, item):
-    """Give every async test here a loop in virtual time."""
-    return {"virtual": VirtualTimeLoop}
 
 
 class Raw:

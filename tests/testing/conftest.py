@@ -1,8 +1,5 @@
 """Every async test here runs in virtual time."""
 
-from claude_executor.testing import VirtualTimeLoop
+from tests.virtual_loop import pytest_asyncio_loop_factories
 
-
-def pytest_asyncio_loop_factories(config, item):
-    """Give every async test here a loop in virtual time."""
-    return {"virtual": VirtualTimeLoop}
+__all__ = ["pytest_asyncio_loop_factories"]

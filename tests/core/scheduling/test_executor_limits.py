@@ -1,0 +1,67 @@
+"""What all pools share."""
+
+import math
+
+import pytest
+from tests.core.factories import a_job, a_shape
+
+from claude_executor.core.control.spending import SpendingCap
+from claude_executor.core.model.cost import Usage
+from claude_executor.core.model.gate import CONCURRENCY, NEVER, OPENING, SPENDING
+from claude_executor.core.scheduling.executor_limits import CONNECTIONS_AT_ONCE, Ceiling
+
+
+def fly(ceiling, count, now=0.0):
+    """So many attempts start."""
+    jobs = [a_job(n) for n in range(count)]
+    for job in jobs:
+        ceiling.price(job)
+        ceiling.take(job, now)
+    return jobs
+
+
+def test_no_more_are_in_flight_than_allowed():
+    """A place comes free when one of them is over."""
+    ceiling = Ceiling(3, (), 0.0)
+    jobs = fly(ceiling, 3)
+    assert ceiling.opens_at(a_job(), 0.0) == (NEVER, CONCURRENCY)
+    ceiling.release(jobs[0], None)
+    assert ceiling.opens_at(a_job(), 0.0)[0] == -math.inf
+    ceiling.retune(2)
+    assert ceiling.opens_at(a_job(), 0.0) == (NEVER, CONCURRENCY)
+    with pytest.raises(ValueError, match="max_concurrency must be at least 1, got 0"):
+        ceiling.retune(0)
+
+
+def test_a_share_of_the_places_is_kept():
+    """But one may always go."""
+    ceiling = Ceiling(20, (), 0.0)
+    fly(ceiling, 19)
+    assert ceiling.opens_at(a_job(), 0.0)[0] < NEVER
+    assert ceiling.opens_at(a_job(), 0.05) == (NEVER, CONCURRENCY)
+    assert Ceiling(1, (), 0.0).opens_at(a_job(), 0.05)[0] < NEVER
+
+
+def test_new_connections_are_paced():
+    """Those that are open already are not."""
+    ceiling = Ceiling(1_000, (), 0.0)
+    jobs = fly(ceiling, int(CONNECTIONS_AT_ONCE))
+    at, why = ceiling.opens_at(a_job(), 0.0)
+    assert at > 0.0
+    assert why == OPENING
+    ceiling.release(jobs[0], None)
+    assert ceiling.opens_at(a_job(), 0.0)[0] <= 0.0
+
+
+def test_a_spending_cap_holds_and_then_refuses():
+    """It holds while what is in flight may turn out cheaper."""
+    most = SpendingCap(1.0).most(a_shape())
+    ceiling = Ceiling(9, [SpendingCap(1.5 * most)], 0.0)
+    [job] = fly(ceiling, 1)
+    other = a_job(2)
+    ceiling.price(other)
+    assert ceiling.opens_at(other, 0.0) == (NEVER, SPENDING)
+    assert not ceiling.spent(other)
+    ceiling.release(job, Usage(int(most)))
+    assert ceiling.spent(other)
+    assert not Ceiling(9, (), 0.0).spent(a_job())
