@@ -13,13 +13,13 @@ from typing import Any
 import click
 from rich.console import Console
 
-from benchmarks.cost import PARTS
 from benchmarks.lab.contestants.roster import ROSTER, Contestant, Missing
 from benchmarks.lab.measure import Figures, Seen, Trouble, figures
 from benchmarks.lab.report import cost_table, markdown, table
 from benchmarks.lab.results import OURS, Run, as_json, versions_of
 from benchmarks.lab.scenarios import SCENARIOS, Scenario, with_compared
 from benchmarks.lab.server import World, far_simulator
+from benchmarks.micro.cost import PARTS
 
 ROOT = Path(__file__).parents[2]
 WIDTH = 100
@@ -100,10 +100,17 @@ def write(kept: dict[str, Any], out: Path) -> None:
 
 
 def what_it_costs(*, quick: bool) -> list[dict[str, Any]]:
-    """The figures of `benchmarks.cost`, each part in a process of its own."""
+    """The figures of `benchmarks.micro.cost`, each part in a process of its own."""
     found: list[dict[str, Any]] = []
     for part in PARTS:
-        command = [sys.executable, "-m", "benchmarks.cost", "--here", part, *(["--quick"] if quick else [])]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.micro.cost",
+            "--here",
+            part,
+            *(["--quick"] if quick else []),
+        ]
         measured = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
         found += json.loads(measured.stdout.splitlines()[-1])
     return found

@@ -3,8 +3,8 @@
 import asyncio
 
 import fakeredis
-from benchmarks.redis_servers import GuardedRedis
-from benchmarks.redis_servers import RedisServer as RealRedis
+from benchmarks.support.redis_servers import GuardedRedis
+from benchmarks.support.redis_servers import RedisServer as RealRedis
 
 from claude_executor import RedisBudget
 

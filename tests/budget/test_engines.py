@@ -1,4 +1,4 @@
-"""The recipes for other engines, as they are in benchmarks/: each in small, with its real engine."""
+"""The programs for other engines, as they are in examples/: each in small, with its real engine."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def test_a_recipe_answers_every_row_within_the_limit(recipe, needs):
         if os.environ.get("CI_ENGINES"):
             pytest.fail(why)
         pytest.skip(why)
-    command = [sys.executable, "-m", "benchmarks.recipes", recipe, "--rows=120", "--wrong-every=20"]
+    command = [sys.executable, "-m", "benchmarks.micro.engines", recipe, "--rows=120", "--wrong-every=20"]
     found = json.loads(subprocess.run(command, cwd=ROOT, check=True, capture_output=True, timeout=300).stdout)
     assert (found["outcomes"], found["lost"], found["failed"]) == (120, 0, 6)
     assert found["clean"]
@@ -36,7 +36,7 @@ def test_a_recipe_answers_every_row_within_the_limit(recipe, needs):
 
 def test_what_the_page_shows_is_in_the_recipes():
     """Each of its fragments, as it stands there."""
-    recipes = "".join(path.read_text() for path in ROOT.glob("benchmarks/recipes/*.py"))
+    recipes = "".join(path.read_text() for path in ROOT.glob("examples/engines/*.py"))
     page = (ROOT / "docs" / "engines.md").read_text()
     shown = [block.partition("```")[0] for block in page.split("```py\n")[1:]]
     assert len(shown) >= 3

@@ -7,21 +7,21 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-from benchmarks.recipes.batch import Row
+from examples.engines.batch import Row
 
 MEMORY = 256 * 2**20
 
 
 def ray_actors(rows: Sequence[Row], workers: int, shared: str) -> Iterator[Row]:
     with _ray(workers):
-        from benchmarks.recipes.ray_actors import answers
+        from examples.engines.ray_actors import answers
 
         yield from answers(rows, workers, shared)
 
 
 def ray_data(rows: Sequence[Row], workers: int, shared: str) -> Iterator[Row]:
     with _ray(workers):
-        from benchmarks.recipes.ray_data import answers
+        from examples.engines.ray_data import answers
 
         two_for_each = max(1, len(rows) // (2 * workers))
         yield from answers(rows, workers, shared, batch=min(500, two_for_each))
@@ -30,7 +30,7 @@ def ray_data(rows: Sequence[Row], workers: int, shared: str) -> Iterator[Row]:
 def dask_workers(rows: Sequence[Row], workers: int, shared: str) -> Iterator[Row]:
     from distributed import Client, LocalCluster
 
-    from benchmarks.recipes.dask_workers import answers
+    from examples.engines.dask_workers import answers
 
     with (
         tempfile.TemporaryDirectory() as folder,

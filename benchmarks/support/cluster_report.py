@@ -1,4 +1,4 @@
-"""What `benchmarks.cluster` finds: what was asked, what was got; and the page that shows several runs."""
+"""The findings of `benchmarks.micro.cluster`: what was asked, what was measured; and a page of several runs."""
 
 import os
 import platform
@@ -42,7 +42,7 @@ def report(runs: list[dict[str, Any]]) -> str:
     lines = [
         "# One limit for many processes: what was asked, what was got",
         "",
-        f"Measured by `benchmarks/cluster.py` on {' and '.join(days)} against the simulator.",
+        f"Measured by `benchmarks/micro/cluster.py` on {' and '.join(days)} against the simulator.",
         f"Machine: {platform.machine()}, {os.cpu_count()} processors. Python {platform.python_version()},",
         f"redis-server {server[2].removeprefix('v=')}, redis-py {version('redis')}.",
         f"Load (one-minute average) when a scenario began: {min(loads):.1f} to {max(loads):.1f}.",

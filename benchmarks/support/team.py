@@ -34,7 +34,7 @@ class Worker:
         self.name = name
         told = json.dumps({"name": name, **options})
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.team", told],
+            [sys.executable, "-m", "benchmarks.support.team", told],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

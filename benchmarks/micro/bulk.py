@@ -2,9 +2,9 @@
 
 Run from the repository's root::
 
-    python -m benchmarks.bulk kill --rounds 20
-    python -m benchmarks.bulk million --rows 100000
-    python -m benchmarks.bulk resume --rows 1000000
+    python -m benchmarks.micro.bulk kill --rounds 20
+    python -m benchmarks.micro.bulk million --rows 100000
+    python -m benchmarks.micro.bulk resume --rows 1000000
 
 ``kill``
     One job of 2,000 rows over real sockets to a simulator in another process, ended with SIGKILL at random
@@ -42,8 +42,8 @@ import click
 import httpx2
 import orjson
 
-from benchmarks.observed import observed, settled
-from benchmarks.stub import ANSWER, MODEL
+from benchmarks.support.observed import observed, settled
+from benchmarks.support.stub import ANSWER, MODEL
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -184,7 +184,7 @@ async def ours(source: Path, rows: int) -> dict[str, float]:
 
 async def stub(source: Path, rows: int) -> dict[str, float]:
     """The same, with the SDK replaced."""
-    from benchmarks.stub import Stub
+    from benchmarks.support.stub import Stub
 
     return await job(source, rows, Stub())
 
@@ -312,7 +312,7 @@ def _tell_resumed(source: Path) -> None:
 
 
 def _measured(name: str, source: Path, rows: int) -> dict[str, float]:
-    command = [sys.executable, "-m", "benchmarks.bulk", "part", name, str(source), str(rows)]
+    command = [sys.executable, "-m", "benchmarks.micro.bulk", "part", name, str(source), str(rows)]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
     return figures

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Sequence
 
 from distributed import Client, Worker, WorkerPlugin, as_completed, get_worker
 
-from benchmarks.recipes.batch import Row, answer, batches
 from claude_executor import RedisBudget
 from claude_executor.sync import Executor
+from examples.engines.batch import Row, answer, batches
 
 
 class Claude(WorkerPlugin):

@@ -2,8 +2,8 @@
 
 Run from the repository's root::
 
-    python -m benchmarks.gateway cost
-    python -m benchmarks.gateway share
+    python -m benchmarks.micro.gateway cost
+    python -m benchmarks.micro.gateway share
 
 ``cost``
     Processor time of ``claude-executor serve`` for each request that it passes on, whole and as a stream, to
@@ -122,7 +122,7 @@ def cost(requests: int, rounds: int) -> None:
     unlimited = ("--rpm", "0", "--itpm", "0", "--otpm", "0")
     with simulator(*unlimited) as (url, _):
         for _ in range(rounds):
-            command = [sys.executable, "-m", "benchmarks.gateway", "bare", url, str(requests)]
+            command = [sys.executable, "-m", "benchmarks.micro.gateway", "bare", url, str(requests)]
             done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
             totals["the SDK alone"] += json.loads(done.stdout)
             idle = _spent(url, 1, stream=False)

@@ -1,4 +1,4 @@
-"""How many requests a second the simulator serves on one core: ``python benchmarks/simulator_speed.py``.
+"""Requests a second that the simulator serves on one core: ``python benchmarks/micro/simulator_speed.py``.
 
 The simulator runs in a process of its own, without limits and latency; a light client in this one sends
 prompts of about one kilobyte over kept-alive connections. What is divided by is the server's own CPU time, so

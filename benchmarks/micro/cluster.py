@@ -2,8 +2,8 @@
 
 Needs `redis-server` on the path. Run from the repository's root::
 
-    python -m benchmarks.cluster --log runs.jsonl steady churn light kill outage failover clocks cost
-    python -m benchmarks.cluster --report runs.jsonl > benchmarks/results/cluster.md
+    python -m benchmarks.micro.cluster --log runs.jsonl steady churn light kill outage failover clocks cost
+    python -m benchmarks.micro.cluster --report runs.jsonl > benchmarks/results/cluster.md
 
 Every scenario starts a Redis, a simulator in a process of its own and some workers, each a process with an
 executor that knows no limits and always has more to do (but for one, in ``light``). Figures come from the log
@@ -34,10 +34,10 @@ from typing import TextIO
 
 import click
 
-from benchmarks.cluster_report import Finding, at_least, at_most, report
 from benchmarks.lab.server import Exchange
-from benchmarks.redis_servers import GuardedRedis, RedisServer
-from benchmarks.team import BURST, MODEL, PER_SECOND, names, run, stop, team
+from benchmarks.support.cluster_report import Finding, at_least, at_most, report
+from benchmarks.support.redis_servers import GuardedRedis, RedisServer
+from benchmarks.support.team import BURST, MODEL, PER_SECOND, names, run, stop, team
 from claude_executor import Executor, Limits, RedisBudget
 
 WARM = 10.0

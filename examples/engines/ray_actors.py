@@ -5,9 +5,9 @@ from collections.abc import Iterator, Sequence
 import ray
 from ray.util import ActorPool
 
-from benchmarks.recipes.batch import Row, answer, batches
 from claude_executor import RedisBudget
 from claude_executor.sync import Executor
+from examples.engines.batch import Row, answer, batches
 
 
 @ray.remote(max_concurrency=2)  # the next batch begins while the last rows of one are still under way

@@ -2,7 +2,7 @@
 
 Needs `redis-server` on the path, and ``pip install 'claude-executor[engines]'``. From the repository's root::
 
-    python -m benchmarks.recipes ray_actors ray_data dask_workers --rows 2000
+    python -m benchmarks.micro.engines ray_actors ray_data dask_workers --rows 2000
 """
 
 import json
@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import click
+from examples.engines.batch import some_rows
+from examples.engines.local import RECIPES
 
 from benchmarks.lab.server import World, far_simulator
-from benchmarks.recipes.batch import some_rows
-from benchmarks.recipes.local import RECIPES
-from benchmarks.redis_servers import RedisServer
+from benchmarks.support.redis_servers import RedisServer
 from claude_executor.simulator import Settings
 from claude_executor.simulator.world.models import Rates
 from claude_executor.simulator.world.settings import Latency, Lengths
@@ -97,7 +97,7 @@ def main(recipes: tuple[str, ...], here: bool, **options: int) -> None:
             continue
         told = [f"--{name.replace('_', '-')}={value}" for name, value in options.items()]
         mark = uuid.uuid4().hex
-        command = [sys.executable, "-m", "benchmarks.recipes", recipe, "--here", *told]
+        command = [sys.executable, "-m", "benchmarks.micro.engines", recipe, "--here", *told]
         child = subprocess.run(command, check=True, stdout=subprocess.PIPE, env={**os.environ, MARK: mark})
         print(json.dumps({**json.loads(child.stdout.splitlines()[-1]), "left": _left(mark)}), flush=True)
 

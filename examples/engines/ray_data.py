@@ -6,9 +6,9 @@ import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy
 
-from benchmarks.recipes.batch import Row, answer
 from claude_executor import RedisBudget
 from claude_executor.sync import Executor
+from examples.engines.batch import Row, answer
 
 OUTCOME = pa.schema([(name, pa.string()) for name in ("id", "text", "error")])
 

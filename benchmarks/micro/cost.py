@@ -1,4 +1,4 @@
-"""What the executor itself costs: ``python -m benchmarks.cost``. Figures beside targets, nothing else.
+"""What the executor itself costs: ``python -m benchmarks.micro.cost``. Figures beside targets, nothing else.
 
 ``submit``
     Processor time of a row through `Executor.submit` against the SDK alone, on the same aiohttp transport,
@@ -37,9 +37,9 @@ from typing import Any
 
 import click
 
-from benchmarks.stub import AMPLE, ANSWER, IN_FLIGHT, Params, Stub, tiny
+from benchmarks.support.stub import AMPLE, ANSWER, IN_FLIGHT, Params, Stub, tiny
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)
@@ -363,7 +363,14 @@ def cost(parts: tuple[str, ...], quick: bool, here: bool) -> None:
     table = Table("", "figure", "target", "", box=None, pad_edge=False)
     table.columns[1].justify = table.columns[2].justify = "right"
     for part in parts or PARTS:
-        command = [sys.executable, "-m", "benchmarks.cost", "--here", part, *(["--quick"] if quick else [])]
+        command = [
+            sys.executable,
+            "-m",
+            "benchmarks.micro.cost",
+            "--here",
+            part,
+            *(["--quick"] if quick else []),
+        ]
         done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
         for figure in (Figure(**fields) for fields in json.loads(done.stdout.splitlines()[-1])):
             target = "" if figure.target is None else f"≤ {figure.target:g}"

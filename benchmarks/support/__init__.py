@@ -1,0 +1,1 @@
+"""What several benchmarks start or read: stubs, worker teams, Redis servers, observed processes."""

@@ -1,0 +1,1 @@
+"""Programs that the documentation quotes; the tests run them."""
