@@ -1,4 +1,4 @@
-"""The findings of `benchmarks.micro.cluster`: what was asked, what was measured; and a page of several runs."""
+"""Findings of `benchmarks.micro.cluster`: what was asked and measured, and a page of several runs."""
 
 import os
 import platform
