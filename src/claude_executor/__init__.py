@@ -32,9 +32,9 @@ if TYPE_CHECKING:
         RunStopped,
         SharingChanged,
     )
-    from claude_executor.core.model.failure import Kind
+    from claude_executor.core.model.failure import FailureKind
     from claude_executor.core.model.limits import Limits
-    from claude_executor.core.model.options import Terms
+    from claude_executor.core.model.options import RequestOptions
     from claude_executor.core.model.snapshot import PoolState, ResourceState, Snapshot
     from claude_executor.errors import (
         BudgetSpent,
@@ -69,7 +69,7 @@ __all__ = [
     "Executor",
     "ExecutorError",
     "Failed",
-    "Kind",
+    "FailureKind",
     "LimitLearned",
     "Limits",
     "MapJournal",
@@ -83,6 +83,7 @@ __all__ = [
     "RequestAnswered",
     "RequestCancelled",
     "RequestEvent",
+    "RequestOptions",
     "RequestRefused",
     "RequestSubmitted",
     "ResourceState",
@@ -95,7 +96,6 @@ __all__ = [
     "SpendingCap",
     "Stopped",
     "StreamInterrupted",
-    "Terms",
     "TooLarge",
     "Usage",
 ]
@@ -117,7 +117,7 @@ _HOMES = {
     "Executor": "executor",
     "ExecutorError": "errors",
     "Failed": "errors",
-    "Kind": "core.model.failure",
+    "FailureKind": "core.model.failure",
     "LimitLearned": "core.model.events",
     "Limits": "core.model.limits",
     "MapJournal": "runtime.map",
@@ -143,7 +143,7 @@ _HOMES = {
     "SpendingCap": "core.control.spending",
     "Stopped": "errors",
     "StreamInterrupted": "errors",
-    "Terms": "core.model.options",
+    "RequestOptions": "core.model.options",
     "TooLarge": "errors",
     "Usage": "core.model.cost",
 }

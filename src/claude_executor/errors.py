@@ -20,7 +20,7 @@ A bad argument is a `ValueError` or `TypeError`, as everywhere in Python, raised
 from typing import TYPE_CHECKING
 
 from claude_executor.core.model.cost import Usage
-from claude_executor.core.model.failure import TREATMENT, Kind
+from claude_executor.core.model.failure import FAILURE_POLICIES, FailureKind
 
 if TYPE_CHECKING:
     from anthropic.types import Message
@@ -82,7 +82,7 @@ class Stopped(Rejected):
         kind: What it was.
     """
 
-    def __init__(self, message: str, *, kind: Kind, retry_after: float | None = None) -> None:
+    def __init__(self, message: str, *, kind: FailureKind, retry_after: float | None = None) -> None:
         super().__init__(message, retry_after=retry_after)
         self.kind = kind
 
@@ -109,7 +109,7 @@ class Failed(ExecutorError):
         self,
         message: str,
         *,
-        kind: Kind,
+        kind: FailureKind,
         attempts: int,
         status: int | None = None,
         request_id: str | None = None,
@@ -123,7 +123,7 @@ class Failed(ExecutorError):
     @property
     def retryable(self) -> bool:
         """Whether the same request may succeed another time."""
-        return TREATMENT[self.kind].retry
+        return FAILURE_POLICIES[self.kind].retry
 
 
 class StreamInterrupted(Failed):

@@ -15,7 +15,7 @@ from claude_executor.core.control.retry import RetryPolicy
 from claude_executor.core.control.spending import SpendingCap
 from claude_executor.core.model.events import Event
 from claude_executor.core.model.limits import Limits
-from claude_executor.core.model.options import USUAL, Terms
+from claude_executor.core.model.options import DEFAULT_OPTIONS, RequestOptions
 from claude_executor.core.model.snapshot import Snapshot
 from claude_executor.core.scheduling.scheduler import Scheduler
 from claude_executor.runtime.calls import Cost, shape_for
@@ -171,7 +171,7 @@ class Executor:
             Rejected: It was not sent; trying again later is safe.
             Failed: It was sent and did not succeed.
         """
-        return (await self._carrier.answer(params, Terms(priority, tenant, deadline))).message
+        return (await self._carrier.answer(params, RequestOptions(priority, tenant, deadline))).message
 
     def stream(
         self,
@@ -206,14 +206,14 @@ class Executor:
             Rejected: As for `submit`.
             Failed: As for `submit`.
         """
-        return self._carrier.stream(params, Terms(priority, tenant, deadline), silence=silence)
+        return self._carrier.stream(params, RequestOptions(priority, tenant, deadline), silence=silence)
 
     async def call(
         self,
         fn: Callable[..., Awaitable[T]],
         *args: object,
         cost: Cost | None = None,
-        terms: Terms = USUAL,
+        options: RequestOptions = DEFAULT_OPTIONS,
         **kwargs: object,
     ) -> T:
         """Call somebody's coroutine function that asks Claude, under the same limits, retries and breaker.
@@ -225,14 +225,14 @@ class Executor:
         executor; otherwise the estimate stands.
 
         What the function asks of this executor is sent as part of the call, in its place: not paced or tried
-        again by itself, at the terms of the call. So `cost` should be that of all of it.
+        again by itself, at the options of the call. So `cost` should be that of all of it.
 
         Args:
             fn: The function, such as ``client.messages.create`` or one of your own.
             args: For `fn`.
             cost: What it will probably take: a request, as for `submit`, or ``Estimate.about(…)``, or a
                 function of the arguments that gives either. Not needed where the arguments are a request.
-            terms: How it stands among other requests.
+            options: How it stands among other requests.
             kwargs: For `fn`.
 
         Raises:
@@ -240,33 +240,35 @@ class Executor:
             Rejected: As for `submit`.
             Failed: As for `submit`.
         """
-        return await self._carrier.call(partial(fn, *args, **kwargs), shape_for(cost, args, kwargs), terms)
+        return await self._carrier.call(partial(fn, *args, **kwargs), shape_for(cost, args, kwargs), options)
 
     def limited(
         self,
         cost: Cost | None = None,
         *,
-        terms: Terms | Callable[[], Terms] = USUAL,
+        options: RequestOptions | Callable[[], RequestOptions] = DEFAULT_OPTIONS,
     ) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Coroutine[Any, Any, T]]]:
         """A decorator: every call of the function goes through `call`.
 
         Args:
             cost: As for `call`.
-            terms: As for `call`, or what gives them when a call is made.
+            options: As for `call`, or what gives them when a call is made.
         """
 
         def decorate(fn: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
             @wraps(fn)
             async def called(*args: P.args, **kwargs: P.kwargs) -> T:
                 shape = shape_for(cost, args, kwargs)
-                now = terms if isinstance(terms, Terms) else terms()
+                now = options if isinstance(options, RequestOptions) else options()
                 return await self._carrier.call(partial(fn, *args, **kwargs), shape, now)
 
             return called
 
         return decorate
 
-    def middleware(self, terms: Terms | Callable[[], Terms] = USUAL) -> "Middleware":
+    def middleware(
+        self, options: RequestOptions | Callable[[], RequestOptions] = DEFAULT_OPTIONS
+    ) -> "Middleware":
         """What puts an unchanged client of the SDK under the executor's limits, retries and breaker.
 
         ``AsyncAnthropic(middleware=[executor.middleware()])``, or the synchronous ``Anthropic`` in any thread
@@ -278,18 +280,18 @@ class Executor:
         The client may be made before the executor is entered; it is used while the executor is.
 
         Args:
-            terms: As for `limited`.
+            options: As for `limited`.
         """
         from claude_executor.runtime.middleware import ExecutorMiddleware
 
-        return ExecutorMiddleware(self._pump, self._counting, terms)
+        return ExecutorMiddleware(self._pump, self._counting, options)
 
     def session(self, *, priority: int = 0, tenant: str = "", deadline: float | None = None) -> Session:
         """A view of this executor whose requests share a priority, a tenant and a deadline.
 
         For an agent's many calls, or a user's turn: `deadline` is in seconds from now, for all of them.
         """
-        return Session(self, Terms(priority, tenant, deadline))
+        return Session(self, RequestOptions(priority, tenant, deadline))
 
     def map(
         self,
@@ -331,7 +333,7 @@ class Executor:
 
         async def one(params: Params) -> Answer:
             left = None if deadline_at is None else deadline_at - self.clock()
-            return await self._carrier.answer(params, Terms(priority, tenant, left))
+            return await self._carrier.answer(params, RequestOptions(priority, tenant, left))
 
         room = look_ahead if look_ahead is not None else self._max_concurrency + LOOK_AHEAD
         return fan_out(one, prompts, room=room, ordered=ordered, tasks=self._tasks, journal=journal)

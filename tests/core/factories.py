@@ -1,7 +1,7 @@
 """Jobs, shapes and answers for the tests of the core."""
 
 from claude_executor.core.model.cost import Cost, Resource
-from claude_executor.core.model.failure import Failure, Kind
+from claude_executor.core.model.failure import Failure, FailureKind
 from claude_executor.core.model.headers import Advice, Quote
 from claude_executor.core.model.job import Job, Phase
 from claude_executor.core.model.request import Shape
@@ -44,7 +44,7 @@ def advice(*, retry_after=None, should_retry=None, full_in=None, **remaining):
     return Advice(quotes, retry_after, should_retry)
 
 
-def a_failure(kind=Kind.SERVER, *, status=500, resource=None, used=None, **headers):
+def a_failure(kind=FailureKind.SERVER, *, status=500, resource=None, used=None, **headers):
     """A failed attempt, with what its headers said."""
     return Failure(kind, advice(**headers), status=status, resource=resource, usage=used)
 

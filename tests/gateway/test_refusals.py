@@ -17,15 +17,15 @@ from claude_executor import (
     Closed,
     DeadlineExceeded,
     Failed,
-    Kind,
+    FailureKind,
     QueueFull,
     Rejected,
+    RequestOptions,
     SpendingCap,
     Stopped,
-    Terms,
     TooLarge,
 )
-from claude_executor.gateway.headers import BadHeader, terms_of
+from claude_executor.gateway.headers import BadHeader, options_of
 from claude_executor.gateway.refusals import refusal_of
 from claude_executor.simulator import Faults
 
@@ -43,15 +43,15 @@ REQUEST = httpx2.Request("POST", "http://api/v1/messages")
         (BudgetUnreachable("m", retry_after=11.0), 503, "api_error", "11"),
         (Closed("m"), 503, "api_error", "5"),
         (TooLarge("m"), 413, "request_too_large", None),
-        (Stopped("m", kind=Kind.AUTHENTICATION), 401, "authentication_error", None),
-        (Stopped("m", kind=Kind.BILLING), 402, "billing_error", None),
-        (Stopped("m", kind=Kind.PERMISSION), 403, "permission_error", None),
-        (Stopped("m", kind=Kind.NOT_FOUND), 404, "not_found_error", None),
-        (Stopped("m", kind=Kind.SPEND_LIMIT), 429, "rate_limit_error", None),
-        (Stopped("m", kind=Kind.UNREACHABLE), 502, "api_error", None),
+        (Stopped("m", kind=FailureKind.AUTHENTICATION), 401, "authentication_error", None),
+        (Stopped("m", kind=FailureKind.BILLING), 402, "billing_error", None),
+        (Stopped("m", kind=FailureKind.PERMISSION), 403, "permission_error", None),
+        (Stopped("m", kind=FailureKind.NOT_FOUND), 404, "not_found_error", None),
+        (Stopped("m", kind=FailureKind.SPEND_LIMIT), 429, "rate_limit_error", None),
+        (Stopped("m", kind=FailureKind.UNREACHABLE), 502, "api_error", None),
         (Rejected("m"), 502, "api_error", None),
-        (Failed("m", kind=Kind.SERVER, attempts=2, status=500), 500, "api_error", None),
-        (Failed("m", kind=Kind.DROPPED, attempts=2), 502, "api_error", None),
+        (Failed("m", kind=FailureKind.SERVER, attempts=2, status=500), 500, "api_error", None),
+        (Failed("m", kind=FailureKind.DROPPED, attempts=2), 502, "api_error", None),
         (anthropic.APITimeoutError(REQUEST), 504, "timeout_error", None),
         (anthropic.APIConnectionError(request=REQUEST), 502, "api_error", None),
         (httpx2.ReadTimeout("m"), 504, "timeout_error", None),
@@ -294,11 +294,11 @@ WORDS = st.text() | st.from_regex(r"[-+_0-9.eEinfa ]{0,12}") | st.floats().map(s
 def test_headers_are_terms_or_bad(headers, client):
     """Whatever they say; a client that has a name has it whatever it says."""
     try:
-        terms = terms_of(headers, client)
+        terms = options_of(headers, client)
     except BadHeader:
         assert {"x-claude-executor-priority", "x-claude-executor-deadline"} & headers.keys()
         return
-    assert isinstance(terms, Terms)
+    assert isinstance(terms, RequestOptions)
     assert type(terms.priority) is int
     assert terms.tenant == (client or headers.get("x-claude-executor-tenant", ""))
     assert terms.deadline is None or 0.0 < terms.deadline < float("inf")

@@ -6,13 +6,13 @@ from dataclasses import fields
 
 import pytest
 
-from claude_executor import Kind, Usage, observe
+from claude_executor import FailureKind, Usage, observe
 from claude_executor.core.model import events as ev
 from claude_executor.core.model.failure import Scope
 
 REQUEST = {"at": 12.0, "number": 7, "pool": "haiku-5.5", "model": "m", "tenant": "t", "submitted_at": 10.0}
 POOL = {"at": 12.0, "pool": "haiku-5.5"}
-FAILED = {"attempt": 1, "kind": Kind.SERVER, "status": 500, "request_id": "req_1", "usage": None}
+FAILED = {"attempt": 1, "kind": FailureKind.SERVER, "status": 500, "request_id": "req_1", "usage": None}
 SAMPLES = [
     (ev.RequestSubmitted(**REQUEST), "DEBUG", "request 7 submitted (m)"),
     (
@@ -51,7 +51,7 @@ SAMPLES = [
         "request 7 cancelled, attempts sent: 1 (m)",
     ),
     (
-        ev.PoolClosed(**POOL, kind=Kind.QUOTA, until=15.0),
+        ev.PoolClosed(**POOL, kind=FailureKind.QUOTA, until=15.0),
         "INFO",
         "pool haiku-5.5 waits 3.000 s: rate limit",
     ),
@@ -82,7 +82,7 @@ SAMPLES = [
         "pool haiku-5.5: alone (TimeoutError), 12% of the limits for one of 8",
     ),
     (
-        ev.RunStopped(at=12.0, kind=Kind.AUTHENTICATION, scope=Scope.EVERYTHING, until=float("inf")),
+        ev.RunStopped(at=12.0, kind=FailureKind.AUTHENTICATION, scope=Scope.EVERYTHING, until=float("inf")),
         "ERROR",
         "no more is sent of all requests: authentication",
     ),

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from claude_executor import ExecutorError, Kind, Limits, RetryPolicy
+from claude_executor import ExecutorError, FailureKind, Limits, RetryPolicy
 from claude_executor.observe import all_of, to_log, to_prometheus
 from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings, Simulator
 from claude_executor.testing import loop_time
@@ -129,8 +129,14 @@ async def test_no_prompt_reply_or_key_is_emitted(observed, executor_on, traced_c
 
     # It is worth something only if all of it happened.
     kinds = {getattr(error, "kind", type(error).__name__) for error in seen.errors}
-    assert kinds >= {Kind.INVALID, Kind.SERVER, Kind.TRUNCATED, Kind.DROPPED, "QueueFull"}
-    assert any(event.kind is Kind.QUOTA for event in seen.events if hasattr(event, "kind"))
+    assert kinds >= {
+        FailureKind.INVALID,
+        FailureKind.SERVER,
+        FailureKind.TRUNCATED,
+        FailureKind.DROPPED,
+        "QueueFull",
+    }
+    assert any(event.kind is FailureKind.QUOTA for event in seen.events if hasattr(event, "kind"))
     replies = [reply for reply in seen.replies if len(reply) > 12]  # one word may stand anywhere
     assert len(replies) > 50
     assert len(seen.events) > 500

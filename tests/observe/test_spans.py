@@ -7,7 +7,7 @@ import pytest
 from opentelemetry import trace
 from opentelemetry.trace import StatusCode
 
-from claude_executor import Failed, Kind, Limits, QueueFull, RetryPolicy, StreamInterrupted
+from claude_executor import Failed, FailureKind, Limits, QueueFull, RetryPolicy, StreamInterrupted
 from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings, Simulator
 from claude_executor.testing import loop_time
 
@@ -121,7 +121,7 @@ async def test_a_failure_a_refusal_and_a_cancellation_end_the_span(watched, obse
                 await task
     failed, refused, *cancelled = observed.spans()
     assert failed.attributes["claude_executor.sdk.outcome"] == "failed"
-    assert failed.attributes["error.type"] == Kind.SERVER.value
+    assert failed.attributes["error.type"] == FailureKind.SERVER.value
     assert failed.status.status_code is refused.status.status_code is StatusCode.ERROR
     assert failed.status.description is refused.status.description is None
     assert refused.attributes["claude_executor.sdk.outcome"] == "refused"

@@ -18,13 +18,13 @@ from claude_executor import (
     Estimate,
     Executor,
     Failed,
-    Kind,
+    FailureKind,
     Limits,
     Rejected,
+    RequestOptions,
     RetryPolicy,
     SpendingCap,
     StreamInterrupted,
-    Terms,
 )
 from claude_executor.core.model.request import shape_of
 from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings, Simulator
@@ -113,7 +113,8 @@ DOORS = sorted(doors(Executor(clock=loop_time), None))
 
 @pytest.mark.parametrize("door", DOORS)
 @pytest.mark.parametrize(
-    ("faults", "kind"), [(Faults(error_500=1.0), Kind.SERVER), (Faults(reset=1.0), Kind.DROPPED)]
+    ("faults", "kind"),
+    [(Faults(error_500=1.0), FailureKind.SERVER), (Faults(reset=1.0), FailureKind.DROPPED)],
 )
 async def test_attempts_are_the_policys_and_not_its_square(executor_on, door, faults, kind):
     """For every way in, where the API answers with an error and where it does not answer."""
@@ -201,7 +202,7 @@ async def test_a_stream_that_breaks_off_within_a_call_breaks_the_call(simulator,
 
         with pytest.raises(Failed) as told:
             await executor.call(whole, cost=ABOUT)
-        assert told.value.kind is Kind.TRUNCATED
+        assert told.value.kind is FailureKind.TRUNCATED
         assert simulator.stats()["requests"] == 2
         assert (await executor.call(at_least_something, cost=ABOUT)).content
         assert simulator.stats()["requests"] == 3
@@ -306,7 +307,7 @@ async def test_a_session_has_one_deadline_for_all_its_calls(executor_on):
         with pytest.raises(DeadlineExceeded):
             await work()
         assert 2 <= executor.snapshot().answered <= 8
-        assert agent.terms.deadline < 4.0
+        assert agent.options.deadline < 4.0
         late = [result.error async for result in agent.map([request("late")] * 3)]
         assert all(isinstance(error, DeadlineExceeded) for error in late)
         with pytest.raises(Rejected):
@@ -333,7 +334,7 @@ async def test_a_session_gives_its_terms_to_every_door(simulator, executor_on):
         await ask(request("e"))
     assert {event.tenant for event in events if hasattr(event, "tenant")} == {"user 7"}
     assert executor.snapshot().answered == 5
-    assert user.terms == Terms(3, "user 7", None)
+    assert user.options == RequestOptions(3, "user 7", None)
 
 
 async def test_calls_need_an_open_executor(executor_on):

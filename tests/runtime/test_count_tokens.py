@@ -7,7 +7,16 @@ import httpx2
 import pytest
 from anthropic.types import MessageTokensCount
 
-from claude_executor import Closed, DeadlineExceeded, Estimate, Executor, Failed, Limits, RetryPolicy, Terms
+from claude_executor import (
+    Closed,
+    DeadlineExceeded,
+    Estimate,
+    Executor,
+    Failed,
+    Limits,
+    RequestOptions,
+    RetryPolicy,
+)
 from claude_executor.simulator import Latency, Settings, Simulator
 from claude_executor.testing import loop_time, simulated_client
 from claude_executor.testing.transport import SimulatorTransport
@@ -215,7 +224,7 @@ async def test_within_a_call_it_is_paced_but_tried_again_with_the_call(answering
 async def test_a_deadline_ends_the_waiting(answering):
     """Of the terms that the middleware was made with."""
     executor, client, requests = answering(lambda n: error(429, **{"retry-after": "60"}))
-    hurried = client.with_options(middleware=[executor.middleware(Terms(deadline=30.0))])
+    hurried = client.with_options(middleware=[executor.middleware(RequestOptions(deadline=30.0))])
     async with executor:
         with pytest.raises(anthropic.RateLimitError):
             await create(hurried)
@@ -243,8 +252,8 @@ async def test_a_deadline_did_not_end_the_wait_of_a_count_that_was_never_sent(an
     said = {1: error(429, **{"retry-after": "60"})}
     good = httpx2.Response(200, json={"input_tokens": 3})
     executor, client, requests = answering(lambda n: said.get(n, good), limits=limits)
-    hurried = client.with_options(middleware=[executor.middleware(Terms(deadline=5.0))])
-    late = client.with_options(middleware=[executor.middleware(Terms(deadline=0.0))])
+    hurried = client.with_options(middleware=[executor.middleware(RequestOptions(deadline=5.0))])
+    late = client.with_options(middleware=[executor.middleware(RequestOptions(deadline=0.0))])
     async with executor:
         began = loop_time()
         first = asyncio.create_task(create(client))

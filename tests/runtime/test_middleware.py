@@ -18,10 +18,10 @@ from claude_executor import (
     Executor,
     Limits,
     QueueFull,
+    RequestOptions,
     RetryPolicy,
     SpendingCap,
     Stopped,
-    Terms,
 )
 from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings, Simulator
 from claude_executor.testing import loop_time, simulated_client
@@ -200,7 +200,7 @@ async def test_who_is_turned_away_is_told_by_us(simulator, pair):
     with pytest.raises(Closed, match="not open"):
         await create(client)
     async with executor:
-        late = simulated_client(simulator, middleware=[executor.middleware(Terms(deadline=-1.0))])
+        late = simulated_client(simulator, middleware=[executor.middleware(RequestOptions(deadline=-1.0))])
         with pytest.raises(DeadlineExceeded):
             await create(late)
         done = await asyncio.gather(*(create(client) for _ in range(5)), return_exceptions=True)

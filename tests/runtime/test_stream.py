@@ -7,7 +7,7 @@ import anthropic
 import httpx2
 import pytest
 
-from claude_executor import Closed, Failed, Kind, Limits, RetryPolicy, StreamInterrupted
+from claude_executor import Closed, Failed, FailureKind, Limits, RetryPolicy, StreamInterrupted
 from claude_executor.sdk.outcome import Broken
 from claude_executor.sdk.transport import Transport
 from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings, Simulator
@@ -78,10 +78,10 @@ async def test_the_limit_guards_the_start(simulator, executor_on):
 @pytest.mark.parametrize(
     ("faults", "kind"),
     [
-        (Faults(stream_overloaded=1.0), Kind.OVERLOADED),
-        (Faults(stream_rate_limited=1.0), Kind.QUOTA),
-        (Faults(stream_dropped=1.0), Kind.DROPPED),
-        (Faults(stream_cut=1.0), Kind.TRUNCATED),
+        (Faults(stream_overloaded=1.0), FailureKind.OVERLOADED),
+        (Faults(stream_rate_limited=1.0), FailureKind.QUOTA),
+        (Faults(stream_dropped=1.0), FailureKind.DROPPED),
+        (Faults(stream_cut=1.0), FailureKind.TRUNCATED),
     ],
 )
 async def test_an_answer_that_is_broken_off_is_no_success(executor_on, faults, kind):
@@ -159,7 +159,7 @@ async def test_silence_ends_a_stream(simulator, executor_on):
         with pytest.raises(StreamInterrupted) as told:
             async with executor.stream(prompt(), silence=20.0) as stream:
                 await stream.get_final_message()
-        assert told.value.kind is Kind.TIMEOUT
+        assert told.value.kind is FailureKind.TIMEOUT
         assert 20.0 <= loop_time() - began < 40.0
         assert free(executor)
 
@@ -320,7 +320,7 @@ async def test_an_answer_that_was_broken_off_was_whole_when_asked_again(simulato
         for _ in range(2):
             with pytest.raises(StreamInterrupted) as told:
                 await stream.get_final_message()
-            assert told.value.kind is Kind.TRUNCATED
+            assert told.value.kind is FailureKind.TRUNCATED
 
 
 async def test_a_beginning_without_usage_was_an_attribute_error():
@@ -340,7 +340,7 @@ async def test_a_beginning_without_usage_was_an_attribute_error():
     async with anthropic.AsyncAnthropic(api_key="k", http_client=http) as client:
         opened = await Transport(client, timeout=5.0).open(prompt(), silence=5.0)
     assert isinstance(opened, Broken)
-    assert opened.failure.kind is Kind.GARBLED
+    assert opened.failure.kind is FailureKind.GARBLED
     assert answers[0].is_closed
 
 
@@ -352,7 +352,7 @@ async def test_the_timeout_of_a_request_was_overwritten_where_its_answer_is_long
         began = loop_time()
         with pytest.raises(Failed) as told:
             await executor.submit(prompt(max_tokens=64_000, timeout=5.0))
-        assert told.value.kind is Kind.TIMEOUT
+        assert told.value.kind is FailureKind.TIMEOUT
         assert loop_time() - began == pytest.approx(5.0, abs=0.1)
         assert free(executor)
         assert (await executor.submit(prompt(max_tokens=64_000, timeout=900.0))).stop_reason

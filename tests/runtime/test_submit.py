@@ -5,7 +5,16 @@ import itertools
 
 import pytest
 
-from claude_executor import Closed, DeadlineExceeded, Executor, Failed, Kind, Limits, QueueFull, Stopped
+from claude_executor import (
+    Closed,
+    DeadlineExceeded,
+    Executor,
+    Failed,
+    FailureKind,
+    Limits,
+    QueueFull,
+    Stopped,
+)
 from claude_executor.core.model.sharing import Membership
 from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings, Simulator
 from claude_executor.testing import loop_time, simulated_client
@@ -65,7 +74,7 @@ async def test_sdk_retries_are_off(simulator, executor_on):
         with pytest.raises(Failed) as caught:
             await executor.submit(prompt())
     assert caught.value.attempts == simulator.stats()["requests"] == 3
-    assert caught.value.kind is Kind.SERVER
+    assert caught.value.kind is FailureKind.SERVER
 
 
 @pytest.mark.simulator(QUICK, faults=Faults(error_500=0.05, reset=0.03, garbage=0.02, error_502_html=0.02))
@@ -89,7 +98,7 @@ async def test_a_bad_key_stops_everything_at_once(simulator, executor_on):
     stopped = [r for r in results if isinstance(r, Stopped)]
     assert len(failed) == simulator.stats()["requests"] == 1
     assert len(stopped) == 999
-    assert stopped[0].kind is Kind.AUTHENTICATION
+    assert stopped[0].kind is FailureKind.AUTHENTICATION
     assert "ANTHROPIC_API_KEY" in str(stopped[0])
 
 
@@ -177,7 +186,7 @@ async def test_a_deadline_in_an_outage_names_the_outage(simulator, executor_on):
     async with executor_on(simulator) as executor:
         with pytest.raises(Failed, match="overloaded") as caught:
             await executor.submit(prompt(), deadline=30.0)
-    assert caught.value.kind is Kind.OVERLOADED
+    assert caught.value.kind is FailureKind.OVERLOADED
     assert loop_time() - began <= 30.1
 
 
@@ -344,7 +353,7 @@ async def test_requests_that_always_fail_end_though_they_open_the_breaker_themse
         results = await asyncio.gather(
             *(executor.submit(prompt(f"{i}")) for i in range(3)), return_exceptions=True
         )
-    assert all(isinstance(r, Failed) and r.kind is Kind.SERVER for r in results)
+    assert all(isinstance(r, Failed) and r.kind is FailureKind.SERVER for r in results)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import httpx2
 import pytest
 import respx
 
-from claude_executor import DeadlineExceeded, Executor, Failed, Kind, Rejected, RetryPolicy, Stopped
+from claude_executor import DeadlineExceeded, Executor, Failed, FailureKind, Rejected, RetryPolicy, Stopped
 from claude_executor.sdk.failures import broken_by
 from claude_executor.sdk.redaction import redacted
 from claude_executor.simulator import Faults, Settings, Simulator
@@ -58,38 +58,38 @@ async def ask(*responses: httpx2.Response | Exception) -> Any:
 
 R = httpx2.Response
 ONCE = [
-    ("bad request", R(400, json=error("invalid_request_error", "max_tokens: too large")), Kind.INVALID),
+    ("bad request", R(400, json=error("invalid_request_error", "max_tokens: too large")), FailureKind.INVALID),
     (
         "self-set spend limit",
         R(400, json=error("invalid_request_error", "You have reached your specified API usage limits. You will …")),
-        Kind.SPEND_LIMIT,
+        FailureKind.SPEND_LIMIT,
     ),
     (
         "workspace spend limit",
         R(400, json=error("invalid_request_error", "You have reached your specified workspace API usage limits.")),
-        Kind.SPEND_LIMIT,
+        FailureKind.SPEND_LIMIT,
     ),
-    ("no credit", R(400, json=error("invalid_request_error", "Your credit balance is too low to …")), Kind.BILLING),
-    ("bad key", R(401, json=error("authentication_error", "invalid x-api-key")), Kind.AUTHENTICATION),
-    ("billing", R(402, json=error("billing_error", "…")), Kind.BILLING),
-    ("linked organisation", R(402, json=error("billing_error", "…", "linked_organization_spend_limit_reached")), Kind.BILLING),
-    ("permission", R(403, json=error("permission_error", "…")), Kind.PERMISSION),
-    ("no such model", R(404, json=error("not_found_error", "model: x")), Kind.NOT_FOUND),
-    ("precondition", R(412, json=error("invalid_request_error", "…")), Kind.INVALID),
-    ("too large, JSON", R(413, json=error("request_too_large", "…")), Kind.TOO_LARGE),
-    ("too large, proxy page", R(413, text="<html>413</html>"), Kind.TOO_LARGE),
-    ("unprocessable", R(422, json=error("invalid_request_error", "…")), Kind.INVALID),
-    ("header fields", R(431, json=error("invalid_request_error", "…")), Kind.INVALID),
-    ("client closed", R(499, json=error("invalid_request_error", "…")), Kind.INVALID),
-    ("tier spend cap", R(429, json=error("rate_limit_error", "…", "enforced_spend_limit_reached")), Kind.SPEND_LIMIT),
+    ("no credit", R(400, json=error("invalid_request_error", "Your credit balance is too low to …")), FailureKind.BILLING),
+    ("bad key", R(401, json=error("authentication_error", "invalid x-api-key")), FailureKind.AUTHENTICATION),
+    ("billing", R(402, json=error("billing_error", "…")), FailureKind.BILLING),
+    ("linked organisation", R(402, json=error("billing_error", "…", "linked_organization_spend_limit_reached")), FailureKind.BILLING),
+    ("permission", R(403, json=error("permission_error", "…")), FailureKind.PERMISSION),
+    ("no such model", R(404, json=error("not_found_error", "model: x")), FailureKind.NOT_FOUND),
+    ("precondition", R(412, json=error("invalid_request_error", "…")), FailureKind.INVALID),
+    ("too large, JSON", R(413, json=error("request_too_large", "…")), FailureKind.TOO_LARGE),
+    ("too large, proxy page", R(413, text="<html>413</html>"), FailureKind.TOO_LARGE),
+    ("unprocessable", R(422, json=error("invalid_request_error", "…")), FailureKind.INVALID),
+    ("header fields", R(431, json=error("invalid_request_error", "…")), FailureKind.INVALID),
+    ("client closed", R(499, json=error("invalid_request_error", "…")), FailureKind.INVALID),
+    ("tier spend cap", R(429, json=error("rate_limit_error", "…", "enforced_spend_limit_reached")), FailureKind.SPEND_LIMIT),
     (
         "tier spend cap, though told to retry",
         R(429, json=error("rate_limit_error", "…", "enforced_spend_limit_reached"), headers={"x-should-retry": "true"}),
-        Kind.SPEND_LIMIT,
+        FailureKind.SPEND_LIMIT,
     ),
-    ("contract spend cap", R(429, json=error("rate_limit_error", "…", "contract_spend_limit_reached")), Kind.SPEND_LIMIT),
-    ("not implemented", R(501, json=error("api_error", "…")), Kind.NOT_IMPLEMENTED),
-    ("told not to retry", R(500, json=error("api_error", "…"), headers={"x-should-retry": "false"}), Kind.SERVER),
+    ("contract spend cap", R(429, json=error("rate_limit_error", "…", "contract_spend_limit_reached")), FailureKind.SPEND_LIMIT),
+    ("not implemented", R(501, json=error("api_error", "…")), FailureKind.NOT_IMPLEMENTED),
+    ("told not to retry", R(500, json=error("api_error", "…"), headers={"x-should-retry": "false"}), FailureKind.SERVER),
 ]  # fmt: skip
 
 
@@ -103,18 +103,22 @@ async def test_sent_once_and_no_more(response, kind):
 
 
 BOUNDED = [
-    ("request timeout", R(408, json=error("api_error", "…")), Kind.TIMEOUT),
-    ("conflict", R(409, json=error("conflict_error", "…")), Kind.CONFLICT),
-    ("server error", R(500, json=error("api_error", "Internal server error")), Kind.SERVER),
-    ("bad gateway", R(502, json=error("api_error", "…")), Kind.SERVER),
-    ("bad gateway, proxy page", R(502, text="<html>Bad gateway</html>"), Kind.SERVER),
-    ("unavailable", R(503, json=error("api_error", "…", "cmek_key_unreachable")), Kind.SERVER),
-    ("gateway timeout", R(504, json=error("timeout_error", "…")), Kind.TIMEOUT),
-    ("broken JSON", R(200, text='{"id": "msg_', headers={"content-type": "application/json"}), Kind.GARBLED),
-    ("not a message", R(200, json={"hello": "world"}), Kind.GARBLED),
-    ("no stop reason", R(200, json=ANSWER | {"stop_reason": None}), Kind.GARBLED),
-    ("a page", R(200, text="<html>Hello</html>"), Kind.GARBLED),
-    ("read timeout", httpx2.ReadTimeout("…"), Kind.TIMEOUT),
+    ("request timeout", R(408, json=error("api_error", "…")), FailureKind.TIMEOUT),
+    ("conflict", R(409, json=error("conflict_error", "…")), FailureKind.CONFLICT),
+    ("server error", R(500, json=error("api_error", "Internal server error")), FailureKind.SERVER),
+    ("bad gateway", R(502, json=error("api_error", "…")), FailureKind.SERVER),
+    ("bad gateway, proxy page", R(502, text="<html>Bad gateway</html>"), FailureKind.SERVER),
+    ("unavailable", R(503, json=error("api_error", "…", "cmek_key_unreachable")), FailureKind.SERVER),
+    ("gateway timeout", R(504, json=error("timeout_error", "…")), FailureKind.TIMEOUT),
+    (
+        "broken JSON",
+        R(200, text='{"id": "msg_', headers={"content-type": "application/json"}),
+        FailureKind.GARBLED,
+    ),
+    ("not a message", R(200, json={"hello": "world"}), FailureKind.GARBLED),
+    ("no stop reason", R(200, json=ANSWER | {"stop_reason": None}), FailureKind.GARBLED),
+    ("a page", R(200, text="<html>Hello</html>"), FailureKind.GARBLED),
+    ("read timeout", httpx2.ReadTimeout("…"), FailureKind.TIMEOUT),
 ]
 
 
@@ -178,7 +182,7 @@ async def test_a_dropped_connection_is_tried_again_at_once():
 async def test_an_unreachable_api_is_given_up_soon_and_says_what_to_do():
     """A host that never answered is a wrong address: few attempts, and an error that names the setting."""
     outcome, times = await ask(httpx2.ConnectError("refused"))
-    assert outcome.kind is Kind.UNREACHABLE
+    assert outcome.kind is FailureKind.UNREACHABLE
     assert times == 3
     assert "ANTHROPIC_BASE_URL" in str(outcome)
 
@@ -197,7 +201,7 @@ async def test_what_was_sent_once_was_sent_though_the_last_attempts_were_not(fir
     """One attempt got through before the connection was lost: it may have been answered, and charged."""
     outcome, _ = await ask(first, *[httpx2.ConnectError("refused")] * 90)
     assert isinstance(outcome, Failed)
-    assert outcome.kind is Kind.UNREACHABLE
+    assert outcome.kind is FailureKind.UNREACHABLE
 
 
 async def test_a_deadline_without_a_connection_is_a_deadline():
@@ -213,7 +217,7 @@ async def test_a_deadline_without_a_connection_is_a_deadline():
 async def test_an_unforeseen_exception_settles_the_attempt():
     """Whatever the client raises comes back as `Failed`, with its cause, and nothing stays taken."""
     outcome, times = await ask(ZeroDivisionError("surprise"))
-    assert outcome.kind is Kind.UNEXPECTED
+    assert outcome.kind is FailureKind.UNEXPECTED
     assert times == 1
 
 
@@ -234,10 +238,10 @@ async def test_a_deadline_that_passes_in_an_outage_names_the_outage(executor_on)
 @pytest.mark.parametrize("error", [ValueError, KeyError, RuntimeError])
 def test_any_error_with_two_words_in_it_was_a_missing_key(error):
     """Only the SDK's own complaint is one: it would stop every request."""
-    assert broken_by(error("no authentication method 'md5'"), {}).failure.kind is Kind.UNEXPECTED
-    assert broken_by(TypeError("no authentication method 'md5'"), {}).failure.kind is Kind.UNEXPECTED
+    assert broken_by(error("no authentication method 'md5'"), {}).failure.kind is FailureKind.UNEXPECTED
+    assert broken_by(TypeError("no authentication method 'md5'"), {}).failure.kind is FailureKind.UNEXPECTED
     own = TypeError('"Could not resolve authentication method. Expected one of …"')
-    assert broken_by(own, {}).failure.kind is Kind.AUTHENTICATION
+    assert broken_by(own, {}).failure.kind is FailureKind.AUTHENTICATION
 
 
 def asking(text: str) -> dict[str, Any]:

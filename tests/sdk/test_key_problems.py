@@ -6,7 +6,7 @@ import anthropic
 import pytest
 from anthropic.types import TextBlock
 
-from claude_executor import Executor, Kind, Rejected, Stopped
+from claude_executor import Executor, FailureKind, Rejected, Stopped
 from claude_executor.sdk.redaction import redacted
 from claude_executor.sdk.validation import check, flaw_of_key
 from claude_executor.simulator import Simulator
@@ -51,7 +51,7 @@ async def test_a_key_with_a_line_break_failed_row_by_row_with_an_odd_error(simul
     """A key that cannot stand in a header ends everything at once; what is wrong is said, the key is not."""
     error = await refused(simulator, api_key=key)
     assert isinstance(error, Rejected)
-    assert error.kind is Kind.AUTHENTICATION
+    assert error.kind is FailureKind.AUTHENTICATION
     assert said in str(error)
     assert "ANTHROPIC_API_KEY" in str(error)
     assert "secret" not in str(error)

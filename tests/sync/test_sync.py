@@ -19,7 +19,7 @@ from anthropic.types.beta import BetaMessage
 import claude_executor
 from claude_executor import Closed, Failed, Limits, QueueFull, RetryPolicy, StreamInterrupted
 from claude_executor.simulator import Faults, Latency, Lengths, Settings
-from claude_executor.sync import Executor, Options, map_sync, submit_sync
+from claude_executor.sync import Executor, ExecutorOptions, map_sync, submit_sync
 
 QUICK = Settings(latency=Latency(0.0, 2_000.0), output_tokens=Lengths(40, 0.3))
 SOON = RetryPolicy(max_attempts=3, base=0.01, cap=0.01, budget=10.0)
@@ -99,7 +99,7 @@ DOORS = [create, create_beta, create_raw, create_streaming_response, create_stre
 def test_the_options_are_the_executors():
     """By name: none is missing, none is made up."""
     taken = set(inspect.signature(claude_executor.Executor).parameters) - {"limits"}
-    assert set(Options.__annotations__) == taken
+    assert set(ExecutorOptions.__annotations__) == taken
 
 
 @pytest.mark.simulator(QUICK)

@@ -13,15 +13,15 @@ from claude_executor import (
     Executor,
     ExecutorError,
     Failed,
-    Kind,
+    FailureKind,
     Limits,
     Params,
     Rejected,
+    RequestOptions,
     Result,
     Session,
     Snapshot,
     StreamInterrupted,
-    Terms,
     Usage,
     observe,
     sync,
@@ -61,7 +61,10 @@ async def use() -> None:
         assert_type(await executor.drain(), None)
         assert_type(executor.middleware(), Middleware)
         AsyncAnthropic(
-            middleware=[executor.middleware(Terms(priority=1)), executor.middleware(lambda: Terms())]
+            middleware=[
+                executor.middleware(RequestOptions(priority=1)),
+                executor.middleware(lambda: RequestOptions()),
+            ]
         )
     tier = Limits.tier("build")
     assert_type(tier, Mapping[str, Limits])
@@ -98,7 +101,9 @@ async def use_calls(executor: Executor, client: AsyncAnthropic) -> None:
     assert_type(Estimate.of(next(prompts())).limits_in(Limits()), Limits)
     assert_type(await executor.call(summary, "text", cost=about, words=3), list[str])
     assert_type(await executor.call(summary, "text", cost=cost_of), list[str])
-    assert_type(await executor.call(summary, "text", cost=next(prompts()), terms=Terms(1)), list[str])
+    assert_type(
+        await executor.call(summary, "text", cost=next(prompts()), options=RequestOptions(1)), list[str]
+    )
     assert_type(await executor.call(executor.submit, next(prompts())), Message)
 
     async def ask(text: str) -> Message:
@@ -112,7 +117,7 @@ async def use_calls(executor: Executor, client: AsyncAnthropic) -> None:
     await limited(7)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     await limited("text", word=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
 
-    @executor.limited(cost=cost_of, terms=lambda: Terms(tenant="a"))
+    @executor.limited(cost=cost_of, options=lambda: RequestOptions(tenant="a"))
     async def decorated(text: str) -> int:
         return len(text)
 
@@ -124,7 +129,7 @@ async def use_session(executor: Executor) -> None:
     """A session has the same doors."""
     session = executor.session(priority=1, tenant="a", deadline=60.0)
     assert_type(session, Session)
-    assert_type(session.terms, Terms)
+    assert_type(session.options, RequestOptions)
     assert_type(await session.submit(next(prompts())), Message)
     assert_type(session.map(later(), ordered=True), AsyncGenerator[Result, None])
     async with session.stream(next(prompts())) as stream:
@@ -174,7 +179,7 @@ def use_sync() -> None:
         assert_type(executor.snapshot(), Snapshot)
         assert_type(executor.drain(refuse_waiting=True), None)
         assert_type(executor.middleware(), Middleware)
-        Anthropic(middleware=[executor.middleware(Terms(tenant="a"))])
+        Anthropic(middleware=[executor.middleware(RequestOptions(tenant="a"))])
     sync.Executor(max_concurency=10)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
     assert_type(sync.submit_sync(next(prompts()), base_url="http://localhost"), Message)
     for result in sync.map_sync(prompts(), Limits(rpm=50), max_queued=5):
@@ -187,7 +192,7 @@ def handle(error: ExecutorError) -> str:
         assert_type(error.message, Message | None)
         assert_type(error.usage, Usage | None)
     if isinstance(error, Failed):
-        assert_type(error.kind, Kind)
+        assert_type(error.kind, FailureKind)
         assert_type(error.attempts, int)
         assert_type(error.status, int | None)
         return error.kind.value

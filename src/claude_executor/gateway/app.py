@@ -13,7 +13,7 @@ from starlette.types import Receive, Scope, Send
 from claude_executor import Executor
 from claude_executor.gateway.access import Access
 from claude_executor.gateway.exchange import Exchange, Gone
-from claude_executor.gateway.headers import VIA, BadHeader, terms_of
+from claude_executor.gateway.headers import VIA, BadHeader, options_of
 from claude_executor.gateway.refusals import OVERLOADED, SOON, Refusal, refusal_of
 from claude_executor.gateway.routes import OWN, Route, route_of
 from claude_executor.gateway.upstream import BadRequest, Upstream
@@ -150,7 +150,7 @@ class Gateway:
     async def _ask(self, exchange: Exchange, client: str) -> httpx2.Response | Refusal:
         pieces, size = list[bytes](), 0
         try:
-            terms = terms_of(exchange.headers, client)
+            options = options_of(exchange.headers, client)
             async for piece in exchange.pieces():
                 size += len(piece)
                 self._held += len(piece)
@@ -164,7 +164,7 @@ class Gateway:
                 return _NO_JSON
             pieces.clear()
             asked = cast("dict[str, object]", params)
-            return await self._upstream.ask(exchange.url, asked, exchange.headers, terms)
+            return await self._upstream.ask(exchange.url, asked, exchange.headers, options)
         except orjson.JSONDecodeError:
             return _NO_JSON
         except RecursionError:

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 
 import httpx2
 
-from claude_executor import Terms
+from claude_executor import RequestOptions
 
 VIA = "via"
 PREFIX = "x-claude-executor-"
@@ -61,7 +61,7 @@ def passed_back(response: httpx2.Response) -> list[tuple[bytes, bytes]]:
     return [*headers, (f"{PREFIX}attempts".encode(), str(attempts).encode())]
 
 
-_PATIENCE = ("x-stainless-timeout", "x-stainless-read-timeout")
+_TIMEOUT_HEADERS = ("x-stainless-timeout", "x-stainless-read-timeout")
 """Seconds; the headers in which Anthropic's SDKs say it. That for Python has the first say nothing for most
 streams."""
 
@@ -70,8 +70,8 @@ class BadHeader(ValueError):
     """A header does not say what it should."""
 
 
-def terms_of(headers: Mapping[str, str], client: str = "") -> Terms:
-    """The terms of a request with these headers, from a client of this name; who has one is no other tenant.
+def options_of(headers: Mapping[str, str], client: str = "") -> RequestOptions:
+    """The options of a request with these headers, from a client of this name; who has one is no other tenant.
 
     Raises:
         BadHeader: One of them makes no sense.
@@ -82,15 +82,15 @@ def terms_of(headers: Mapping[str, str], client: str = "") -> Terms:
     except ValueError:
         raise BadHeader(f"{PREFIX}priority must be a whole number") from None
     told = headers.get(PREFIX + "deadline")
-    deadline = patience_of(headers) if told is None else _seconds(told)
+    deadline = client_timeout(headers) if told is None else _seconds(told)
     if told is not None and deadline is None:
         raise BadHeader(f"{PREFIX}deadline must be a positive number of seconds")
-    return Terms(number, client or headers.get(PREFIX + "tenant", ""), deadline)
+    return RequestOptions(number, client or headers.get(PREFIX + "tenant", ""), deadline)
 
 
-def patience_of(headers: Mapping[str, str]) -> float | None:
+def client_timeout(headers: Mapping[str, str]) -> float | None:
     """How many seconds the client will wait, if its SDK says so."""
-    return next(filter(None, (_seconds(headers.get(name)) for name in _PATIENCE)), None)
+    return next(filter(None, (_seconds(headers.get(name)) for name in _TIMEOUT_HEADERS)), None)
 
 
 def _seconds(text: str | None) -> float | None:

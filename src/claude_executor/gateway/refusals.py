@@ -18,7 +18,7 @@ from claude_executor import (
     Closed,
     DeadlineExceeded,
     Failed,
-    Kind,
+    FailureKind,
     QueueFull,
     Rejected,
     Stopped,
@@ -71,11 +71,11 @@ class Refusal(NamedTuple):
 
 _UNREACHABLE = (502, "api_error")
 _STOPPED = {
-    Kind.AUTHENTICATION: (401, "authentication_error"),
-    Kind.BILLING: (402, "billing_error"),
-    Kind.SPEND_LIMIT: (429, "rate_limit_error"),
-    Kind.PERMISSION: (403, "permission_error"),
-    Kind.NOT_FOUND: (404, "not_found_error"),
+    FailureKind.AUTHENTICATION: (401, "authentication_error"),
+    FailureKind.BILLING: (402, "billing_error"),
+    FailureKind.SPEND_LIMIT: (429, "rate_limit_error"),
+    FailureKind.PERMISSION: (403, "permission_error"),
+    FailureKind.NOT_FOUND: (404, "not_found_error"),
 }
 _FINAL: dict[type[Rejected], tuple[int, str]] = {
     DeadlineExceeded: (504, "timeout_error"),

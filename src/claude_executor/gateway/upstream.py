@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, cast
 import anthropic
 import httpx2
 
-from claude_executor import Executor, Terms
-from claude_executor.gateway.headers import VIA, patience_of, sent_on
+from claude_executor import Executor, RequestOptions
+from claude_executor.gateway.headers import VIA, client_timeout, sent_on
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -24,7 +24,7 @@ CONNECT_TIMEOUT = 15.0
 _NOT_OURS = frozenset({"accept", "content-type", "user-agent"})
 """Headers in which the SDK speaks for itself; so do those that begin with ``x-stainless-``."""
 
-_terms_now: ContextVar[Terms] = ContextVar("terms of the request")
+_current_options: ContextVar[RequestOptions] = ContextVar("options of the request")
 
 
 def http_client_for(*, max_concurrency: int = 200) -> httpx2.AsyncClient:
@@ -51,12 +51,14 @@ class Upstream:
     ) -> None:
         """`client` has the key, `http_client` sends what is not paced; `name` is what ``via`` says."""
         self._client = client
-        self._paced = client.with_options(max_retries=0, middleware=[executor.middleware(_terms_now.get)])
+        self._paced = client.with_options(
+            max_retries=0, middleware=[executor.middleware(_current_options.get)]
+        )
         self._http = http_client
         self._via = {VIA: f"1.1 {name}"}
 
     async def ask(
-        self, url: str, params: Mapping[str, object], headers: Mapping[str, str], terms: Terms
+        self, url: str, params: Mapping[str, object], headers: Mapping[str, str], options: RequestOptions
     ) -> httpx2.Response:
         """Send what draws on a limit, in its turn. The body of a stream is still to come.
 
@@ -67,7 +69,7 @@ class Upstream:
             anthropic.APIConnectionError: There was no answer.
             BadRequest: It lacks what every request has.
         """
-        mark = _terms_now.set(terms)
+        mark = _current_options.set(options)
         sent = {**sent_on(headers), **self._via, "content-type": "application/json"}
         try:
             answer = await self._paced.post(
@@ -83,7 +85,7 @@ class Upstream:
         except ValueError as error:  # of the estimate; it quotes nothing
             raise BadRequest(str(error)) from error
         finally:
-            _terms_now.reset(mark)
+            _current_options.reset(mark)
         return cast("anthropic.AsyncAPIResponse[httpx2.Response]", answer).http_response
 
     async def pass_on(
@@ -118,5 +120,5 @@ def _keys_of(client: "AsyncAnthropic") -> dict[str, str]:
 
 
 def _timeout(headers: Mapping[str, str]) -> httpx2.Timeout:
-    patience = patience_of(headers) or 0.0
+    patience = client_timeout(headers) or 0.0
     return httpx2.Timeout(max(patience, USUAL_TIMEOUT), connect=CONNECT_TIMEOUT)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeVar, cast
 
 from claude_executor.core.model.actions import Verdict
 from claude_executor.core.model.cost import Usage
-from claude_executor.core.model.failure import TREATMENT
+from claude_executor.core.model.failure import FAILURE_POLICIES
 from claude_executor.core.model.job import Job
 from claude_executor.errors import Closed, ExecutorError, StreamInterrupted
 from claude_executor.runtime.raising import failure, interruption
@@ -142,7 +142,7 @@ class Turn:
                 reply = reply._replace(advice=self._advice)
             return cast("R", reply._replace(usage=used))
         if isinstance(outcome, Broken):
-            free = TREATMENT[outcome.failure.kind].refund or outcome.failure.usage is not None
+            free = FAILURE_POLICIES[outcome.failure.kind].refund or outcome.failure.usage is not None
             return Broken(replace(outcome.failure, usage=used if free else self.at_least), outcome.cause)
         return outcome
 

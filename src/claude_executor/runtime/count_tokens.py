@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from aiolimiter import AsyncLimiter
 
 from claude_executor.core.control.retry import RetryPolicy, not_before
-from claude_executor.core.model.failure import TREATMENT, Kind
+from claude_executor.core.model.failure import FAILURE_POLICIES, FailureKind
 from claude_executor.core.model.limits import COUNT_TOKENS, Limits
 from claude_executor.errors import DeadlineExceeded
 from claude_executor.sdk.outcome import Broken
@@ -76,14 +76,14 @@ class Counting:
                 return
             failure = outcome.failure
             hint = failure.advice.retry_after
-            if failure.kind is Kind.QUOTA:
+            if failure.kind is FailureKind.QUOTA:
                 self._opens_at = max(self._opens_at, now() + not_before(hint or _UNTOLD, self._chance()))
                 if self._opens_at >= last_at:
                     return
                 continue
             failed += 1
             told_not_to = failure.advice.should_retry is False
-            if not (again and TREATMENT[failure.kind].retry) or told_not_to:
+            if not (again and FAILURE_POLICIES[failure.kind].retry) or told_not_to:
                 return
             delay = self._policy.delay(failed - 1, self._chance(), hint=hint)
             if failed >= self._policy.max_attempts or now() + delay >= last_at:

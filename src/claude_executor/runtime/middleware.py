@@ -21,9 +21,9 @@ import anthropic
 import httpx2
 import orjson
 
-from claude_executor.core.model.failure import Failure, Kind
+from claude_executor.core.model.failure import Failure, FailureKind
 from claude_executor.core.model.headers import NO_ADVICE
-from claude_executor.core.model.options import Terms
+from claude_executor.core.model.options import RequestOptions
 from claude_executor.core.model.request import shape_of
 from claude_executor.errors import Closed, ExecutorError
 from claude_executor.runtime.attempt import Turn
@@ -50,11 +50,13 @@ _given_up: ContextVar[tuple[str | None, Exception] | None] = ContextVar("given u
 class ExecutorMiddleware(anthropic.Middleware):
     """For the SDK's clients, both kinds; see `Executor.middleware`."""
 
-    def __init__(self, pump: Pump, counting: Counting, terms: Terms | Callable[[], Terms]) -> None:
-        """`terms` are those of each call."""
+    def __init__(
+        self, pump: Pump, counting: Counting, options: RequestOptions | Callable[[], RequestOptions]
+    ) -> None:
+        """`options` are those of each call."""
         self._pump = pump
         self._counting = counting
-        self._terms = terms
+        self._options = options
 
     def __repr__(self) -> str:
         return "<ExecutorMiddleware>"
@@ -161,21 +163,21 @@ class ExecutorMiddleware(anthropic.Middleware):
 
     async def _carry(self, call: "_Call", attempt: Callable[[], Awaitable[Came | Broken]]) -> None:
         """On the executor's event loop: have attempts made until one succeeds, or it is enough."""
-        terms = self._terms if isinstance(self._terms, Terms) else self._terms()
+        options = self._options if isinstance(self._options, RequestOptions) else self._options()
         try:
             if call.counts:
-                await self._count(call, attempt, terms)
+                await self._count(call, attempt, options)
             else:
-                await self._ask(call, attempt, terms)
+                await self._ask(call, attempt, options)
         except ExecutorError:
             if not call.sent:
                 raise
 
     async def _ask(
-        self, call: "_Call", attempt: Callable[[], Awaitable[Came | Broken]], terms: Terms
+        self, call: "_Call", attempt: Callable[[], Awaitable[Came | Broken]], options: RequestOptions
     ) -> None:
         pump = self._pump
-        job = pump.accept(shape_of(call.params), terms)
+        job = pump.accept(shape_of(call.params), options)
         came: Came = await pump.attempt(job, attempt)
         if isinstance(came, Overheard):
             came.follow(pump, job)
@@ -183,13 +185,13 @@ class ExecutorMiddleware(anthropic.Middleware):
             pump.answered(job, came)
 
     async def _count(
-        self, call: "_Call", attempt: Callable[[], Awaitable[Came | Broken]], terms: Terms
+        self, call: "_Call", attempt: Callable[[], Awaitable[Came | Broken]], options: RequestOptions
     ) -> None:
         async def while_open() -> Came | Broken:
             self._loop()
             return await attempt()
 
-        await self._counting.carry(while_open, deadline=terms.deadline, again=call.turn is None)
+        await self._counting.carry(while_open, deadline=options.deadline, again=call.turn is None)
 
 
 class _Call:
@@ -279,7 +281,7 @@ class _Call:
         detail = "the answer is incomplete or is not JSON"
         advice, request_id = advice_of(response.headers), response.headers.get("request-id")
         return Broken(
-            Failure(Kind.GARBLED, advice, response.status_code, detail, request_id=request_id), None
+            Failure(FailureKind.GARBLED, advice, response.status_code, detail, request_id=request_id), None
         )
 
 

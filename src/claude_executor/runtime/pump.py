@@ -18,7 +18,7 @@ from claude_executor.core.model.cost import Usage
 from claude_executor.core.model.events import Event
 from claude_executor.core.model.headers import NO_ADVICE, Advice
 from claude_executor.core.model.job import Job
-from claude_executor.core.model.options import Terms
+from claude_executor.core.model.options import RequestOptions
 from claude_executor.core.model.request import Shape
 from claude_executor.core.scheduling.scheduler import Scheduler
 from claude_executor.errors import ExecutorError, StreamInterrupted
@@ -113,11 +113,11 @@ class Pump:
 
     # ---- carrying a request
 
-    def accept(self, shape: Shape, terms: Terms) -> Job:
+    def accept(self, shape: Shape, options: RequestOptions) -> Job:
         """A request comes.
 
         Raises:
-            TypeError: Its terms are of the wrong type.
+            TypeError: Its options are of the wrong type.
             ValueError: The deadline is no number of seconds.
             RuntimeError: The event loop is not the one it belongs to.
             Rejected: It is turned away at once.
@@ -127,7 +127,7 @@ class Pump:
                 "this executor lives in another event loop: use it in the one it was entered in, or "
                 "claude_executor.sync.Executor, which any number of threads may share"
             )
-        priority, tenant, deadline = terms.priority, terms.tenant, terms.deadline
+        priority, tenant, deadline = options.priority, options.tenant, options.deadline
         if not isinstance(priority, int) or not isinstance(tenant, str):
             raise TypeError(f"priority must be an int and tenant a str, got {priority!r} and {tenant!r}")
         if deadline is not None and not deadline < math.inf:

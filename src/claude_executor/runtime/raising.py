@@ -1,7 +1,7 @@
 """Turns what the core decided about a job into the exception its caller gets."""
 
 from claude_executor.core.model.actions import Refusal, Refuse, Verdict
-from claude_executor.core.model.failure import Failure, Kind
+from claude_executor.core.model.failure import Failure, FailureKind
 from claude_executor.core.model.job import Job
 from claude_executor.errors import (
     BudgetSpent,
@@ -17,13 +17,13 @@ from claude_executor.errors import (
 )
 
 _REMEDY = {
-    Kind.AUTHENTICATION: "check the API key (ANTHROPIC_API_KEY)",
-    Kind.BILLING: "check credit and payment in the Claude Console",
-    Kind.SPEND_LIMIT: "raise the spend limit in the Claude Console, or wait until it resets",
-    Kind.PERMISSION: "check what the API key's workspace may use in the Claude Console",
-    Kind.NOT_FOUND: "check the name of the model and the base URL (ANTHROPIC_BASE_URL)",
-    Kind.UNREACHABLE: "check the network and the base URL (ANTHROPIC_BASE_URL)",
-    Kind.TOO_LARGE: "shorten the request: the API takes at most 32 MB",
+    FailureKind.AUTHENTICATION: "check the API key (ANTHROPIC_API_KEY)",
+    FailureKind.BILLING: "check credit and payment in the Claude Console",
+    FailureKind.SPEND_LIMIT: "raise the spend limit in the Claude Console, or wait until it resets",
+    FailureKind.PERMISSION: "check what the API key's workspace may use in the Claude Console",
+    FailureKind.NOT_FOUND: "check the name of the model and the base URL (ANTHROPIC_BASE_URL)",
+    FailureKind.UNREACHABLE: "check the network and the base URL (ANTHROPIC_BASE_URL)",
+    FailureKind.TOO_LARGE: "shorten the request: the API takes at most 32 MB",
 }
 """What a person can do about a failure that trying again will not mend."""
 

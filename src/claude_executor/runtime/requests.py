@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
-from claude_executor.core.model.options import Terms
+from claude_executor.core.model.options import RequestOptions
 from claude_executor.core.model.request import Shape
 from claude_executor.runtime.calls import as_attempt, once, usage_in
 from claude_executor.runtime.client import Connection
@@ -27,7 +27,7 @@ class Carrier:
         self._pump = pump
         self._clock = clock
 
-    async def answer(self, params: Params, terms: Terms) -> Answer:
+    async def answer(self, params: Params, options: RequestOptions) -> Answer:
         """One request, answered whole."""
         transport = self._connection.transport
         shape = measured(params)
@@ -38,7 +38,7 @@ class Carrier:
             reply = await turn.send(partial(transport.send, params))
             return Answer(reply.value, 1, 0.0, self._clock() - began)
         takes_long = transport.takes_long(params)
-        job = self._pump.accept(shape, terms)
+        job = self._pump.accept(shape, options)
         begun = partial(self._pump.begun, job) if takes_long else None
         reply = await self._pump.attempt(job, partial(transport.send, params, begun))
         message = self._pump.answered(job, reply)
@@ -46,7 +46,7 @@ class Carrier:
 
     @asynccontextmanager
     async def stream(
-        self, params: Params, terms: Terms, *, silence: float
+        self, params: Params, options: RequestOptions, *, silence: float
     ) -> "AsyncGenerator[AsyncMessageStream[None]]":
         """One request, answered piece by piece."""
         transport = self._connection.transport
@@ -57,7 +57,7 @@ class Carrier:
             events = await turn.send(attempt)
             stream = events.open(turn.part(events.message_id))
         else:
-            job = self._pump.accept(shape, terms)
+            job = self._pump.accept(shape, options)
             events = await self._pump.attempt(job, attempt)
             stream = events.open(self._pump.begun(job, events.usage, events.advice))
         try:
@@ -65,7 +65,7 @@ class Carrier:
         finally:
             await stream.close()
 
-    async def call(self, fn: Callable[[], Awaitable[T]], shape: Shape, terms: Terms) -> T:
+    async def call(self, fn: Callable[[], Awaitable[T]], shape: Shape, options: RequestOptions) -> T:
         """Somebody's coroutine function."""
         _ = self._connection.transport  # it must be open, though the function has a client of its own
         if (turn := self._pump.turn()) is not None:
@@ -73,5 +73,5 @@ class Carrier:
             value = await once(fn)()
             turn.returned(value, usage_in(value), known)
             return value
-        job = self._pump.accept(shape, terms)
+        job = self._pump.accept(shape, options)
         return self._pump.answered(job, await self._pump.attempt(job, as_attempt(fn)))

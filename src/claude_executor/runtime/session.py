@@ -1,9 +1,9 @@
-"""A view of an executor whose requests share their terms."""
+"""A view of an executor whose requests share their options."""
 
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from claude_executor.core.model.options import Terms
+from claude_executor.core.model.options import RequestOptions
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine
@@ -27,27 +27,27 @@ class Session:
     gets shorter with every call.
     """
 
-    def __init__(self, executor: "Executor", terms: Terms) -> None:
+    def __init__(self, executor: "Executor", options: RequestOptions) -> None:
         self._executor = executor
-        self._terms = terms
-        self._deadline_at = None if terms.deadline is None else executor.clock() + terms.deadline
+        self._options = options
+        self._deadline_at = None if options.deadline is None else executor.clock() + options.deadline
 
     @property
-    def terms(self) -> Terms:
-        """The terms of a request that is made now."""
+    def options(self) -> RequestOptions:
+        """The options of a request that is made now."""
         left = None if self._deadline_at is None else self._deadline_at - self._executor.clock()
-        return Terms(self._terms.priority, self._terms.tenant, left)
+        return RequestOptions(self._options.priority, self._options.tenant, left)
 
     async def submit(self, params: "Params") -> "Message":
         """As `Executor.submit`."""
-        t = self.terms
+        t = self.options
         return await self._executor.submit(params, priority=t.priority, tenant=t.tenant, deadline=t.deadline)
 
     def stream(
         self, params: "Params", *, silence: float = 60.0
     ) -> "AbstractAsyncContextManager[AsyncMessageStream[None]]":
         """As `Executor.stream`."""
-        t = self.terms
+        t = self.options
         return self._executor.stream(
             params, priority=t.priority, tenant=t.tenant, deadline=t.deadline, silence=silence
         )
@@ -61,7 +61,7 @@ class Session:
         journal: "MapJournal | None" = None,
     ) -> "AsyncGenerator[Result, None]":
         """As `Executor.map`."""
-        t = self.terms
+        t = self.options
         return self._executor.map(
             prompts,
             ordered=ordered,
@@ -80,14 +80,14 @@ class Session:
         **kwargs: object,
     ) -> T:
         """As `Executor.call`."""
-        return await self._executor.call(fn, *args, cost=cost, terms=self.terms, **kwargs)
+        return await self._executor.call(fn, *args, cost=cost, options=self.options, **kwargs)
 
     def limited(
         self, cost: "Cost | None" = None
     ) -> "Callable[[Callable[P, Awaitable[T]]], Callable[P, Coroutine[Any, Any, T]]]":
         """As `Executor.limited`."""
-        return self._executor.limited(cost, terms=lambda: self.terms)
+        return self._executor.limited(cost, options=lambda: self.options)
 
     def middleware(self) -> "Middleware":
         """As `Executor.middleware`."""
-        return self._executor.middleware(lambda: self.terms)
+        return self._executor.middleware(lambda: self.options)

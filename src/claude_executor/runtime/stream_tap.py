@@ -19,7 +19,7 @@ import httpx2
 import orjson
 
 from claude_executor.core.model.cost import Usage
-from claude_executor.core.model.failure import Failure, Kind
+from claude_executor.core.model.failure import Failure, FailureKind
 from claude_executor.runtime.attempt import Part, Turn
 from claude_executor.runtime.pump import Following, Pump
 from claude_executor.sdk.failures import advice_of, broken_by
@@ -152,7 +152,7 @@ class Overheard:
     def stopped(self) -> None:
         """Nothing more comes."""
         if self._legible:
-            early = Failure(Kind.TRUNCATED, detail="the answer ended before it was complete")
+            early = Failure(FailureKind.TRUNCATED, detail="the answer ended before it was complete")
             self._broken(Broken(early, None))
         else:
             self._end(lambda following: following.complete(None))

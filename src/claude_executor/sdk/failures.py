@@ -8,7 +8,7 @@ import aiohttp
 import anthropic
 import httpx2
 
-from claude_executor.core.model.failure import Failure, Kind, classify, growth_quoted, resource_named
+from claude_executor.core.model.failure import Failure, FailureKind, classify, growth_quoted, resource_named
 from claude_executor.core.model.headers import NO_ADVICE, Advice, read
 from claude_executor.sdk.outcome import Broken
 from claude_executor.sdk.redaction import redacted
@@ -66,14 +66,14 @@ def _failure(error: Exception, params: Mapping[str, object] | None) -> Failure:
     if isinstance(error, anthropic.APIStatusError):
         return _status_failure(error, params)
     if isinstance(error, anthropic.APITimeoutError):
-        return Failure(Kind.TIMEOUT, detail="no answer in time")
+        return Failure(FailureKind.TIMEOUT, detail="no answer in time")
     if isinstance(error, (anthropic.APIConnectionError, *CONNECTION_ERRORS)):
         return _connection_failure(error)
     if isinstance(error, anthropic.APIResponseValidationError):
-        return Failure(Kind.GARBLED, status=error.status_code, detail="the answer has an unknown form")
+        return Failure(FailureKind.GARBLED, status=error.status_code, detail="the answer has an unknown form")
     if isinstance(error, anthropic.CredentialsError) or _lacks_key(error):
-        return Failure(Kind.AUTHENTICATION, detail="there is no API key")
-    return Failure(Kind.UNEXPECTED, detail=type(error).__name__)
+        return Failure(FailureKind.AUTHENTICATION, detail="there is no API key")
+    return Failure(FailureKind.UNEXPECTED, detail=type(error).__name__)
 
 
 def _lacks_key(error: Exception) -> bool:
@@ -95,8 +95,8 @@ def _status_failure(error: anthropic.APIStatusError, params: Mapping[str, object
         status=error.status_code,
         detail=shown[:DETAIL_LENGTH] or error.type or "",
         request_id=error.request_id,
-        resource=resource_named(said) if kind is Kind.QUOTA else None,
-        growth=growth_quoted(said) if kind is Kind.RAMP else None,
+        resource=resource_named(said) if kind is FailureKind.QUOTA else None,
+        growth=growth_quoted(said) if kind is FailureKind.RAMP else None,
     )
 
 
@@ -106,22 +106,22 @@ def _connection_failure(error: BaseException) -> Failure:
     for kind, detail, types in _CONNECTION_FAILURES:
         if any(isinstance(cause, types) for cause in chain):
             return Failure(kind, detail=detail)
-    return Failure(Kind.UNEXPECTED, detail=type(chain[-1]).__name__)
+    return Failure(FailureKind.UNEXPECTED, detail=type(chain[-1]).__name__)
 
 
 # In this order: aiohttp's errors are the more exact ones, and the SDK's bridge to it calls a broken
 # connection a failed one.
-_CONNECTION_FAILURES: tuple[tuple[Kind, str, tuple[type[BaseException], ...]], ...] = (
+_CONNECTION_FAILURES: tuple[tuple[FailureKind, str, tuple[type[BaseException], ...]], ...] = (
     (
-        Kind.UNREACHABLE,
+        FailureKind.UNREACHABLE,
         "no connection could be made",
         (aiohttp.ClientConnectorError, httpx2.UnsupportedProtocol),
     ),
-    (Kind.TIMEOUT, "no answer in time", (httpx2.TimeoutException, TimeoutError)),
-    (Kind.DROPPED, "the connection was lost before the answer was complete", (aiohttp.ClientError,)),
-    (Kind.UNREACHABLE, "no connection could be made", (httpx2.ConnectError, httpx2.ProxyError)),
+    (FailureKind.TIMEOUT, "no answer in time", (httpx2.TimeoutException, TimeoutError)),
+    (FailureKind.DROPPED, "the connection was lost before the answer was complete", (aiohttp.ClientError,)),
+    (FailureKind.UNREACHABLE, "no connection could be made", (httpx2.ConnectError, httpx2.ProxyError)),
     (
-        Kind.DROPPED,
+        FailureKind.DROPPED,
         "the connection was lost before the answer was complete",
         (httpx2.TransportError, OSError),
     ),

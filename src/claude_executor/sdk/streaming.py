@@ -16,7 +16,7 @@ from anthropic.lib.streaming import AsyncMessageStream
 from anthropic.types import Message, RawMessageStreamEvent
 
 from claude_executor.core.model.cost import Usage
-from claude_executor.core.model.failure import Failure, Kind
+from claude_executor.core.model.failure import Failure, FailureKind
 from claude_executor.core.model.headers import NO_ADVICE
 from claude_executor.errors import StreamInterrupted
 from claude_executor.sdk.failures import advice_of, broken_by
@@ -69,7 +69,7 @@ async def first_of(
         return _ended_early(None)
     except Exception as error:  # whatever it is, the attempt must be settled
         return broken_by(error, params)
-    return Broken(Failure(Kind.GARBLED, detail="the stream does not begin with its beginning"), None)
+    return Broken(Failure(FailureKind.GARBLED, detail="the stream does not begin with its beginning"), None)
 
 
 class Events:
@@ -162,7 +162,7 @@ class Events:
             self._interrupted = self._with_what_came(
                 StreamInterrupted(
                     "the stream was left before the answer was complete: read all of it within the block",
-                    kind=Kind.TRUNCATED,
+                    kind=FailureKind.TRUNCATED,
                     attempts=self._attempts,
                 )
             )
@@ -271,7 +271,7 @@ def _plain(message: Message) -> Message:
 
 def _ended_early(usage: Usage | None) -> Broken:
     detail = "the answer ended before it was complete"
-    return Broken(Failure(Kind.TRUNCATED, detail=detail, usage=usage), None)
+    return Broken(Failure(FailureKind.TRUNCATED, detail=detail, usage=usage), None)
 
 
 def _or(value: int | None, otherwise: int) -> int:

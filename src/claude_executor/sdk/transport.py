@@ -15,7 +15,7 @@ import httpx2
 from anthropic.types import Message, RawMessageStreamEvent
 
 from claude_executor.core.model.cost import Usage
-from claude_executor.core.model.failure import Failure, Kind
+from claude_executor.core.model.failure import Failure, FailureKind
 from claude_executor.core.model.headers import NO_ADVICE, Advice
 from claude_executor.errors import Stopped
 from claude_executor.sdk.failures import CONNECTION_ERRORS, advice_of, broken_by
@@ -50,7 +50,9 @@ def default_client(
             api_key=api_key, base_url=base_url, max_retries=0, http_client=http_client
         )
     except anthropic.CredentialsError as error:
-        raise Stopped(f"nothing was sent: there is no API key: {error}", kind=Kind.AUTHENTICATION) from error
+        raise Stopped(
+            f"nothing was sent: there is no API key: {error}", kind=FailureKind.AUTHENTICATION
+        ) from error
 
 
 class Transport:
@@ -64,7 +66,7 @@ class Transport:
         # The SDK's overloads cannot be satisfied by a mapping; the API itself says what is wrong with one.
         self._create = cast("_Create", self._client.messages.with_raw_response.create)
         flaw = flaw_of_key(self._client.default_headers)
-        self._flaw = None if flaw is None else Failure(Kind.AUTHENTICATION, detail=flaw)
+        self._flaw = None if flaw is None else Failure(FailureKind.AUTHENTICATION, detail=flaw)
         self._known = frozenset(inspect.signature(self._client.messages.create).parameters)
 
     async def send(
@@ -111,7 +113,7 @@ class Transport:
                     begun(events.usage, events.advice)
                 return await events.collect()
         except TimeoutError as error:
-            return Broken(Failure(Kind.TIMEOUT, detail="no answer in time"), error)
+            return Broken(Failure(FailureKind.TIMEOUT, detail="no answer in time"), error)
 
     async def open(self, params: Mapping[str, object], *, silence: float) -> Events | Broken:
         """Make one attempt at an answer that comes piece by piece, and wait for the first piece.
@@ -154,7 +156,7 @@ class Transport:
             if isinstance(message, Message) and usage is not None and message.stop_reason is not None:
                 return Reply(message, usage_of(usage), partial(advice_of, response.headers))
         failure = Failure(
-            Kind.GARBLED,
+            FailureKind.GARBLED,
             advice_of(response.headers),
             status=response.status_code,
             detail="the answer is incomplete or is not JSON",

@@ -37,11 +37,11 @@ from claude_executor import (
     Limits,
     MapJournal,
     Params,
+    RequestOptions,
     Result,
     RetryPolicy,
     Snapshot,
     SpendingCap,
-    Terms,
 )
 from claude_executor.sync.loop_thread import LoopThread
 
@@ -50,14 +50,14 @@ if TYPE_CHECKING:
     from anthropic.lib.streaming import AsyncMessageStream, ParsedMessageStreamEvent
     from anthropic.types import Message
 
-__all__ = ["Executor", "Options", "Stream", "map_sync", "submit_sync"]
+__all__ = ["Executor", "ExecutorOptions", "Stream", "map_sync", "submit_sync"]
 
 T = TypeVar("T")
 
-_USUAL = Terms()
+_DEFAULT_OPTIONS = RequestOptions()
 
 
-class Options(TypedDict, total=False):
+class ExecutorOptions(TypedDict, total=False):
     """The arguments of `claude_executor.Executor` by name."""
 
     client: "AsyncAnthropic | None"
@@ -85,7 +85,7 @@ class Executor:
     """
 
     def __init__(
-        self, limits: Limits | Mapping[str, Limits] | None = None, **options: Unpack[Options]
+        self, limits: Limits | Mapping[str, Limits] | None = None, **options: Unpack[ExecutorOptions]
     ) -> None:
         """Nothing is started before the executor is entered.
 
@@ -177,9 +177,11 @@ class Executor:
             if self._thread.running:
                 self._thread.wait(opened.__aexit__, None, None, None)
 
-    def middleware(self, terms: Terms | Callable[[], Terms] = _USUAL) -> "Middleware":
+    def middleware(
+        self, options: RequestOptions | Callable[[], RequestOptions] = _DEFAULT_OPTIONS
+    ) -> "Middleware":
         """What puts an unchanged ``Anthropic`` under this executor's limits, retries and breaker."""
-        return self._executor.middleware(terms)
+        return self._executor.middleware(options)
 
     def tune(
         self,
@@ -246,7 +248,7 @@ class Stream:
 
 
 def submit_sync(
-    params: Params, limits: Limits | Mapping[str, Limits] | None = None, **options: Unpack[Options]
+    params: Params, limits: Limits | Mapping[str, Limits] | None = None, **options: Unpack[ExecutorOptions]
 ) -> "Message":
     """Send one request through an executor made for it. For more than one, make an `Executor`."""
     with Executor(limits, **options) as executor:
@@ -258,7 +260,7 @@ def map_sync(
     limits: Limits | Mapping[str, Limits] | None = None,
     *,
     ordered: bool = False,
-    **options: Unpack[Options],
+    **options: Unpack[ExecutorOptions],
 ) -> Generator[Result, None, None]:
     """`Executor.map` of an executor made for it."""
     with Executor(limits, **options) as executor:

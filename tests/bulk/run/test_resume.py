@@ -6,7 +6,7 @@ import random
 import orjson
 import pytest
 
-from claude_executor import Kind, Stopped
+from claude_executor import FailureKind, Stopped
 from claude_executor.bulk import (
     BadInput,
     Changed,
@@ -111,7 +111,7 @@ def test_only_a_row_that_is_as_it_was_sent_is_known_at_a_glance(some_rows, tmp_p
         assert not is_known({"custom_id": "a", "prompt": "…"})
 
 
-@pytest.mark.parametrize("kind", [Kind.NOT_FOUND, Kind.PERMISSION])
+@pytest.mark.parametrize("kind", [FailureKind.NOT_FOUND, FailureKind.PERMISSION])
 def test_a_row_that_was_not_even_sent_is_sent_at_the_next_start(some_rows, planned, kind):
     """Another row has met a 404: that says nothing of this one for good."""
     row = some_rows(1)[0]

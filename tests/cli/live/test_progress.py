@@ -2,7 +2,7 @@
 
 import pytest
 
-from claude_executor import AttemptFailed, Kind, PoolState, ResourceState, Snapshot
+from claude_executor import AttemptFailed, FailureKind, PoolState, ResourceState, Snapshot
 from claude_executor.bulk import Run
 from claude_executor.bulk.costs.caps import Caps
 from claude_executor.bulk.run.counters import Tally
@@ -76,7 +76,8 @@ def test_answers_were_on_their_way_while_all_rows_waited_for_a_retry(moments):
 
 
 @pytest.mark.parametrize(
-    ("kind", "status", "words"), [(Kind.SERVER, 500, "API failing"), (Kind.OVERLOADED, 529, "API overloaded")]
+    ("kind", "status", "words"),
+    [(FailureKind.SERVER, 500, "API failing"), (FailureKind.OVERLOADED, 529, "API overloaded")],
 )
 def test_an_api_that_fails_was_said_to_be_overloaded(moments, kind, status, words):
     """Overload is what 529s say."""
@@ -91,9 +92,13 @@ def test_an_api_that_fails_was_said_to_be_overloaded(moments, kind, status, word
 def test_failures_that_are_nobodys_fault_are_counted():
     """5xx and connections; not 429, 529, or what is wrong with a request."""
     tally = Tally()
-    for kind, status in ((Kind.SERVER, 500), (Kind.TIMEOUT, 504), (Kind.UNREACHABLE, None)):
+    for kind, status in (
+        (FailureKind.SERVER, 500),
+        (FailureKind.TIMEOUT, 504),
+        (FailureKind.UNREACHABLE, None),
+    ):
         tally.listen(failed(kind, status))
-    for kind, status in ((Kind.QUOTA, 429), (Kind.OVERLOADED, 529), (Kind.INVALID, 400)):
+    for kind, status in ((FailureKind.QUOTA, 429), (FailureKind.OVERLOADED, 529), (FailureKind.INVALID, 400)):
         tally.listen(failed(kind, status))
     assert (tally.errors, tally.refusals, tally.overloads) == (3, 1, 1)
 

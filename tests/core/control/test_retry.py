@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from claude_executor.core.control.retry import RetryBudget, RetryPolicy
 from claude_executor.core.model.cost import Resource
 from claude_executor.core.model.failure import (
-    TREATMENT,
-    Kind,
+    FAILURE_POLICIES,
+    FailureKind,
+    FailurePolicy,
     Scope,
-    Treatment,
     classify,
     growth_quoted,
     resource_named,
@@ -27,14 +27,14 @@ RAMP = "This request would exceed your organization's maximum usage increase rat
 
 # status, error.type, error_code, message -> what it is, and whether the same request is tried again
 TAXONOMY = [
-    (400, "invalid_request_error", None, "max_tokens: must be positive", Kind.INVALID, False),
-    (400, "invalid_request_error", None, "prompt is too long", Kind.INVALID, False),
+    (400, "invalid_request_error", None, "max_tokens: must be positive", FailureKind.INVALID, False),
+    (400, "invalid_request_error", None, "prompt is too long", FailureKind.INVALID, False),
     (
         400,
         "invalid_request_error",
         None,
         "You have reached your specified API usage limits. You will regain access on 2026-12-01",
-        Kind.SPEND_LIMIT,
+        FailureKind.SPEND_LIMIT,
         False,
     ),
     (
@@ -42,7 +42,7 @@ TAXONOMY = [
         "invalid_request_error",
         None,
         "You have reached your specified workspace API usage limits.",
-        Kind.SPEND_LIMIT,
+        FailureKind.SPEND_LIMIT,
         False,
     ),
     (
@@ -50,57 +50,57 @@ TAXONOMY = [
         "invalid_request_error",
         None,
         "Your credit balance is too low to access the Anthropic API.",
-        Kind.BILLING,
+        FailureKind.BILLING,
         False,
     ),
-    (400, "invalid_request_error", ON_HOLD, "On hold.", Kind.AUTHENTICATION, False),
-    (401, "authentication_error", None, "invalid x-api-key", Kind.AUTHENTICATION, False),
-    (402, "billing_error", None, "", Kind.BILLING, False),
-    (402, "billing_error", "linked_organization_spend_limit_reached", "", Kind.BILLING, False),
-    (402, "billing_error", "linked_organization_billing_unavailable", "", Kind.BILLING, False),
-    (403, "permission_error", None, "", Kind.PERMISSION, False),
-    (404, "not_found_error", None, "model: claude-opus-9", Kind.NOT_FOUND, False),
-    (408, None, None, "", Kind.TIMEOUT, True),
-    (409, "conflict_error", None, "", Kind.CONFLICT, True),
-    (412, None, None, "", Kind.INVALID, False),
-    (431, None, None, "", Kind.INVALID, False),
-    (499, None, None, "", Kind.INVALID, False),
-    (413, "request_too_large", None, "", Kind.TOO_LARGE, False),
-    (413, None, None, "<html>cloudflare</html>", Kind.TOO_LARGE, False),
-    (422, None, None, "", Kind.INVALID, False),
-    (429, "rate_limit_error", None, RATE, Kind.QUOTA, True),
-    (429, "rate_limit_error", None, "Number of concurrent connections has exceeded", Kind.QUOTA, True),
-    (429, "rate_limit_error", "never_heard_of", "", Kind.QUOTA, True),
-    (429, None, None, "", Kind.QUOTA, True),
-    (429, "rate_limit_error", "ramp_limit_exceeded", RAMP, Kind.RAMP, True),
-    (429, "rate_limit_error", "enforced_spend_limit_reached", TIER_CAP, Kind.SPEND_LIMIT, False),
-    (429, "rate_limit_error", None, TIER_CAP, Kind.SPEND_LIMIT, False),
-    (429, "rate_limit_error", "contract_spend_limit_reached", "", Kind.SPEND_LIMIT, False),
-    (500, "api_error", None, "", Kind.SERVER, True),
-    (501, None, None, "", Kind.NOT_IMPLEMENTED, False),
-    (502, "api_error", None, "", Kind.SERVER, True),
-    (503, None, "cmek_key_unavailable", "", Kind.SERVER, True),
-    (504, "timeout_error", None, "", Kind.TIMEOUT, True),
-    (520, None, None, "<html>", Kind.SERVER, True),
-    (529, "overloaded_error", None, "Overloaded", Kind.OVERLOADED, True),
+    (400, "invalid_request_error", ON_HOLD, "On hold.", FailureKind.AUTHENTICATION, False),
+    (401, "authentication_error", None, "invalid x-api-key", FailureKind.AUTHENTICATION, False),
+    (402, "billing_error", None, "", FailureKind.BILLING, False),
+    (402, "billing_error", "linked_organization_spend_limit_reached", "", FailureKind.BILLING, False),
+    (402, "billing_error", "linked_organization_billing_unavailable", "", FailureKind.BILLING, False),
+    (403, "permission_error", None, "", FailureKind.PERMISSION, False),
+    (404, "not_found_error", None, "model: claude-opus-9", FailureKind.NOT_FOUND, False),
+    (408, None, None, "", FailureKind.TIMEOUT, True),
+    (409, "conflict_error", None, "", FailureKind.CONFLICT, True),
+    (412, None, None, "", FailureKind.INVALID, False),
+    (431, None, None, "", FailureKind.INVALID, False),
+    (499, None, None, "", FailureKind.INVALID, False),
+    (413, "request_too_large", None, "", FailureKind.TOO_LARGE, False),
+    (413, None, None, "<html>cloudflare</html>", FailureKind.TOO_LARGE, False),
+    (422, None, None, "", FailureKind.INVALID, False),
+    (429, "rate_limit_error", None, RATE, FailureKind.QUOTA, True),
+    (429, "rate_limit_error", None, "Number of concurrent connections has exceeded", FailureKind.QUOTA, True),
+    (429, "rate_limit_error", "never_heard_of", "", FailureKind.QUOTA, True),
+    (429, None, None, "", FailureKind.QUOTA, True),
+    (429, "rate_limit_error", "ramp_limit_exceeded", RAMP, FailureKind.RAMP, True),
+    (429, "rate_limit_error", "enforced_spend_limit_reached", TIER_CAP, FailureKind.SPEND_LIMIT, False),
+    (429, "rate_limit_error", None, TIER_CAP, FailureKind.SPEND_LIMIT, False),
+    (429, "rate_limit_error", "contract_spend_limit_reached", "", FailureKind.SPEND_LIMIT, False),
+    (500, "api_error", None, "", FailureKind.SERVER, True),
+    (501, None, None, "", FailureKind.NOT_IMPLEMENTED, False),
+    (502, "api_error", None, "", FailureKind.SERVER, True),
+    (503, None, "cmek_key_unavailable", "", FailureKind.SERVER, True),
+    (504, "timeout_error", None, "", FailureKind.TIMEOUT, True),
+    (520, None, None, "<html>", FailureKind.SERVER, True),
+    (529, "overloaded_error", None, "Overloaded", FailureKind.OVERLOADED, True),
     # inside a stream that began with 200
-    (200, "overloaded_error", None, "Overloaded", Kind.OVERLOADED, True),
-    (200, "rate_limit_error", None, "Rate limited", Kind.QUOTA, True),
-    (200, "rate_limit_error", "ramp_limit_exceeded", RAMP, Kind.RAMP, True),
-    (200, "api_error", None, "Internal server error", Kind.SERVER, True),
-    (200, "timeout_error", None, "", Kind.TIMEOUT, True),
-    (200, "invalid_request_error", None, "", Kind.INVALID, False),
-    (200, "authentication_error", None, "", Kind.AUTHENTICATION, False),
-    (200, "billing_error", None, "", Kind.BILLING, False),
-    (200, "permission_error", None, "", Kind.PERMISSION, False),
-    (200, "not_found_error", None, "", Kind.NOT_FOUND, False),
-    (200, "request_too_large", None, "", Kind.TOO_LARGE, False),
-    (200, "conflict_error", None, "", Kind.CONFLICT, True),
-    (200, "throttlingException", None, "", Kind.SERVER, True),  # a cloud's own word
-    (200, None, None, "", Kind.SERVER, True),  # an error event nobody can read
+    (200, "overloaded_error", None, "Overloaded", FailureKind.OVERLOADED, True),
+    (200, "rate_limit_error", None, "Rate limited", FailureKind.QUOTA, True),
+    (200, "rate_limit_error", "ramp_limit_exceeded", RAMP, FailureKind.RAMP, True),
+    (200, "api_error", None, "Internal server error", FailureKind.SERVER, True),
+    (200, "timeout_error", None, "", FailureKind.TIMEOUT, True),
+    (200, "invalid_request_error", None, "", FailureKind.INVALID, False),
+    (200, "authentication_error", None, "", FailureKind.AUTHENTICATION, False),
+    (200, "billing_error", None, "", FailureKind.BILLING, False),
+    (200, "permission_error", None, "", FailureKind.PERMISSION, False),
+    (200, "not_found_error", None, "", FailureKind.NOT_FOUND, False),
+    (200, "request_too_large", None, "", FailureKind.TOO_LARGE, False),
+    (200, "conflict_error", None, "", FailureKind.CONFLICT, True),
+    (200, "throttlingException", None, "", FailureKind.SERVER, True),  # a cloud's own word
+    (200, None, None, "", FailureKind.SERVER, True),  # an error event nobody can read
     # what no documentation names
-    (302, None, None, "", Kind.INVALID, False),
-    (418, "teapot_error", None, "", Kind.INVALID, False),
+    (302, None, None, "", FailureKind.INVALID, False),
+    (418, "teapot_error", None, "", FailureKind.INVALID, False),
 ]
 
 
@@ -108,48 +108,48 @@ TAXONOMY = [
 def test_every_answer_is_named_and_treated(status, type_, code, message, kind, retry):
     """Each row of the API's error taxonomy has its name, and is tried again or not."""
     assert classify(status, type_, code, message) is kind
-    assert TREATMENT[kind].retry is retry
+    assert FAILURE_POLICIES[kind].retry is retry
 
 
-QUOTA = Treatment(retry=True, counts=False, overload=False, refund=True, scope=Scope.REQUEST)
-STOP_ALL = Treatment(retry=False, counts=True, overload=False, refund=True, scope=Scope.EVERYTHING)
-STOP_MODEL = Treatment(retry=False, counts=True, overload=False, refund=True, scope=Scope.MODEL)
-REFUSED = Treatment(retry=False, counts=True, overload=False, refund=True, scope=Scope.REQUEST)
-STRUGGLING = Treatment(retry=True, counts=True, overload=True, refund=False, scope=Scope.REQUEST)
+QUOTA = FailurePolicy(retry=True, counts=False, overload=False, refund=True, scope=Scope.REQUEST)
+STOP_ALL = FailurePolicy(retry=False, counts=True, overload=False, refund=True, scope=Scope.EVERYTHING)
+STOP_MODEL = FailurePolicy(retry=False, counts=True, overload=False, refund=True, scope=Scope.MODEL)
+REFUSED = FailurePolicy(retry=False, counts=True, overload=False, refund=True, scope=Scope.REQUEST)
+STRUGGLING = FailurePolicy(retry=True, counts=True, overload=True, refund=False, scope=Scope.REQUEST)
 
 
 @pytest.mark.parametrize(
     ("kind", "treatment"),
     [
-        (Kind.QUOTA, QUOTA),
-        (Kind.RAMP, QUOTA),
-        (Kind.SPEND_LIMIT, STOP_ALL),
-        (Kind.BILLING, STOP_ALL),
-        (Kind.AUTHENTICATION, STOP_ALL),
-        (Kind.PERMISSION, STOP_MODEL),
-        (Kind.NOT_FOUND, STOP_MODEL),
-        (Kind.INVALID, REFUSED),
-        (Kind.TOO_LARGE, REFUSED),
-        (Kind.NOT_IMPLEMENTED, REFUSED),
-        (Kind.CONFLICT, Treatment(retry=True)),
-        (Kind.OVERLOADED, Treatment(retry=True, counts=False, overload=True, refund=True)),
-        (Kind.SERVER, STRUGGLING),
-        (Kind.TIMEOUT, STRUGGLING),  # it may have run and been charged: no refund
-        (Kind.DROPPED, STRUGGLING),
-        (Kind.UNREACHABLE, Treatment(retry=True, overload=True, refund=True)),  # surely not sent
-        (Kind.TRUNCATED, Treatment(retry=True, overload=True)),
-        (Kind.GARBLED, Treatment(retry=True, overload=True)),
-        (Kind.UNEXPECTED, Treatment(retry=False)),
+        (FailureKind.QUOTA, QUOTA),
+        (FailureKind.RAMP, QUOTA),
+        (FailureKind.SPEND_LIMIT, STOP_ALL),
+        (FailureKind.BILLING, STOP_ALL),
+        (FailureKind.AUTHENTICATION, STOP_ALL),
+        (FailureKind.PERMISSION, STOP_MODEL),
+        (FailureKind.NOT_FOUND, STOP_MODEL),
+        (FailureKind.INVALID, REFUSED),
+        (FailureKind.TOO_LARGE, REFUSED),
+        (FailureKind.NOT_IMPLEMENTED, REFUSED),
+        (FailureKind.CONFLICT, FailurePolicy(retry=True)),
+        (FailureKind.OVERLOADED, FailurePolicy(retry=True, counts=False, overload=True, refund=True)),
+        (FailureKind.SERVER, STRUGGLING),
+        (FailureKind.TIMEOUT, STRUGGLING),  # it may have run and been charged: no refund
+        (FailureKind.DROPPED, STRUGGLING),
+        (FailureKind.UNREACHABLE, FailurePolicy(retry=True, overload=True, refund=True)),  # surely not sent
+        (FailureKind.TRUNCATED, FailurePolicy(retry=True, overload=True)),
+        (FailureKind.GARBLED, FailurePolicy(retry=True, overload=True)),
+        (FailureKind.UNEXPECTED, FailurePolicy(retry=False)),
     ],
 )
 def test_every_kind_has_its_treatment(kind, treatment):
     """What is retried, what counts as an attempt, what is overload, what is refunded, what else it stops."""
-    assert TREATMENT[kind] == treatment
+    assert FAILURE_POLICIES[kind] == treatment
 
 
 def test_no_kind_is_without_treatment():
     """The table is complete."""
-    assert set(TREATMENT) == set(Kind)
+    assert set(FAILURE_POLICIES) == set(FailureKind)
 
 
 @examples
@@ -161,7 +161,7 @@ def test_no_kind_is_without_treatment():
 )
 def test_every_answer_has_a_name(status, type_, code, message):
     """No status, type, code or message is unknown to the point of an error."""
-    assert classify(status, type_, code, message) in TREATMENT
+    assert classify(status, type_, code, message) in FAILURE_POLICIES
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from tests.core.factories import HAIKU, a_failure, a_shape, advice
 from claude_executor.core.control.breaker import BreakerPolicy
 from claude_executor.core.model.actions import Refusal, Refuse, Reserve, Start
 from claude_executor.core.model.cost import Usage
-from claude_executor.core.model.failure import Kind
+from claude_executor.core.model.failure import FailureKind
 from claude_executor.core.model.limits import Limits
 from claude_executor.core.model.sharing import Alone, Grant, Membership
 from claude_executor.core.scheduling.scheduler import Scheduler
@@ -203,7 +203,7 @@ def test_a_429_of_one_closes_all():
     one, other = a_scheduler(), a_scheduler()
     joined(one, 1, got={"requests": 1.0})
     (job,) = started(one.poll(0.2))
-    refusal = a_failure(Kind.QUOTA, status=429, retry_after=5.0, requests=(600, 0))
+    refusal = a_failure(FailureKind.QUOTA, status=429, retry_after=5.0, requests=(600, 0))
     one.failed(job, refusal, 0.3, 0.0)
     told = asked(one.poll(0.32))
     assert told.closed is not None
@@ -221,7 +221,7 @@ def test_a_breaker_that_opens_is_told_and_one_probe_closes_it_for_all():
         now += 0.1
         jobs += started(one.poll(now))
     for job in jobs:
-        one.failed(job, a_failure(Kind.OVERLOADED, status=529), now, 0.0)
+        one.failed(job, a_failure(FailureKind.OVERLOADED, status=529), now, 0.0)
     now += 0.05
     told = asked(one.poll(now))
     assert told.breaker == "open"
@@ -257,7 +257,7 @@ def test_overload_that_one_meets_cuts_the_windows_of_all():
     one, other = a_group_of_two(jobs=12)
     running = begin(one, 8)
     for job in running[:7]:
-        one.failed(job, a_failure(Kind.OVERLOADED, status=529), 3.0, 0.0)
+        one.failed(job, a_failure(FailureKind.OVERLOADED, status=529), 3.0, 0.0)
     assert one.snapshot(3.0).pools[POOL].concurrency < 12.0
     assert asked(one.poll(3.1)).cut
     begin(other, 8)
@@ -287,7 +287,7 @@ def test_no_more_fly_than_the_group_permits():
 def test_growth_that_the_api_limits_is_limited_for_all_by_their_shares():
     one, other = a_group_of_two(jobs=3)
     (job,) = begin(one, 1)
-    refusal = replace(a_failure(Kind.RAMP, status=429, retry_after=2.0), growth=(30_000.0, 40_000.0))
+    refusal = replace(a_failure(FailureKind.RAMP, status=429, retry_after=2.0), growth=(30_000.0, 40_000.0))
     one.failed(job, refusal, 3.0, 0.0)
     told = asked(one.poll(3.1))
     assert told.growth == {"allowance": 30_000.0, "step": 10_000.0, "ends": pytest.approx(1.9)}
@@ -305,10 +305,10 @@ def test_growth_that_the_api_limits_is_limited_for_all_by_their_shares():
 def test_overload_and_growth_are_told_again_when_the_call_that_told_them_was_in_vain():
     (one, _) = a_group_of_two(jobs=12)
     running = begin(one, 8)
-    refusal = replace(a_failure(Kind.RAMP, status=429, retry_after=30.0), growth=(30_000.0, 40_000.0))
+    refusal = replace(a_failure(FailureKind.RAMP, status=429, retry_after=30.0), growth=(30_000.0, 40_000.0))
     one.failed(running[7], refusal, 3.0, 0.0)
     for job in running[:7]:
-        one.failed(job, a_failure(Kind.OVERLOADED, status=529), 3.0, 0.0)
+        one.failed(job, a_failure(FailureKind.OVERLOADED, status=529), 3.0, 0.0)
     for now in (3.1, 6.0):
         told = asked(one.poll(now))
         assert told.cut

@@ -9,7 +9,7 @@ from tests.core.factories import a_failure, a_job, advice
 
 from claude_executor.core.control.breaker import BreakerPolicy, State
 from claude_executor.core.model.cost import NOTHING, Cost, Resource
-from claude_executor.core.model.failure import Kind
+from claude_executor.core.model.failure import FailureKind
 from claude_executor.core.model.headers import NO_ADVICE
 from claude_executor.core.model.limits import DEFAULT, Limits
 from claude_executor.core.pool import feedback
@@ -41,7 +41,7 @@ def answered(pool, job, now=1.0, actual=USED, headers=NO_ADVICE):
 def refused(pool, job, now=1.0, u=0.0, **headers):
     """A 429, settled as the scheduler does."""
     pool.settle(job, NOTHING, now)
-    return feedback.quota_refused(pool, job, a_failure(Kind.QUOTA, status=429, **headers), now, u)
+    return feedback.quota_refused(pool, job, a_failure(FailureKind.QUOTA, status=429, **headers), now, u)
 
 
 def overloaded(pool, job, now=1.0, hint=None):
@@ -198,7 +198,7 @@ def test_a_429_for_growth_limits_growth_and_empties_nothing():
     job = sent(pool)
     pool.settle(job, NOTHING, 1.0)
     levels = pool.believed(1.0)
-    failure = a_failure(Kind.RAMP, status=429, retry_after=20.0, input=(600_000, 0))
+    failure = a_failure(FailureKind.RAMP, status=429, retry_after=20.0, input=(600_000, 0))
     failure = replace(failure, growth=(2_000.0, 4_000.0))
     assert not feedback.quota_refused(pool, job, failure, 1.0, 0.0)
     assert pool.believed(1.0) == levels

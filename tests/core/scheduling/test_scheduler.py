@@ -13,7 +13,7 @@ from claude_executor.core.control.spending import SpendingCap
 from claude_executor.core.model import events as ev
 from claude_executor.core.model.actions import Refusal, Refuse, Start, Verdict
 from claude_executor.core.model.cost import NOTHING_USED, Resource, Usage
-from claude_executor.core.model.failure import Kind
+from claude_executor.core.model.failure import FailureKind
 from claude_executor.core.model.headers import NO_ADVICE
 from claude_executor.core.model.job import Job, Phase
 from claude_executor.core.model.limits import Limits
@@ -56,7 +56,7 @@ def refused(scheduler, now=0.0):
     return [(a.job, a.refusal) for a in scheduler.poll(now) if isinstance(a, Refuse)]
 
 
-def failed(scheduler, job, kind=Kind.SERVER, now=0.0, u=0.5, **more):
+def failed(scheduler, job, kind=FailureKind.SERVER, now=0.0, u=0.5, **more):
     """The attempt failed; what becomes of the job."""
     return scheduler.failed(job, a_failure(kind, **more), now, u)
 
@@ -205,11 +205,11 @@ def test_a_job_that_waits_to_try_again_can_be_late_too():
     for _ in range(20):  # spend the retry budget
         other = submit(scheduler)
         scheduler.poll(0.0)
-        scheduler.failed(other, a_failure(Kind.CONFLICT), 0.0, 0.0)
+        scheduler.failed(other, a_failure(FailureKind.CONFLICT), 0.0, 0.0)
         scheduler.poll(0.0)
     job = submit(scheduler, deadline_at=2.5)
     scheduler.poll(0.0)
-    assert failed(scheduler, job, Kind.CONFLICT, u=0.0) is Verdict.AGAIN
+    assert failed(scheduler, job, FailureKind.CONFLICT, u=0.0) is Verdict.AGAIN
     (action,) = [a for a in scheduler.poll(2.5) if isinstance(a, Refuse)]
     assert (action.job, action.refusal, action.because) == (job, Refusal.DEADLINE, job.last)
 
@@ -229,10 +229,10 @@ def test_a_bad_key_stops_everything_and_a_missing_model_only_itself():
     scheduler = a_scheduler()
     jobs = [submit(scheduler, model=model) for model in ("claude-none", OPUS)]
     scheduler.poll(0.0)
-    assert failed(scheduler, jobs[0], Kind.NOT_FOUND, status=404) is Verdict.FAILED
+    assert failed(scheduler, jobs[0], FailureKind.NOT_FOUND, status=404) is Verdict.FAILED
     assert submit(scheduler, model="claude-none").refusal is Refusal.STOPPED
     assert isinstance(submit(scheduler, model=OPUS), Job)
-    assert failed(scheduler, jobs[1], Kind.AUTHENTICATION, status=401) is Verdict.FAILED
+    assert failed(scheduler, jobs[1], FailureKind.AUTHENTICATION, status=401) is Verdict.FAILED
     refusal = submit(scheduler, model=OPUS)
     assert (refusal.refusal, refusal.because) == (Refusal.STOPPED, jobs[1].last)
     assert isinstance(submit(scheduler, 1.0 + LASTS), Job)  # after a while one may see
@@ -243,7 +243,7 @@ def test_one_file_that_is_gone_stops_nobody_who_asks_the_same_model():
     scheduler = a_scheduler()
     job = submit(scheduler)
     scheduler.poll(0.0)
-    assert failed(scheduler, job, Kind.NOT_FOUND, status=404) is Verdict.FAILED
+    assert failed(scheduler, job, FailureKind.NOT_FOUND, status=404) is Verdict.FAILED
     assert isinstance(submit(scheduler), Job)
 
 
@@ -251,7 +251,7 @@ def test_without_stops_each_meets_it_for_itself():
     """What one client of a service may not do, others may; and an API that is not there yet is waited for."""
     scheduler = a_scheduler(opened=False, retry=RetryPolicy(stops=False))
     now = 0.0
-    for kind in (Kind.NOT_FOUND, Kind.PERMISSION, Kind.AUTHENTICATION):
+    for kind in (FailureKind.NOT_FOUND, FailureKind.PERMISSION, FailureKind.AUTHENTICATION):
         job = submit(scheduler, now)
         while started(scheduler, now) != [job]:
             now = scheduler.wake_at
@@ -263,7 +263,7 @@ def test_without_stops_each_meets_it_for_itself():
     for _ in range(5):
         while started(new, now) != [job]:
             now = new.wake_at
-        assert failed(new, job, Kind.UNREACHABLE, now, status=None) is Verdict.AGAIN
+        assert failed(new, job, FailureKind.UNREACHABLE, now, status=None) is Verdict.AGAIN
 
 
 def test_models_that_nobody_has_heard_of_are_forgotten():
@@ -277,7 +277,7 @@ def test_models_that_nobody_has_heard_of_are_forgotten():
         while not job.running:
             scheduler.poll(now)
             now = max(now + 0.001, min(scheduler.wake_at, now + 1.0))
-        failed(scheduler, job, Kind.NOT_FOUND, now, status=404)
+        failed(scheduler, job, FailureKind.NOT_FOUND, now, status=404)
     assert len(scheduler.snapshot(0.0).pools) <= MOST_POOLS + 1
     assert {"haiku-5.5", waiting.pool} <= scheduler.snapshot(0.0).pools.keys()
 
@@ -294,7 +294,7 @@ def test_one_large_row_that_is_refused_holds_up_nobody():
         now = scheduler.wake_at
     small = submit(scheduler, now)
     refused_at = now + 1.0
-    assert failed(scheduler, large, Kind.TOO_LARGE, refused_at, status=413) is Verdict.FAILED
+    assert failed(scheduler, large, FailureKind.TOO_LARGE, refused_at, status=413) is Verdict.FAILED
     now = refused_at
     while started(scheduler, now) != [small]:
         now = scheduler.wake_at
@@ -307,8 +307,8 @@ def test_a_stop_turns_away_those_in_line_and_those_set_aside():
     one, two = submit(scheduler), submit(scheduler)
     scheduler.poll(0.0)
     in_line = submit(scheduler)
-    assert failed(scheduler, one, Kind.OVERLOADED, status=529, retry_after=50.0) is Verdict.AGAIN
-    failed(scheduler, two, Kind.BILLING, status=402)
+    assert failed(scheduler, one, FailureKind.OVERLOADED, status=529, retry_after=50.0) is Verdict.AGAIN
+    failed(scheduler, two, FailureKind.BILLING, status=402)
     assert sorted(job.number for job, _ in refused(scheduler)) == [one.number, in_line.number]
     assert scheduler.idle
 
@@ -318,8 +318,8 @@ def test_a_stop_of_one_model_hurries_no_other():
     scheduler = a_scheduler()
     patient, doomed = submit(scheduler), submit(scheduler, model=OPUS)
     scheduler.poll(0.0)
-    failed(scheduler, patient, Kind.OVERLOADED, status=529, retry_after=30.0, u=0.0)
-    failed(scheduler, doomed, Kind.NOT_FOUND, status=404)
+    failed(scheduler, patient, FailureKind.OVERLOADED, status=529, retry_after=30.0, u=0.0)
+    failed(scheduler, doomed, FailureKind.NOT_FOUND, status=404)
     assert scheduler.poll(1.0) == []
     assert scheduler.poll(29.9) == []
     assert started(scheduler, 30.0) == [patient]
@@ -330,13 +330,13 @@ def test_one_late_request_to_a_silent_host_stops_nobody():
     scheduler = a_scheduler(opened=False)
     job = submit(scheduler, deadline_at=0.1)
     scheduler.poll(0.0)
-    assert failed(scheduler, job, Kind.UNREACHABLE, status=None, u=0.9) is Verdict.TOO_LATE
+    assert failed(scheduler, job, FailureKind.UNREACHABLE, status=None, u=0.9) is Verdict.TOO_LATE
     job = submit(scheduler, 1.0)
     assert isinstance(job, Job)
     now, verdict = 1.0, Verdict.AGAIN
     while verdict is Verdict.AGAIN:
         if job in started(scheduler, now):
-            verdict = failed(scheduler, job, Kind.UNREACHABLE, now, status=None)
+            verdict = failed(scheduler, job, FailureKind.UNREACHABLE, now, status=None)
             scheduler.poll(now)
         now = min(scheduler.wake_at, now + 10.0)
     assert (verdict, job.attempts) == (Verdict.FAILED, 3)
@@ -371,7 +371,7 @@ def test_while_it_waits_to_try_again_a_request_holds_nothing():
     level = pool.meters[Resource.INPUT].bucket.level(0.0)
     job = submit(scheduler)
     scheduler.poll(0.0)
-    failed(scheduler, job, Kind.OVERLOADED, status=529)
+    failed(scheduler, job, FailureKind.OVERLOADED, status=529)
     assert (scheduler._ceiling.running, pool.in_flight, any(pool.flight.reserved)) == (0, 0, False)
     assert pool.meters[Resource.INPUT].bucket.level(0.0) == level
 
@@ -382,7 +382,7 @@ def test_a_429_sends_the_job_back_and_closes_its_pool_only():
     jobs = [submit(scheduler) for _ in range(3)]
     scheduler.poll(0.0)
     for job in jobs:
-        assert failed(scheduler, job, Kind.QUOTA, status=429, retry_after=20.0, u=0.1) is Verdict.AGAIN
+        assert failed(scheduler, job, FailureKind.QUOTA, status=429, retry_after=20.0, u=0.1) is Verdict.AGAIN
         assert (job.phase, job.counted) == (Phase.WAITING, 0)
     newcomer = submit(scheduler, model=OPUS)
     assert started(scheduler, 1.0) == [newcomer]
@@ -402,9 +402,9 @@ def test_too_large_is_said_the_second_time():
     scheduler.poll(0.0)
     quotes = {"requests": (50, 49), "input": (50_000, 50_000), "output": (8_000, 8_000)}
     told = {"status": 429, "resource": Resource.INPUT, "retry_after": 60.0, **quotes}
-    assert failed(scheduler, job, Kind.QUOTA, **told) is Verdict.AGAIN
+    assert failed(scheduler, job, FailureKind.QUOTA, **told) is Verdict.AGAIN
     assert started(scheduler, 10_000.0) == [job]
-    assert failed(scheduler, job, Kind.QUOTA, 10_000.0, **told) is Verdict.TOO_LARGE
+    assert failed(scheduler, job, FailureKind.QUOTA, 10_000.0, **told) is Verdict.TOO_LARGE
     assert job.phase is Phase.OVER
     assert isinstance(submit(scheduler), Job)
 
@@ -415,7 +415,7 @@ def test_retries_wait_for_their_budget():
     jobs = [submit(scheduler) for _ in range(30)]
     scheduler.poll(0.0)
     for job in jobs:
-        assert failed(scheduler, job, Kind.CONFLICT, status=409, u=0.0) is Verdict.AGAIN
+        assert failed(scheduler, job, FailureKind.CONFLICT, status=409, u=0.0) is Verdict.AGAIN
     assert len(started(scheduler, 0.0)) == 10
     assert 0.0 < scheduler.wake_at <= 1.0
     assert len(started(scheduler, 5.0)) == 5
@@ -430,7 +430,7 @@ def test_an_outage_is_waited_out():
         flight = started(scheduler, now)
         flights.append(len(flight))
         for job in flight:
-            assert failed(scheduler, job, Kind.SERVER, now) is Verdict.AGAIN
+            assert failed(scheduler, job, FailureKind.SERVER, now) is Verdict.AGAIN
         scheduler.poll(now)
         now = scheduler.wake_at
     assert max(flights[5:]) == 1
@@ -451,7 +451,7 @@ def test_a_probe_that_says_nothing_of_the_service_makes_room_for_the_next(end):
     scheduler = a_scheduler(breaker=BreakerPolicy(streak=1, pause=1.0))
     first = submit(scheduler)
     scheduler.poll(0.0)
-    failed(scheduler, first, Kind.SERVER, u=0.0)
+    failed(scheduler, first, FailureKind.SERVER, u=0.0)
     probe = next(iter(started(scheduler, 1.0)), None) or started(scheduler, 2.0)[0]
     submit(scheduler, 2.0)
     assert started(scheduler, 2.0) == []
@@ -461,7 +461,9 @@ def test_a_probe_that_says_nothing_of_the_service_makes_room_for_the_next(end):
     elif end == "lost":
         scheduler.lost(probe, 2.0)
     else:
-        kind = {"quota": Kind.QUOTA, "invalid": Kind.INVALID, "conflict": Kind.CONFLICT}[end]
+        kind = {"quota": FailureKind.QUOTA, "invalid": FailureKind.INVALID, "conflict": FailureKind.CONFLICT}[
+            end
+        ]
         failed(scheduler, probe, kind, 2.0, retry_after=1.0, u=0.0)
     assert len(started(scheduler, 4.0)) == 1
 
@@ -478,7 +480,7 @@ def test_nothing_is_settled_twice(first, second):
         if how == "answered":
             scheduler.answered(job, USAGE, NO_ADVICE, 1.0)
         elif how == "failed":
-            failed(scheduler, job, Kind.INVALID, 1.0, status=400)
+            failed(scheduler, job, FailureKind.INVALID, 1.0, status=400)
         else:
             getattr(scheduler, how)(job, 1.0)
 
@@ -675,8 +677,8 @@ def test_a_failure_that_says_what_it_used_is_charged_that():
     scheduler = a_scheduler(Limits(otpm=60_000), opened=False)
     job = submit(scheduler)
     scheduler.poll(0.0)
-    failure = a_failure(Kind.DROPPED, status=200)
-    scheduler.failed(job, type(failure)(Kind.DROPPED, usage=Usage(10, 33)), 0.0, 0.5)
+    failure = a_failure(FailureKind.DROPPED, status=200)
+    scheduler.failed(job, type(failure)(FailureKind.DROPPED, usage=Usage(10, 33)), 0.0, 0.5)
     assert scheduler._pools["haiku-5.5"].meters[Resource.OUTPUT].bucket.level(0.0) == 60_000 - 33
 
 
@@ -688,8 +690,8 @@ def test_whoever_listens_hears_of_everything():
     one, two, three = (submit(scheduler, tenant="t") for _ in range(3))
     scheduler.poll(1.0)
     scheduler.answered(one, USAGE, advice(requests=(300, 200)), 2.0)
-    failed(scheduler, two, Kind.SERVER, 3.0)
-    failed(scheduler, three, Kind.SERVER, 3.0)
+    failed(scheduler, two, FailureKind.SERVER, 3.0)
+    failed(scheduler, three, FailureKind.SERVER, 3.0)
     four = submit(scheduler, 4.0, deadline_at=3.0)
     assert isinstance(four, Refuse)
     found = scheduler.emit.take()
@@ -734,11 +736,11 @@ def test_events_of_refusals_and_stops():
     scheduler.emit.listening = True
     job = submit(scheduler)
     scheduler.poll(0.0)
-    failed(scheduler, job, Kind.QUOTA, status=429, retry_after=5.0, u=0.0)
+    failed(scheduler, job, FailureKind.QUOTA, status=429, retry_after=5.0, u=0.0)
     closed = next(event for event in scheduler.emit.take() if isinstance(event, ev.PoolClosed))
     assert (closed.pool, closed.until) == ("haiku-5.5", 5.0)
     (job,) = started(scheduler, 20.0)
-    failed(scheduler, job, Kind.SERVER, 20.0, u=0.0)
+    failed(scheduler, job, FailureKind.SERVER, 20.0, u=0.0)
     now = 22.0
     while not (flight := started(scheduler, now)):
         now = scheduler.wake_at
@@ -747,9 +749,9 @@ def test_events_of_refusals_and_stops():
     assert states == [("open", 21.0), ("closed", None)]
     job = submit(scheduler, 50.0)
     scheduler.poll(60.0)
-    failed(scheduler, job, Kind.AUTHENTICATION, 60.0, status=401)
+    failed(scheduler, job, FailureKind.AUTHENTICATION, 60.0, status=401)
     stopped = next(event for event in scheduler.emit.take() if isinstance(event, ev.RunStopped))
-    assert (stopped.kind, stopped.until) == (Kind.AUTHENTICATION, 60.0 + LASTS)
+    assert (stopped.kind, stopped.until) == (FailureKind.AUTHENTICATION, 60.0 + LASTS)
 
 
 def test_a_snapshot_tells_the_state():
@@ -759,7 +761,7 @@ def test_a_snapshot_tells_the_state():
         submit(scheduler)
     jobs = started(scheduler)
     parked = jobs[0]
-    failed(scheduler, parked, Kind.GARBLED, status=200)
+    failed(scheduler, parked, FailureKind.GARBLED, status=200)
     scheduler.poll(0.0)
     snapshot = scheduler.snapshot(0.5)
     assert snapshot.running == len(jobs) - 1
@@ -823,7 +825,7 @@ def test_when_the_first_is_lost_the_next_goes_ahead(how):
     if how == "lost":
         scheduler.lost(jobs[0], 2.0)
     else:
-        scheduler.failed(jobs[0], a_failure(Kind.INVALID, status=400), 2.0, 0.5)
+        scheduler.failed(jobs[0], a_failure(FailureKind.INVALID, status=400), 2.0, 0.5)
     scheduler.poll(2.0)
     scheduler.poll(3.0)
     assert [job.running for job in jobs[1:]] == [True, False]
@@ -846,7 +848,7 @@ def test_the_end_of_a_leader_does_not_cut_the_wait_of_those_who_were_refused():
     scheduler = a_scheduler()
     told = prefixed(scheduler)
     scheduler.poll(0.0)
-    failed(scheduler, told, Kind.OVERLOADED, 1.0, status=529, retry_after=30.0)
+    failed(scheduler, told, FailureKind.OVERLOADED, 1.0, status=529, retry_after=30.0)
     leader = prefixed(scheduler, 2.0)
     scheduler.poll(2.0)
     assert leader.running
@@ -863,7 +865,7 @@ def test_a_probe_whose_answer_streams_for_an_hour_lets_the_others_go():
     scheduler = a_scheduler(breaker=BreakerPolicy(streak=1, pause=1.0))
     job = submit(scheduler)
     scheduler.poll(0.0)
-    failed(scheduler, job, Kind.OVERLOADED, 1.0, status=529)
+    failed(scheduler, job, FailureKind.OVERLOADED, 1.0, status=529)
     others = [submit(scheduler, 1.0) for _ in range(3)]
     for second in range(2, 60):
         scheduler.poll(float(second))
@@ -947,7 +949,9 @@ def test_what_was_not_charged_is_not_spent():
     for second in range(20):
         scheduler.poll(100.0 * second)
         assert job.running
-        scheduler.failed(job, a_failure(Kind.QUOTA, status=429, retry_after=5.0), 100.0 * second + 1, 0.5)
+        scheduler.failed(
+            job, a_failure(FailureKind.QUOTA, status=429, retry_after=5.0), 100.0 * second + 1, 0.5
+        )
     scheduler.poll(3_000.0)
     scheduler.cancel(job, 3_000.0)
     other = submit(scheduler, 3_000.0)
@@ -991,7 +995,7 @@ def test_a_stream_that_breaks_in_use_is_not_tried_again():
     scheduler = a_scheduler()
     job = submit(scheduler)
     scheduler.poll(0.0)
-    failure = a_failure(Kind.DROPPED, status=None, used=Usage(1_000, 40))
+    failure = a_failure(FailureKind.DROPPED, status=None, used=Usage(1_000, 40))
     assert scheduler.failed(job, failure, 3.0, 0.5, again=False) is Verdict.FAILED
     assert job.phase is Phase.OVER
     assert scheduler.idle

@@ -12,7 +12,7 @@ from claude_executor.core.control.breaker import BreakerPolicy
 from claude_executor.core.control.retry import RetryPolicy
 from claude_executor.core.model.actions import Refuse, Start, Verdict
 from claude_executor.core.model.cost import AMOUNT, NOTHING, Cost, Resource, Usage
-from claude_executor.core.model.failure import TREATMENT, Failure, Kind, Scope
+from claude_executor.core.model.failure import FAILURE_POLICIES, Failure, FailureKind, Scope
 from claude_executor.core.model.job import Job, Phase
 from claude_executor.core.model.limits import Limits
 from claude_executor.core.scheduling.scheduler import Scheduler
@@ -202,7 +202,7 @@ class AnyTraffic(RuleBasedStateMachine):
     @precondition(lambda self: self.flying)
     @rule(
         which=st.integers(0),
-        kind=st.sampled_from(Kind),
+        kind=st.sampled_from(FailureKind),
         hint=st.sampled_from([None, None, 1.0, 45.0]),
         should_retry=st.sampled_from([None, None, True, False]),
         room=st.sampled_from([None, 0.0, 1.0]),
@@ -211,7 +211,7 @@ class AnyTraffic(RuleBasedStateMachine):
         many=st.integers(1, 5),
     )
     def fail(self, which, kind, hint, should_retry, room, used, u, many):
-        connection = kind in (Kind.UNREACHABLE, Kind.DROPPED, Kind.TIMEOUT)
+        connection = kind in (FailureKind.UNREACHABLE, FailureKind.DROPPED, FailureKind.TIMEOUT)
         quotes = {}
         if room is not None and not connection:
             quotes = {r.name.lower(): (10 * x, 10 * x * room) for r, x in TOLD.items()}
@@ -226,9 +226,9 @@ class AnyTraffic(RuleBasedStateMachine):
         for _ in range(min(many, len(self.flying))):
             job = self.pick(which, self.flying)
             verdict = self.tell("failed", ("job", job.number), failure, self.now, u)
-            refund = NOTHING if TREATMENT[kind].refund else None
+            refund = NOTHING if FAILURE_POLICIES[kind].refund else None
             self.land(job, used.cost() if used else refund)
-            if kind in (Kind.QUOTA, Kind.RAMP):
+            if kind in (FailureKind.QUOTA, FailureKind.RAMP):
                 closed = self.pool_not_before.get(job.pool, 0.0)
                 self.pool_not_before[job.pool] = max(closed, self.now + (failure.advice.retry_after or 0.0))
             if verdict is Verdict.AGAIN:
@@ -236,7 +236,7 @@ class AnyTraffic(RuleBasedStateMachine):
                 self.not_before[job.number] = self.now + (failure.advice.retry_after or 0.0)
             else:
                 self.end(job, verdict)
-        if TREATMENT[kind].scope is not Scope.REQUEST:
+        if FAILURE_POLICIES[kind].scope is not Scope.REQUEST:
             self.poll()
 
     @precondition(lambda self: self.flying)
@@ -371,7 +371,9 @@ def test_a_recorded_quarter_of_an_hour_gives_the_same_actions_again():
             job = flying.pop(0)
             starts += 1
             if step % 11 == 1:
-                failure = a_failure((Kind.QUOTA, Kind.OVERLOADED, Kind.SERVER)[step % 3], retry_after=2.0)
+                failure = a_failure(
+                    (FailureKind.QUOTA, FailureKind.OVERLOADED, FailureKind.SERVER)[step % 3], retry_after=2.0
+                )
                 tell("failed", ("job", job.number), failure, now, u)
             else:
                 usage = Usage(100 + step % 900, step % 300)

@@ -3,11 +3,11 @@
 import pytest
 from tests.core.factories import HAIKU, OPUS, a_failure
 
-from claude_executor.core.model.failure import Kind, Scope
+from claude_executor.core.model.failure import FailureKind, Scope
 from claude_executor.core.scheduling.failure_decisions import LASTS, Stops
 
-GONE = a_failure(Kind.NOT_FOUND, status=404)
-NO_KEY = a_failure(Kind.AUTHENTICATION, status=401)
+GONE = a_failure(FailureKind.NOT_FOUND, status=404)
+NO_KEY = a_failure(FailureKind.AUTHENTICATION, status=401)
 
 
 def test_nothing_is_stopped_to_begin_with():

@@ -5,7 +5,7 @@ Needs the extra ``report``: importing this imports NumPy.
 
 from claude_executor.bulk.report.account import TOLD, Account, Spread, Use, account_of
 from claude_executor.bulk.report.history import Axis, History, Limit, Ran
-from claude_executor.bulk.report.lines import Example, FailureKind, Rows
+from claude_executor.bulk.report.lines import Example, FailureExamples, Rows
 from claude_executor.bulk.report.series import PERCENTILES, Steps
 
 __all__ = [
@@ -14,7 +14,7 @@ __all__ = [
     "Account",
     "Axis",
     "Example",
-    "FailureKind",
+    "FailureExamples",
     "History",
     "Limit",
     "Ran",

@@ -41,7 +41,7 @@ class Example(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class FailureKind:
+class FailureExamples:
     """Rows that failed in one way: its name, their number, and some of them."""
 
     kind: str
@@ -72,7 +72,7 @@ class Rows:
     attempts: Floats
     dollars: Floats
     succeeded: npt.NDArray[np.bool_]
-    failures: tuple[FailureKind, ...]
+    failures: tuple[FailureExamples, ...]
     spent: Spent
     unreadable: int
     doubled: int
@@ -185,10 +185,12 @@ class _Reader:
             examples.append((len(self._ids), Example(custom_id[:LONGEST_TEXT], message)))
         return list(self._kinds).index(name)
 
-    def _failures(self, kinds: npt.NDArray[np.int16], kept: npt.NDArray[np.bool_]) -> tuple[FailureKind, ...]:
+    def _failures(
+        self, kinds: npt.NDArray[np.int16], kept: npt.NDArray[np.bool_]
+    ) -> tuple[FailureExamples, ...]:
         counts = np.bincount(kinds[kinds != SUCCEEDED], minlength=len(self._kinds))
         groups = [
-            FailureKind(name, int(count), tuple(example for row, example in examples if kept[row]))
+            FailureExamples(name, int(count), tuple(example for row, example in examples if kept[row]))
             for (name, examples), count in zip(self._kinds.items(), counts, strict=True)
             if count
         ]

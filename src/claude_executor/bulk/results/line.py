@@ -21,23 +21,23 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import orjson
 
-from claude_executor import Failed, Kind, Params, Result, Stopped, TooLarge
+from claude_executor import Failed, FailureKind, Params, Result, Stopped, TooLarge
 
 if TYPE_CHECKING:
     from anthropic.types import Message
 
-_TYPES: Mapping[Kind, str] = {
-    Kind.QUOTA: "rate_limit_error",
-    Kind.RAMP: "rate_limit_error",
-    Kind.SPEND_LIMIT: "rate_limit_error",
-    Kind.BILLING: "billing_error",
-    Kind.AUTHENTICATION: "authentication_error",
-    Kind.PERMISSION: "permission_error",
-    Kind.NOT_FOUND: "not_found_error",
-    Kind.INVALID: "invalid_request_error",
-    Kind.TOO_LARGE: "invalid_request_error",
-    Kind.OVERLOADED: "overloaded_error",
-    Kind.TIMEOUT: "timeout_error",
+_TYPES: Mapping[FailureKind, str] = {
+    FailureKind.QUOTA: "rate_limit_error",
+    FailureKind.RAMP: "rate_limit_error",
+    FailureKind.SPEND_LIMIT: "rate_limit_error",
+    FailureKind.BILLING: "billing_error",
+    FailureKind.AUTHENTICATION: "authentication_error",
+    FailureKind.PERMISSION: "permission_error",
+    FailureKind.NOT_FOUND: "not_found_error",
+    FailureKind.INVALID: "invalid_request_error",
+    FailureKind.TOO_LARGE: "invalid_request_error",
+    FailureKind.OVERLOADED: "overloaded_error",
+    FailureKind.TIMEOUT: "timeout_error",
 }
 """The API's own words for what went wrong; everything else is an ``api_error``."""
 

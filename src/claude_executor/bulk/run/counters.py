@@ -8,7 +8,7 @@ from claude_executor import (
     AttemptFailed,
     Event,
     Failed,
-    Kind,
+    FailureKind,
     Stopped,
     TooLarge,
 )
@@ -20,7 +20,16 @@ if TYPE_CHECKING:
 LONGEST_REASON = 300
 RATE_LIMITED = 429
 OVERLOADED = 529
-_ERRORS = frozenset({Kind.SERVER, Kind.TIMEOUT, Kind.UNREACHABLE, Kind.DROPPED, Kind.TRUNCATED, Kind.GARBLED})
+_ERRORS = frozenset(
+    {
+        FailureKind.SERVER,
+        FailureKind.TIMEOUT,
+        FailureKind.UNREACHABLE,
+        FailureKind.DROPPED,
+        FailureKind.TRUNCATED,
+        FailureKind.GARBLED,
+    }
+)
 
 
 @dataclass(slots=True)

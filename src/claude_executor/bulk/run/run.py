@@ -20,7 +20,7 @@ from claude_executor import (
     Event,
     Executor,
     Failed,
-    Kind,
+    FailureKind,
     Refusal,
     RequestRefused,
     Stopped,
@@ -37,8 +37,8 @@ from claude_executor.bulk.run.feeder import Feed, Handed
 from claude_executor.bulk.run.resume import Rest
 from claude_executor.bulk.run.validate import Survey
 
-_FOR_EVERYBODY = frozenset({Kind.AUTHENTICATION, Kind.BILLING, Kind.SPEND_LIMIT})
-_FOR_ONE_MODEL = frozenset({Kind.NOT_FOUND, Kind.PERMISSION})
+_FOR_EVERYBODY = frozenset({FailureKind.AUTHENTICATION, FailureKind.BILLING, FailureKind.SPEND_LIMIT})
+_FOR_ONE_MODEL = frozenset({FailureKind.NOT_FOUND, FailureKind.PERMISSION})
 
 
 class Run:
@@ -145,7 +145,7 @@ class Run:
             self.fatal = error
         if self.fatal is not None or not isinstance(error, (Failed, Stopped)):
             return
-        nowhere = error.kind is Kind.UNREACHABLE and not self._reached
+        nowhere = error.kind is FailureKind.UNREACHABLE and not self._reached
         if error.kind in _FOR_ONE_MODEL:
             self._impossible.add(model)
             nowhere = bool(self.models) and not self._reached and self._impossible >= self.models

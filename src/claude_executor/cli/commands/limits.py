@@ -19,7 +19,7 @@ from claude_executor import (
     Executor,
     ExecutorError,
     Failed,
-    Kind,
+    FailureKind,
     Limits,
     ResourceState,
     Stopped,
@@ -41,7 +41,13 @@ TOLD = "told"
 PUBLISHED = "published tier"
 
 _NO_ACCESS = frozenset(
-    {Kind.AUTHENTICATION, Kind.BILLING, Kind.SPEND_LIMIT, Kind.PERMISSION, Kind.UNREACHABLE}
+    {
+        FailureKind.AUTHENTICATION,
+        FailureKind.BILLING,
+        FailureKind.SPEND_LIMIT,
+        FailureKind.PERMISSION,
+        FailureKind.UNREACHABLE,
+    }
 )
 _DECLARED = {"rpm": "requests", "tpm": "tokens", "itpm": "input tokens", "otpm": "output tokens"}
 
@@ -151,7 +157,9 @@ async def _send(executor: Executor, model: str) -> None:
         await executor.submit({"model": model, "max_tokens": 1, "messages": word})
     except ExecutorError as error:
         kind = error.kind if isinstance(error, (Failed, Stopped)) else None
-        code = NO_ACCESS if kind in _NO_ACCESS else BAD_INPUT if kind is Kind.NOT_FOUND else SOME_FAILED
+        code = (
+            NO_ACCESS if kind in _NO_ACCESS else BAD_INPUT if kind is FailureKind.NOT_FOUND else SOME_FAILED
+        )
         raise Trouble(f"{model}: {error}", code) from error
     except ValueError as error:
         raise Trouble(f"{model!r}: {error}") from error

@@ -6,7 +6,7 @@ import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from claude_executor import BudgetUnreachable, Kind
+from claude_executor import BudgetUnreachable, FailureKind
 from claude_executor.cli.terminal.exits import BAD_INPUT, CAP_REACHED, NO_ACCESS, OK, SOME_FAILED
 from claude_executor.cli.terminal.format import count, money, span
 from claude_executor.cli.terminal.signals import CODES
@@ -43,7 +43,7 @@ def verdict(run: Run, ending: Ending, *, attempts: int) -> Verdict:
         return Verdict(CODES[signal.Signals(ending.number)], f"{how}; {undone}")
     if run.fatal is not None:
         kind = None if isinstance(run.fatal, BudgetUnreachable) else run.fatal.kind
-        return Verdict(BAD_INPUT if kind is Kind.NOT_FOUND else NO_ACCESS, without_lead(run.fatal))
+        return Verdict(BAD_INPUT if kind is FailureKind.NOT_FOUND else NO_ACCESS, without_lead(run.fatal))
     if run.at_cap and run.unsent:
         reached, why, option = _cap(run, attempts)
         return Verdict(CAP_REACHED, f"{reached}, {undone}{why}", f"raise {option} and ")

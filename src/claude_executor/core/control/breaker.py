@@ -17,7 +17,7 @@ length, and an hour's outage costs some thirty probes.
 
 HALF_OPEN lets one probe through at a time. A probe that is cancelled or lost frees its place (`forget`).
 
-Only overload counts (`Treatment.overload`): a 429 is about quota, and a 400 is about one request.
+Only overload counts (`FailurePolicy.overload`): a 429 is about quota, and a 400 is about one request.
 """
 
 from collections import deque

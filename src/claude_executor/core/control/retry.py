@@ -5,7 +5,7 @@ Three questions about every failed attempt, each answered in one place:
 * *What was it?* `classify` names the failure from what the API says, in the order in which the API's
   documentation allows one to rely on it: HTTP status, `error.type`, `error.details.error_code`; the message
   only where nothing else tells two cases apart.
-* *What does it mean?* `TREATMENT` is a table with one row for each kind.
+* *What does it mean?* `FAILURE_POLICIES` is a table with one row for each kind.
 * *When again?* `RetryPolicy.delay`: full jitter, ``u * min(cap, base * 2**k)``. A `retry-after` is obeyed and
   never undercut; jitter is only ever added to it, for a hundred jobs told "7" must not come back as one.
 
@@ -24,7 +24,7 @@ class RetryPolicy:
     """When a failed attempt is made again.
 
     Attributes:
-        max_attempts: Attempts that count (see `Treatment.counts`) before a request fails.
+        max_attempts: Attempts that count (see `FailurePolicy.counts`) before a request fails.
         base: Seconds within which the first retry falls; doubled for every further one.
         cap: Seconds within which any retry falls.
         budget: Retries allowed, as a fraction of requests.

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from claude_executor.core.model.cost import Usage
-from claude_executor.core.model.failure import Kind, Scope
+from claude_executor.core.model.failure import FailureKind, Scope
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +64,7 @@ class AttemptFailed(RequestEvent):
     """
 
     attempt: int
-    kind: Kind
+    kind: FailureKind
     status: int | None
     request_id: str | None
     retry_in: float | None
@@ -91,7 +91,7 @@ class PoolClosed(Event):
     """A 429 closed a pool of models until `until`."""
 
     pool: str
-    kind: Kind
+    kind: FailureKind
     until: float
 
 
@@ -133,6 +133,6 @@ class SharingChanged(Event):
 class RunStopped(Event):
     """Requests are refused because they would all fail the same way."""
 
-    kind: Kind
+    kind: FailureKind
     scope: Scope
     until: float

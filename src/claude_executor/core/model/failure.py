@@ -10,7 +10,7 @@ from claude_executor.core.model.cost import Resource, Usage
 from claude_executor.core.model.headers import NO_ADVICE, Advice
 
 
-class Kind(StrEnum):
+class FailureKind(StrEnum):
     """What went wrong with an attempt."""
 
     QUOTA = "rate limit"
@@ -43,7 +43,7 @@ class Scope(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Treatment:
+class FailurePolicy:
     """What a kind of failure means.
 
     Attributes:
@@ -62,27 +62,27 @@ class Treatment:
     scope: Scope = Scope.REQUEST
 
 
-TREATMENT: Mapping[Kind, Treatment] = MappingProxyType(
+FAILURE_POLICIES: Mapping[FailureKind, FailurePolicy] = MappingProxyType(
     {
-        Kind.QUOTA: Treatment(retry=True, counts=False, refund=True),
-        Kind.RAMP: Treatment(retry=True, counts=False, refund=True),
-        Kind.SPEND_LIMIT: Treatment(retry=False, refund=True, scope=Scope.EVERYTHING),
-        Kind.BILLING: Treatment(retry=False, refund=True, scope=Scope.EVERYTHING),
-        Kind.AUTHENTICATION: Treatment(retry=False, refund=True, scope=Scope.EVERYTHING),
-        Kind.PERMISSION: Treatment(retry=False, refund=True, scope=Scope.MODEL),
-        Kind.NOT_FOUND: Treatment(retry=False, refund=True, scope=Scope.MODEL),
-        Kind.INVALID: Treatment(retry=False, refund=True),
-        Kind.TOO_LARGE: Treatment(retry=False, refund=True),
-        Kind.NOT_IMPLEMENTED: Treatment(retry=False, refund=True),
-        Kind.CONFLICT: Treatment(retry=True),
-        Kind.OVERLOADED: Treatment(retry=True, counts=False, overload=True, refund=True),
-        Kind.SERVER: Treatment(retry=True, overload=True),
-        Kind.TIMEOUT: Treatment(retry=True, overload=True),
-        Kind.UNREACHABLE: Treatment(retry=True, overload=True, refund=True),
-        Kind.DROPPED: Treatment(retry=True, overload=True),
-        Kind.TRUNCATED: Treatment(retry=True, overload=True),
-        Kind.GARBLED: Treatment(retry=True, overload=True),
-        Kind.UNEXPECTED: Treatment(retry=False),
+        FailureKind.QUOTA: FailurePolicy(retry=True, counts=False, refund=True),
+        FailureKind.RAMP: FailurePolicy(retry=True, counts=False, refund=True),
+        FailureKind.SPEND_LIMIT: FailurePolicy(retry=False, refund=True, scope=Scope.EVERYTHING),
+        FailureKind.BILLING: FailurePolicy(retry=False, refund=True, scope=Scope.EVERYTHING),
+        FailureKind.AUTHENTICATION: FailurePolicy(retry=False, refund=True, scope=Scope.EVERYTHING),
+        FailureKind.PERMISSION: FailurePolicy(retry=False, refund=True, scope=Scope.MODEL),
+        FailureKind.NOT_FOUND: FailurePolicy(retry=False, refund=True, scope=Scope.MODEL),
+        FailureKind.INVALID: FailurePolicy(retry=False, refund=True),
+        FailureKind.TOO_LARGE: FailurePolicy(retry=False, refund=True),
+        FailureKind.NOT_IMPLEMENTED: FailurePolicy(retry=False, refund=True),
+        FailureKind.CONFLICT: FailurePolicy(retry=True),
+        FailureKind.OVERLOADED: FailurePolicy(retry=True, counts=False, overload=True, refund=True),
+        FailureKind.SERVER: FailurePolicy(retry=True, overload=True),
+        FailureKind.TIMEOUT: FailurePolicy(retry=True, overload=True),
+        FailureKind.UNREACHABLE: FailurePolicy(retry=True, overload=True, refund=True),
+        FailureKind.DROPPED: FailurePolicy(retry=True, overload=True),
+        FailureKind.TRUNCATED: FailurePolicy(retry=True, overload=True),
+        FailureKind.GARBLED: FailurePolicy(retry=True, overload=True),
+        FailureKind.UNEXPECTED: FailurePolicy(retry=False),
     }
 )
 
@@ -91,40 +91,42 @@ _SPEND_MESSAGES = ("you have reached your specified", "you have reached your api
 _CREDIT_MESSAGE = "your credit balance is too low"
 _ON_HOLD_CODE = "organization_on_hold"
 
-_BY_STATUS: Mapping[int, Kind] = MappingProxyType(
+_BY_STATUS: Mapping[int, FailureKind] = MappingProxyType(
     {
-        400: Kind.INVALID,
-        401: Kind.AUTHENTICATION,
-        402: Kind.BILLING,
-        403: Kind.PERMISSION,
-        404: Kind.NOT_FOUND,
-        408: Kind.TIMEOUT,
-        409: Kind.CONFLICT,
-        413: Kind.TOO_LARGE,
-        429: Kind.QUOTA,
-        501: Kind.NOT_IMPLEMENTED,
-        504: Kind.TIMEOUT,
-        529: Kind.OVERLOADED,
+        400: FailureKind.INVALID,
+        401: FailureKind.AUTHENTICATION,
+        402: FailureKind.BILLING,
+        403: FailureKind.PERMISSION,
+        404: FailureKind.NOT_FOUND,
+        408: FailureKind.TIMEOUT,
+        409: FailureKind.CONFLICT,
+        413: FailureKind.TOO_LARGE,
+        429: FailureKind.QUOTA,
+        501: FailureKind.NOT_IMPLEMENTED,
+        504: FailureKind.TIMEOUT,
+        529: FailureKind.OVERLOADED,
     }
 )
-_BY_TYPE: Mapping[str, Kind] = MappingProxyType(
+_BY_TYPE: Mapping[str, FailureKind] = MappingProxyType(
     {
-        "rate_limit_error": Kind.QUOTA,
-        "overloaded_error": Kind.OVERLOADED,
-        "api_error": Kind.SERVER,
-        "timeout_error": Kind.TIMEOUT,
-        "billing_error": Kind.BILLING,
-        "authentication_error": Kind.AUTHENTICATION,
-        "permission_error": Kind.PERMISSION,
-        "not_found_error": Kind.NOT_FOUND,
-        "invalid_request_error": Kind.INVALID,
-        "request_too_large": Kind.TOO_LARGE,
-        "conflict_error": Kind.CONFLICT,
+        "rate_limit_error": FailureKind.QUOTA,
+        "overloaded_error": FailureKind.OVERLOADED,
+        "api_error": FailureKind.SERVER,
+        "timeout_error": FailureKind.TIMEOUT,
+        "billing_error": FailureKind.BILLING,
+        "authentication_error": FailureKind.AUTHENTICATION,
+        "permission_error": FailureKind.PERMISSION,
+        "not_found_error": FailureKind.NOT_FOUND,
+        "invalid_request_error": FailureKind.INVALID,
+        "request_too_large": FailureKind.TOO_LARGE,
+        "conflict_error": FailureKind.CONFLICT,
     }
 )
 
 
-def classify(status: int, type_: str | None = None, code: str | None = None, message: str = "") -> Kind:
+def classify(
+    status: int, type_: str | None = None, code: str | None = None, message: str = ""
+) -> FailureKind:
     """Name the failure that an HTTP answer stands for.
 
     Args:
@@ -136,18 +138,18 @@ def classify(status: int, type_: str | None = None, code: str | None = None, mes
     """
     text = message.lower()
     if code == "ramp_limit_exceeded":
-        return Kind.RAMP
+        return FailureKind.RAMP
     if code in _SPEND_CODES or text.startswith(_SPEND_MESSAGES):
-        return Kind.SPEND_LIMIT
+        return FailureKind.SPEND_LIMIT
     if _CREDIT_MESSAGE in text or (code is not None and code.startswith("linked_organization_")):
-        return Kind.BILLING
+        return FailureKind.BILLING
     if code == _ON_HOLD_CODE:
-        return Kind.AUTHENTICATION
+        return FailureKind.AUTHENTICATION
     if status in _BY_STATUS:
         return _BY_STATUS[status]
     if status < 300:
-        return _BY_TYPE.get(type_ or "", Kind.SERVER)
-    return Kind.SERVER if status >= 500 else Kind.INVALID
+        return _BY_TYPE.get(type_ or "", FailureKind.SERVER)
+    return FailureKind.SERVER if status >= 500 else FailureKind.INVALID
 
 
 def resource_named(message: str) -> Resource | None:
@@ -192,7 +194,7 @@ class Failure:
         usage: Tokens spent before it failed, where known.
     """
 
-    kind: Kind
+    kind: FailureKind
     advice: Advice = NO_ADVICE
     status: int | None = None
     detail: str = ""
@@ -204,4 +206,7 @@ class Failure:
     @property
     def sent(self) -> bool:
         """Whether the API may have been given the request."""
-        return self.status is not None or self.kind not in (Kind.UNREACHABLE, Kind.AUTHENTICATION)
+        return self.status is not None or self.kind not in (
+            FailureKind.UNREACHABLE,
+            FailureKind.AUTHENTICATION,
+        )

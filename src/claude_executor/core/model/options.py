@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 
-class Terms(NamedTuple):
+class RequestOptions(NamedTuple):
     """How a request stands among others.
 
     Attributes:
@@ -17,4 +17,4 @@ class Terms(NamedTuple):
     deadline: float | None = None
 
 
-USUAL = Terms()
+DEFAULT_OPTIONS = RequestOptions()

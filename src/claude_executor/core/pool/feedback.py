@@ -12,7 +12,7 @@ from claude_executor.core.control.breaker import State
 from claude_executor.core.control.limit_estimator import ROUNDING, Belief, Meter
 from claude_executor.core.control.retry import not_before
 from claude_executor.core.model.cost import AMOUNT, Cost, Resource
-from claude_executor.core.model.failure import TREATMENT, Failure, Kind
+from claude_executor.core.model.failure import FAILURE_POLICIES, Failure, FailureKind
 from claude_executor.core.model.gate import NEVER
 from claude_executor.core.model.headers import Advice, Quote
 from claude_executor.core.model.job import Job
@@ -118,10 +118,10 @@ class Lesson(NamedTuple):
 def failed(pool: Pool, job: Job, failure: Failure, now: float, u: float) -> Lesson:
     """An attempt, already settled, has failed."""
     hear(pool, job, failure.advice, now)
-    refused, fits, tripped = failure.kind in (Kind.QUOTA, Kind.RAMP), True, False
+    refused, fits, tripped = failure.kind in (FailureKind.QUOTA, FailureKind.RAMP), True, False
     if refused:
         fits = not quota_refused(pool, job, failure, now, u)
-    if TREATMENT[failure.kind].overload:
+    if FAILURE_POLICIES[failure.kind].overload:
         pool.trouble = failure
         tripped = overloaded(pool, job, failure.advice.retry_after, now, u)
     elif job.is_probe:
@@ -141,7 +141,7 @@ def quota_refused(pool: Pool, job: Job, failure: Failure, now: float, u: float) 
     pool.refused_in_row += 1
     pool.refusals += 1
     until = now + not_before(hint, u)
-    if failure.kind is Kind.RAMP:
+    if failure.kind is FailureKind.RAMP:
         used = pool.of_all(pool.used.last_minute(now).input_tokens)
         pool.growth.refused(failure.growth, used, hint, now)
         pool.close(until, now, gently=False)

@@ -9,7 +9,7 @@ from claude_executor.core.control.breaker import State
 from claude_executor.core.control.retry import RetryBudget, RetryPolicy
 from claude_executor.core.model.actions import Verdict
 from claude_executor.core.model.cost import NOTHING, NOTHING_USED, Cost, Usage
-from claude_executor.core.model.failure import TREATMENT, Failure, Scope
+from claude_executor.core.model.failure import FAILURE_POLICIES, Failure, Scope
 from claude_executor.core.model.headers import Advice
 from claude_executor.core.model.job import Job, Phase
 from claude_executor.core.pool import feedback
@@ -120,7 +120,7 @@ class Attempts:
 
         Without `again` it is over: what has come of its answer is in use already.
         """
-        treatment = TREATMENT[failure.kind]
+        treatment = FAILURE_POLICIES[failure.kind]
         used = NOTHING_USED if failure.usage is None and treatment.refund else failure.usage
         pool, _ = self._over(job, used, now)
         if not treatment.retry:

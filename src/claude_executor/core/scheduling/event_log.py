@@ -3,7 +3,7 @@
 from claude_executor.core.group.member import Share
 from claude_executor.core.model import events as ev
 from claude_executor.core.model.cost import Usage
-from claude_executor.core.model.failure import Failure, Kind, Scope
+from claude_executor.core.model.failure import Failure, FailureKind, Scope
 from claude_executor.core.model.job import Job
 from claude_executor.core.pool.pool import Pool
 
@@ -63,7 +63,7 @@ class Emitter:
         if self.listening:
             self._request(ev.RequestCancelled, job, now, attempts=job.attempts, usage=usage)
 
-    def closed(self, pool: Pool, kind: Kind, now: float) -> None:
+    def closed(self, pool: Pool, kind: FailureKind, now: float) -> None:
         """A 429 closed a pool."""
         if self.listening:
             self._collected.append(ev.PoolClosed(at=now, pool=pool.name, kind=kind, until=pool.closed_until))
@@ -104,7 +104,7 @@ class Emitter:
                 )
             )
 
-    def stopped(self, kind: Kind, scope: Scope, until: float, now: float) -> None:
+    def stopped(self, kind: FailureKind, scope: Scope, until: float, now: float) -> None:
         """Requests are refused from now on."""
         if self.listening:
             self._collected.append(ev.RunStopped(at=now, kind=kind, scope=scope, until=until))

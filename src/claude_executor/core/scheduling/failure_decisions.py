@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from claude_executor.core.control.retry import RetryPolicy
 from claude_executor.core.model.actions import Verdict
-from claude_executor.core.model.failure import TREATMENT, Failure, Kind, Scope
+from claude_executor.core.model.failure import FAILURE_POLICIES, Failure, FailureKind, Scope
 from claude_executor.core.model.job import Job
 
 FIRST_ATTEMPTS = 3
@@ -12,7 +12,9 @@ FIRST_ATTEMPTS = 3
 
 HOPELESS = 5
 """Times `max_attempts` after which a request is given up in any case: the outage may be its own doing."""
-_MAY_BE_CHARGED = frozenset({Kind.TIMEOUT, Kind.DROPPED, Kind.TRUNCATED, Kind.GARBLED})
+_MAY_BE_CHARGED = frozenset(
+    {FailureKind.TIMEOUT, FailureKind.DROPPED, FailureKind.TRUNCATED, FailureKind.GARBLED}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +44,14 @@ def judge(
     What holds up everybody (a closed pool, an open breaker) is not in those seconds: the pool sees to it.
     """
     job.sent = job.sent or failure.sent
-    treatment = TREATMENT[failure.kind]
-    waits_for_quota = failure.kind in (Kind.QUOTA, Kind.RAMP)
-    nowhere = failure.kind is Kind.UNREACHABLE and not circumstances.reached
+    treatment = FAILURE_POLICIES[failure.kind]
+    waits_for_quota = failure.kind in (FailureKind.QUOTA, FailureKind.RAMP)
+    nowhere = failure.kind is FailureKind.UNREACHABLE and not circumstances.reached
     if treatment.counts and (circumstances.getting_through or nowhere or failure.kind in _MAY_BE_CHARGED):
         job.counted += 1  # while nothing gets through, failing says little about the request
     if waits_for_quota:
         delay = 0.0
-    elif failure.kind is Kind.DROPPED and job.attempts == 1:
+    elif failure.kind is FailureKind.DROPPED and job.attempts == 1:
         delay = 0.0  # most likely a kept-alive connection that the other side had already closed
     else:
         delay = policy.delay(job.attempts - 1, u, hint=failure.advice.retry_after)
@@ -59,7 +61,7 @@ def judge(
         return Verdict.TOO_LARGE, delay
     if not (treatment.retry and circumstances.retrying) or told_not_to:
         return Verdict.FAILED, delay
-    hopeless = failure.kind is not Kind.OVERLOADED and job.attempts >= HOPELESS * policy.max_attempts
+    hopeless = failure.kind is not FailureKind.OVERLOADED and job.attempts >= HOPELESS * policy.max_attempts
     if job.counted >= most or (hopeless and not waits_for_quota):
         return Verdict.FAILED, delay
     too_late = max(now + delay, circumstances.opens_at) >= job.deadline_at
@@ -71,11 +73,11 @@ def reach(failure: Failure, *, reached: bool, answered: bool) -> Scope:
 
     Then it is the request's own that something was not found, such as a file, or not permitted.
     """
-    if failure.kind is Kind.UNREACHABLE and not reached:
+    if failure.kind is FailureKind.UNREACHABLE and not reached:
         return Scope.EVERYTHING
-    if answered and TREATMENT[failure.kind].scope is Scope.MODEL:
+    if answered and FAILURE_POLICIES[failure.kind].scope is Scope.MODEL:
         return Scope.REQUEST
-    return TREATMENT[failure.kind].scope
+    return FAILURE_POLICIES[failure.kind].scope
 
 
 LASTS = 60.0
