@@ -123,7 +123,7 @@ async def work(told: dict[str, Any]) -> None:
 
     def listen(event: Event) -> None:
         if isinstance(event, RequestAnswered):
-            waits.append((time.monotonic(), event.waited_for))
+            waits.append((time.monotonic(), event.queue_time))
 
     end = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, end.set)

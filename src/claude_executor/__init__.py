@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from claude_executor.core.model.options import RequestOptions
     from claude_executor.core.model.snapshot import PoolState, ResourceState, Snapshot
     from claude_executor.errors import (
-        BudgetSpent,
         BudgetUnreachable,
         Closed,
         DeadlineExceeded,
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
         Failed,
         QueueFull,
         Rejected,
+        SpendingCapReached,
         Stopped,
         StreamInterrupted,
         TooLarge,
@@ -60,7 +60,6 @@ __all__ = [
     "BreakerChanged",
     "BreakerPolicy",
     "Budget",
-    "BudgetSpent",
     "BudgetUnreachable",
     "Closed",
     "DeadlineExceeded",
@@ -94,6 +93,7 @@ __all__ = [
     "SharingChanged",
     "Snapshot",
     "SpendingCap",
+    "SpendingCapReached",
     "Stopped",
     "StreamInterrupted",
     "TooLarge",
@@ -108,7 +108,7 @@ _HOMES = {
     "BreakerChanged": "core.model.events",
     "BreakerPolicy": "core.control.breaker",
     "Budget": "budget",
-    "BudgetSpent": "errors",
+    "SpendingCapReached": "errors",
     "BudgetUnreachable": "errors",
     "Closed": "errors",
     "DeadlineExceeded": "errors",

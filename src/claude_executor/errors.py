@@ -6,7 +6,7 @@
     ├── Rejected                 nothing was sent, nothing is charged: trying again later is always safe
     │   ├── QueueFull            more requests are waiting than `max_queued` allows
     │   ├── DeadlineExceeded     it could not start before its deadline
-    │   ├── BudgetSpent          it could cost more than a spending cap has left
+    │   ├── SpendingCapReached   it could cost more than a spending cap has left
     │   ├── BudgetUnreachable    the shared budget cannot be asked, and the policy is to refuse then
     │   ├── Stopped              a bad key, a spend limit, no connection: the others would meet it as well
     │   ├── TooLarge             the API refused it although its limit was unused: it can never fit
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from anthropic.types import Message
 
 __all__ = [
-    "BudgetSpent",
     "BudgetUnreachable",
     "Closed",
     "DeadlineExceeded",
@@ -34,6 +33,7 @@ __all__ = [
     "Failed",
     "QueueFull",
     "Rejected",
+    "SpendingCapReached",
     "Stopped",
     "StreamInterrupted",
     "TooLarge",
@@ -64,7 +64,7 @@ class DeadlineExceeded(Rejected):
     """The request could not start before its deadline."""
 
 
-class BudgetSpent(Rejected):
+class SpendingCapReached(Rejected):
     """The request could cost more than is left under a spending cap."""
 
 

@@ -21,7 +21,7 @@ from claude_executor.core.scheduling.scheduler import Scheduler
 from claude_executor.runtime.calls import Cost, shape_for
 from claude_executor.runtime.client import Connection
 from claude_executor.runtime.count_tokens import Counting
-from claude_executor.runtime.map import Answer, MapJournal, Params, Result, fan_out
+from claude_executor.runtime.map import MapAnswer, MapJournal, Params, Result, fan_out
 from claude_executor.runtime.pump import Pump
 from claude_executor.runtime.requests import Carrier
 from claude_executor.runtime.session import Session
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-LOOK_AHEAD = 1_000
+BUFFER = 1_000
 """Requests that `Executor.map` keeps ready beyond those in flight."""
 
 
@@ -59,12 +59,12 @@ class Executor:
         breaker: BreakerPolicy | None = None,
         timeout: float = 600.0,
         reserve_max_tokens: bool = False,
-        caps: Iterable[SpendingCap] = (),
+        spending_caps: Iterable[SpendingCap] = (),
         budget: Budget | None = None,
         on_event: Callable[[Event], None] | None = None,
-        around: Callable[[int], AbstractContextManager[object]] | None = None,
+        attempt_context: Callable[[int], AbstractContextManager[object]] | None = None,
         clock: Callable[[], float] = time.monotonic,
-        chance: Callable[[], float] = random.random,
+        random: Callable[[], float] = random.random,
     ) -> None:
         """Nothing is connected before the executor is entered.
 
@@ -83,16 +83,16 @@ class Executor:
                 (`max_tokens` over 21,333) come as streams: only a minute's silence ends them.
             reserve_max_tokens: Reserve `max_tokens` for every request, for platforms that charge it up front
                 (Amazon Bedrock). The Claude API does not.
-            caps: What all requests together may cost. What is in flight counts as the most it can cost, so a
-                cap is never passed; a request that does not fit any more raises `BudgetSpent`.
+            spending_caps: What all requests together may cost. What is in flight counts as the most it can cost, so a
+                cap is never passed; a request that does not fit any more raises `SpendingCapReached`.
             budget: Share the limits with other executors, on this machine or others: a `RedisBudget`. What
                 one of them learns of the limits all of them know. `max_concurrency` and `caps` are this
                 one's own.
             on_event: Called with every `Event`, on the event loop: it must not block.
-            around: Makes the context in which each attempt is sent, given the `number` of its request, in the
+            attempt_context: Makes the context in which each attempt is sent, given the `number` of its request, in the
                 caller's own coroutine: so the SDK's spans find their parent. It must not block or raise.
             clock: Seconds on a steady clock.
-            chance: Numbers from [0, 1), for jitter.
+            random: Numbers from [0, 1), for jitter.
 
         Raises:
             ValueError: An argument is out of range.
@@ -107,14 +107,19 @@ class Executor:
             retry=retry,
             breaker=breaker,
             reserve_max_tokens=reserve_max_tokens,
-            caps=caps,
+            spending_caps=spending_caps,
             membership=None if budget is None else budget.membership,
             now=clock(),
         )
         self._pump = Pump(
-            self._scheduler, clock=clock, chance=chance, on_event=on_event, around=around, budget=budget
+            self._scheduler,
+            clock=clock,
+            random=random,
+            on_event=on_event,
+            attempt_context=attempt_context,
+            budget=budget,
         )
-        self._counting = Counting(limits, retry or RetryPolicy(), chance)
+        self._counting = Counting(limits, retry or RetryPolicy(), random)
         self._carrier = Carrier(self._connection, self._pump, clock)
         self._max_concurrency = max_concurrency
         self.clock = clock
@@ -180,7 +185,7 @@ class Executor:
         priority: int = 0,
         tenant: str = "",
         deadline: float | None = None,
-        silence: float = 60.0,
+        idle_timeout: float = 60.0,
     ) -> "AbstractAsyncContextManager[AsyncMessageStream[None]]":
         """Send one request when the limits allow, and give the SDK's own stream of its answer.
 
@@ -195,7 +200,7 @@ class Executor:
             priority: As for `submit`.
             tenant: As for `submit`.
             deadline: As for `submit`.
-            silence: Seconds without a sign of life after which the answer is given up, where `params` hold no
+            idle_timeout: Seconds without a sign of life after which the answer is given up, where `params` hold no
                 `timeout`.
 
         Raises:
@@ -206,7 +211,7 @@ class Executor:
             Rejected: As for `submit`.
             Failed: As for `submit`.
         """
-        return self._carrier.stream(params, RequestOptions(priority, tenant, deadline), silence=silence)
+        return self._carrier.stream(params, RequestOptions(priority, tenant, deadline), idle_timeout=idle_timeout)
 
     async def call(
         self,
@@ -298,7 +303,7 @@ class Executor:
         prompts: "Iterable[Params] | AsyncIterable[Params]",
         *,
         ordered: bool = False,
-        look_ahead: int | None = None,
+        buffer: int | None = None,
         priority: int = 0,
         tenant: str = "",
         deadline: float | None = None,
@@ -312,7 +317,7 @@ class Executor:
         Args:
             prompts: Requests, from any iterable, synchronous or not.
             ordered: Yield in the order of `prompts` instead of in order of completion.
-            look_ahead: Requests taken from `prompts` and not yet yielded, at most. More of them mix better
+            buffer: Requests taken from `prompts` and not yet yielded, at most. More of them mix better
                 where a file is sorted by size. By default `max_concurrency` and a thousand more.
             priority: As for `submit`.
             tenant: As for `submit`.
@@ -321,8 +326,8 @@ class Executor:
             journal: Where answers are kept before they are yielded, such as `claude_executor.bulk.Journal`.
                 Requests whose answers are there already are not sent: those answers are yielded.
         """
-        if look_ahead is not None and look_ahead < 1:
-            raise ValueError(f"look_ahead must be at least 1, got {look_ahead}")
+        if buffer is not None and buffer < 1:
+            raise ValueError(f"buffer must be at least 1, got {buffer}")
         if self._pump.turn() is not None:
             raise RuntimeError(
                 "map() cannot be used within call() or limited(): its requests would wait for the place that "
@@ -331,14 +336,14 @@ class Executor:
 
         deadline_at = None if deadline is None else self.clock() + deadline
 
-        async def one(params: Params) -> Answer:
+        async def one(params: Params) -> MapAnswer:
             left = None if deadline_at is None else deadline_at - self.clock()
             return await self._carrier.answer(params, RequestOptions(priority, tenant, left))
 
-        room = look_ahead if look_ahead is not None else self._max_concurrency + LOOK_AHEAD
+        room = buffer if buffer is not None else self._max_concurrency + BUFFER
         return fan_out(one, prompts, room=room, ordered=ordered, tasks=self._tasks, journal=journal)
 
-    def tune(
+    def reconfigure(
         self,
         limits: Limits | Mapping[str, Limits] | None = None,
         *,
@@ -358,10 +363,12 @@ class Executor:
         """
         parts = {"rpm": rpm, "tpm": tpm, "itpm": itpm, "otpm": otpm, "burst": burst}
         changes = {name: value for name, value in parts.items() if value is not None}
-        self._scheduler.tune(self.clock(), limits=limits, changes=changes, max_concurrency=max_concurrency)
+        self._scheduler.reconfigure(
+            self.clock(), limits=limits, changes=changes, max_concurrency=max_concurrency
+        )
         self._max_concurrency = max_concurrency or self._max_concurrency
         if limits is not None:
-            self._counting.tune(limits)
+            self._counting.reconfigure(limits)
         self._pump.pump()
 
     def snapshot(self) -> Snapshot:

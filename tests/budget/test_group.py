@@ -300,7 +300,7 @@ async def test_what_one_declares_holds_while_it_is_there(team):
             assert limit_of(stays) == (60.0, 2.0)
             team.budgets[1].away = True
             await asyncio.sleep(3.0)
-            goes.tune(Limits(rpm=120, burst=3.0))
+            goes.reconfigure(Limits(rpm=120, burst=3.0))
             await asyncio.sleep(3.0)
             team.budgets[1].away = False
             await asyncio.sleep(6.0)
@@ -358,8 +358,8 @@ async def test_why_redis_does_not_answer_is_told(team, error, because):
         team.budgets[0].error = error
         await executor.submit(params("a"))
     (event,) = [event for event in team.events if isinstance(event, SharingChanged)]
-    assert because in event.because
-    assert "secret" not in event.because
+    assert because in event.reason
+    assert "secret" not in event.reason
 
 
 async def test_who_goes_gives_up_its_place(team):

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from tests.gateway.gateway_harness import FLOWING, prompt
 
 from claude_executor import (
-    BudgetSpent,
     BudgetUnreachable,
     Closed,
     DeadlineExceeded,
@@ -22,6 +21,7 @@ from claude_executor import (
     Rejected,
     RequestOptions,
     SpendingCap,
+    SpendingCapReached,
     Stopped,
     TooLarge,
 )
@@ -38,7 +38,7 @@ REQUEST = httpx2.Request("POST", "http://api/v1/messages")
         (QueueFull("m"), 529, "overloaded_error", "5"),
         (QueueFull("m", retry_after=2.1), 529, "overloaded_error", "3"),
         (DeadlineExceeded("m"), 504, "timeout_error", None),
-        (BudgetSpent("m"), 402, "billing_error", None),
+        (SpendingCapReached("m"), 402, "billing_error", None),
         (BudgetUnreachable("m"), 503, "api_error", "5"),
         (BudgetUnreachable("m", retry_after=11.0), 503, "api_error", "11"),
         (Closed("m"), 503, "api_error", "5"),
@@ -94,7 +94,7 @@ async def test_an_sdk_comes_again_when_the_line_was_full(serve):
 
 async def test_a_spent_budget_turns_away(serve):
     """Nothing is sent."""
-    async with serve(caps=[SpendingCap(1e-9)]) as served:
+    async with serve(spending_caps=[SpendingCap(1e-9)]) as served:
         answer = await served.ask(prompt()).end()
     assert answer.told == (402, "billing_error", "false")
     assert served.api.exchanges == []

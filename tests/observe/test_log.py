@@ -16,17 +16,17 @@ FAILED = {"attempt": 1, "kind": FailureKind.SERVER, "status": 500, "request_id":
 SAMPLES = [
     (ev.RequestSubmitted(**REQUEST), "DEBUG", "request 7 submitted (m)"),
     (
-        ev.AttemptStarted(**REQUEST, attempt=1, waited_for=2.0, held_by=None),
+        ev.AttemptStarted(**REQUEST, attempt=1, queue_time=2.0, held_by=None),
         "DEBUG",
         "request 7 sent, attempt 1, after 2.000 s (m)",
     ),
     (
-        ev.AttemptStarted(**REQUEST, attempt=2, waited_for=2.0, held_by="output tokens"),
+        ev.AttemptStarted(**REQUEST, attempt=2, queue_time=2.0, held_by="output tokens"),
         "DEBUG",
         "request 7 sent, attempt 2, after 2.000 s, held up by output tokens (m)",
     ),
     (
-        ev.RequestAnswered(**REQUEST, attempts=1, waited_for=1.0, took=1.0, usage=Usage(5, 6)),
+        ev.RequestAnswered(**REQUEST, attempts=1, queue_time=1.0, duration=1.0, usage=Usage(5, 6)),
         "DEBUG",
         "request 7 answered in 1.000 s, attempt 1 (m)",
     ),
@@ -41,7 +41,7 @@ SAMPLES = [
         "request 7 failed, attempt 1: server error; given up (m)",
     ),
     (
-        ev.RequestRefused(**REQUEST, because="the queue is full"),
+        ev.RequestRefused(**REQUEST, reason="the queue is full"),
         "DEBUG",
         "request 7 refused: the queue is full (m)",
     ),
@@ -77,7 +77,7 @@ SAMPLES = [
         "pool haiku-5.5: alone, 12% of the limits for one of 8",
     ),
     (
-        ev.SharingChanged(**POOL, state="alone", members=8, share=0.125, because="TimeoutError"),
+        ev.SharingChanged(**POOL, state="alone", members=8, share=0.125, reason="TimeoutError"),
         "WARNING",
         "pool haiku-5.5: alone (TimeoutError), 12% of the limits for one of 8",
     ),

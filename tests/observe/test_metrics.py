@@ -47,7 +47,7 @@ async def test_what_is_counted_is_what_happened(executor_on, observed, registry,
     prometheus, telemetry = to_prometheus(registry), observed.telemetry
     used = []
     async with executor_on(
-        simulator, Limits(rpm=1_200, burst=1.0), on_event=all_of(prometheus, telemetry), chance=lambda: 0.5
+        simulator, Limits(rpm=1_200, burst=1.0), on_event=all_of(prometheus, telemetry), random=lambda: 0.5
     ) as executor:
         prometheus.watch(executor.snapshot)
         telemetry.watch(executor.snapshot)

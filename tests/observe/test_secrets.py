@@ -109,7 +109,7 @@ async def test_no_prompt_reply_or_key_is_emitted(observed, executor_on, traced_c
         Limits(rpm=3_000),
         client=client,
         on_event=all_of(to_log(), telemetry, prometheus, seen.events.append),
-        around=telemetry.around,
+        attempt_context=telemetry.attempt_context,
         retry=RetryPolicy(max_attempts=2),
         max_queued=150,
     ) as executor:
@@ -161,8 +161,8 @@ def test_the_marks_would_be_found():
     seen = Everything()
     from claude_executor.core.model.events import RequestRefused
 
-    event = RequestRefused(at=1.0, number=1, pool="p", model="m", tenant="t", submitted_at=0.0, because="no")
-    seen.events = [replace(event, because=f"{MARK} prompt")]
+    event = RequestRefused(at=1.0, number=1, pool="p", model="m", tenant="t", submitted_at=0.0, reason="no")
+    seen.events = [replace(event, reason=f"{MARK} prompt")]
     assert MARK in seen.told()
     seen.events, seen.errors = [], [ExecutorError(f"{MARK} prompt")]
     assert MARK in seen.told()

@@ -470,7 +470,7 @@ async def test_a_call_that_failed_gave_back_what_its_parts_had_taken(simulator, 
             simulator.set_faults(next(faults))
             await executor.submit(request(text))
 
-    async with executor_on(simulator, Limits(otpm=400_000), caps=[SpendingCap(1e6)]) as executor:
+    async with executor_on(simulator, Limits(otpm=400_000), spending_caps=[SpendingCap(1e6)]) as executor:
         await executor.call(pair, cost=ABOUT)
         assert executor.snapshot().attempts == 2
         assert simulator.stats()["by_status"]["200"] == 3

@@ -61,7 +61,7 @@ SITUATIONS = {
 async def test_cancelled_at_any_await_the_executor_is_as_before(simulator, executor_on, situation, n, queued):
     """Whatever a caller waits for when it is cancelled, nothing stays taken and the next one is served."""
     async with executor_on(
-        simulator, Limits(rpm=600), max_concurrency=1, retry=RetryPolicy(max_attempts=3), chance=lambda: 0.5
+        simulator, Limits(rpm=600), max_concurrency=1, retry=RetryPolicy(max_attempts=3), random=lambda: 0.5
     ) as executor:
         other = asyncio.create_task(executor.submit(prompt("other"))) if queued else None
         await asyncio.sleep(0)

@@ -122,7 +122,7 @@ async def test_counting_is_paced_by_its_own_limit(simulator, pair, door):
     ],
 )
 async def test_its_limit_is_the_tiers(pair, limits, per_minute):
-    """Or what is declared; `tune` changes it."""
+    """Or what is declared; `reconfigure` changes it."""
     simulator = Simulator(Settings(count_tokens_rpm=per_minute, burst=1.0), clock=loop_time)
     executor, client, answered = pair(simulator, limits)
     async with executor:
@@ -130,7 +130,7 @@ async def test_its_limit_is_the_tiers(pair, limits, per_minute):
         await asyncio.gather(*(create(client, f"{n}") for n in range(2 * per_minute // 60)))
         assert loop_time() - began == pytest.approx(1.0, rel=0.1)
         await asyncio.sleep(2.0)
-        executor.tune({"count_tokens": Limits(rpm=30)})
+        executor.reconfigure({"count_tokens": Limits(rpm=30)})
         began = loop_time()
         await asyncio.gather(*(create(client, f"{n}") for n in range(2)))
         assert loop_time() - began == pytest.approx(2.0)

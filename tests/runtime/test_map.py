@@ -6,7 +6,7 @@ import itertools
 import pytest
 
 from claude_executor import Closed, Failed
-from claude_executor.runtime.map import Answer, fan_out
+from claude_executor.runtime.map import MapAnswer, fan_out
 from claude_executor.simulator import Faults, Latency, Rates, Settings
 
 QUICK = Settings(rates=Rates(rpm=60_000, itpm=None, otpm=None), latency=Latency(0.2, 300.0, 0.8))
@@ -51,7 +51,7 @@ async def test_asynchronous_iterables_are_prompts_too(simulator, executor_on):
 async def test_an_endless_generator_is_taken_from_no_faster_than_results_are_consumed(
     simulator, executor_on, ordered
 ):
-    """Of an endless generator no more is held than `look_ahead`, and a slow consumer slows the taking."""
+    """Of an endless generator no more is held than `buffer`, and a slow consumer slows the taking."""
     taken = 0
 
     def endless():
@@ -61,7 +61,7 @@ async def test_an_endless_generator_is_taken_from_no_faster_than_results_are_con
 
     async with executor_on(simulator) as executor:
         consumed = 0
-        results = executor.map(endless(), look_ahead=20, ordered=ordered)
+        results = executor.map(endless(), buffer=20, ordered=ordered)
         async for _ in results:
             consumed += 1
             await asyncio.sleep(1.0)
@@ -115,8 +115,8 @@ async def test_results_say_how_they_came_about(simulator, executor_on):
     async with executor_on(simulator, max_concurrency=10) as executor:
         results = [r async for r in executor.map(prompt(f"{i}") for i in range(100))]
     assert sum(r.attempts for r in results) == simulator.verdict().requests > 100
-    assert max(r.waited for r in results) > 1
-    assert all(r.took > 0.01 for r in results)
+    assert max(r.queue_time for r in results) > 1
+    assert all(r.duration > 0.01 for r in results)
 
 
 @pytest.mark.simulator(QUICK, faults=Faults(invalid_key=True))
@@ -135,11 +135,11 @@ async def test_an_empty_iterable_has_no_results(simulator, executor_on):
         assert [r async for r in executor.map([])] == []
 
 
-async def test_bad_look_ahead_is_refused(simulator, executor_on):
-    """`look_ahead` below 1 is a ValueError."""
+async def test_bad_buffer_is_refused(simulator, executor_on):
+    """`buffer` below 1 is a ValueError."""
     async with executor_on(simulator) as executor:
-        with pytest.raises(ValueError, match="look_ahead"):
-            executor.map([], look_ahead=0)
+        with pytest.raises(ValueError, match="buffer"):
+            executor.map([], buffer=0)
 
 
 @pytest.mark.parametrize("room", [1, 2, 30])
@@ -155,7 +155,7 @@ async def test_workers_who_wait_for_a_turn_that_never_comes_go_home(simulator, e
             yield prompt(f"{number}")
 
     async with executor_on(simulator) as executor:
-        assert len([result async for result in executor.map(prompts(), look_ahead=room)]) == 40
+        assert len([result async for result in executor.map(prompts(), buffer=room)]) == 40
         assert not [task for task in asyncio.all_tasks() if "map worker" in task.get_name()]
 
 
@@ -171,7 +171,7 @@ async def test_the_next_prompt_is_pulled_while_the_last_is_answered(simulator, e
             yield prompt(f"{number}")
 
     async with executor_on(simulator) as executor:
-        assert len([result async for result in executor.map(prompts(), look_ahead=2)]) == 40
+        assert len([result async for result in executor.map(prompts(), buffer=2)]) == 40
     assert sum(running) > 30
 
 
@@ -190,7 +190,7 @@ async def test_a_cancellation_from_inside_does_not_look_like_the_end(cancels, or
         await asyncio.sleep(0.1)
         if cancels == "a submit" and params == prompt("3"):
             raise asyncio.CancelledError
-        return Answer(None, 1, 0.0, 0.1)
+        return MapAnswer(None, 1, 0.0, 0.1)
 
     found = []
 

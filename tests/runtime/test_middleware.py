@@ -12,7 +12,6 @@ from anthropic.types import Message
 from anthropic.types.beta import BetaMessage
 
 from claude_executor import (
-    BudgetSpent,
     Closed,
     DeadlineExceeded,
     Executor,
@@ -21,6 +20,7 @@ from claude_executor import (
     RequestOptions,
     RetryPolicy,
     SpendingCap,
+    SpendingCapReached,
     Stopped,
 )
 from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings, Simulator
@@ -207,9 +207,9 @@ async def test_who_is_turned_away_is_told_by_us(simulator, pair):
     assert [type(one) for one in done].count(QueueFull) == 3
     with pytest.raises(Closed):
         await create(client)
-    executor, client = pair(simulator, caps=[SpendingCap(1e-9)])
+    executor, client = pair(simulator, spending_caps=[SpendingCap(1e-9)])
     async with executor:
-        with pytest.raises(BudgetSpent):
+        with pytest.raises(SpendingCapReached):
             await create(client)
     assert simulator.stats()["requests"] == 2
 

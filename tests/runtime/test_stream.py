@@ -157,7 +157,7 @@ async def test_silence_ends_a_stream(simulator, executor_on):
     async with executor_on(simulator) as executor:
         began = loop_time()
         with pytest.raises(StreamInterrupted) as told:
-            async with executor.stream(prompt(), silence=20.0) as stream:
+            async with executor.stream(prompt(), idle_timeout=20.0) as stream:
                 await stream.get_final_message()
         assert told.value.kind is FailureKind.TIMEOUT
         assert 20.0 <= loop_time() - began < 40.0
@@ -250,7 +250,7 @@ async def test_an_unfinished_stream_told_of_one_attempt_always(executor_on, leav
     """Left early or broken off: it tells how many it took to get it."""
     schedule = [(1.0, Faults(stream_cut=1.0))]
     simulator = Simulator(FLOWING, faults=Faults(error_500=1.0), schedule=schedule, clock=loop_time)
-    async with executor_on(simulator, chance=lambda: 0.5) as executor:
+    async with executor_on(simulator, random=lambda: 0.5) as executor:
 
         async def ask():
             async with executor.stream(prompt()) as stream:

@@ -224,11 +224,11 @@ async def test_tune_takes_hold_while_running(simulator, executor_on):
     async with executor_on(simulator, Limits(rpm=6000, burst=1.0)) as executor:
         requests = [asyncio.create_task(executor.submit(prompt(f"{i}"))) for i in range(300)]
         await asyncio.sleep(1.0)
-        executor.tune(rpm=60)
+        executor.reconfigure(rpm=60)
         before = executor.snapshot().answered
         await asyncio.sleep(60.0)
         after = executor.snapshot().answered
-        executor.tune(rpm=60_000)
+        executor.reconfigure(rpm=60_000)
         await asyncio.gather(*requests)
     assert 55 <= after - before <= 125
 

@@ -47,7 +47,7 @@ async def ask(*responses: httpx2.Response | Exception) -> Any:
         policy = RetryPolicy(max_attempts=ATTEMPTS)
         async with (
             client,
-            Executor(client=client, clock=loop_time, retry=policy, chance=lambda: 0.5) as executor,
+            Executor(client=client, clock=loop_time, retry=policy, random=lambda: 0.5) as executor,
         ):
             try:
                 outcome: Any = await executor.submit(PROMPT, deadline=5_000.0)
@@ -209,7 +209,7 @@ async def test_a_deadline_without_a_connection_is_a_deadline():
     client = anthropic.AsyncAnthropic(api_key="k", http_client=anthropic.DefaultAsyncHttpxClient())
     with respx.mock() as api:
         api.post(URL).mock(side_effect=httpx2.ConnectError("refused"))
-        async with client, Executor(client=client, clock=loop_time, chance=lambda: 0.5) as executor:
+        async with client, Executor(client=client, clock=loop_time, random=lambda: 0.5) as executor:
             with pytest.raises(DeadlineExceeded, match="no connection could be made"):
                 await executor.submit(PROMPT, deadline=0.2)
 

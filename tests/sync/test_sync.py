@@ -22,7 +22,7 @@ from claude_executor.simulator import Faults, Latency, Lengths, Settings
 from claude_executor.sync import Executor, ExecutorOptions, map_sync, submit_sync
 
 QUICK = Settings(latency=Latency(0.0, 2_000.0), output_tokens=Lengths(40, 0.3))
-SOON = RetryPolicy(max_attempts=3, base=0.01, cap=0.01, budget=10.0)
+SOON = RetryPolicy(max_attempts=3, base=0.01, cap=0.01, ratio=10.0)
 
 
 def prompt(text="Hello", **more):
@@ -104,7 +104,7 @@ def test_the_options_are_the_executors():
 
 @pytest.mark.simulator(QUICK)
 def test_its_methods_are_the_executors(made, simulator_server):
-    """Submit, map, stream, tune, snapshot, drain."""
+    """Submit, map, stream, reconfigure, snapshot, drain."""
     with made(Limits(rpm=1_000)) as executor:
         assert isinstance(executor.submit(prompt()), Message)
         results = list(executor.map((prompt(f"{n}") for n in range(20)), ordered=True))
@@ -118,7 +118,7 @@ def test_its_methods_are_the_executors(made, simulator_server):
         with executor.stream(prompt("Left early")) as stream:
             assert next(iter(stream)).type == "message_start"
         assert executor.snapshot().running == 0
-        executor.tune(rpm=500)
+        executor.reconfigure(rpm=500)
         assert executor.snapshot().pools["haiku-5.5"].resources["requests"].limit == 500
         executor.drain()
         assert repr(executor) == "<Executor [queued 0 | running 0 | waiting-to-retry 0 | breaker closed]>"
@@ -195,11 +195,11 @@ def test_a_map_may_be_left(made):
 
     before = threading.active_count()
     with made(max_concurrency=5) as executor:
-        results = executor.map(endless(), look_ahead=10)
+        results = executor.map(endless(), buffer=10)
         assert next(results).message
         results.close()
         assert executor.snapshot().running == 0
-        left = executor.map(endless(), look_ahead=10)
+        left = executor.map(endless(), buffer=10)
         assert next(left).message
     left.close()
     assert threading.active_count() == before

@@ -55,8 +55,8 @@ async def use() -> None:
             assert_type(result.error, Exception | None)
         async for result in executor.map(later()):
             assert_type(result.index, int)
-        executor.tune(rpm=10)
-        executor.tune(Limits.tier("start"))
+        executor.reconfigure(rpm=10)
+        executor.reconfigure(Limits.tier("start"))
         assert_type(executor.snapshot(), Snapshot)
         assert_type(await executor.drain(), None)
         assert_type(executor.middleware(), Middleware)
@@ -80,7 +80,7 @@ def cost_of(text: str, *, words: int = 100) -> Estimate:
 async def use_streams(executor: Executor) -> None:
     """The SDK's own stream object, with what it has."""
     params: Params = {**next(prompts()), "stream": True, "betas": ["context-1m"]}
-    async with executor.stream(params, priority=1, tenant="a", deadline=1.0, silence=5.0) as stream:
+    async with executor.stream(params, priority=1, tenant="a", deadline=1.0, idle_timeout=5.0) as stream:
         assert_type(stream, AsyncMessageStream[None])
         async for text in stream.text_stream:
             assert_type(text, str)
@@ -146,7 +146,7 @@ def use_observers() -> None:
     """Listeners take events; those for OpenTelemetry make the context of attempts, too."""
     telemetry, prometheus = observe.to_opentelemetry(), observe.to_prometheus()
     executor = Executor(on_event=observe.all_of(observe.to_log(), telemetry, prometheus, seen))
-    Executor(on_event=telemetry, around=telemetry.around)
+    Executor(on_event=telemetry, attempt_context=telemetry.attempt_context)
     telemetry.watch(executor.snapshot)
     prometheus.watch(executor.snapshot)
 
@@ -161,7 +161,7 @@ def use_sync() -> None:
     with sync.Executor(Limits(rpm=50), max_concurrency=10, api_key=None) as executor:
         assert_type(executor, sync.Executor)
         assert_type(executor.submit(next(prompts()), priority=1, tenant="a", deadline=1.0), Message)
-        for result in executor.map(prompts(), ordered=True, look_ahead=5):
+        for result in executor.map(prompts(), ordered=True, buffer=5):
             assert_type(result, Result)
             assert_type(result.message, Message | None)
         for result in executor.map(later()):
@@ -175,7 +175,7 @@ def use_sync() -> None:
                     assert_type(event.message.content[0].type == "text", bool)
             assert_type(stream.get_final_message(), Message)
             assert_type(stream.get_final_text(), str)
-        executor.tune(rpm=10)
+        executor.reconfigure(rpm=10)
         assert_type(executor.snapshot(), Snapshot)
         assert_type(executor.drain(refuse_waiting=True), None)
         assert_type(executor.middleware(), Middleware)

@@ -5,7 +5,7 @@ with an `Executor` is::
 
     http_client = http_client_for(max_concurrency=200)
     client = AsyncAnthropic(http_client=http_client, max_retries=0)
-    async with Executor(client=client, retry=RetryPolicy(stops=False)) as executor:
+    async with Executor(client=client, retry=RetryPolicy(fail_fast=False)) as executor:
         app = Gateway(executor, client, http_client)    # an ASGI application, for uvicorn or another server
 
 ``claude-executor serve`` does that. Messages, whole and as streams, wait for their turn among all others;

@@ -55,7 +55,7 @@ class Gateway:
     """An ASGI application that passes on to the Claude API what it is sent, under an executor's limits.
 
     The executor must be open while it serves; it should not stop everybody for what one of them asks for:
-    ``Executor(retry=RetryPolicy(stops=False))``.
+    ``Executor(retry=RetryPolicy(fail_fast=False))``.
 
     Attributes:
         leaving: Set when it is about to stop: then it says that it is not well, so that nobody new is sent.

@@ -13,7 +13,6 @@ import httpx2
 import orjson
 
 from claude_executor import (
-    BudgetSpent,
     BudgetUnreachable,
     Closed,
     DeadlineExceeded,
@@ -21,6 +20,7 @@ from claude_executor import (
     FailureKind,
     QueueFull,
     Rejected,
+    SpendingCapReached,
     Stopped,
     TooLarge,
 )
@@ -80,7 +80,7 @@ _STOPPED = {
 _FINAL: dict[type[Rejected], tuple[int, str]] = {
     DeadlineExceeded: (504, "timeout_error"),
     TooLarge: (413, "request_too_large"),
-    BudgetSpent: (402, "billing_error"),
+    SpendingCapReached: (402, "billing_error"),
 }
 _PASSING: dict[type[Rejected], tuple[int, str]] = {
     QueueFull: (OVERLOADED, "overloaded_error"),

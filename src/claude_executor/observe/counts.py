@@ -46,7 +46,7 @@ class Counts:
             key = (event.pool, event.model)
             _add(self._attempts, key, 1)
             if event.attempt == 1:
-                self._timed(WAIT, key, event.waited_for)
+                self._timed(WAIT, key, event.queue_time)
         elif isinstance(event, ev.RequestAnswered):
             self._over(event, ANSWERED)
             self._used(event, event.usage)
@@ -56,7 +56,7 @@ class Counts:
             if event.retry_in is None:
                 self._over(event, event.kind.value)
         elif isinstance(event, ev.RequestRefused):
-            self._over(event, event.because)
+            self._over(event, event.reason)
         elif isinstance(event, ev.RequestCancelled):
             self._over(event, CANCELLED)
             self._used(event, event.usage)

@@ -74,15 +74,15 @@ def _text(event: ev.Event) -> str:
             text = "submitted"
         case ev.AttemptStarted():
             held = f", held up by {event.held_by}" if event.held_by else ""
-            text = f"sent, attempt {event.attempt}, after {event.waited_for:.3f} s{held}"
+            text = f"sent, attempt {event.attempt}, after {event.queue_time:.3f} s{held}"
         case ev.RequestAnswered():
-            text = f"answered in {event.took:.3f} s, attempt {event.attempts}"
+            text = f"answered in {event.duration:.3f} s, attempt {event.attempts}"
         case ev.AttemptFailed():
             status = f", HTTP {event.status}" if event.status is not None else ""
             again = "given up" if event.retry_in is None else f"again in {event.retry_in:.3f} s"
             text = f"failed, attempt {event.attempt}: {event.kind.value}{status}; {again}"
         case ev.RequestRefused():
-            text = f"refused: {event.because}"
+            text = f"refused: {event.reason}"
         case ev.RequestCancelled():
             text = f"cancelled, attempts sent: {event.attempts}"
         case _:
@@ -101,7 +101,7 @@ def _text_of_pool(event: ev.Event) -> str:
             return f"pool {event.pool}: circuit breaker {event.state}{pause}"
         case ev.SharingChanged():
             part = f"{event.share:.0%} of the limits for one of {event.members}"
-            why = f" ({event.because})" if event.because else ""
+            why = f" ({event.reason})" if event.reason else ""
             return f"pool {event.pool}: {event.state}{why}, {part}"
         case ev.RunStopped():
             return f"no more is sent of {event.scope.value}: {event.kind.value}"

@@ -1,6 +1,6 @@
 """A span of OpenTelemetry for every request, over its waiting and all its attempts.
 
-The SDK makes a span of its own for every call; made within `Spans.around` it is a child of the request's.
+The SDK makes a span of its own for every call; made within `Spans.attempt_context` it is a child of the request's.
 """
 
 from collections.abc import Generator
@@ -63,7 +63,7 @@ class Spans:
             self._went_on(request, event)
 
     @contextmanager
-    def around(self, number: int) -> Generator[None]:
+    def attempt_context(self, number: int) -> Generator[None]:
         """Make the span of a request the current one."""
         request = self._open.get(number)
         if request is None:
@@ -77,7 +77,7 @@ class Spans:
         if isinstance(event, ev.AttemptStarted):
             request.attempts = event.attempt
             if request.wait is None:
-                request.wait, request.held_by = event.waited_for, event.held_by
+                request.wait, request.held_by = event.queue_time, event.held_by
         elif isinstance(event, ev.RequestAnswered):
             self._end(request, event.number, ANSWERED)
         elif isinstance(event, ev.AttemptFailed):
@@ -87,7 +87,7 @@ class Spans:
             else:
                 request.retries.append(event.kind.value)
         elif isinstance(event, ev.RequestRefused):
-            self._end(request, event.number, "refused", event.because)
+            self._end(request, event.number, "refused", event.reason)
         elif isinstance(event, ev.RequestCancelled):
             self._end(request, event.number, CANCELLED)
 

@@ -46,9 +46,9 @@ class OpenTelemetry:
         self._spans(event)
         self._counts(event)
 
-    def around(self, number: int) -> AbstractContextManager[None]:
+    def attempt_context(self, number: int) -> AbstractContextManager[None]:
         """For ``Executor(around=…)``: the SDK's spans become children of the request's."""
-        return self._spans.around(number)
+        return self._spans.attempt_context(number)
 
     def watch(self, snapshot: Callable[[], Snapshot]) -> None:
         """Read levels, lines and breakers off ``executor.snapshot`` whenever metrics are collected.

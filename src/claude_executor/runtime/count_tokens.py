@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from aiolimiter import AsyncLimiter
 
-from claude_executor.core.control.retry import RetryPolicy, not_before
+from claude_executor.core.control.retry import RetryPolicy, jittered
 from claude_executor.core.model.failure import FAILURE_POLICIES, FailureKind
 from claude_executor.core.model.limits import COUNT_TOKENS, Limits
 from claude_executor.errors import DeadlineExceeded
@@ -27,15 +27,15 @@ class Counting:
     """Paces what counts tokens, for one executor, on its event loop."""
 
     def __init__(
-        self, limits: Limits | Mapping[str, Limits] | None, policy: RetryPolicy, chance: Callable[[], float]
+        self, limits: Limits | Mapping[str, Limits] | None, policy: RetryPolicy, random: Callable[[], float]
     ) -> None:
         """`limits` are the executor's; of these only those of `COUNT_TOKENS` matter."""
         self._policy = policy
-        self._chance = chance
+        self._random = random
         self._opens_at = -math.inf
-        self.tune(limits)
+        self.reconfigure(limits)
 
-    def tune(self, limits: Limits | Mapping[str, Limits] | None) -> None:
+    def reconfigure(self, limits: Limits | Mapping[str, Limits] | None) -> None:
         """Other limits are in force from now on."""
         declared = limits.get(COUNT_TOKENS) if isinstance(limits, Mapping) else None
         rpm = PER_MINUTE if declared is None or declared.rpm is None else declared.rpm
@@ -77,7 +77,7 @@ class Counting:
             failure = outcome.failure
             hint = failure.advice.retry_after
             if failure.kind is FailureKind.QUOTA:
-                self._opens_at = max(self._opens_at, now() + not_before(hint or _UNTOLD, self._chance()))
+                self._opens_at = max(self._opens_at, now() + jittered(hint or _UNTOLD, self._random()))
                 if self._opens_at >= last_at:
                     return
                 continue
@@ -85,7 +85,7 @@ class Counting:
             told_not_to = failure.advice.should_retry is False
             if not (again and FAILURE_POLICIES[failure.kind].retry) or told_not_to:
                 return
-            delay = self._policy.delay(failed - 1, self._chance(), hint=hint)
+            delay = self._policy.delay(failed - 1, self._random(), hint=hint)
             if failed >= self._policy.max_attempts or now() + delay >= last_at:
                 return
             await asyncio.sleep(delay)

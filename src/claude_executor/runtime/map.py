@@ -42,8 +42,8 @@ class Result:
         message: The answer.
         error: An `ExecutorError`, or the `ValueError` or `TypeError` of parameters that are no request.
         attempts: Requests sent for it; `None` where that is not known, as of an answer out of a journal.
-        waited: Seconds it waited for its turn.
-        took: Seconds its last attempt took.
+        queue_time: Seconds it waited for its turn.
+        duration: Seconds its last attempt took.
     """
 
     index: int
@@ -51,17 +51,17 @@ class Result:
     message: "Message | None" = field(default=None, repr=False)
     error: Exception | None = None
     attempts: int | None = None
-    waited: float | None = None
-    took: float | None = None
+    queue_time: float | None = None
+    duration: float | None = None
 
 
-class Answer(NamedTuple):
+class MapAnswer(NamedTuple):
     """An answer, and how it came about; see `Result`."""
 
     message: "Message"
     attempts: int
-    waited: float
-    took: float
+    queue_time: float
+    duration: float
 
 
 class MapJournal(Protocol):
@@ -87,7 +87,7 @@ class MapJournal(Protocol):
 
 
 async def fan_out(
-    submit: Callable[[Params], Awaitable[Answer]],
+    submit: Callable[[Params], Awaitable[MapAnswer]],
     prompts: Iterable[Params] | AsyncIterable[Params],
     *,
     room: int,
@@ -112,7 +112,7 @@ async def fan_out(
 class _Crew:
     def __init__(
         self,
-        submit: Callable[[Params], Awaitable[Answer]],
+        submit: Callable[[Params], Awaitable[MapAnswer]],
         prompts: Iterable[Params] | AsyncIterable[Params],
         *,
         room: int,
@@ -208,7 +208,9 @@ class _Crew:
         except (ExecutorError, ValueError, TypeError) as error:
             result = Result(index, params, error=error)
         else:
-            result = Result(index, params, answer.message, None, answer.attempts, answer.waited, answer.took)
+            result = Result(
+                index, params, answer.message, None, answer.attempts, answer.queue_time, answer.duration
+            )
         if journal is not None:
             await journal.keep(result)
         return result

@@ -46,9 +46,9 @@ class Pump:
         scheduler: Scheduler,
         *,
         clock: Callable[[], float],
-        chance: Callable[[], float],
+        random: Callable[[], float],
         on_event: Callable[[Event], None] | None,
-        around: Callable[[int], AbstractContextManager[object]] | None,
+        attempt_context: Callable[[int], AbstractContextManager[object]] | None,
         budget: Budget | None = None,
     ) -> None:
         """`on_event` is called on the event loop, `around` in the coroutine that carries a request.
@@ -57,9 +57,9 @@ class Pump:
         """
         self._scheduler = scheduler
         self._clock = clock
-        self._chance = chance
+        self._random = random
         self._on_event = on_event
-        self._around = around
+        self._attempt_context = attempt_context
         scheduler.emit.listening = on_event is not None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -164,7 +164,7 @@ class Pump:
             if not isinstance(outcome, Broken):
                 return outcome
             cause = outcome.cause
-            verdict = self._scheduler.failed(job, outcome.failure, self._clock(), self._chance())
+            verdict = self._scheduler.failed(job, outcome.failure, self._clock(), self._random())
             self._soon()
             if verdict is not Verdict.AGAIN:
                 raise failure(job, outcome.failure, verdict) from cause
@@ -175,7 +175,9 @@ class Pump:
         mark = CURRENT.set(turn)
         try:
             try:
-                outcome = await (attempt() if self._around is None else self._within(job.number, attempt))
+                outcome = await (
+                    attempt() if self._attempt_context is None else self._within(job.number, attempt)
+                )
             except Exception as error:
                 await turn.end()
                 part = turn.ended_by(error)
@@ -195,8 +197,8 @@ class Pump:
 
     async def _within(self, number: int, attempt: Callable[[], Awaitable[R | Broken]]) -> R | Broken:
         """Make one attempt in the context that `around` makes for it."""
-        assert self._around is not None
-        with self._around(number):
+        assert self._attempt_context is not None
+        with self._attempt_context(number):
             return await attempt()
         raise RuntimeError("the context that `around` has made has swallowed an exception, which it must not")
 
@@ -226,7 +228,7 @@ class Pump:
 
     def broken(self, job: Job, broken: Broken) -> StreamInterrupted:
         """An answer was broken off; what its reader is told."""
-        self._scheduler.failed(job, broken.failure, self._clock(), self._chance(), again=False)
+        self._scheduler.failed(job, broken.failure, self._clock(), self._random(), again=False)
         self._soon()
         return interruption(job, broken.failure)
 
@@ -301,7 +303,7 @@ class Pump:
             grant = await self._budget.ask(reserve.pool, reserve.ask)
         except Exception as error:  # whatever it is, the pool must not wait for this answer any longer
             because = str(error) if isinstance(error, Unreachable) else type(error).__name__
-            self._scheduler.unreachable(reserve.pool, self._clock(), self._chance(), because)
+            self._scheduler.unreachable(reserve.pool, self._clock(), self._random(), because)
         else:
             self._scheduler.granted(reserve.pool, grant, self._clock())
         self.pump()

@@ -4,13 +4,13 @@ from claude_executor.core.model.actions import Refusal, Refuse, Verdict
 from claude_executor.core.model.failure import Failure, FailureKind
 from claude_executor.core.model.job import Job
 from claude_executor.errors import (
-    BudgetSpent,
     BudgetUnreachable,
     Closed,
     DeadlineExceeded,
     ExecutorError,
     Failed,
     QueueFull,
+    SpendingCapReached,
     Stopped,
     StreamInterrupted,
     TooLarge,
@@ -30,7 +30,7 @@ _REMEDY = {
 
 def rejection(refuse: Refuse) -> ExecutorError:
     """The exception for a request that is turned away; `Failed` if it had been sent before."""
-    job, because = refuse.job, refuse.because
+    job, because = refuse.job, refuse.cause
     if job.sent and job.last is not None:
         return _failed(job, job.last, f"given up after {_times(job.attempts)}, because {refuse.refusal}")
     if refuse.refusal is Refusal.QUEUE_FULL:
@@ -42,10 +42,12 @@ def rejection(refuse: Refuse) -> ExecutorError:
         return Stopped(
             f"not sent, because an earlier request met this: {describe(because)}", kind=because.kind
         )
-    if refuse.refusal is Refusal.SPENT:
-        return BudgetSpent("not sent: it could cost more than the spending cap has left; raise the cap")
+    if refuse.refusal is Refusal.SPENDING_CAP:
+        return SpendingCapReached(
+            "not sent: it could cost more than the spending cap has left; raise the cap"
+        )
     if refuse.refusal is Refusal.ALONE:
-        why = f" ({refuse.away})" if refuse.away else ""
+        why = f" ({refuse.unreachable_reason})" if refuse.unreachable_reason else ""
         return BudgetUnreachable(
             f"not sent: the shared budget cannot be reached{why}; see to Redis, or let it degrade (alone=)"
         )

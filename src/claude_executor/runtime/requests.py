@@ -9,7 +9,7 @@ from claude_executor.core.model.options import RequestOptions
 from claude_executor.core.model.request import Shape
 from claude_executor.runtime.calls import as_attempt, once, usage_in
 from claude_executor.runtime.client import Connection
-from claude_executor.runtime.map import Answer, Params
+from claude_executor.runtime.map import MapAnswer, Params
 from claude_executor.runtime.pump import Pump
 from claude_executor.sdk.validation import measured
 
@@ -27,7 +27,7 @@ class Carrier:
         self._pump = pump
         self._clock = clock
 
-    async def answer(self, params: Params, options: RequestOptions) -> Answer:
+    async def answer(self, params: Params, options: RequestOptions) -> MapAnswer:
         """One request, answered whole."""
         transport = self._connection.transport
         shape = measured(params)
@@ -36,23 +36,23 @@ class Carrier:
         if (turn := self._pump.turn()) is not None:
             began = self._clock()
             reply = await turn.send(partial(transport.send, params))
-            return Answer(reply.value, 1, 0.0, self._clock() - began)
+            return MapAnswer(reply.value, 1, 0.0, self._clock() - began)
         takes_long = transport.takes_long(params)
         job = self._pump.accept(shape, options)
         begun = partial(self._pump.begun, job) if takes_long else None
         reply = await self._pump.attempt(job, partial(transport.send, params, begun))
         message = self._pump.answered(job, reply)
-        return Answer(message, job.attempts, job.sent_at - job.submitted_at, self._clock() - job.sent_at)
+        return MapAnswer(message, job.attempts, job.sent_at - job.submitted_at, self._clock() - job.sent_at)
 
     @asynccontextmanager
     async def stream(
-        self, params: Params, options: RequestOptions, *, silence: float
+        self, params: Params, options: RequestOptions, *, idle_timeout: float
     ) -> "AsyncGenerator[AsyncMessageStream[None]]":
         """One request, answered piece by piece."""
         transport = self._connection.transport
         shape = measured(params)
         wanted = {name: value for name, value in params.items() if name != "stream"}
-        attempt = partial(transport.open, wanted, silence=silence)
+        attempt = partial(transport.open, wanted, silence=idle_timeout)
         if (turn := self._pump.turn()) is not None:
             events = await turn.send(attempt)
             stream = events.open(turn.part(events.message_id))

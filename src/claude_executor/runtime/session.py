@@ -44,12 +44,12 @@ class Session:
         return await self._executor.submit(params, priority=t.priority, tenant=t.tenant, deadline=t.deadline)
 
     def stream(
-        self, params: "Params", *, silence: float = 60.0
+        self, params: "Params", *, idle_timeout: float = 60.0
     ) -> "AbstractAsyncContextManager[AsyncMessageStream[None]]":
         """As `Executor.stream`."""
         t = self.options
         return self._executor.stream(
-            params, priority=t.priority, tenant=t.tenant, deadline=t.deadline, silence=silence
+            params, priority=t.priority, tenant=t.tenant, deadline=t.deadline, idle_timeout=idle_timeout
         )
 
     def map(
@@ -57,7 +57,7 @@ class Session:
         prompts: "Iterable[Params] | AsyncIterable[Params]",
         *,
         ordered: bool = False,
-        look_ahead: int | None = None,
+        buffer: int | None = None,
         journal: "MapJournal | None" = None,
     ) -> "AsyncGenerator[Result, None]":
         """As `Executor.map`."""
@@ -65,7 +65,7 @@ class Session:
         return self._executor.map(
             prompts,
             ordered=ordered,
-            look_ahead=look_ahead,
+            buffer=buffer,
             priority=t.priority,
             tenant=t.tenant,
             deadline=t.deadline,

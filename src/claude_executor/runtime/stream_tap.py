@@ -24,7 +24,7 @@ from claude_executor.runtime.attempt import Part, Turn
 from claude_executor.runtime.pump import Following, Pump
 from claude_executor.sdk.failures import advice_of, broken_by
 from claude_executor.sdk.outcome import Broken
-from claude_executor.sdk.streaming import SILENCE
+from claude_executor.sdk.streaming import IDLE_TIMEOUT
 from claude_executor.sdk.usage import usage_by_now, usage_said
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ class Overheard:
         if self._ending is not None:
             self._tell(self._ending)
         else:
-            self._timer = self._loop.call_later(SILENCE, self._look)
+            self._timer = self._loop.call_later(IDLE_TIMEOUT, self._look)
 
     def follow_part(self, turn: Turn) -> None:
         """It is part of an attempt, which is told: in the place and for the time of that."""
@@ -94,10 +94,10 @@ class Overheard:
         """Whether its reader comes back; one who stays away keeps nobody else waiting."""
         assert self._loop is not None
         away = 0.0 if self.reading else self._loop.time() - self._read_at
-        if away >= SILENCE:
+        if away >= IDLE_TIMEOUT:
             self.left()
         else:
-            self._timer = self._loop.call_later(SILENCE - away, self._look)
+            self._timer = self._loop.call_later(IDLE_TIMEOUT - away, self._look)
 
     def _tell(self, ending: Ending) -> None:
         if self._following is not None:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
     from claude_executor.core.model.headers import Advice
 
-SILENCE = 60.0
+IDLE_TIMEOUT = 60.0
 """Seconds without a sign of life, be it a ping, after which a stream is given up."""
 
 

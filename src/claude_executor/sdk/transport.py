@@ -20,7 +20,7 @@ from claude_executor.core.model.headers import NO_ADVICE, Advice
 from claude_executor.errors import Stopped
 from claude_executor.sdk.failures import CONNECTION_ERRORS, advice_of, broken_by
 from claude_executor.sdk.outcome import Broken, Reply
-from claude_executor.sdk.streaming import SILENCE, Events, first_of
+from claude_executor.sdk.streaming import IDLE_TIMEOUT, Events, first_of
 from claude_executor.sdk.usage import usage_of
 from claude_executor.sdk.validation import flaw_of_key
 
@@ -100,10 +100,13 @@ class Transport:
         self, params: Mapping[str, object], begun: Callable[[Usage, Advice], object] | None
     ) -> Reply[Message] | Broken:
         """As a stream, which may last as long as it is alive, unless the request has a timeout of its own."""
-        own, silence = params.get("timeout"), SILENCE
+        own, silence = params.get("timeout"), IDLE_TIMEOUT
         most = own if isinstance(own, (int, float)) else None
         if most is not None:
-            params, silence = {name: params[name] for name in params if name != "timeout"}, min(SILENCE, most)
+            params, silence = (
+                {name: params[name] for name in params if name != "timeout"},
+                min(IDLE_TIMEOUT, most),
+            )
         try:
             async with asyncio.timeout(most):
                 events = await self.open(params, silence=silence)

@@ -69,12 +69,12 @@ class ExecutorOptions(TypedDict, total=False):
     breaker: BreakerPolicy | None
     timeout: float
     reserve_max_tokens: bool
-    caps: Iterable[SpendingCap]
+    spending_caps: Iterable[SpendingCap]
     budget: Budget | None
     on_event: Callable[[Event], None] | None
-    around: Callable[[int], AbstractContextManager[object]] | None
+    attempt_context: Callable[[int], AbstractContextManager[object]] | None
     clock: Callable[[], float]
-    chance: Callable[[], float]
+    random: Callable[[], float]
 
 
 class Executor:
@@ -128,7 +128,7 @@ class Executor:
         prompts: Iterable[Params] | AsyncIterable[Params],
         *,
         ordered: bool = False,
-        look_ahead: int | None = None,
+        buffer: int | None = None,
         priority: int = 0,
         tenant: str = "",
         deadline: float | None = None,
@@ -141,7 +141,7 @@ class Executor:
         results = self._executor.map(
             prompts if isinstance(prompts, AsyncIterable) else _read(prompts),
             ordered=ordered,
-            look_ahead=look_ahead,
+            buffer=buffer,
             priority=priority,
             tenant=tenant,
             deadline=deadline,
@@ -161,14 +161,14 @@ class Executor:
         priority: int = 0,
         tenant: str = "",
         deadline: float | None = None,
-        silence: float = 60.0,
+        idle_timeout: float = 60.0,
     ) -> "Generator[Stream, None, None]":
         """Send one request when the limits allow, and read its answer as it comes.
 
         Use it as ``with executor.stream(params) as stream``.
         """
         opened = self._executor.stream(
-            params, priority=priority, tenant=tenant, deadline=deadline, silence=silence
+            params, priority=priority, tenant=tenant, deadline=deadline, idle_timeout=idle_timeout
         )
         stream = Stream(self._thread, self._thread.wait(opened.__aenter__))
         try:
@@ -183,7 +183,7 @@ class Executor:
         """What puts an unchanged ``Anthropic`` under this executor's limits, retries and breaker."""
         return self._executor.middleware(options)
 
-    def tune(
+    def reconfigure(
         self,
         limits: Limits | Mapping[str, Limits] | None = None,
         *,
@@ -197,7 +197,7 @@ class Executor:
         """Change limits while running."""
 
         async def tune() -> None:
-            self._executor.tune(
+            self._executor.reconfigure(
                 limits,
                 rpm=rpm,
                 tpm=tpm,

@@ -63,7 +63,7 @@ def asked_by(rows: list[Row]) -> Asked:
 def most_of(rows: list[Row], caps: Caps) -> float:
     """What the dearest of the rows may take, in the unit of the cap."""
     (cap,) = caps.left(Spent(), asked_by(rows), PRICES)
-    return max(cap.most(shape_of(row.params)) for row in rows)
+    return max(cap.worst_case(shape_of(row.params)) for row in rows)
 
 
 def begin(simulator: Simulator, rows: list[Row], caps: Caps, before: Spent = NOTHING_SPENT, **options):
@@ -71,7 +71,7 @@ def begin(simulator: Simulator, rows: list[Row], caps: Caps, before: Spent = NOT
     run = Run(len(rows), caps=caps, before=before, clock=loop_time)
     kept = caps.left(before, asked_by(rows), PRICES)
     client = simulated_client(simulator)
-    return run, Executor(client=client, caps=kept, on_event=run.listen, clock=loop_time, **options)
+    return run, Executor(client=client, spending_caps=kept, on_event=run.listen, clock=loop_time, **options)
 
 
 def used(simulator: Simulator) -> tuple[float, int]:

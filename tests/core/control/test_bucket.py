@@ -141,9 +141,9 @@ def test_no_window_admits_more_while_limits_change(now, script):
             elif what == "lower":
                 bucket.correct(min(bucket.level(now), number * bucket.capacity), now)
             elif what == "rate":
-                bucket.retune(number, bucket.capacity, now)
+                bucket.reconfigure(number, bucket.capacity, now)
             else:
-                bucket.retune(bucket.rate, number, now)
+                bucket.reconfigure(bucket.rate, number, now)
         assert bucket.level(now) <= bucket.capacity
         events.append((now, amount))
         earned.append(total)
@@ -228,14 +228,14 @@ def test_a_backward_clock_creates_no_tokens(steps):
         assert admitted <= 60.0 + 2.0 * latest + 1e-6
 
 
-@pytest.mark.parametrize("change", ["take", "settle", "correct", "retune"])
+@pytest.mark.parametrize("change", ["take", "settle", "correct", "reconfigure"])
 def test_no_change_at_an_earlier_instant_refills_twice(change):
     """After the clock went back and forth again the level is what one refill makes it."""
     bucket = TokenBucket(2.0, 60.0, now=0.0, level=0.0)
     bucket.take(0.0, 10.0)
     assert bucket.level(10.0) == 20.0
-    if change == "retune":
-        bucket.retune(2.0, 60.0, 5.0)
+    if change == "reconfigure":
+        bucket.reconfigure(2.0, 60.0, 5.0)
     elif change == "correct":
         bucket.correct(20.0, 5.0)
     else:
@@ -247,12 +247,12 @@ def test_no_change_at_an_earlier_instant_refills_twice(change):
 def test_what_came_before_a_change_of_rate_came_at_the_old_rate():
     """Retuning refills first, then clips to the new capacity."""
     bucket = TokenBucket(2.0, 60.0, now=0.0, level=0.0)
-    bucket.retune(1.0, 60.0, 10.0)
+    bucket.reconfigure(1.0, 60.0, 10.0)
     assert bucket.level(10.0) == 20.0
     assert bucket.level(15.0) == 25.0
-    bucket.retune(10.0, 5.0, 15.0)
+    bucket.reconfigure(10.0, 5.0, 15.0)
     assert bucket.level(15.0) == bucket.level(99.0) == 5.0
-    bucket.retune(10.0, 500.0, 15.0)
+    bucket.reconfigure(10.0, 500.0, 15.0)
     assert bucket.level(16.0) == 15.0
     assert bucket.level(999.0) == 500.0
 

@@ -155,21 +155,21 @@ def test_starting_again_is_bounded_on_both_sides():
 def test_a_window_at_its_ceiling_moves_with_it():
     """Up and down; one below it stays where it is unless the ceiling comes down on it."""
     window = opened(50)
-    window.retune(200)
+    window.reconfigure(200)
     assert window.limit == 200.0
-    window.retune(20)
+    window.reconfigure(20)
     assert window.limit == 20.0
     window = opened(50, to=5)
-    window.retune(100)
+    window.reconfigure(100)
     assert window.limit == 5.0
-    window.retune(3)
+    window.reconfigure(3)
     assert window.limit == 3.0
 
 
 def test_after_a_higher_ceiling_it_still_doubles():
     """The level that went wrong is not the old ceiling."""
     window = opened(50, to=10)
-    window.retune(500)
+    window.reconfigure(500)
     for _ in range(300):
         window.answered(500)
     assert window.limit == 310.0
@@ -179,7 +179,7 @@ def test_a_higher_ceiling_does_not_forget_what_went_wrong():
     """Slow growth above the old trouble remains."""
     window = opened(100)
     overload(window, 50, 0.0)
-    window.retune(500)
+    window.reconfigure(500)
     for _ in range(100):
         window.answered(500)
     assert window.limit < 60
@@ -190,7 +190,7 @@ events = st.one_of(
     st.tuples(st.just("overloaded"), st.integers(0, 300)),
     st.tuples(st.just("restart"), st.floats(0, 300)),
     st.tuples(st.just("open_to"), st.floats(0, 300)),
-    st.tuples(st.just("retune"), st.integers(1, 300)),
+    st.tuples(st.just("reconfigure"), st.integers(1, 300)),
 )
 
 
@@ -207,7 +207,7 @@ def test_the_limit_stays_between_one_and_the_ceiling(ceiling, script):
             window.overloaded(number, now)
         else:
             getattr(window, what)(number)
-        ceiling = number if what == "retune" else ceiling
+        ceiling = number if what == "reconfigure" else ceiling
         assert 1.0 <= window.limit <= ceiling
 
 

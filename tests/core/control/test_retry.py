@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from claude_executor.core.control.retry import RetryBudget, RetryPolicy
+from claude_executor.core.control.retry import RetryPolicy, RetryQuota
 from claude_executor.core.model.cost import Resource
 from claude_executor.core.model.failure import (
     FAILURE_POLICIES,
@@ -242,7 +242,7 @@ def test_a_policy_that_makes_no_sense_is_refused(wrong):
 
 def test_one_attempt_and_no_budget_are_allowed():
     """The smallest policy that makes sense."""
-    assert RetryPolicy(max_attempts=1, budget=0).max_attempts == 1
+    assert RetryPolicy(max_attempts=1, ratio=0).max_attempts == 1
 
 
 def spend(budget, now):
@@ -256,28 +256,28 @@ def spend(budget, now):
 
 def test_a_quiet_executor_has_a_small_floor_of_retries():
     """The floor is there at once, refills by the trickle, and no further."""
-    budget = RetryBudget(0.2, 0.0)
-    assert spend(budget, 0.0) == RetryBudget.FLOOR
-    assert budget.ready_at(0.0) == pytest.approx(1 / RetryBudget.TRICKLE)
-    assert spend(budget, 3.0) == 3 * RetryBudget.TRICKLE
-    assert spend(budget, 10_000.0) == RetryBudget.FLOOR
+    budget = RetryQuota(0.2, 0.0)
+    assert spend(budget, 0.0) == RetryQuota.FLOOR
+    assert budget.ready_at(0.0) == pytest.approx(1 / RetryQuota.TRICKLE)
+    assert spend(budget, 3.0) == 3 * RetryQuota.TRICKLE
+    assert spend(budget, 10_000.0) == RetryQuota.FLOOR
 
 
 def test_requests_earn_their_fraction():
     """A hundred first attempts allow twenty retries, beyond the floor and up to the ceiling."""
-    budget = RetryBudget(0.2, 0.0)
+    budget = RetryQuota(0.2, 0.0)
     spend(budget, 0.0)
     for _ in range(100):
         budget.earn(0.0)
     assert 19 <= spend(budget, 0.0) <= 20  # a hundred fifths are not exactly twenty in floating point
     for _ in range(100_000):
         budget.earn(0.0)
-    assert spend(budget, 0.0) == RetryBudget.CEILING
+    assert spend(budget, 0.0) == RetryQuota.CEILING
 
 
 def test_the_trickle_takes_nothing_away_above_the_floor():
     """What requests have earned does not go by waiting."""
-    budget = RetryBudget(1.0, 0.0)
+    budget = RetryQuota(1.0, 0.0)
     for _ in range(40):
         budget.earn(0.0)
     assert spend(budget, 100.0) == 50
@@ -285,12 +285,12 @@ def test_the_trickle_takes_nothing_away_above_the_floor():
 
 def test_a_retry_that_succeeds_gets_its_own_back():
     """Retries that help cost nothing."""
-    budget = RetryBudget(0.2, 0.0)
+    budget = RetryQuota(0.2, 0.0)
     for _ in range(1_000):
         assert budget.ready_at(0.0) <= 0.0
         budget.take(0.0)
         budget.earn(0.0, succeeded_retry=True)
-    assert spend(budget, 0.0) == RetryBudget.FLOOR
+    assert spend(budget, 0.0) == RetryQuota.FLOOR
 
 
 @examples
@@ -301,7 +301,7 @@ def test_a_retry_that_succeeds_gets_its_own_back():
 )
 def test_in_any_span_retries_are_bounded_by_requests_and_trickle(now, fraction, gaps):
     """Retries <= floor + fraction * requests + trickle * seconds; `ready_at` needs few wakings."""
-    budget, begun, requests = RetryBudget(fraction, now), now, 0
+    budget, begun, requests = RetryQuota(fraction, now), now, 0
     for retries, gap in enumerate(gaps, start=1):
         now += gap
         if retries % 3 == 1:
@@ -312,14 +312,14 @@ def test_in_any_span_retries_are_bounded_by_requests_and_trickle(now, fraction, 
             now, wakings = at, wakings + 1
         assert wakings <= 2
         budget.take(now)
-        allowed = RetryBudget.FLOOR + fraction * requests + RetryBudget.TRICKLE * (now - begun)
+        allowed = RetryQuota.FLOOR + fraction * requests + RetryQuota.TRICKLE * (now - begun)
         assert retries <= allowed + 1e-6
 
 
 def test_a_backward_clock_earns_no_retries():
     """Time that steps back and forth trickles once."""
-    budget = RetryBudget(0.0, 0.0)
+    budget = RetryQuota(0.0, 0.0)
     spend(budget, 0.0)
     budget.ready_at(5.0)
     budget.ready_at(0.0)
-    assert spend(budget, 5.0) == 5 * RetryBudget.TRICKLE
+    assert spend(budget, 5.0) == 5 * RetryQuota.TRICKLE

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.core.factories import HAIKU, a_job, a_shape
 
-from claude_executor.core.control.spending import Spending, SpendingCap, all_tokens
+from claude_executor.core.control.spending import SpendingCap, SpendingCaps, all_tokens
 from claude_executor.core.model.cost import Usage
 from claude_executor.core.model.request import shape_of
 
@@ -35,39 +35,39 @@ def test_a_cap_is_a_positive_number(amount):
 
 def test_what_is_reserved_counts_as_spent_until_the_answer_tells():
     """So that whatever is in flight cannot overshoot."""
-    spending = Spending([SpendingCap(10_000)])
+    spending = SpendingCaps([SpendingCap(10_000)])
     first, second = (priced(spending, n, text_bytes=2_000, max_tokens=5_000) for n in (1, 2))
-    assert first.most == (2_000 + 3 * 14 + 5_000,)
-    assert spending.room(first)
+    assert first.worst_case == (2_000 + 3 * 14 + 5_000,)
+    assert spending.fits(first)
     spending.reserve(first)
-    assert not spending.room(second)
-    assert spending.room_later(second)
+    assert not spending.fits(second)
+    assert spending.could_fit(second)
     spending.settle(first, Usage(600, 400))
     assert spending.spent() == (1_000,)
-    assert spending.room(second)
+    assert spending.fits(second)
 
 
 def test_an_attempt_that_may_have_been_charged_counts_in_full():
     """Nobody knows better."""
-    spending = Spending([SpendingCap(10_000)])
+    spending = SpendingCaps([SpendingCap(10_000)])
     job = priced(spending)
     spending.reserve(job)
     spending.settle(job, None)
-    assert spending.spent() == job.most
+    assert spending.spent() == job.worst_case
 
 
 def test_every_cap_must_have_room():
     """Money and tokens at once."""
-    spending = Spending([SpendingCap(1e9), SpendingCap(0.001, dollars, "dollars")])
+    spending = SpendingCaps([SpendingCap(1e9), SpendingCap(0.001, dollars, "dollars")])
     job = priced(spending, max_tokens=500)
-    assert not spending.room(job)
-    assert not spending.room_later(job)
+    assert not spending.fits(job)
+    assert not spending.could_fit(job)
 
 
 def test_the_most_allows_for_writing_to_the_cache():
     """For an hour, which is the dearest way to read a prompt."""
     shape = a_shape(text_bytes=1_000, max_tokens=0)
-    assert SpendingCap(1.0, dollars).most(shape) == pytest.approx(2 * (1_000 + 42) / 1e6)
+    assert SpendingCap(1.0, dollars).worst_case(shape) == pytest.approx(2 * (1_000 + 42) / 1e6)
 
 
 @given(
@@ -100,13 +100,13 @@ def test_no_request_takes_more_input_than_it_has_bytes_on_the_wire(messages, pro
 )
 def test_no_order_of_events_spends_more_than_the_cap(requests, cap, random):
     """As long as no request starts without room, and none takes more than its most."""
-    spending, flying = Spending([SpendingCap(cap)]), []
+    spending, flying = SpendingCaps([SpendingCap(cap)]), []
     for number, (text_bytes, max_tokens, share) in enumerate(requests):
         job = priced(spending, number, text_bytes=text_bytes, max_tokens=max_tokens)
-        while not spending.room(job) and flying:
+        while not spending.fits(job) and flying:
             other, used = flying.pop(random.randrange(len(flying)))
             spending.settle(other, used)
-        if spending.room(job):
+        if spending.fits(job):
             spending.reserve(job)
             used = Usage(int(share * text_bytes), int(share * max_tokens))
             flying.append((job, random.choice([used, None])))

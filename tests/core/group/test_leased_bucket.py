@@ -49,7 +49,7 @@ def test_alone_it_refills_at_its_share_without_a_burst(purse):
     assert purse.ready_at(2.5) == -math.inf
     purse.take(2.5, 0.0)
     assert purse.ready_at(1.0) == pytest.approx(0.4)
-    purse.retune(20.0, 100.0, 0.0)
+    purse.reconfigure(20.0, 100.0, 0.0)
     assert purse.ready_at(1.0) == pytest.approx(0.2)
 
 

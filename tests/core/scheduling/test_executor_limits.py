@@ -27,10 +27,10 @@ def test_no_more_are_in_flight_than_allowed():
     assert ceiling.opens_at(a_job(), 0.0) == (NEVER, CONCURRENCY)
     ceiling.release(jobs[0], None)
     assert ceiling.opens_at(a_job(), 0.0)[0] == -math.inf
-    ceiling.retune(2)
+    ceiling.reconfigure(2)
     assert ceiling.opens_at(a_job(), 0.0) == (NEVER, CONCURRENCY)
     with pytest.raises(ValueError, match="max_concurrency must be at least 1, got 0"):
-        ceiling.retune(0)
+        ceiling.reconfigure(0)
 
 
 def test_a_share_of_the_places_is_kept():
@@ -55,13 +55,13 @@ def test_new_connections_are_paced():
 
 def test_a_spending_cap_holds_and_then_refuses():
     """It holds while what is in flight may turn out cheaper."""
-    most = SpendingCap(1.0).most(a_shape())
+    most = SpendingCap(1.0).worst_case(a_shape())
     ceiling = Ceiling(9, [SpendingCap(1.5 * most)], 0.0)
     [job] = fly(ceiling, 1)
     other = a_job(2)
-    ceiling.price(other)
+    ceiling.set_worst_case(other)
     assert ceiling.opens_at(other, 0.0) == (NEVER, SPENDING)
-    assert not ceiling.spent(other)
+    assert not ceiling.cannot_fit(other)
     ceiling.release(job, Usage(int(most)))
-    assert ceiling.spent(other)
-    assert not Ceiling(9, (), 0.0).spent(a_job())
+    assert ceiling.cannot_fit(other)
+    assert not Ceiling(9, (), 0.0).cannot_fit(a_job())

@@ -201,7 +201,7 @@ def test_who_is_still_waiting_at_the_deadline_is_refused():
 
 def test_a_job_that_waits_to_try_again_can_be_late_too():
     """It is told how its last attempt failed."""
-    scheduler = a_scheduler(retry=RetryPolicy(budget=0.0))
+    scheduler = a_scheduler(retry=RetryPolicy(ratio=0.0))
     for _ in range(20):  # spend the retry budget
         other = submit(scheduler)
         scheduler.poll(0.0)
@@ -211,7 +211,7 @@ def test_a_job_that_waits_to_try_again_can_be_late_too():
     scheduler.poll(0.0)
     assert failed(scheduler, job, FailureKind.CONFLICT, u=0.0) is Verdict.AGAIN
     (action,) = [a for a in scheduler.poll(2.5) if isinstance(a, Refuse)]
-    assert (action.job, action.refusal, action.because) == (job, Refusal.DEADLINE, job.last)
+    assert (action.job, action.refusal, action.cause) == (job, Refusal.DEADLINE, job.last)
 
 
 def test_in_flight_a_deadline_does_not_matter():
@@ -234,7 +234,7 @@ def test_a_bad_key_stops_everything_and_a_missing_model_only_itself():
     assert isinstance(submit(scheduler, model=OPUS), Job)
     assert failed(scheduler, jobs[1], FailureKind.AUTHENTICATION, status=401) is Verdict.FAILED
     refusal = submit(scheduler, model=OPUS)
-    assert (refusal.refusal, refusal.because) == (Refusal.STOPPED, jobs[1].last)
+    assert (refusal.refusal, refusal.cause) == (Refusal.STOPPED, jobs[1].last)
     assert isinstance(submit(scheduler, 1.0 + LASTS), Job)  # after a while one may see
 
 
@@ -249,7 +249,7 @@ def test_one_file_that_is_gone_stops_nobody_who_asks_the_same_model():
 
 def test_without_stops_each_meets_it_for_itself():
     """What one client of a service may not do, others may; and an API that is not there yet is waited for."""
-    scheduler = a_scheduler(opened=False, retry=RetryPolicy(stops=False))
+    scheduler = a_scheduler(opened=False, retry=RetryPolicy(fail_fast=False))
     now = 0.0
     for kind in (FailureKind.NOT_FOUND, FailureKind.PERMISSION, FailureKind.AUTHENTICATION):
         job = submit(scheduler, now)
@@ -257,7 +257,7 @@ def test_without_stops_each_meets_it_for_itself():
             now = scheduler.wake_at
         assert failed(scheduler, job, kind, now, status=403) is Verdict.FAILED
     assert isinstance(submit(scheduler, now), Job)
-    new = a_scheduler(opened=False, retry=RetryPolicy(stops=False))
+    new = a_scheduler(opened=False, retry=RetryPolicy(fail_fast=False))
     job = submit(new)
     now = 0.0
     for _ in range(5):
@@ -268,7 +268,7 @@ def test_without_stops_each_meets_it_for_itself():
 
 def test_models_that_nobody_has_heard_of_are_forgotten():
     """Whatever clients ask for as a model; one that answers, is asked for now or was told to wait stays."""
-    scheduler = a_scheduler(retry=RetryPolicy(stops=False))
+    scheduler = a_scheduler(retry=RetryPolicy(fail_fast=False))
     waiting = submit(scheduler, model="claude-wanted")
     scheduler.poll(0.0)
     now = 0.0
@@ -411,7 +411,7 @@ def test_too_large_is_said_the_second_time():
 
 def test_retries_wait_for_their_budget():
     """With nothing earned, no more than the floor at once; the others follow as the trickle allows."""
-    scheduler = a_scheduler(retry=RetryPolicy(budget=0.0))
+    scheduler = a_scheduler(retry=RetryPolicy(ratio=0.0))
     jobs = [submit(scheduler) for _ in range(30)]
     scheduler.poll(0.0)
     for job in jobs:
@@ -575,12 +575,12 @@ def test_when_nothing_urgent_has_come_for_a_while_bulk_has_it_all():
 def test_limits_can_be_changed_while_it_runs():
     """All of them or by field, for pools that exist and pools to come; and how many may fly."""
     scheduler = a_scheduler(Limits(rpm=600), max_concurrency=5)
-    scheduler.tune(0.0, changes={"rpm": 60.0, "itpm": 6_000.0})
-    scheduler.tune(0.0, max_concurrency=7)
+    scheduler.reconfigure(0.0, changes={"rpm": 60.0, "itpm": 6_000.0})
+    scheduler.reconfigure(0.0, max_concurrency=7)
     for pool in (scheduler._pools["haiku-5.5"], scheduler._pool("new", 0.0)):
         limits = {r: m.limit for r, m in pool.meters.items() if m.limit is not None}
         assert limits == {Resource.REQUESTS: 60.0, Resource.INPUT: 6_000.0}
-    scheduler.tune(0.0, limits=Limits(otpm=5.0))
+    scheduler.reconfigure(0.0, limits=Limits(otpm=5.0))
     limits = {r: m.limit for r, m in scheduler._pool("new", 0.0).meters.items() if m.limit is not None}
     assert limits == {Resource.OUTPUT: 5.0}
 
@@ -593,7 +593,7 @@ def test_a_wrong_change_changes_nothing():
         {"changes": {"rpm": 1.0}, "max_concurrency": 0},
     ):
         with pytest.raises(ValueError, match="must be"):
-            scheduler.tune(0.0, **wrong)
+            scheduler.reconfigure(0.0, **wrong)
     assert scheduler._pools["haiku-5.5"].meters[Resource.REQUESTS].limit == 600
     assert scheduler._ceiling.most_running == 5
 
@@ -604,10 +604,10 @@ def test_more_slots_are_used_at_once_and_fewer_as_they_become_free():
     for _ in range(10):
         submit(scheduler)
     flight = started(scheduler)
-    scheduler.tune(0.0, max_concurrency=4)
+    scheduler.reconfigure(0.0, max_concurrency=4)
     flight += started(scheduler)
     assert len(flight) == 4
-    scheduler.tune(0.0, max_concurrency=1)
+    scheduler.reconfigure(0.0, max_concurrency=1)
     for job in flight[:3]:
         scheduler.answered(job, USAGE, NO_ADVICE, 0.0)
         assert started(scheduler) == []
@@ -703,7 +703,7 @@ def test_whoever_listens_hears_of_everything():
     learned = next(event for event in found if isinstance(event, ev.LimitLearned))
     assert (learned.resource, learned.limit, learned.source) == ("requests", 300, "response headers")
     answered = next(event for event in found if isinstance(event, ev.RequestAnswered))
-    assert (answered.number, answered.tenant, answered.waited_for, answered.took) == (
+    assert (answered.number, answered.tenant, answered.queue_time, answered.duration) == (
         one.number,
         "t",
         1.0,
@@ -923,8 +923,8 @@ def test_newcomers_do_not_overtake_those_who_came_before_any_limit_was_known():
 
 def test_under_a_spending_cap_requests_wait_for_those_in_flight_and_then_are_refused():
     """Nothing is sent that could cost more than is left."""
-    most = SpendingCap(1.0).most(a_shape())
-    scheduler = a_scheduler(caps=[SpendingCap(2.5 * most + SPENT_TO_OPEN)])
+    most = SpendingCap(1.0).worst_case(a_shape())
+    scheduler = a_scheduler(spending_caps=[SpendingCap(2.5 * most + SPENT_TO_OPEN)])
     jobs = [submit(scheduler) for _ in range(4)]
     scheduler.poll(0.0)
     scheduler.poll(5.0)
@@ -935,16 +935,16 @@ def test_under_a_spending_cap_requests_wait_for_those_in_flight_and_then_are_ref
     assert [job.running for job in jobs[1:]] == [True, True, False]
     scheduler.lost(jobs[1], 7.0)
     scheduler.lost(jobs[2], 7.0)
-    assert [action.refusal for action in scheduler.poll(7.0)] == [Refusal.SPENT]
+    assert [action.refusal for action in scheduler.poll(7.0)] == [Refusal.SPENDING_CAP]
     refused = scheduler.submit(a_shape(), 8.0)
     assert isinstance(refused, Refuse)
-    assert refused.refusal is Refusal.SPENT
+    assert refused.refusal is Refusal.SPENDING_CAP
 
 
 def test_what_was_not_charged_is_not_spent():
     """A request that was refused, or never sent, costs nothing."""
-    most = SpendingCap(1.0).most(a_shape())
-    scheduler = a_scheduler(caps=[SpendingCap(most + SPENT_TO_OPEN)])
+    most = SpendingCap(1.0).worst_case(a_shape())
+    scheduler = a_scheduler(spending_caps=[SpendingCap(most + SPENT_TO_OPEN)])
     job = submit(scheduler)
     for second in range(20):
         scheduler.poll(100.0 * second)
@@ -1024,7 +1024,7 @@ def test_a_head_that_was_held_started_with_what_it_needed_of_the_old_limits():
             begun.append(now)
             scheduler.answered(job, USAGE, NO_ADVICE, now)
         if now == 40.0:
-            scheduler.tune(now, limits=Limits(rpm=6_000))
+            scheduler.reconfigure(now, limits=Limits(rpm=6_000))
             scheduler.poll(now)
         now = min(at for at in (scheduler.wake_at, 40.0, 47.0) if at > now)
     assert begun[1] < 40.0

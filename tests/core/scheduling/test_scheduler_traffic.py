@@ -26,7 +26,7 @@ def new_scheduler(*, declared, max_concurrency, max_queued):
         Limits(rpm=600, itpm=300_000, otpm=60_000) if declared else Limits(),
         max_concurrency=max_concurrency,
         max_queued=max_queued,
-        retry=RetryPolicy(max_attempts=3, base=0.5, cap=8.0, budget=0.1),
+        retry=RetryPolicy(max_attempts=3, base=0.5, cap=8.0, ratio=0.1),
         breaker=BreakerPolicy(streak=4, volume=6, pause=1.0),
         now=0.0,
     )
@@ -42,7 +42,7 @@ def plain(answer):
     if isinstance(answer, list):
         return [plain(action) for action in answer]
     if isinstance(answer, Refuse):
-        return ("refuse", answer.job.number, answer.refusal, answer.because)
+        return ("refuse", answer.job.number, answer.refusal, answer.cause)
     if isinstance(answer, Start):
         return ("start", answer.job.number, answer.job.cost, answer.job.attempts)
     return ("job", answer.number) if isinstance(answer, Job) else answer
@@ -271,7 +271,7 @@ class AnyTraffic(RuleBasedStateMachine):
 
     @rule(max_concurrency=st.integers(1, 12))
     def tune_concurrency(self, max_concurrency):
-        self.tell("tune", self.now, max_concurrency=max_concurrency)
+        self.tell("reconfigure", self.now, max_concurrency=max_concurrency)
         self.most = max_concurrency
 
     @rule(share=st.sampled_from([0.1, 0.5, 1.0]))
@@ -279,7 +279,7 @@ class AnyTraffic(RuleBasedStateMachine):
         """Only downwards from what the books allow."""
         if self.declared:
             changes = {"rpm": 600.0 * share, "itpm": 300_000.0 * share, "otpm": 60_000.0 * share}
-            self.tell("tune", self.now, changes=changes)
+            self.tell("reconfigure", self.now, changes=changes)
 
     @precondition(lambda self: len(self.jobs) > 30)
     @rule(refuse_waiting=st.booleans())

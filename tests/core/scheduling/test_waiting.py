@@ -7,7 +7,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from tests.core.factories import HAIKU, OPUS, a_job
 
 from claude_executor.core.control.breaker import BreakerPolicy
-from claude_executor.core.control.retry import RetryBudget
+from claude_executor.core.control.retry import RetryQuota
 from claude_executor.core.model.gate import NEVER
 from claude_executor.core.model.job import Phase
 from claude_executor.core.model.limits import pool_of
@@ -26,7 +26,7 @@ def a_crowd():
 
 def nothing_left():
     """A retry budget that is spent, and grows by one a second."""
-    budget = RetryBudget(0.0, 0.0)
+    budget = RetryQuota(0.0, 0.0)
     while budget.ready_at(0.0) <= 0.0:
         budget.take(0.0)
     return budget
@@ -41,7 +41,7 @@ def parked(waiting, number, until, **more):
 
 def due(waiting, now, budget=None):
     """Whose turn to stand in line again it is."""
-    return [job.number for job in waiting.due(now, budget or RetryBudget(0.2, 0.0))]
+    return [job.number for job in waiting.due(now, budget or RetryQuota(0.2, 0.0))]
 
 
 def test_who_joins_is_counted_and_stands_in_line():
@@ -60,7 +60,7 @@ def test_parked_jobs_come_up_when_they_are_due():
     waiting = a_crowd()
     for number, until in ((1, 30.0), (2, 10.0), (3, 20.0)):
         parked(waiting, number, until)
-    budget = RetryBudget(0.2, 0.0)
+    budget = RetryQuota(0.2, 0.0)
     assert waiting.next_due(0.0, budget) == 10.0
     assert due(waiting, 9.99) == []
     assert due(waiting, 20.0) == [2, 3]
@@ -93,12 +93,12 @@ def test_who_need_not_pay_does_not_wait_behind_those_who_must():
 
 def test_a_retry_is_paid_for_once_and_only_when_it_goes():
     """Asking when it is due takes nothing from the budget."""
-    waiting, budget = a_crowd(), RetryBudget(0.0, 0.0)
+    waiting, budget = a_crowd(), RetryQuota(0.0, 0.0)
     for number in range(20):
         parked(waiting, number, 0.0, pays_retry=True)
     for _ in range(50):
         waiting.next_due(0.0, budget)
-    assert len(due(waiting, 0.0, budget)) == RetryBudget.FLOOR
+    assert len(due(waiting, 0.0, budget)) == RetryQuota.FLOOR
 
 
 def test_who_leaves_is_gone_wherever_he_was():
@@ -114,7 +114,7 @@ def test_who_leaves_is_gone_wherever_he_was():
     assert not waiting.leave(a_job(3, phase=Phase.RUNNING))
     assert (waiting.queued, waiting.parked, waiting.everyone()) == (0, 0, [])
     assert due(waiting, 99.0) == []
-    assert waiting.next_due(0.0, RetryBudget(0.2, 0.0)) == NEVER
+    assert waiting.next_due(0.0, RetryQuota(0.2, 0.0)) == NEVER
 
 
 def test_a_deadline_is_minded_wherever_the_job_waits():
@@ -169,7 +169,7 @@ def test_a_stop_recalls_those_it_concerns_and_nobody_else():
     assert due(waiting, 0.0, budget) == []
     assert sorted(due(waiting, 5.0, budget)) == [2, 3]
     assert due(waiting, 30.0, budget) == [1]
-    assert due(waiting, 40.0, RetryBudget(0.2, 0.0)) == [4]
+    assert due(waiting, 40.0, RetryQuota(0.2, 0.0)) == [4]
 
 
 @pytest.mark.parametrize("pays", [False, True])
@@ -181,7 +181,7 @@ def test_after_a_recall_the_others_still_come_up_in_order(pays):
         parked(waiting, number, float(until), model=model, pool=pool, pays_retry=pays)
     waiting.recall(lambda job: job.shape.model == OPUS, -1.0)
     assert sorted(untils[number] for number in due(waiting, -1.0)) == sorted(u for u in untils if u % 3 == 0)
-    budget, found = RetryBudget(0.0, 0.0), []
+    budget, found = RetryQuota(0.0, 0.0), []
     for second in range(500):
         found += due(waiting, float(second), budget)
     assert [untils[number] for number in found] == sorted(u for u in untils if u % 3)
@@ -192,7 +192,7 @@ class AnyWait(RuleBasedStateMachine):
 
     @initialize()
     def begin(self):
-        self.waiting, self.budget, self.now = a_crowd(), RetryBudget(0.2, 0.0), 0.0
+        self.waiting, self.budget, self.now = a_crowd(), RetryQuota(0.2, 0.0), 0.0
         self.jobs = []
 
     def those(self, *phases):

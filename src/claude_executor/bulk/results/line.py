@@ -121,7 +121,7 @@ class Mark(NamedTuple):
         """What is known of how a request went."""
         error = result.error
         attempts = error.attempts if isinstance(error, Failed) else result.attempts
-        return cls(hash_, at, attempts, result.waited, result.took)
+        return cls(hash_, at, attempts, result.queue_time, result.duration)
 
     def as_dict(self) -> dict[str, object]:
         """The field as it is written; what is not known is left out."""

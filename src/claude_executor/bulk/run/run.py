@@ -14,7 +14,6 @@ from itertools import repeat
 from pathlib import Path
 
 from claude_executor import (
-    BudgetSpent,
     BudgetUnreachable,
     Closed,
     Event,
@@ -23,6 +22,7 @@ from claude_executor import (
     FailureKind,
     Refusal,
     RequestRefused,
+    SpendingCapReached,
     Stopped,
 )
 from claude_executor.bulk.costs.caps import NO_CAPS, Caps
@@ -108,7 +108,7 @@ class Run:
 
     def listen(self, event: Event) -> None:
         """Something happened in the executor."""
-        if isinstance(event, RequestRefused) and event.because == Refusal.SPENT:
+        if isinstance(event, RequestRefused) and event.reason == Refusal.SPENDING_CAP:
             self.at_cap = True
         self.tally.listen(event)
 
@@ -140,7 +140,7 @@ class Run:
     def judge(self, error: Exception | None, model: str) -> None:
         """See whether an error is the end of everything; `None` stands for an answer."""
         self._reached = self._reached or error is None
-        self.at_cap = self.at_cap or isinstance(error, BudgetSpent)
+        self.at_cap = self.at_cap or isinstance(error, SpendingCapReached)
         if self.fatal is None and isinstance(error, BudgetUnreachable):
             self.fatal = error
         if self.fatal is not None or not isinstance(error, (Failed, Stopped)):
@@ -154,7 +154,7 @@ class Run:
 
     def ended_by(self, error: Exception) -> bool:
         """Whether a row has come to nothing only because the run has."""
-        if isinstance(error, (BudgetSpent, BudgetUnreachable)):
+        if isinstance(error, (SpendingCapReached, BudgetUnreachable)):
             return True
         fatal = self.fatal
         unsent = isinstance(error, (Closed, Stopped))

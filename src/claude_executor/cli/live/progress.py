@@ -278,7 +278,7 @@ class Watch:
         if self._alone_since is None:
             self._alone_since = now
         meanwhile = "waiting" if pool.held_by == _GROUP else f"on {percent(pool.share)} of the limits"
-        why = f", because of {pool.away}" if pool.away is not None else ""
+        why = f", because of {pool.unreachable_reason}" if pool.unreachable_reason is not None else ""
         return f"shared budget: away for {span(now - self._alone_since)}, {meanwhile}{why}"
 
 

@@ -90,7 +90,7 @@ class Connection:
             base_url=self.base_url,
             api_key=self.api_key,
             budget=None if self.sharing is None else self.sharing.budget(),
-            caps=caps,
+            spending_caps=caps,
             on_event=on_event,
         )
 

@@ -54,7 +54,7 @@ async def serve_until_stopped(
             )
         reached = await _check(client)
         executor = how.executor(
-            prometheus, client=client, max_queued=max_queued, retry=RetryPolicy(stops=False)
+            prometheus, client=client, max_queued=max_queued, retry=RetryPolicy(fail_fast=False)
         )
         await stack.enter_async_context(executor)
         if prometheus is not None:

@@ -75,7 +75,7 @@ class TokenBucket:
         self._level = min(self.capacity, level)
         self._at = max(self._at, now)
 
-    def retune(self, rate: float, capacity: float, now: float) -> None:
+    def reconfigure(self, rate: float, capacity: float, now: float) -> None:
         """Change rate and capacity from `now` on; what was earned until now is earned at the old rate."""
         self._refill(now)
         self._level = min(capacity, self._level)

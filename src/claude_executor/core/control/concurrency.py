@@ -45,7 +45,7 @@ class Window:
         """Let at least `limit` requests fly, as far as the ceiling allows."""
         self.limit = min(self._ceiling, max(self.limit, limit))
 
-    def retune(self, ceiling: int) -> None:
+    def reconfigure(self, ceiling: int) -> None:
         """Change the ceiling; a window that stood at the old one moves with it."""
         at_ceiling = self.limit >= self._ceiling
         if self._slow_start_until >= self._ceiling:

@@ -137,7 +137,7 @@ class Meter:
         self._excess = 0.0  # by how much these and others took more than estimated, all in all
         self._make = make
         self._told_group: float | None = None
-        self._retune(now)
+        self._reconfigure(now)
 
     @property
     def source(self) -> str:
@@ -156,13 +156,13 @@ class Meter:
         self.told = told
         self._told_group = self._burst_group = None
         self._burst_told = burst
-        self._retune(now)
+        self._reconfigure(now)
 
     def suppose(self, got: float, now: float) -> None:
         """Where no limit is known at all: begin with far more than the `got` a second that were let in."""
         if self.limit is None:
             self.announced = SUPPOSED * got * 60.0
-            self._retune(now)
+            self._reconfigure(now)
 
     def yield_to(self, rate: float, sent_at: float, now: float) -> None:
         """There is no more than so much a second for us; once for a row of 429s.
@@ -173,13 +173,13 @@ class Meter:
             return
         self._raised_at = now
         self.others = min(OTHERS_MOST * self.limit / 60.0, max(self.others, self.limit / 60.0 - rate))
-        self._retune(now)
+        self._reconfigure(now)
 
     def ask_more(self, since: float, now: float) -> None:
         """Nobody tells the limit, and for so many seconds nothing was refused: ask a little more."""
         if self.others > 0.0:
             self.others = max(0.0, self.others - self.rate * since / BLIND_GROWTH)
-            self._retune(now)
+            self._reconfigure(now)
 
     def declared(self) -> dict[str, float]:
         """What its own user has said of it."""
@@ -212,12 +212,12 @@ class Meter:
         self._capacity_seen = terms.get("seen", math.inf)
         if self._heard_at is None:
             self._heard_at = now
-        self._retune(now)
+        self._reconfigure(now)
 
     def shorten_burst(self, burst: float, now: float) -> None:
         """The bucket turned out to hold no more than `burst` seconds of refill."""
         self._burst_learned = min(self._burst_learned, burst)
-        self._retune(now)
+        self._reconfigure(now)
 
     def hear(self, quote: Quote, belief: Belief, now: float) -> None:
         """Take in what the API says, as read at `now`."""
@@ -228,7 +228,7 @@ class Meter:
         if quote.limit != self.announced:
             self.announced = quote.limit
             self._capacity_seen = math.inf
-            self._retune(now)
+            self._reconfigure(now)
         self._learn_capacity(quote, now)
         bucket = self.bucket
         if bucket is None or self.limit is None:
@@ -257,7 +257,7 @@ class Meter:
         if error < 0.0 and quote.full_in == 0.0:
             # The server's bucket is full and holds less than ours: it is smaller, nobody has drawn on it.
             self._capacity_seen = quote.remaining + above
-            self._retune(now)
+            self._reconfigure(now)
         elif not first and since > 0.0 and not ours_is_tighter:
             self._learn_others(error, since, now)
 
@@ -275,7 +275,7 @@ class Meter:
             surplus += ours
             if ours and self.others:
                 self.others = max(0.0, self.others - ours / OTHERS_MEMORY)
-                self._retune(now)
+                self._reconfigure(now)
         self.bucket.settle(surplus, now)
 
     def _settle_dispute(self, since: float) -> None:
@@ -291,13 +291,13 @@ class Meter:
         beyond = max(-full_rate, min(full_rate, -error / since))  # what was drawn beyond what we expected
         weight = 1.0 - math.exp(-since / OTHERS_MEMORY)
         self.others = min(OTHERS_MOST * full_rate, max(0.0, self.others + weight * beyond))
-        self._retune(now)
+        self._reconfigure(now)
 
     def _doubt_others(self, since: float, now: float) -> None:
         """No news: either they draw just what we expect, or there is nobody. Only news can keep telling."""
         if self.others > 0.0 and since > 0.0:
             self.others *= math.exp(-since / OTHERS_DOUBTED)
-            self._retune(now)
+            self._reconfigure(now)
 
     def _learn_capacity(self, quote: Quote, now: float) -> None:
         """A bucket that is `full_in` from being full holds what it has and what it will get until then."""
@@ -311,9 +311,9 @@ class Meter:
             self._capacity_seen = math.inf  # the bucket has been made larger
         if most < self._capacity_seen:
             self._capacity_seen = most
-            self._retune(now)
+            self._reconfigure(now)
 
-    def _retune(self, now: float) -> None:
+    def _reconfigure(self, now: float) -> None:
         self.limit = limit = _least(self.told, self._told_group, self.announced)
         if limit is None:
             self.bucket = None
@@ -325,7 +325,7 @@ class Meter:
         if self.bucket is None:
             self.bucket = self._make(rate, capacity, now=now)
         else:
-            self.bucket.retune(rate, capacity, now)
+            self.bucket.reconfigure(rate, capacity, now)
         if self.announced is not None:
             self.rounding = WHOLE if self.resource is Resource.REQUESTS else min(ROUNDING, 0.05 * capacity)
 

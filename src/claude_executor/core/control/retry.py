@@ -9,7 +9,7 @@ Three questions about every failed attempt, each answered in one place:
 * *When again?* `RetryPolicy.delay`: full jitter, ``u * min(cap, base * 2**k)``. A `retry-after` is obeyed and
   never undercut; jitter is only ever added to it, for a hundred jobs told "7" must not come back as one.
 
-`RetryBudget` bounds the sum: retries may be a fifth of recent requests, so that a struggling API gets 1.2
+`RetryQuota` bounds the sum: retries may be a fifth of recent requests, so that a struggling API gets 1.2
 times the load and not six times.
 """
 
@@ -27,8 +27,8 @@ class RetryPolicy:
         max_attempts: Attempts that count (see `FailurePolicy.counts`) before a request fails.
         base: Seconds within which the first retry falls; doubled for every further one.
         cap: Seconds within which any retry falls.
-        budget: Retries allowed, as a fraction of requests.
-        stops: Whether an answer that others would meet as well (a wrong key, a spent limit, a model that does
+        ratio: Retries allowed, as a fraction of requests.
+        fail_fast: Whether an answer that others would meet as well (a wrong key, a spent limit, a model that does
             not exist, no connection to begin with) has those refused unsent for a minute. Without, each meets
             it for itself: for a service, whose clients are not to pay for what one of them asks for.
     """
@@ -36,13 +36,13 @@ class RetryPolicy:
     max_attempts: int = 6
     base: float = 1.0
     cap: float = 30.0
-    budget: float = 0.2
-    stops: bool = True
+    ratio: float = 0.2
+    fail_fast: bool = True
 
     def __post_init__(self) -> None:
         if self.max_attempts < 1:
             raise ValueError(f"max_attempts must be at least 1, got {self.max_attempts}")
-        if not (self.base > 0 and self.cap > 0 and self.budget >= 0):
+        if not (self.base > 0 and self.cap > 0 and self.ratio >= 0):
             raise ValueError(f"base and cap must be positive seconds and budget not negative, got {self}")
 
     def delay(self, retries: int, u: float, *, hint: float | None = None) -> float:
@@ -54,11 +54,11 @@ class RetryPolicy:
             hint: The API's `retry-after` in seconds: the wait is never shorter than it.
         """
         if hint is not None:
-            return not_before(hint, u)
+            return jittered(hint, u)
         return u * min(self.cap, self.base * 2.0 ** min(retries, 32))
 
 
-def not_before(hint: float, u: float) -> float:
+def jittered(hint: float, u: float) -> float:
     """Seconds to wait where `hint` were asked for: a little longer, never shorter, and not all at once.
 
     After `MOST_JITTER` the buckets keep requests apart.
@@ -66,7 +66,7 @@ def not_before(hint: float, u: float) -> float:
     return hint + u * min(MOST_JITTER, 0.05 + 0.1 * hint)
 
 
-class RetryBudget:
+class RetryQuota:
     """How many retries may be under way: a fraction of the executor's requests, and a small trickle.
 
     A retry takes one and gets it back if it succeeds; every request earns `fraction`; besides, `TRICKLE` a

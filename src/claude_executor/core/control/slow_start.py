@@ -56,7 +56,7 @@ class Pace:
         elif now - self._doubled_at >= max(DOUBLING, round_trip):
             self._doubled_at = now
             self.factor *= 2.0
-            self._bucket.retune(self.factor, max(1.0, self.factor / 2.0), now)
+            self._bucket.reconfigure(self.factor, max(1.0, self.factor / 2.0), now)
         self._bucket.take(seconds, now)
 
     def give_back(self, seconds: float, now: float) -> None:

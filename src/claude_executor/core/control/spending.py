@@ -47,57 +47,57 @@ class SpendingCap:
         if not (self.amount > 0 and math.isfinite(self.amount)):
             raise ValueError(f"a spending cap must be a positive number, got {self.amount!r}")
 
-    def most(self, shape: Shape) -> float:
+    def worst_case(self, shape: Shape) -> float:
         """What one attempt can cost at most: with its input read, or written to the cache for an hour."""
         inputs, outputs = shape.most_text_tokens + OTHER_MOST * shape.other_tokens, shape.max_tokens
         written = Usage(0, outputs, cache_creation_tokens=inputs, cache_hour_tokens=inputs)
         return max(self.price(shape.model, Usage(inputs, outputs)), self.price(shape.model, written))
 
 
-class Spending:
+class SpendingCaps:
     """What is spent and reserved under each of several caps."""
 
-    __slots__ = ("_caps", "_flying", "_reserved", "_spent")
+    __slots__ = ("_caps", "_in_flight", "_reserved", "_spent")
 
     def __init__(self, caps: Iterable[SpendingCap]) -> None:
         self._caps = tuple(caps)
         self._spent = [0.0] * len(self._caps)
         self._reserved = [0.0] * len(self._caps)
-        self._flying = 0
+        self._in_flight = 0
 
-    def price(self, job: Job) -> None:
+    def set_worst_case(self, job: Job) -> None:
         """Work out what the next attempt of `job` can cost at most."""
         if self._caps:
-            job.most = tuple(cap.most(job.shape) for cap in self._caps)
+            job.worst_case = tuple(cap.worst_case(job.shape) for cap in self._caps)
 
-    def room(self, job: Job) -> bool:
+    def fits(self, job: Job) -> bool:
         """Whether the next attempt of `job` is surely within every cap."""
         return all(
             spent + reserved + most <= cap.amount
             for cap, spent, reserved, most in zip(
-                self._caps, self._spent, self._reserved, job.most, strict=True
+                self._caps, self._spent, self._reserved, job.worst_case, strict=True
             )
         )
 
-    def room_later(self, job: Job) -> bool:
+    def could_fit(self, job: Job) -> bool:
         """Whether it might be, if what is in flight should cost nothing."""
         return all(
             spent + most <= cap.amount
-            for cap, spent, most in zip(self._caps, self._spent, job.most, strict=True)
+            for cap, spent, most in zip(self._caps, self._spent, job.worst_case, strict=True)
         )
 
     def reserve(self, job: Job) -> None:
         """An attempt starts."""
-        self._flying += 1
-        for i, most in enumerate(job.most):
+        self._in_flight += 1
+        for i, most in enumerate(job.worst_case):
             self._reserved[i] += most
 
     def settle(self, job: Job, usage: Usage | None) -> None:
         """The attempt is over and took `usage`; `None` where that is not known."""
-        self._flying -= 1
-        for i, most in enumerate(job.most):
+        self._in_flight -= 1
+        for i, most in enumerate(job.worst_case):
             # With nothing in flight what is left is rounding, which may be all that a last request lacks.
-            self._reserved[i] = self._reserved[i] - most if self._flying else 0.0
+            self._reserved[i] = self._reserved[i] - most if self._in_flight else 0.0
             self._spent[i] += most if usage is None else self._caps[i].price(job.shape.model, usage)
 
     def spent(self) -> tuple[float, ...]:

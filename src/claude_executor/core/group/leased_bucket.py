@@ -85,12 +85,12 @@ class Purse(TokenBucket):
         self.known = True
         super().correct(level, now)
 
-    def retune(self, rate: float, capacity: float, now: float) -> None:
+    def reconfigure(self, rate: float, capacity: float, now: float) -> None:
         """Change the rate and the capacity that the group shares."""
-        super().retune(rate, capacity, now)
+        super().reconfigure(rate, capacity, now)
         if self.alone is not None:
             alone = rate * self.portion
-            self.alone.retune(alone, _alone_holds(alone), now)
+            self.alone.reconfigure(alone, _alone_holds(alone), now)
 
     def go_alone(self, portion: float, now: float) -> None:
         """The group cannot be asked: from now on use a `portion` of the refill, and nothing saved up."""

@@ -31,7 +31,7 @@ class Refusal(StrEnum):
     QUEUE_FULL = "the queue is full"
     DEADLINE = "its deadline cannot be met"
     STOPPED = "requests are stopped"
-    SPENT = "the spending cap is reached"
+    SPENDING_CAP = "the spending cap is reached"
     CLOSED = "the executor is closed"
     ALONE = "the shared budget cannot be reached"
 
@@ -53,8 +53,8 @@ class Refuse:
 
     job: Job
     refusal: Refusal
-    because: Failure | None = None
-    away: str | None = None
+    cause: Failure | None = None
+    unreachable_reason: str | None = None
 
 
 Action = Start | Refuse | Reserve

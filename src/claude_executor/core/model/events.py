@@ -42,7 +42,7 @@ class AttemptStarted(RequestEvent):
     """
 
     attempt: int
-    waited_for: float
+    queue_time: float
     held_by: str | None
 
 
@@ -51,8 +51,8 @@ class RequestAnswered(RequestEvent):
     """The request succeeded, `took` seconds after its last attempt was sent."""
 
     attempts: int
-    waited_for: float
-    took: float
+    queue_time: float
+    duration: float
     usage: Usage | None
 
 
@@ -75,7 +75,7 @@ class AttemptFailed(RequestEvent):
 class RequestRefused(RequestEvent):
     """The request was turned away without (another) attempt: `because` is the value of a `Refusal`."""
 
-    because: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,7 +126,7 @@ class SharingChanged(Event):
     state: str
     members: int
     share: float
-    because: str | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -52,7 +52,7 @@ class Job:
         cost: What its next or current attempt is expected to take.
         need: What that occupies of the limits.
         build: Which requests it is like in what it costs: the resource it needs most, and how much.
-        most: What its next attempt can cost at most, under each spending cap; empty where there is none.
+        worst_case: What its next attempt can cost at most, under each spending cap; empty where there is none.
         charge: What its turn costs its flow in the line, in seconds; 0 once it had a turn.
         charged: What it was charged, in the end; `None` while that is no number of seconds.
         phase: Where it stands.
@@ -82,7 +82,7 @@ class Job:
     deadline_at: float
     cost: Cost = NOTHING
     need: Need = SOME
-    most: tuple[float, ...] = ()
+    worst_case: tuple[float, ...] = ()
     build: tuple[str, int] = ("", 0)
     charge: float = 0.0
     charged: float | None = None

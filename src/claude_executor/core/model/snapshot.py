@@ -51,7 +51,7 @@ class PoolState:
             `None` where it does not.
         members: Executors that share them, as far as is known.
         share: What is this one's, of all.
-        away: Why those who share them cannot be asked; `None` while they can.
+        unreachable_reason: Why those who share them cannot be asked; `None` while they can.
     """
 
     resources: dict[str, ResourceState]
@@ -68,7 +68,7 @@ class PoolState:
     sharing: str | None = None
     members: int = 1
     share: float = 1.0
-    away: str | None = None
+    unreachable_reason: str | None = None
 
     @property
     def binding(self) -> str | None:

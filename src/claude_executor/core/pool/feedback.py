@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from claude_executor.core.control.breaker import State
 from claude_executor.core.control.limit_estimator import ROUNDING, Belief, Meter
-from claude_executor.core.control.retry import not_before
+from claude_executor.core.control.retry import jittered
 from claude_executor.core.model.cost import AMOUNT, Cost, Resource
 from claude_executor.core.model.failure import FAILURE_POLICIES, Failure, FailureKind
 from claude_executor.core.model.gate import NEVER
@@ -140,7 +140,7 @@ def quota_refused(pool: Pool, job: Job, failure: Failure, now: float, u: float) 
         hint = min(60.0, WAIT_UNTOLD * 2.0 ** min(pool.refused_in_row, 5))
     pool.refused_in_row += 1
     pool.refusals += 1
-    until = now + not_before(hint, u)
+    until = now + jittered(hint, u)
     if failure.kind is FailureKind.RAMP:
         used = pool.of_all(pool.used.last_minute(now).input_tokens)
         pool.growth.refused(failure.growth, used, hint, now)

@@ -6,7 +6,7 @@ Every way out of an attempt settles it exactly once.
 from collections.abc import Mapping
 
 from claude_executor.core.control.breaker import State
-from claude_executor.core.control.retry import RetryBudget, RetryPolicy
+from claude_executor.core.control.retry import RetryPolicy, RetryQuota
 from claude_executor.core.model.actions import Verdict
 from claude_executor.core.model.cost import NOTHING, NOTHING_USED, Cost, Usage
 from claude_executor.core.model.failure import FAILURE_POLICIES, Failure, Scope
@@ -26,13 +26,13 @@ class Attempts:
     """Starts attempts and settles them.
 
     Attributes:
-        retry_budget: What retries are paid from.
+        retry_quota: What retries are paid from.
         retrying: Whether anything is retried at all; not while the executor is being torn down.
     """
 
     __slots__ = (
         "_ceiling", "_emit", "_policy", "_pools", "_pricing", "_reached", "_stops", "_tally", "_waiting",
-        "retry_budget", "retrying",
+        "retry_quota", "retrying",
     )  # fmt: skip
 
     def __init__(
@@ -56,8 +56,8 @@ class Attempts:
         self._tally = tally
         self._emit = emit
         self._policy = policy
-        self._reached = not policy.stops  # then an API that does not answer is taken to be away for now
-        self.retry_budget = RetryBudget(policy.budget, now)
+        self._reached = not policy.fail_fast  # then an API that does not answer is taken to be away for now
+        self.retry_quota = RetryQuota(policy.ratio, now)
         self.retrying = True
 
     def start(self, job: Job, pool: Pool, now: float) -> None:
@@ -72,7 +72,7 @@ class Attempts:
         job.attempts += 1
         self._tally.attempts += 1
         if job.attempts == 1:
-            self.retry_budget.earn(now)
+            self.retry_quota.earn(now)
         else:
             self._tally.retries += 1
         self._emit.started(job, now, pool.held_by)
@@ -102,7 +102,7 @@ class Attempts:
             if feedback.answered(pool, job, advice, now):
                 self._emit.breaker(pool, now)
         if job.pays_retry:
-            self.retry_budget.earn(now, succeeded_retry=True)
+            self.retry_quota.earn(now, succeeded_retry=True)
         if advice.quotes:
             self._emit.limits(pool, now)
         self._emit.answered(job, usage, now)
@@ -160,7 +160,7 @@ class Attempts:
     def _stop(self, job: Job, failure: Failure, now: float) -> None:
         """A job has failed; where others would fail the same way, do not send them."""
         scope = reach(failure, reached=self._reached, answered=self._pools[job.pool].answered)
-        if scope is not Scope.REQUEST and self._policy.stops:
+        if scope is not Scope.REQUEST and self._policy.fail_fast:
             until = self._stops.add(job.shape.model, failure, scope, now)
             # They will be turned away, not sent.
             self._waiting.recall(lambda job: self._stops.reason(job.shape.model, now) is not None, now)

@@ -100,7 +100,7 @@ class Emitter:
                     state=share.standing.value,
                     members=share.members,
                     share=share.portion,
-                    because=share.because,
+                    reason=share.because,
                 )
             )
 

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 
 from claude_executor.core.control.bucket import TokenBucket
-from claude_executor.core.control.spending import Spending, SpendingCap
+from claude_executor.core.control.spending import SpendingCap, SpendingCaps
 from claude_executor.core.model.cost import Usage
 from claude_executor.core.model.gate import CONCURRENCY, NEVER, OPENING, SPENDING
 from claude_executor.core.model.job import Job
@@ -21,12 +21,12 @@ class Ceiling:
     __slots__ = ("_opening", "_spending", "most_running", "running")
 
     def __init__(self, most_running: int, caps: Iterable[SpendingCap], now: float) -> None:
-        self.retune(most_running)
+        self.reconfigure(most_running)
         self.running = 0
         self._opening = Opening(now)
-        self._spending = Spending(caps)
+        self._spending = SpendingCaps(caps)
 
-    def retune(self, most_running: int) -> None:
+    def reconfigure(self, most_running: int) -> None:
         """Change how many requests may be in flight."""
         if most_running < 1:
             raise ValueError(f"max_concurrency must be at least 1, got {most_running}")
@@ -37,9 +37,9 @@ class Ceiling:
         """How many more requests there may be in flight."""
         return max(0, self.most_running - self.running)
 
-    def price(self, job: Job) -> None:
+    def set_worst_case(self, job: Job) -> None:
         """Work out what the next attempt of `job` can cost at most."""
-        self._spending.price(job)
+        self._spending.set_worst_case(job)
 
     def opens_at(self, job: Job, keep: float) -> tuple[float, str]:
         """The instant from which `job` may start, and what holds it until then; see `Pool.opens_at`.
@@ -48,25 +48,25 @@ class Ceiling:
         """
         if self.running and self.running + keep * self.most_running > self.most_running - 1:
             return NEVER, CONCURRENCY
-        if job.most and not self._spending.room(job):
+        if job.worst_case and not self._spending.fits(job):
             return NEVER, SPENDING
         return self._opening.ready_at(self.running), OPENING
 
-    def spent(self, job: Job) -> bool:
+    def cannot_fit(self, job: Job) -> bool:
         """Whether `job` does not fit under a spending cap, whatever becomes of what is in flight."""
-        return bool(job.most) and not self._spending.room_later(job)
+        return bool(job.worst_case) and not self._spending.could_fit(job)
 
     def take(self, job: Job, now: float) -> None:
         """An attempt starts."""
         self.running += 1
         self._opening.take(self.running, now)
-        if job.most:
+        if job.worst_case:
             self._spending.reserve(job)
 
     def release(self, job: Job, usage: Usage | None) -> None:
         """It is over and took `usage`; `None` where that is not known."""
         self.running -= 1
-        if job.most:
+        if job.worst_case:
             self._spending.settle(job, usage)
 
 

@@ -69,5 +69,5 @@ def state_of(pool: Pool, now: float) -> PoolState:
         sharing=None if pool.share is None else pool.share.standing.value,
         members=1 if pool.share is None else pool.share.members,
         share=1.0 if pool.share is None else pool.share.portion,
-        away=None if pool.share is None else pool.share.because,
+        unreachable_reason=None if pool.share is None else pool.share.because,
     )

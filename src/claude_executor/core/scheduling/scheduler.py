@@ -57,7 +57,7 @@ class Scheduler:
         retry: RetryPolicy | None = None,
         breaker: BreakerPolicy | None = None,
         reserve_max_tokens: bool = False,
-        caps: Iterable[SpendingCap] = (),
+        spending_caps: Iterable[SpendingCap] = (),
         membership: Membership | None = None,
         now: float,
     ) -> None:
@@ -66,7 +66,7 @@ class Scheduler:
         With a `membership` the limits are shared: there are `Reserve` actions to perform.
         """
         self._limits = by_pool(limits)
-        self._ceiling = Ceiling(max_concurrency, caps, now)
+        self._ceiling = Ceiling(max_concurrency, spending_caps, now)
         self._breaker_policy = breaker or BreakerPolicy()
         self._pricing = Pricing(reserve_max_tokens=reserve_max_tokens)
         self._urgency = Urgency()
@@ -104,9 +104,9 @@ class Scheduler:
         if (stop := self._stops.reason(shape.model, now)) is not None:
             return self._refuse(job, Refusal.STOPPED, now, stop)
         self._pricing.join(job, pool, now)
-        self._ceiling.price(job)
-        if self._ceiling.spent(job):
-            return self._refuse(job, Refusal.SPENT, now)
+        self._ceiling.set_worst_case(job)
+        if self._ceiling.cannot_fit(job):
+            return self._refuse(job, Refusal.SPENDING_CAP, now)
         if self._waiting.full:
             at, why = self._opens_at(pool, job, now)
             asks = self._ceiling.room > 0 and pool.asks_group(why, now)
@@ -143,7 +143,7 @@ class Scheduler:
         self._attempts.retrying = False
         return [self._turn_away(job, Refusal.CLOSED, now, job.last) for job in self._waiting.everyone()]
 
-    def tune(
+    def reconfigure(
         self,
         now: float,
         *,
@@ -156,12 +156,12 @@ class Scheduler:
         if changes:
             declared = {pool: replace(limit, **changes) for pool, limit in declared.items()}
         if max_concurrency is not None:
-            self._ceiling.retune(max_concurrency)
+            self._ceiling.reconfigure(max_concurrency)
         self._limits = declared
         self._news = True
         for pool in self._pools.values():
             pool.tell(declared, now)
-            pool.window.retune(self._ceiling.most_running)
+            pool.window.reconfigure(self._ceiling.most_running)
 
     def snapshot(self, now: float) -> Snapshot:
         """The state at this moment."""
@@ -183,14 +183,12 @@ class Scheduler:
             self._turn_away(job, Refusal.DEADLINE, now, job.last or self._pools[job.pool].trouble)
             for job in self._waiting.late(now)
         ]
-        for job in self._waiting.due(now, self._attempts.retry_budget):
+        for job in self._waiting.due(now, self._attempts.retry_quota):
             if (stop := self._stops.reason(job.shape.model, now)) is not None:
                 actions.append(self._refuse(job, Refusal.STOPPED, now, stop))
             else:
                 self._attempts.rejoin(job, now)
-        self.wake_at = min(
-            self._waiting.next_late(), self._waiting.next_due(now, self._attempts.retry_budget)
-        )
+        self.wake_at = min(self._waiting.next_late(), self._waiting.next_due(now, self._attempts.retry_quota))
         pools = [pool for pool in self._pools.values() if len(pool.line) or pool.held_by is not None]
         self._turn += 1  # pools take turns at being first, for they share one ceiling on concurrency
         for i in range(len(pools)):
@@ -221,12 +219,12 @@ class Scheduler:
                 self._pricing.renew(job, pool, now)
             else:
                 job.need = pool.need(job.cost)  # limits may have changed meanwhile
-            if self._ceiling.spent(job):
-                actions.append(self._turn_away(job, Refusal.SPENT, now, None))
+            if self._ceiling.cannot_fit(job):
+                actions.append(self._turn_away(job, Refusal.SPENDING_CAP, now, None))
                 continue
             if pool.share is not None and pool.share.refuses:
                 refuse = self._turn_away(job, Refusal.ALONE, now, job.last)
-                actions.append(replace(refuse, away=pool.share.because))
+                actions.append(replace(refuse, unreachable_reason=pool.share.because))
                 continue
             if job.shape.prefix is not None and self._pricing.prefixes.follows(job, now):
                 until = self._pricing.prefixes.until(job)

@@ -8,7 +8,7 @@ import heapq
 import math
 from collections.abc import Callable, Iterator, Mapping
 
-from claude_executor.core.control.retry import RetryBudget
+from claude_executor.core.control.retry import RetryQuota
 from claude_executor.core.model.gate import NEVER
 from claude_executor.core.model.job import Job, Phase
 from claude_executor.core.pool.pool import Pool
@@ -116,17 +116,17 @@ class Waiting:
             jobs.extend(pool.line.all())
         return jobs
 
-    def due(self, now: float, budget: RetryBudget) -> Iterator[Job]:
+    def due(self, now: float, quota: RetryQuota) -> Iterator[Job]:
         """Parked jobs whose next attempt is due and, where it is a retry to be paid for, affordable."""
         while _first(self._parked) <= now:
             yield self._unpark(self._parked)
-        while _first(self._paying) <= now and budget.ready_at(now) <= now:
-            budget.take(now)
+        while _first(self._paying) <= now and quota.ready_at(now) <= now:
+            quota.take(now)
             yield self._unpark(self._paying)
 
-    def next_due(self, now: float, budget: RetryBudget) -> float:
+    def next_due(self, now: float, quota: RetryQuota) -> float:
         """When a parked job will be due and affordable."""
-        return min(_first(self._parked), max(_first(self._paying), budget.ready_at(now)))
+        return min(_first(self._parked), max(_first(self._paying), quota.ready_at(now)))
 
     def _unpark(self, heap: _Heap) -> Job:
         job = heapq.heappop(heap)[2]
