@@ -233,8 +233,8 @@ def scheduled(prompts: list[Params]) -> float:
             now += 0.001
             for action in scheduler.poll(now):
                 assert isinstance(action, Start)
-                wanted = scheduler.wants_advice(action.job, now)
-                scheduler.answered(action.job, usage, read(stub.raw.headers) if wanted else NO_ADVICE, now)
+                wanted = scheduler.headers_due(action.job, now)
+                scheduler.on_response(action.job, usage, read(stub.raw.headers) if wanted else NO_ADVICE, now)
         return time.process_time() - began
 
 

@@ -211,7 +211,9 @@ class Executor:
             Rejected: As for `submit`.
             Failed: As for `submit`.
         """
-        return self._carrier.stream(params, RequestOptions(priority, tenant, deadline), idle_timeout=idle_timeout)
+        return self._carrier.stream(
+            params, RequestOptions(priority, tenant, deadline), idle_timeout=idle_timeout
+        )
 
     async def call(
         self,

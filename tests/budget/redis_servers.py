@@ -34,7 +34,7 @@ class MemoryBudget(RedisBudget):
     async def ask(self, pool, ask):
         if self.delay:
             await asyncio.sleep(self.delay)
-        return await super().ask(pool, ask)
+        return await super().lease(pool, ask)
 
     def _connected(self):
         if self.away:

@@ -8,7 +8,7 @@ from tests.budget.redis_servers import GuardedRedis, MemoryBudget
 
 from claude_executor import Executor, RedisBudget, SharingChanged
 from claude_executor.budget import Unreachable
-from claude_executor.core.model.sharing import Ask
+from claude_executor.core.model.sharing import LeaseRequest
 from claude_executor.simulator import Settings
 from claude_executor.simulator.server.server import running
 from claude_executor.simulator.world.models import Rates
@@ -54,10 +54,10 @@ async def test_a_failover_loses_no_request_and_admits_little_beyond_the_limit(gu
         await asyncio.wait_for(at_work.wait(), 60.0)
         before = simulator.stats()["by_status"].get("429", 0)
         other = RedisBudget(guarded_redis.url, group="other")
-        await other.ask("haiku", an_ask(1, want={"requests": 580.0}))
+        await other.lease("haiku", an_ask(1, want={"requests": 580.0}))
         guarded_redis.kill_primary()
         with pytest.raises(Unreachable):
-            await other.ask("haiku", an_ask(2))
+            await other.lease("haiku", an_ask(2))
         await asyncio.wait_for(members, 60.0)
         grant = await until_told(other)
         await other.close()
@@ -85,19 +85,19 @@ async def test_the_refill_of_a_gap_in_which_all_were_alone_has_been_used(memory,
 async def test_one_address_that_has_got_another_primary_is_connected_anew(real_redis):
     """Who is told that it writes to a replica has a connection from before: it gives that up."""
     budget = RedisBudget(real_redis.url, group="team")
-    await budget.ask("haiku", an_ask(1))
+    await budget.lease("haiku", an_ask(1))
     assert "evalsha" in real_redis.ask("CLIENT LIST") or "eval" in real_redis.ask("CLIENT LIST")
     real_redis.ask("REPLICAOF 127.0.0.1 1")
     with pytest.raises(Unreachable):
-        await budget.ask("haiku", an_ask(2))
+        await budget.lease("haiku", an_ask(2))
     assert "eval" not in real_redis.ask("CLIENT LIST")
     real_redis.ask("REPLICAOF NO ONE")
-    await budget.ask("haiku", an_ask(3))
+    await budget.lease("haiku", an_ask(3))
     await budget.close()
 
 
 def an_ask(seq, **said):
-    return Ask(seq=seq, weight=1.0, version=0, terms=TERMS, **said)
+    return LeaseRequest(seq=seq, weight=1.0, version=0, terms=TERMS, **said)
 
 
 async def until_told(budget):

@@ -14,7 +14,7 @@ from tests.budget.redis_servers import MemoryBudget
 
 from claude_executor import BudgetUnreachable, Executor, Limits, RedisBudget, SharingChanged
 from claude_executor.cli.service import group_status as team_of
-from claude_executor.core.model.sharing import Ask
+from claude_executor.core.model.sharing import LeaseRequest
 from claude_executor.simulator import Settings, Simulator
 from claude_executor.simulator.world.models import Rates
 from claude_executor.simulator.world.settings import Latency, Lengths
@@ -268,7 +268,7 @@ async def test_copies_of_one_budget_are_members_of_their_own(memory):
         copies = [budget, copy.copy(budget), pickle.loads(pickle.dumps(budget))]
         for each in copies:
             await each.open()
-            grant = await each.ask("haiku", Ask(seq=1, weight=1.0, version=0))
+            grant = await each.ask("haiku", LeaseRequest(seq=1, weight=1.0, version=0))
         assert grant.members == len(copies)
         for each in copies:
             await each.close()

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from claude_executor import Executor, RedisBudget
 from claude_executor.budget import Unreachable
 from claude_executor.cli.commands.limits import limits
-from claude_executor.core.model.sharing import Ask
+from claude_executor.core.model.sharing import LeaseRequest
 from claude_executor.simulator import Settings
 from claude_executor.simulator.server.server import running
 from claude_executor.simulator.world.models import Rates
@@ -20,20 +20,20 @@ TERMS = {"requests": {"rate": 10.0, "cap": 600.0}}
 
 
 def an_ask(seq, **said):
-    return Ask(seq=seq, weight=1.0, version=0, terms=TERMS, **said)
+    return LeaseRequest(seq=seq, weight=1.0, version=0, terms=TERMS, **said)
 
 
 async def test_a_redis_that_dies_is_unreachable_and_one_that_comes_back_empty_is_used_again(real_redis):
     """Nothing of it has to be told what the script is: who finds it missing brings it."""
     budget = RedisBudget(real_redis.url, group="team")
     await budget.open()
-    grant = await budget.ask("haiku", an_ask(1, want={"requests": 5.0}, head={"requests": 1.0}))
+    grant = await budget.lease("haiku", an_ask(1, want={"requests": 5.0}, head={"requests": 1.0}))
     assert grant.got == {"requests": 5.0}
     real_redis.kill()
     with pytest.raises(Unreachable):
-        await budget.ask("haiku", an_ask(2))
+        await budget.lease("haiku", an_ask(2))
     real_redis.start()
-    grant = await budget.ask("haiku", an_ask(3, level={"requests": 0.0}))
+    grant = await budget.lease("haiku", an_ask(3, level={"requests": 0.0}))
     assert grant.level["requests"] == pytest.approx(0.0, abs=1.0)
     await budget.close()
 
@@ -41,11 +41,11 @@ async def test_a_redis_that_dies_is_unreachable_and_one_that_comes_back_empty_is
 async def test_a_redis_that_hangs_is_given_up(real_redis):
     """It accepts and does not answer: that is as good as away."""
     budget = RedisBudget(real_redis.url, group="team", timeout=0.2)
-    await budget.ask("haiku", an_ask(1))
+    await budget.lease("haiku", an_ask(1))
     redis.Redis(port=real_redis.port).client_pause(2_000)
     begun = time.monotonic()
     with pytest.raises(Unreachable):
-        await budget.ask("haiku", an_ask(2))
+        await budget.lease("haiku", an_ask(2))
     assert time.monotonic() - begun < 1.5
     await budget.close()
 
@@ -54,7 +54,7 @@ async def test_a_password_that_is_wrong_is_not_in_the_error():
     """Nor is anything else of the address."""
     budget = RedisBudget("redis://:secret@127.0.0.1:1", group="team")
     with pytest.raises(Unreachable) as caught:
-        await budget.ask("haiku", an_ask(1))
+        await budget.lease("haiku", an_ask(1))
     assert "secret" not in str(caught.value)
     await budget.close()
 

@@ -9,10 +9,10 @@ import pytest
 import claude_executor.core
 from claude_executor.core.control.breaker import CircuitBreaker
 from claude_executor.core.control.bucket import TokenBucket
-from claude_executor.core.control.concurrency import Window
+from claude_executor.core.control.concurrency import ConcurrencyLimit
 from claude_executor.core.control.limit_estimator import Meter
 from claude_executor.core.control.retry import RetryPolicy, RetryQuota
-from claude_executor.core.control.slow_start import Pace
+from claude_executor.core.control.slow_start import SlowStart
 from claude_executor.core.scheduling.scheduler import Scheduler
 from claude_executor.core.scheduling.waiting import Waiting
 
@@ -45,7 +45,17 @@ def test_every_module_has_a_test_or_is_tested_through_another(module):
 
 @pytest.mark.parametrize(
     "part",
-    [CircuitBreaker, Meter, Pace, RetryQuota, RetryPolicy, Scheduler, TokenBucket, Waiting, Window],
+    [
+        CircuitBreaker,
+        Meter,
+        SlowStart,
+        RetryQuota,
+        RetryPolicy,
+        Scheduler,
+        TokenBucket,
+        Waiting,
+        ConcurrencyLimit,
+    ],
     ids=lambda part: part.__name__,
 )
 def test_time_and_chance_have_no_default(part):

@@ -27,7 +27,12 @@ def watched(observed, executor_on, traced_client):
         telemetry = observed.telemetry
         client = traced_client(simulator)
         return executor_on(
-            simulator, limits, client=client, on_event=telemetry, attempt_context=telemetry.attempt_context, **options
+            simulator,
+            limits,
+            client=client,
+            on_event=telemetry,
+            attempt_context=telemetry.attempt_context,
+            **options,
         )
 
     return make

@@ -248,7 +248,7 @@ async def test_what_a_call_leaves_behind_is_paced(simulator):
     async with executor:
         await executor.call(fn, cost=prompt())
         await tasks[0]
-    assert executor._scheduler.tally.attempts == 2
+    assert executor._scheduler.counters.attempts == 2
 
 
 @pytest.mark.simulator(FLOWING)

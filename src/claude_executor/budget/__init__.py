@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from claude_executor.core.model.sharing import Ask, Grant, Membership
+from claude_executor.core.model.sharing import Lease, LeaseRequest, Membership
 
 __all__ = ["Budget", "Unreachable"]
 
@@ -23,7 +23,7 @@ class Budget(Protocol):
         """Get ready to be asked."""
         ...
 
-    async def ask(self, pool: str, ask: Ask) -> Grant:
+    async def lease(self, pool: str, ask: LeaseRequest) -> Lease:
         """Put it to the group.
 
         Raises:

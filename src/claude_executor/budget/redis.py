@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from claude_executor.budget import Unreachable
 from claude_executor.budget.address import check, connect, disconnect
-from claude_executor.core.model.sharing import Alone, Ask, Grant, Membership
+from claude_executor.core.model.sharing import Lease, LeaseRequest, Membership, WhenUnreachable
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable
@@ -48,7 +48,7 @@ class RedisBudget:
         *,
         group: str,
         weight: float = 1.0,
-        alone: str = "degrade",
+        when_unreachable: str = "degrade",
         members: int = 8,
         max_concurrency: int | None = None,
         name: str | None = None,
@@ -61,7 +61,7 @@ class RedisBudget:
                 know where it is: ``redis+sentinel://host:26379,host:26379/service``.
             group: The name of those who share. One organisation should be one group.
             weight: Its share, relative to the others'.
-            alone: What to do while Redis cannot be reached: ``"degrade"`` goes on with the limits divided by
+            when_unreachable: What to do while Redis cannot be reached: ``"degrade"`` goes on with the limits divided by
                 the last known number of members, ``"hold"`` waits, ``"fail"`` refuses with
                 `BudgetUnreachable`.
             members: How many members there are taken to be if Redis cannot be reached from the start.
@@ -82,13 +82,15 @@ class RedisBudget:
         if not timeout > 0.0:
             raise ValueError(f"timeout must be a positive number of seconds, got {timeout!r}")
         try:
-            policy = Alone(alone)
+            policy = WhenUnreachable(when_unreachable)
         except ValueError:
-            known = ", ".join(Alone)
-            raise ValueError(f"alone must be one of {known}, got {alone!r}") from None
+            known = ", ".join(WhenUnreachable)
+            raise ValueError(f"alone must be one of {known}, got {when_unreachable!r}") from None
         self.group = group
         self._name = name
-        self.membership = Membership(weight=weight, alone=policy, members=members, most=max_concurrency)
+        self.membership = Membership(
+            weight=weight, when_unreachable=policy, members=members, most=max_concurrency
+        )
         self.calls = 0
         self._url = url
         self._timeout = timeout
@@ -121,7 +123,7 @@ class RedisBudget:
             self._opened = False
             raise
 
-    async def ask(self, pool: str, ask: Ask) -> Grant:
+    async def lease(self, pool: str, ask: LeaseRequest) -> Lease:
         """Tell and ask, in one call.
 
         Raises:
@@ -132,7 +134,7 @@ class RedisBudget:
         request = {f.name: value for f in fields(ask) if _said(value := getattr(ask, f.name))}
         request["id"], request["name"] = self._id, self.name
         answer = await self._call(pool, orjson.dumps(request))
-        return _grant(orjson.loads(answer))
+        return _lease(orjson.loads(answer))
 
     async def states(self) -> dict[str, dict[str, Any]]:
         """The state of each of the group's pools, as it is kept, and what is `now` in its time.
@@ -231,9 +233,9 @@ def _amounts(value: Any) -> Any:  # noqa: ANN401
     return value or {}  # an empty table of Lua's may come as a list
 
 
-def _grant(told: dict[str, Any]) -> Grant:
+def _lease(told: dict[str, Any]) -> Lease:
     breaker = told.get("breaker")
-    return Grant(
+    return Lease(
         got=_amounts(told["got"]),
         again=max(0.0, min(600.0, float(told["again"]))),
         short=told.get("short"),

@@ -182,7 +182,7 @@ class ExecutorMiddleware(anthropic.Middleware):
         if isinstance(came, Overheard):
             came.follow(pump, job)
         else:
-            pump.answered(job, came)
+            pump.on_response(job, came)
 
     async def _count(
         self, call: "_Call", attempt: Callable[[], Awaitable[Came | Broken]], options: RequestOptions

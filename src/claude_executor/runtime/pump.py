@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager
 from typing import TypeVar, cast
 
 from claude_executor.budget import Budget, Unreachable
-from claude_executor.core.model.actions import Action, Refuse, Reserve, Verdict
+from claude_executor.core.model.actions import Action, Refuse, RequestLease, Verdict
 from claude_executor.core.model.cost import Usage
 from claude_executor.core.model.events import Event
 from claude_executor.core.model.headers import NO_ADVICE, Advice
@@ -60,7 +60,7 @@ class Pump:
         self._random = random
         self._on_event = on_event
         self._attempt_context = attempt_context
-        scheduler.emit.listening = on_event is not None
+        scheduler.event_buffer.listening = on_event is not None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
@@ -97,8 +97,8 @@ class Pump:
         try:
             if self._asking:  # they carry what is given back
                 await asyncio.wait(self._asking)
-            for farewell in group.farewell(self._clock()):
-                await self._budget.ask(farewell.pool, farewell.ask)
+            for farewell in group.release_all(self._clock()):
+                await self._budget.lease(farewell.pool, farewell.request)
         except Exception:
             pass  # then it will be missed
         finally:
@@ -164,7 +164,7 @@ class Pump:
             if not isinstance(outcome, Broken):
                 return outcome
             cause = outcome.cause
-            verdict = self._scheduler.failed(job, outcome.failure, self._clock(), self._random())
+            verdict = self._scheduler.on_failure(job, outcome.failure, self._clock(), self._random())
             self._soon()
             if verdict is not Verdict.AGAIN:
                 raise failure(job, outcome.failure, verdict) from cause
@@ -189,7 +189,7 @@ class Pump:
                     await turn.end()
             return turn.counted(outcome)
         except BaseException:
-            self.lost(job, turn.at_least)
+            self.on_abandoned(job, turn.at_least)
             raise
         finally:
             turn.over = True
@@ -207,34 +207,34 @@ class Pump:
         turn = CURRENT.get()
         return turn if turn is not None and turn.owner is self and not turn.over else None
 
-    def answered(self, job: Job, reply: Reply[T]) -> T:
+    def on_response(self, job: Job, reply: Reply[T]) -> T:
         """The answer is here, all of it."""
         now = self._clock()
-        advice = reply.advice() if self._scheduler.wants_advice(job, now) else NO_ADVICE
-        self._scheduler.answered(job, reply.usage, advice, now)
+        advice = reply.advice() if self._scheduler.headers_due(job, now) else NO_ADVICE
+        self._scheduler.on_response(job, reply.usage, advice, now)
         self._soon()
         return reply.value
 
-    def begun(self, job: Job, usage: Usage, advice: Advice) -> "Following":
+    def on_response_started(self, job: Job, usage: Usage, advice: Advice) -> "Following":
         """Its answer begins to come; who is to be told how that ends."""
-        self._scheduler.begun(job, usage, advice, self._clock())
+        self._scheduler.on_response_started(job, usage, advice, self._clock())
         self._soon()
         return Following(self, job)
 
-    def complete(self, job: Job, usage: Usage | None) -> None:
+    def on_stream_complete(self, job: Job, usage: Usage | None) -> None:
         """An answer that came piece by piece is here."""
-        self._scheduler.answered(job, usage, NO_ADVICE, self._clock())
+        self._scheduler.on_response(job, usage, NO_ADVICE, self._clock())
         self._soon()
 
-    def broken(self, job: Job, broken: Broken) -> StreamInterrupted:
+    def on_failure(self, job: Job, broken: Broken) -> StreamInterrupted:
         """An answer was broken off; what its reader is told."""
-        self._scheduler.failed(job, broken.failure, self._clock(), self._random(), again=False)
+        self._scheduler.on_failure(job, broken.failure, self._clock(), self._random(), again=False)
         self._soon()
         return interruption(job, broken.failure)
 
-    def lost(self, job: Job, used: Usage | None = None) -> None:
+    def on_abandoned(self, job: Job, used: Usage | None = None) -> None:
         """The attempt was abandoned, or ended in a way nobody foresaw, having used so much, if known."""
-        self._scheduler.lost(job, self._clock(), used)
+        self._scheduler.on_abandoned(job, self._clock(), used)
         self._soon()
 
     def _start_of(self, job: Job, cause: Exception | None) -> "asyncio.Future[None] | None":
@@ -279,7 +279,7 @@ class Pump:
 
     def _perform(self, actions: Sequence[Action]) -> None:
         for action in actions:
-            if isinstance(action, Reserve):
+            if isinstance(action, RequestLease):
                 if self._loop is not None:
                     task = self._loop.create_task(self._ask(action))
                     self._asking.add(task)
@@ -296,23 +296,23 @@ class Pump:
         if self._scheduler.idle:
             self.idle.set()
 
-    async def _ask(self, reserve: Reserve) -> None:
+    async def _ask(self, reserve: RequestLease) -> None:
         """Ask the group on behalf of the scheduler."""
         assert self._budget is not None
         try:
-            grant = await self._budget.ask(reserve.pool, reserve.ask)
+            grant = await self._budget.lease(reserve.pool, reserve.request)
         except Exception as error:  # whatever it is, the pool must not wait for this answer any longer
             because = str(error) if isinstance(error, Unreachable) else type(error).__name__
-            self._scheduler.unreachable(reserve.pool, self._clock(), self._random(), because)
+            self._scheduler.on_lease_failed(reserve.pool, self._clock(), self._random(), because)
         else:
-            self._scheduler.granted(reserve.pool, grant, self._clock())
+            self._scheduler.on_lease(reserve.pool, grant, self._clock())
         self.pump()
 
     def _announce(self) -> None:
         """Tell whoever listens. An observer's mistake is reported, it does not disturb the requests."""
         if self._on_event is None:
             return
-        for event in self._scheduler.emit.take():
+        for event in self._scheduler.event_buffer.take():
             try:
                 self._on_event(event)
             except Exception as error:  # the observer's code may raise anything
@@ -334,12 +334,12 @@ class Following:
 
     def complete(self, usage: Usage | None) -> None:
         """It was complete."""
-        self._pump.complete(self._job, usage)
+        self._pump.on_stream_complete(self._job, usage)
 
     def broken(self, broken: Broken) -> StreamInterrupted:
         """It was broken off; what its reader is told."""
-        return self._pump.broken(self._job, broken)
+        return self._pump.on_failure(self._job, broken)
 
     def left(self, usage: Usage) -> None:
         """Its reader wants no more of it."""
-        self._pump.lost(self._job, usage)
+        self._pump.on_abandoned(self._job, usage)

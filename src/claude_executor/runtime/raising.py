@@ -46,7 +46,7 @@ def rejection(refuse: Refuse) -> ExecutorError:
         return SpendingCapReached(
             "not sent: it could cost more than the spending cap has left; raise the cap"
         )
-    if refuse.refusal is Refusal.ALONE:
+    if refuse.refusal is Refusal.UNREACHABLE:
         why = f" ({refuse.unreachable_reason})" if refuse.unreachable_reason else ""
         return BudgetUnreachable(
             f"not sent: the shared budget cannot be reached{why}; see to Redis, or let it degrade (alone=)"

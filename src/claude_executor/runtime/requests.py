@@ -39,9 +39,9 @@ class Carrier:
             return MapAnswer(reply.value, 1, 0.0, self._clock() - began)
         takes_long = transport.takes_long(params)
         job = self._pump.accept(shape, options)
-        begun = partial(self._pump.begun, job) if takes_long else None
+        begun = partial(self._pump.on_response_started, job) if takes_long else None
         reply = await self._pump.attempt(job, partial(transport.send, params, begun))
-        message = self._pump.answered(job, reply)
+        message = self._pump.on_response(job, reply)
         return MapAnswer(message, job.attempts, job.sent_at - job.submitted_at, self._clock() - job.sent_at)
 
     @asynccontextmanager
@@ -59,7 +59,7 @@ class Carrier:
         else:
             job = self._pump.accept(shape, options)
             events = await self._pump.attempt(job, attempt)
-            stream = events.open(self._pump.begun(job, events.usage, events.advice))
+            stream = events.open(self._pump.on_response_started(job, events.usage, events.advice))
         try:
             yield stream
         finally:
@@ -74,4 +74,4 @@ class Carrier:
             turn.returned(value, usage_in(value), known)
             return value
         job = self._pump.accept(shape, options)
-        return self._pump.answered(job, await self._pump.attempt(job, as_attempt(fn)))
+        return self._pump.on_response(job, await self._pump.attempt(job, as_attempt(fn)))

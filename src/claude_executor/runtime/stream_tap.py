@@ -68,7 +68,9 @@ class Overheard:
 
     def follow(self, pump: Pump, job: "Job") -> None:
         """From now on tell the pump."""
-        self._following = pump.begun(job, self._usage_by_now(), advice_of(self.response.headers))
+        self._following = pump.on_response_started(
+            job, self._usage_by_now(), advice_of(self.response.headers)
+        )
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         self._others = pump.closing
         self._others.add(self.leave_unless_reading)

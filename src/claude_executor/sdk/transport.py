@@ -72,7 +72,7 @@ class Transport:
     async def send(
         self, params: Mapping[str, object], begun: Callable[[Usage, Advice], object] | None = None
     ) -> Reply[Message] | Broken:
-        """Make one attempt; `begun` is called when an answer that `takes_long` begins."""
+        """Make one attempt; `on_response_started` is called when an answer that `takes_long` begins."""
         if self._flaw is not None:
             return Broken(self._flaw, None)
         if self.takes_long(params):

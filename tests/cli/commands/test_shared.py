@@ -55,7 +55,7 @@ async def test_it_is_shown_why_the_shared_budget_is_away(simulator, alone):
     run.clock = lambda: now
     prompt = {"prompt": "Hi", "model": "claude-haiku-5-5", "max_tokens": 5}
     rows = [read_row(json.dumps(prompt).encode(), number) for number in range(3)]
-    budget = RedisBudget("redis://127.0.0.1:1", group="g", alone=alone, members=4)
+    budget = RedisBudget("redis://127.0.0.1:1", group="g", when_unreachable=alone, members=4)
     async with Executor(client=simulated_client(simulator), budget=budget, on_event=run.listen) as executor:
         watch = Watch(run, executor, title="x", max_concurrency=200)
         work = asyncio.create_task(run_rows(rows, lambda _: None, executor=executor, run=run))

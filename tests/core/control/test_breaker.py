@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from claude_executor.core.control.breaker import JITTER, WINDOW, BreakerPolicy, CircuitBreaker, State
+from claude_executor.core.control.breaker import JITTER, WINDOW, BreakerPolicy, BreakerState, CircuitBreaker
 
 POLICY = BreakerPolicy(streak=3, ratio=0.5, volume=10, pause=2.0, max_pause=60.0)
 
@@ -15,13 +15,13 @@ POLICY = BreakerPolicy(streak=3, ratio=0.5, volume=10, pause=2.0, max_pause=60.0
 def breaker_in(state, *, probing=False):
     """A breaker in a state, at second 100; what failed was sent just before."""
     breaker = CircuitBreaker(POLICY)
-    if state is not State.CLOSED:
+    if state is not BreakerState.CLOSED:
         for _ in range(POLICY.streak):
-            breaker.failed(97.9, 98.0, 0.0, probe=False)
-    if state is State.HALF_OPEN:
+            breaker.on_failure(97.9, 98.0, 0.0, probe=False)
+    if state is BreakerState.HALF_OPEN:
         assert breaker.admits_at(100.0) == 100.0
         if probing:
-            assert breaker.started()
+            assert breaker.on_start()
     assert breaker.state is state
     return breaker
 
@@ -29,17 +29,17 @@ def breaker_in(state, *, probing=False):
 @pytest.mark.parametrize(
     ("state", "probing", "event", "after", "changed"),
     [
-        (State.CLOSED, False, "success", State.CLOSED, False),
-        (State.CLOSED, False, "failure", State.CLOSED, False),
-        (State.CLOSED, False, "last failure", State.OPEN, True),
-        (State.OPEN, False, "success", State.OPEN, False),  # an answer from before says nothing
-        (State.OPEN, False, "failure", State.OPEN, False),
-        (State.OPEN, False, "pause over", State.HALF_OPEN, False),
-        (State.HALF_OPEN, True, "success", State.HALF_OPEN, False),
-        (State.HALF_OPEN, True, "failure", State.HALF_OPEN, False),
-        (State.HALF_OPEN, True, "probe succeeds", State.CLOSED, True),
-        (State.HALF_OPEN, True, "probe fails", State.OPEN, True),
-        (State.HALF_OPEN, True, "probe lost", State.HALF_OPEN, False),
+        (BreakerState.CLOSED, False, "success", BreakerState.CLOSED, False),
+        (BreakerState.CLOSED, False, "failure", BreakerState.CLOSED, False),
+        (BreakerState.CLOSED, False, "last failure", BreakerState.OPEN, True),
+        (BreakerState.OPEN, False, "success", BreakerState.OPEN, False),  # an answer from before says nothing
+        (BreakerState.OPEN, False, "failure", BreakerState.OPEN, False),
+        (BreakerState.OPEN, False, "pause over", BreakerState.HALF_OPEN, False),
+        (BreakerState.HALF_OPEN, True, "success", BreakerState.HALF_OPEN, False),
+        (BreakerState.HALF_OPEN, True, "failure", BreakerState.HALF_OPEN, False),
+        (BreakerState.HALF_OPEN, True, "probe succeeds", BreakerState.CLOSED, True),
+        (BreakerState.HALF_OPEN, True, "probe fails", BreakerState.OPEN, True),
+        (BreakerState.HALF_OPEN, True, "probe lost", BreakerState.HALF_OPEN, False),
     ],
 )
 def test_the_table_of_states(state, probing, event, after, changed):
@@ -47,97 +47,97 @@ def test_the_table_of_states(state, probing, event, after, changed):
     breaker = breaker_in(state, probing=probing)
     if event == "last failure":
         for _ in range(POLICY.streak - 1):
-            breaker.failed(99.0, 99.5, 0.0, probe=False)
+            breaker.on_failure(99.0, 99.5, 0.0, probe=False)
         event = "failure"
     said = False
     if event == "success":
-        said = breaker.succeeded(90.0, 99.0, probe=False)
+        said = breaker.on_success(90.0, 99.0, probe=False)
     elif event == "failure":
-        said = breaker.failed(90.0, 99.0, 0.0, probe=False)
+        said = breaker.on_failure(90.0, 99.0, 0.0, probe=False)
     elif event == "pause over":
         breaker.admits_at(100.0)
     elif event == "probe succeeds":
-        said = breaker.succeeded(100.0, 101.0, probe=True)
+        said = breaker.on_success(100.0, 101.0, probe=True)
     elif event == "probe fails":
-        said = breaker.failed(100.0, 101.0, 0.0, probe=True)
+        said = breaker.on_failure(100.0, 101.0, 0.0, probe=True)
     else:
-        breaker.forget()
+        breaker.on_probe_abandoned()
     assert breaker.state is after
     assert said is changed
 
 
 def test_closed_admits_at_once_and_names_no_probe():
     """The ordinary state stands in nobody's way."""
-    breaker = breaker_in(State.CLOSED)
+    breaker = breaker_in(BreakerState.CLOSED)
     assert breaker.admits_at(5.0) == 5.0
-    assert not breaker.started()
+    assert not breaker.on_start()
 
 
 def test_open_admits_when_the_pause_is_over():
     """Until then it names that instant, and then lets one through."""
-    breaker = breaker_in(State.OPEN)
+    breaker = breaker_in(BreakerState.OPEN)
     assert breaker.admits_at(98.0) == 100.0
     assert breaker.admits_at(99.999) == 100.0
-    assert breaker.state is State.OPEN
+    assert breaker.state is BreakerState.OPEN
     assert breaker.admits_at(100.0) == 100.0
 
 
 def test_one_probe_at_a_time():
     """While a probe is out nobody knows when: only it can tell."""
-    breaker = breaker_in(State.HALF_OPEN, probing=True)
+    breaker = breaker_in(BreakerState.HALF_OPEN, probing=True)
     assert breaker.admits_at(100.0) is None
     assert breaker.admits_at(1e9) is None
 
 
 def test_a_lost_probe_makes_room_for_the_next():
     """Cancelled, refused for quota, invalid: the place is free again at once."""
-    breaker = breaker_in(State.HALF_OPEN, probing=True)
+    breaker = breaker_in(BreakerState.HALF_OPEN, probing=True)
     for _ in range(5):
-        breaker.forget()
+        breaker.on_probe_abandoned()
         assert breaker.admits_at(101.0) == 101.0
-        assert breaker.started()
+        assert breaker.on_start()
         assert breaker.admits_at(101.0) is None
 
 
 def test_a_probe_that_fails_pauses_again_and_the_next_may_succeed():
     """Through several failing probes to the end of the outage."""
-    breaker = breaker_in(State.HALF_OPEN)
+    breaker = breaker_in(BreakerState.HALF_OPEN)
     now = 100.0
     for _ in range(4):
         now = breaker.admits_at(now)
         assert breaker.admits_at(now) == now
-        assert breaker.started()
+        assert breaker.on_start()
         now += 0.5
-        assert breaker.failed(now - 0.5, now, 0.5, probe=True)
+        assert breaker.on_failure(now - 0.5, now, 0.5, probe=True)
         assert breaker.admits_at(now) > now
     now = breaker.admits_at(now)
     breaker.admits_at(now)
-    assert breaker.started()
-    assert breaker.succeeded(now, now + 1.0, probe=True)
-    assert breaker.state is State.CLOSED
+    assert breaker.on_start()
+    assert breaker.on_success(now, now + 1.0, probe=True)
+    assert breaker.state is BreakerState.CLOSED
 
 
 def test_closing_forgets_the_failures():
     """After an outage it takes as many failures as ever to open it again."""
-    breaker = breaker_in(State.HALF_OPEN, probing=True)
-    breaker.succeeded(100.0, 101.0, probe=True)
+    breaker = breaker_in(BreakerState.HALF_OPEN, probing=True)
+    breaker.on_success(100.0, 101.0, probe=True)
     for _ in range(POLICY.streak - 1):
-        assert not breaker.failed(102.0, 103.0, 0.0, probe=False)
-    assert breaker.failed(102.0, 103.0, 0.0, probe=False)
+        assert not breaker.on_failure(102.0, 103.0, 0.0, probe=False)
+    assert breaker.on_failure(102.0, 103.0, 0.0, probe=False)
 
 
 def test_closing_forgets_the_share_of_failures_too():
     """Old failures in the window do not open it at the first new one."""
     breaker = CircuitBreaker(BreakerPolicy(streak=99, ratio=0.5, volume=10, pause=1.0))
     for _ in range(10):
-        breaker.failed(0.0, 0.0, 0.0, probe=False)
-    assert breaker.state is State.OPEN
+        breaker.on_failure(0.0, 0.0, 0.0, probe=False)
+    assert breaker.state is BreakerState.OPEN
     breaker.admits_at(2.0)
-    breaker.started()
-    breaker.succeeded(2.0, 3.0, probe=True)
+    breaker.on_start()
+    breaker.on_success(2.0, 3.0, probe=True)
     for _ in range(9):
-        assert not breaker.failed(3.0, 4.0, 0.0, probe=False)
-    assert breaker.failed(3.0, 4.0, 0.0, probe=False)
+        assert not breaker.on_failure(3.0, 4.0, 0.0, probe=False)
+    assert breaker.on_failure(3.0, 4.0, 0.0, probe=False)
 
 
 @pytest.mark.parametrize(
@@ -146,33 +146,33 @@ def test_closing_forgets_the_share_of_failures_too():
 def test_only_a_success_sent_after_the_streak_began_breaks_it(sent_at, broken):
     """An answer to a request from before the trouble says nothing about now."""
     breaker = CircuitBreaker(POLICY)
-    breaker.failed(10.0, 11.0, 0.0, probe=False)
-    breaker.failed(10.5, 12.0, 0.0, probe=False)
-    breaker.succeeded(sent_at, 60.0, probe=False)
-    assert breaker.failed(60.0, 61.0, 0.0, probe=False) is not broken
+    breaker.on_failure(10.0, 11.0, 0.0, probe=False)
+    breaker.on_failure(10.5, 12.0, 0.0, probe=False)
+    breaker.on_success(sent_at, 60.0, probe=False)
+    assert breaker.on_failure(60.0, 61.0, 0.0, probe=False) is not broken
 
 
 def test_a_broken_streak_starts_from_nothing():
     """The next streak has its own beginning."""
     breaker = CircuitBreaker(POLICY)
-    breaker.failed(10.0, 11.0, 0.0, probe=False)
-    breaker.failed(10.0, 11.0, 0.0, probe=False)
-    breaker.succeeded(12.0, 13.0, probe=False)
-    breaker.failed(20.0, 21.0, 0.0, probe=False)
-    breaker.failed(20.0, 21.0, 0.0, probe=False)
-    breaker.succeeded(15.0, 22.0, probe=False)  # sent between the two streaks
-    assert breaker.failed(20.0, 23.0, 0.0, probe=False)
+    breaker.on_failure(10.0, 11.0, 0.0, probe=False)
+    breaker.on_failure(10.0, 11.0, 0.0, probe=False)
+    breaker.on_success(12.0, 13.0, probe=False)
+    breaker.on_failure(20.0, 21.0, 0.0, probe=False)
+    breaker.on_failure(20.0, 21.0, 0.0, probe=False)
+    breaker.on_success(15.0, 22.0, probe=False)  # sent between the two streaks
+    assert breaker.on_failure(20.0, 23.0, 0.0, probe=False)
 
 
 @pytest.mark.parametrize(("sent", "opens"), [(0, True), (5, True), (6, True), (7, False), (100, False)])
 def test_a_streak_among_many_that_are_still_out_may_be_bad_luck(sent, opens):
     """It must be most of what was sent since it began: of a hundred in flight three may well fail first."""
     breaker = CircuitBreaker(POLICY)
-    breaker.failed(10.0, 11.0, 0.0, probe=False)
+    breaker.on_failure(10.0, 11.0, 0.0, probe=False)
     for _ in range(sent):
-        breaker.started()
-    breaker.failed(10.0, 12.0, 0.0, probe=False)
-    assert breaker.failed(10.0, 12.0, 0.0, probe=False) is opens
+        breaker.on_start()
+    breaker.on_failure(10.0, 12.0, 0.0, probe=False)
+    assert breaker.on_failure(10.0, 12.0, 0.0, probe=False) is opens
 
 
 def mixed(failures, successes, *, policy, seconds=1.0):
@@ -181,9 +181,9 @@ def mixed(failures, successes, *, policy, seconds=1.0):
     opened = False
     for number in range(max(failures, successes)):
         if number < successes:
-            breaker.succeeded(now, now, probe=False)
+            breaker.on_success(now, now, probe=False)
         if number < failures:
-            opened = breaker.failed(now, now, 0.0, probe=False) or opened
+            opened = breaker.on_failure(now, now, 0.0, probe=False) or opened
         now += seconds / max(failures, successes)
     return opened
 
@@ -202,18 +202,20 @@ def test_it_opens_at_the_failure_that_makes_it_half():
     """After twenty successes the twentieth failure, not the first."""
     breaker = CircuitBreaker(BreakerPolicy(streak=10**6, ratio=0.5, volume=10))
     for _ in range(20):
-        breaker.succeeded(0.0, 5.0, probe=False)
-    assert [breaker.failed(0.0, 5.0, 0.0, probe=False) for _ in range(20)] == [False] * 19 + [True]
+        breaker.on_success(0.0, 5.0, probe=False)
+    assert [breaker.on_failure(0.0, 5.0, 0.0, probe=False) for _ in range(20)] == [False] * 19 + [True]
 
 
 def test_old_failures_leave_the_window_with_their_calls():
     """What failed long ago is not held against the calls of now."""
     breaker = CircuitBreaker(BreakerPolicy(streak=10**6, ratio=0.5, volume=10))
     for _ in range(9):
-        breaker.failed(0.0, 0.0, 0.0, probe=False)
+        breaker.on_failure(0.0, 0.0, 0.0, probe=False)
     for _ in range(11):
-        breaker.succeeded(WINDOW + 5.0, WINDOW + 5.0, probe=False)
-    assert [breaker.failed(0.0, WINDOW + 5.0, 0.0, probe=False) for _ in range(11)] == [False] * 10 + [True]
+        breaker.on_success(WINDOW + 5.0, WINDOW + 5.0, probe=False)
+    assert [breaker.on_failure(0.0, WINDOW + 5.0, 0.0, probe=False) for _ in range(11)] == [False] * 10 + [
+        True
+    ]
 
 
 def test_old_calls_leave_the_window():
@@ -221,40 +223,40 @@ def test_old_calls_leave_the_window():
     policy = BreakerPolicy(streak=10**6, ratio=0.5, volume=10)
     breaker = CircuitBreaker(policy)
     for _ in range(9):
-        breaker.failed(0.0, 0.0, 0.0, probe=False)
-    assert not breaker.failed(0.0, WINDOW + 1.5, 0.0, probe=False)
+        breaker.on_failure(0.0, 0.0, 0.0, probe=False)
+    assert not breaker.on_failure(0.0, WINDOW + 1.5, 0.0, probe=False)
     for _ in range(8):
-        assert not breaker.failed(0.0, WINDOW + 2.0, 0.0, probe=False)
-    assert breaker.failed(0.0, WINDOW + 2.0, 0.0, probe=False)
+        assert not breaker.on_failure(0.0, WINDOW + 2.0, 0.0, probe=False)
+    assert breaker.on_failure(0.0, WINDOW + 2.0, 0.0, probe=False)
 
 
 def test_calls_within_the_window_add_up():
     """The window is as long as it says."""
     breaker = CircuitBreaker(BreakerPolicy(streak=10**6, ratio=0.5, volume=10))
     for _ in range(9):
-        breaker.failed(0.0, 0.5, 0.0, probe=False)
-    assert breaker.failed(0.0, WINDOW - 0.1, 0.0, probe=False)
+        breaker.on_failure(0.0, 0.5, 0.0, probe=False)
+    assert breaker.on_failure(0.0, WINDOW - 0.1, 0.0, probe=False)
 
 
 def test_a_backward_clock_does_no_harm():
     """Calls noted out of order are counted all the same."""
     breaker = CircuitBreaker(BreakerPolicy(streak=10**6, ratio=0.5, volume=10))
     for second in range(9):
-        breaker.failed(0.0, 20.0 - second, 0.0, probe=False)
-    assert breaker.failed(0.0, 12.0, 0.0, probe=False)
+        breaker.on_failure(0.0, 20.0 - second, 0.0, probe=False)
+    assert breaker.on_failure(0.0, 12.0, 0.0, probe=False)
 
 
 def test_the_pause_grows_with_the_trouble_and_no_further_than_its_bound():
     """At least the shortest, a fifth of the time the trouble has lasted, at most the longest."""
     breaker = CircuitBreaker(POLICY)
     for _ in range(3):
-        breaker.failed(0.0, 0.0, 0.0, probe=False)
+        breaker.on_failure(0.0, 0.0, 0.0, probe=False)
     now, pauses = 0.0, [breaker.opens_at]
     while now < 3_600.0:
         now = breaker.opens_at
         breaker.admits_at(now)
-        breaker.started()
-        breaker.failed(now, now, 0.0, probe=True)
+        breaker.on_start()
+        breaker.on_failure(now, now, 0.0, probe=True)
         pauses.append(breaker.opens_at - now)
         assert pauses[-1] == pytest.approx(min(60.0, max(2.0, 0.2 * now)))
     assert pauses[0] == 2.0
@@ -265,10 +267,10 @@ def test_the_pause_grows_with_the_trouble_and_no_further_than_its_bound():
 
 def test_new_trouble_begins_with_a_short_pause():
     """Having been closed in between, the breaker counts the trouble from its new beginning."""
-    breaker = breaker_in(State.HALF_OPEN, probing=True)
-    breaker.succeeded(100.0, 101.0, probe=True)
+    breaker = breaker_in(BreakerState.HALF_OPEN, probing=True)
+    breaker.on_success(100.0, 101.0, probe=True)
     for _ in range(3):
-        breaker.failed(5_000.0, 5_000.0, 0.0, probe=False)
+        breaker.on_failure(5_000.0, 5_000.0, 0.0, probe=False)
     assert breaker.opens_at == 5_002.0
 
 
@@ -277,7 +279,7 @@ def test_new_trouble_begins_with_a_short_pause():
 def test_the_pause_is_never_shorter_than_the_api_asked_and_jitter_is_only_added(hint, u):
     """`retry-after` on an overload answer is a lower bound, also beyond the longest pause."""
     breaker = CircuitBreaker(BreakerPolicy(streak=1, pause=2.0))
-    breaker.failed(0.0, 100.0, u, probe=False, hint=hint)
+    breaker.on_failure(0.0, 100.0, u, probe=False, hint=hint)
     least = max(2.0, hint or 0.0)
     assert 100.0 + least <= breaker.opens_at <= 100.0 + least * (1 + JITTER) + 1e-9
 
@@ -285,8 +287,8 @@ def test_the_pause_is_never_shorter_than_the_api_asked_and_jitter_is_only_added(
 def test_the_repr_tells_the_state():
     """State and the counts behind it."""
     breaker = CircuitBreaker(POLICY)
-    breaker.succeeded(0.0, 0.0, probe=False)
-    breaker.failed(0.0, 0.0, 0.0, probe=False)
+    breaker.on_success(0.0, 0.0, probe=False)
+    breaker.on_failure(0.0, 0.0, 0.0, probe=False)
     assert repr(breaker) == "<CircuitBreaker closed, 1/2 failed>"
 
 
@@ -307,7 +309,7 @@ class AnyTraffic(RuleBasedStateMachine):
     def start(self):
         at = self.breaker.admits_at(self.now)
         if at is not None and at <= self.now:
-            self.flight.append((self.now, self.breaker.started()))
+            self.flight.append((self.now, self.breaker.on_start()))
 
     @precondition(lambda self: self.flight)
     @rule(which=st.integers(0), how=st.sampled_from(["success", "failure", "lost"]), u=st.floats(0, 0.99))
@@ -315,13 +317,13 @@ class AnyTraffic(RuleBasedStateMachine):
         sent_at, probe = self.flight.pop(which % len(self.flight))
         state = self.breaker.state
         if how == "success":
-            self.breaker.succeeded(sent_at, self.now, probe=probe)
+            self.breaker.on_success(sent_at, self.now, probe=probe)
         elif how == "failure":
-            self.breaker.failed(sent_at, self.now, u, probe=probe)
+            self.breaker.on_failure(sent_at, self.now, u, probe=probe)
         elif probe:
-            self.breaker.forget()
-        if state is State.HALF_OPEN and not probe:
-            assert self.breaker.state is State.HALF_OPEN  # only the probe can tell
+            self.breaker.on_probe_abandoned()
+        if state is BreakerState.HALF_OPEN and not probe:
+            assert self.breaker.state is BreakerState.HALF_OPEN  # only the probe can tell
 
     @invariant()
     def at_most_one_probe_is_out_and_only_it_closes_the_door(self):
@@ -340,6 +342,6 @@ TestAnyTraffic.settings = settings(max_examples=50, stateful_step_count=40, dead
 def test_no_probe_goes_before_the_longest_wait_that_was_asked_for():
     """Also if it was not the last failure that asked for it."""
     breaker = CircuitBreaker(BreakerPolicy(streak=2, pause=1.0))
-    breaker.failed(0.0, 1.0, 0.0, probe=False, hint=30.0)
-    assert breaker.failed(0.0, 2.0, 0.0, probe=False)
+    breaker.on_failure(0.0, 1.0, 0.0, probe=False, hint=30.0)
+    assert breaker.on_failure(0.0, 2.0, 0.0, probe=False)
     assert breaker.opens_at == 31.0

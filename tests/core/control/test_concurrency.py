@@ -4,13 +4,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from claude_executor.core.control.concurrency import CUT, CUT_INTERVAL, Window
+from claude_executor.core.control.concurrency import DECREASE, DECREASE_INTERVAL, ConcurrencyLimit
 
 
 def opened(ceiling=100, to=None):
     """A window that has been opened so far."""
-    window = Window(ceiling)
-    window.open_to(ceiling if to is None else to)
+    window = ConcurrencyLimit(ceiling)
+    window.raise_to(ceiling if to is None else to)
     return window
 
 
@@ -21,28 +21,28 @@ def overload(window, in_flight, now):
 
 def test_it_starts_with_one_request():
     """The first request goes alone; a ceiling below the start holds."""
-    assert Window(100).limit == 1.0
-    assert Window(3, start=10.0).limit == 3.0
+    assert ConcurrencyLimit(100).limit == 1.0
+    assert ConcurrencyLimit(3, start=10.0).limit == 3.0
 
 
 def test_opening_never_closes_and_never_passes_the_ceiling():
     """`open_to` is a minimum."""
-    window = Window(100)
-    window.open_to(40.0)
-    window.open_to(10.0)
+    window = ConcurrencyLimit(100)
+    window.raise_to(40.0)
+    window.raise_to(10.0)
     assert window.limit == 40.0
-    window.open_to(float("inf"))
+    window.raise_to(float("inf"))
     assert window.limit == 100.0
 
 
 def test_below_the_old_level_it_doubles_with_each_round_trip():
     """Each answer adds one while all of the window is in use."""
-    window = Window(1_000)
+    window = ConcurrencyLimit(1_000)
     sizes = []
     for _ in range(6):
         flight = int(window.limit)
         for _ in range(flight):
-            window.answered(flight)
+            window.on_success(flight)
         sizes.append(window.limit)
     assert sizes == [2, 4, 8, 16, 32, 64]
 
@@ -50,9 +50,9 @@ def test_below_the_old_level_it_doubles_with_each_round_trip():
 def test_a_window_that_is_not_used_does_not_grow():
     """Half of it in flight is not enough, a little more is."""
     window = opened(100, to=10)
-    window.answered(5)
+    window.on_success(5)
     assert window.limit == 10.0
-    window.answered(6)
+    window.on_success(6)
     assert window.limit == 11.0
 
 
@@ -60,26 +60,26 @@ def test_overload_cuts_what_was_in_flight():
     """Not the window, which may never have been full."""
     window = opened(100)
     assert overload(window, 40, 0.0)
-    assert window.limit == pytest.approx(CUT * 40)
-    assert window.before == 40
+    assert window.limit == pytest.approx(DECREASE * 40)
+    assert window.before_trouble == 40
 
 
 def test_in_flight_beyond_the_window_does_not_count():
     """After a cut more may be out than the window allows; the next cut starts from the window."""
     window = opened(100)
     overload(window, 100, 0.0)
-    overload(window, 90, CUT_INTERVAL)
-    assert window.limit == pytest.approx(100 * CUT**2)
+    overload(window, 90, DECREASE_INTERVAL)
+    assert window.limit == pytest.approx(100 * DECREASE**2)
 
 
 def test_a_flight_that_fails_together_cuts_once():
     """Twenty failures at once are one cut, and there is no second within the interval; afterwards again."""
     window = opened(100)
     assert overload(window, 100, 10.0) == 1
-    assert not overload(window, 100, 10.0 + CUT_INTERVAL * 0.99)
-    assert window.limit == pytest.approx(100 * CUT)
-    assert overload(window, 70, 10.0 + CUT_INTERVAL)
-    assert window.limit == pytest.approx(100 * CUT**2)
+    assert not overload(window, 100, 10.0 + DECREASE_INTERVAL * 0.99)
+    assert window.limit == pytest.approx(100 * DECREASE)
+    assert overload(window, 70, 10.0 + DECREASE_INTERVAL)
+    assert window.limit == pytest.approx(100 * DECREASE**2)
 
 
 @pytest.mark.parametrize(("share", "cuts"), [(0.05, False), (0.1, False), (0.5, True), (1.0, True)])
@@ -90,9 +90,9 @@ def test_single_failures_are_no_overload(share, cuts):
         failures += share
         if failures >= 1.0:
             failures -= 1.0
-            window.overloaded(100, number * 0.1)
+            window.on_overload(100, number * 0.1)
         else:
-            window.answered(100)
+            window.on_success(100)
     assert (window.limit < 70) is cuts
 
 
@@ -101,7 +101,7 @@ def test_after_an_outage_nothing_is_held_against_it():
     window = opened(100)
     overload(window, 100, 0.0)
     window.restart(0.25)
-    assert not window.overloaded(25, 100.0)
+    assert not window.on_overload(25, 100.0)
     assert window.limit == 25.0
 
 
@@ -119,11 +119,11 @@ def test_above_the_level_that_went_wrong_it_grows_slowly():
     overload(window, 100, 0.0)
     while window.limit < 90:
         before = window.limit
-        window.answered(100)
+        window.on_success(100)
         assert window.limit == before + 1
     before = window.limit
     for _ in range(90):
-        window.answered(100)
+        window.on_success(100)
     assert before + 3 < window.limit < before + 5
 
 
@@ -133,11 +133,11 @@ def test_what_was_in_flight_before_the_trouble_is_remembered_through_it():
     overload(window, 80, 0.0)
     overload(window, 40, 30.0)
     overload(window, 20, 59.0)
-    assert window.before == 80
+    assert window.before_trouble == 80
     for _ in range(200):
-        window.answered(20)
+        window.on_success(20)
     overload(window, 10, 60.0)
-    assert window.before == 10
+    assert window.before_trouble == 10
 
 
 def test_starting_again_is_bounded_on_both_sides():
@@ -171,7 +171,7 @@ def test_after_a_higher_ceiling_it_still_doubles():
     window = opened(50, to=10)
     window.reconfigure(500)
     for _ in range(300):
-        window.answered(500)
+        window.on_success(500)
     assert window.limit == 310.0
 
 
@@ -181,7 +181,7 @@ def test_a_higher_ceiling_does_not_forget_what_went_wrong():
     overload(window, 50, 0.0)
     window.reconfigure(500)
     for _ in range(100):
-        window.answered(500)
+        window.on_success(500)
     assert window.limit < 60
 
 
@@ -200,11 +200,11 @@ events = st.one_of(
 )
 def test_the_limit_stays_between_one_and_the_ceiling(ceiling, script):
     """Whatever happens, one request may go and no more than the user allows."""
-    window, now = Window(ceiling), 0.0
+    window, now = ConcurrencyLimit(ceiling), 0.0
     for gap, (what, number) in script:
         now += gap
         if what == "overloaded":
-            window.overloaded(number, now)
+            window.on_overload(number, now)
         else:
             getattr(window, what)(number)
         ceiling = number if what == "reconfigure" else ceiling

@@ -5,15 +5,15 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from claude_executor.core.control.ramp import MINUTE, Growth
+from claude_executor.core.control.ramp import MINUTE, RampLimit
 
 LIMIT = 2_000_000.0
 
 
 def limited(quoted=(25_000.0, 95_000.0), used=20_000.0, wait=15.0, now=100.0):
     """Told at second 100 that the rise is too steep, fifteen seconds before the next minute."""
-    growth = Growth()
-    growth.refused(quoted, used, wait, now)
+    growth = RampLimit()
+    growth.on_refusal(quoted, used, wait, now)
     return growth
 
 
@@ -28,7 +28,7 @@ def spend(growth, now, tokens=1_000.0, limit=LIMIT):
 
 def test_until_the_api_complains_growth_is_not_limited():
     """Whatever starts."""
-    growth = Growth()
+    growth = RampLimit()
     growth.take(1e9)
     assert growth.ready_at(1e9, 0.0, LIMIT) == -math.inf
     assert repr(growth) == "<Growth not limited>"

@@ -4,12 +4,12 @@ import math
 
 import pytest
 
-from claude_executor.core.group.leased_bucket import Purse
+from claude_executor.core.group.leased_bucket import LeasedBucket
 
 
 @pytest.fixture
 def purse():
-    return Purse(10.0, 100.0, now=0.0)
+    return LeasedBucket(10.0, 100.0, now=0.0)
 
 
 def test_nothing_may_be_spent_before_it_is_granted(purse):

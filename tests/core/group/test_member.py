@@ -7,14 +7,14 @@ import pytest
 from tests.core.factories import HAIKU, a_failure, a_shape, advice
 
 from claude_executor.core.control.breaker import BreakerPolicy
-from claude_executor.core.model.actions import Refusal, Refuse, Reserve, Start
+from claude_executor.core.model.actions import Refusal, Refuse, RequestLease, Start
 from claude_executor.core.model.cost import Usage
 from claude_executor.core.model.failure import FailureKind
 from claude_executor.core.model.limits import Limits
-from claude_executor.core.model.sharing import Alone, Grant, Membership
+from claude_executor.core.model.sharing import Lease, Membership, WhenUnreachable
 from claude_executor.core.scheduling.scheduler import Scheduler
 
-NOTHING = Grant(
+NOTHING = Lease(
     got={}, again=0.0, short=None, probe=False, version=1, level={"requests": 300.0}, held={}, flying={},
     variance={}, terms={}, members=2, share=0.5, closed=0.0, gently=False, breaker=None, cuts=0,
     permits=None, growth={},
@@ -34,8 +34,8 @@ def a_scheduler(limits=None, *, streak=2, **membership):
 
 def asked(actions):
     """The one thing that is asked."""
-    (reserve,) = [action for action in actions if isinstance(action, Reserve)]
-    return reserve.ask
+    (reserve,) = [action for action in actions if isinstance(action, RequestLease)]
+    return reserve.request
 
 
 def started(actions):
@@ -66,7 +66,7 @@ def begin(scheduler, count, **grant):
         now += 0.05
         actions = scheduler.poll(now)
         begun += started(actions)
-        if any(isinstance(action, Reserve) for action in actions):
+        if any(isinstance(action, RequestLease) for action in actions):
             scheduler.granted(POOL, replace(NOTHING, **grant), now)
         assert now < 3.0
     return begun[:count]
@@ -86,7 +86,7 @@ def test_it_asks_for_all_in_line_at_once_and_starts_what_it_gets():
     ask = asked(scheduler.poll(0.1))
     assert ask.want["requests"] == pytest.approx(3.0)
     assert ask.head["requests"] == 1.0
-    scheduler.granted(POOL, replace(NOTHING, got={"requests": 2.0}, again=0.25), 0.1)
+    scheduler.on_lease(POOL, replace(NOTHING, got={"requests": 2.0}, again=0.25), 0.1)
     now, begun = 0.1, []
     while len(begun) < 2 and now < 5.0:  # as slowly as any pool opens
         begun += started(scheduler.poll(now))
@@ -98,7 +98,7 @@ def test_it_does_not_ask_again_before_it_is_told_to():
     scheduler = a_scheduler()
     joined(scheduler, 3)
     asked(scheduler.poll(0.1))
-    scheduler.granted(POOL, replace(NOTHING, again=0.5), 0.1)
+    scheduler.on_lease(POOL, replace(NOTHING, again=0.5), 0.1)
     assert not scheduler.poll(0.3)
     assert scheduler.wake_at == pytest.approx(0.6)
     assert asked(scheduler.poll(0.6))
@@ -108,11 +108,11 @@ def test_a_more_urgent_head_asks_at_once_and_leaves_nothing_alone():
     scheduler = a_scheduler()
     joined(scheduler, 3)
     asked(scheduler.poll(0.1))
-    scheduler.granted(POOL, replace(NOTHING, again=0.5), 0.1)
+    scheduler.on_lease(POOL, replace(NOTHING, again=0.5), 0.1)
     scheduler.submit(a_shape(), 0.2, priority=1)
     ask = asked(scheduler.poll(0.2))
     assert ask.keep == 0.0
-    scheduler.granted(POOL, replace(NOTHING, got=ask.head, again=0.0), 0.2)
+    scheduler.on_lease(POOL, replace(NOTHING, got=ask.head, again=0.0), 0.2)
     actions = scheduler.poll(0.4)  # a pool opens slowly
     assert [job.priority for job in started(actions)] == [1]
     assert asked(actions).keep > 0.0
@@ -123,7 +123,7 @@ def test_what_holds_is_what_the_group_is_short_of():
     joined(scheduler, 3)
     assert scheduler.snapshot(0.0).pools[POOL].held_by == "shared budget"
     asked(scheduler.poll(0.1))
-    scheduler.granted(POOL, replace(NOTHING, again=0.5, short="output tokens"), 0.1)
+    scheduler.on_lease(POOL, replace(NOTHING, again=0.5, short="output tokens"), 0.1)
     scheduler.poll(0.1)
     assert scheduler.snapshot(0.1).pools[POOL].held_by == "output tokens"
 
@@ -134,7 +134,7 @@ def test_where_nobody_may_queue_one_may_wait_for_the_answer_of_the_group():
     assert not isinstance(job, Refuse)
     assert isinstance(scheduler.submit(a_shape(), 0.0), Refuse)
     asked(scheduler.poll(0.0))
-    scheduler.granted(POOL, replace(NOTHING, short="requests", again=0.5), 0.0)
+    scheduler.on_lease(POOL, replace(NOTHING, short="requests", again=0.5), 0.0)
     scheduler.cancel(job, 0.1)
     scheduler.poll(0.1)
     assert isinstance(scheduler.submit(a_shape(), 0.1), Refuse)
@@ -147,11 +147,11 @@ def with_no_queue(**grant):
     )
     job = scheduler.submit(a_shape(), 0.0)
     scheduler.poll(0.0)
-    scheduler.granted(POOL, replace(NOTHING, got={"requests": 1.0}, permits=1.0), 0.0)
+    scheduler.on_lease(POOL, replace(NOTHING, got={"requests": 1.0}, permits=1.0), 0.0)
     (started_job,) = started(scheduler.poll(0.1))
-    scheduler.answered(started_job, Usage(10, 10), advice(), 1.0)
+    scheduler.on_response(started_job, Usage(10, 10), advice(), 1.0)
     scheduler.poll(3.0)
-    scheduler.granted(POOL, replace(NOTHING, **grant), 3.0)
+    scheduler.on_lease(POOL, replace(NOTHING, **grant), 3.0)
     assert job is started_job
     return scheduler
 
@@ -161,7 +161,7 @@ def test_where_nobody_may_queue_a_member_that_was_idle_is_not_full():
     assert not isinstance(scheduler.submit(a_shape(), 3.1), Refuse)
     assert isinstance(scheduler.submit(a_shape(), 3.1), Refuse)
     asked(scheduler.poll(3.1))
-    scheduler.granted(
+    scheduler.on_lease(
         POOL, replace(NOTHING, permits=0.0, again=0.25), 3.1
     )  # now it is known that there are none
     (waiting,) = scheduler._waiting.everyone()
@@ -183,9 +183,9 @@ def test_output_that_others_have_reserved_is_not_there_again(flying):
     level, others = {"output tokens": 10_000.0}, {"output tokens": flying}
     joined(scheduler, 1, got={"requests": 1.0, "output tokens": 500.0}, level=level, flying=others)
     (job,) = started(scheduler.poll(0.2))
-    scheduler.granted(POOL, replace(NOTHING, level=level, flying=others), 0.2)
+    scheduler.on_lease(POOL, replace(NOTHING, level=level, flying=others), 0.2)
     told = advice(requests=(600, 590), output=(60_000, 17_500))
-    scheduler.answered(job, Usage(10, 10), told, 0.3)
+    scheduler.on_response(job, Usage(10, 10), told, 0.3)
     fix = asked(scheduler.poll(3.0)).fix.get("output tokens", 0.0)
     assert fix == 0.0 if flying else fix > 500.0
 
@@ -204,12 +204,12 @@ def test_a_429_of_one_closes_all():
     joined(one, 1, got={"requests": 1.0})
     (job,) = started(one.poll(0.2))
     refusal = a_failure(FailureKind.QUOTA, status=429, retry_after=5.0, requests=(600, 0))
-    one.failed(job, refusal, 0.3, 0.0)
+    one.on_failure(job, refusal, 0.3, 0.0)
     told = asked(one.poll(0.32))
     assert told.closed is not None
     assert told.drain["requests"] <= 0.0
     joined(other, 1)
-    other.granted(POOL, replace(NOTHING, closed=told.closed), 0.4)
+    other.on_lease(POOL, replace(NOTHING, closed=told.closed), 0.4)
     assert other.snapshot(0.4).pools[POOL].closed_for == pytest.approx(told.closed)
 
 
@@ -221,21 +221,21 @@ def test_a_breaker_that_opens_is_told_and_one_probe_closes_it_for_all():
         now += 0.1
         jobs += started(one.poll(now))
     for job in jobs:
-        one.failed(job, a_failure(FailureKind.OVERLOADED, status=529), now, 0.0)
+        one.on_failure(job, a_failure(FailureKind.OVERLOADED, status=529), now, 0.0)
     now += 0.05
     told = asked(one.poll(now))
     assert told.breaker == "open"
     joined(other, 1)
-    other.granted(POOL, replace(NOTHING, breaker=(told.pause, told.lasted)), now)
+    other.on_lease(POOL, replace(NOTHING, breaker=(told.pause, told.lasted)), now)
     assert other.snapshot(now).breaker == "open"
     assert not started(other.poll(now))
-    other.granted(
+    other.on_lease(
         POOL, replace(NOTHING, breaker=(0.0, 2.0), probe=True, got={"requests": 1.0}), now + told.pause
     )
     (probe,) = started(other.poll(now + told.pause + 0.01))
-    other.answered(probe, Usage(10, 10), advice(), now + told.pause + 1.0)
+    other.on_response(probe, Usage(10, 10), advice(), now + told.pause + 1.0)
     # What was asked before comes now, and knows nothing of it.
-    other.granted(POOL, replace(NOTHING, breaker=(0.0, 3.0)), now + told.pause + 1.05)
+    other.on_lease(POOL, replace(NOTHING, breaker=(0.0, 3.0)), now + told.pause + 1.05)
     assert other.snapshot(now + told.pause + 1.05).breaker == "closed"
     assert asked(other.poll(now + told.pause + 1.1)).breaker == "closed"
 
@@ -244,12 +244,12 @@ def test_who_has_enough_asks_to_probe_all_the_same():
     scheduler = a_scheduler()
     joined(scheduler, 2, breaker=(1.0, 1.0))
     assert not asked(scheduler.poll(0.1)).probes
-    scheduler.granted(POOL, replace(NOTHING, got={"requests": 1.0}, breaker=(0.9, 1.0)), 0.1)
+    scheduler.on_lease(POOL, replace(NOTHING, got={"requests": 1.0}, breaker=(0.9, 1.0)), 0.1)
     assert not started(scheduler.poll(1.1))
-    scheduler.granted(POOL, replace(NOTHING, breaker=(0.0, 1.0)), 1.1)
+    scheduler.on_lease(POOL, replace(NOTHING, breaker=(0.0, 1.0)), 1.1)
     ask = asked(scheduler.poll(1.2))
     assert ask.probes
-    scheduler.granted(POOL, replace(NOTHING, got=ask.head, breaker=(0.0, 1.0), probe=True), 1.2)
+    scheduler.on_lease(POOL, replace(NOTHING, got=ask.head, breaker=(0.0, 1.0), probe=True), 1.2)
     assert started(scheduler.poll(1.2))
 
 
@@ -257,16 +257,16 @@ def test_overload_that_one_meets_cuts_the_windows_of_all():
     one, other = a_group_of_two(jobs=12)
     running = begin(one, 8)
     for job in running[:7]:
-        one.failed(job, a_failure(FailureKind.OVERLOADED, status=529), 3.0, 0.0)
+        one.on_failure(job, a_failure(FailureKind.OVERLOADED, status=529), 3.0, 0.0)
     assert one.snapshot(3.0).pools[POOL].concurrency < 12.0
     assert asked(one.poll(3.1)).cut
     begin(other, 8)
     flying = other.snapshot(3.0).running
     assert other.snapshot(3.0).pools[POOL].concurrency > flying
-    other.granted(POOL, replace(NOTHING, cuts=1), 3.2)
+    other.on_lease(POOL, replace(NOTHING, cuts=1), 3.2)
     assert other.snapshot(3.2).pools[POOL].concurrency == pytest.approx(0.7 * flying)
     assert not asked(other.poll(3.3)).cut  # it is no news to the group
-    other.granted(POOL, replace(NOTHING, cuts=1), 3.4)
+    other.on_lease(POOL, replace(NOTHING, cuts=1), 3.4)
     assert other.snapshot(3.4).pools[POOL].concurrency == pytest.approx(0.7 * flying)
 
 
@@ -276,11 +276,11 @@ def test_no_more_fly_than_the_group_permits():
     (first, _) = begin(scheduler, 2, permits=2.0)
     assert not started(scheduler.poll(3.0))
     assert scheduler.snapshot(3.0).pools[POOL].held_by == "concurrency"
-    scheduler.granted(POOL, replace(NOTHING, permits=2.0), 3.0)
-    scheduler.answered(first, Usage(10, 10), advice(), 3.1)
+    scheduler.on_lease(POOL, replace(NOTHING, permits=2.0), 3.0)
+    scheduler.on_response(first, Usage(10, 10), advice(), 3.1)
     assert len(started(scheduler.poll(3.1))) == 1
-    scheduler.granted(POOL, replace(NOTHING, permits=4.0), 3.2)
-    scheduler.unreachable(POOL, 3.2, 0.0)  # which leaves it half of four
+    scheduler.on_lease(POOL, replace(NOTHING, permits=4.0), 3.2)
+    scheduler.on_lease_failed(POOL, 3.2, 0.0)  # which leaves it half of four
     assert not started(scheduler.poll(3.3))
 
 
@@ -288,17 +288,17 @@ def test_growth_that_the_api_limits_is_limited_for_all_by_their_shares():
     one, other = a_group_of_two(jobs=3)
     (job,) = begin(one, 1)
     refusal = replace(a_failure(FailureKind.RAMP, status=429, retry_after=2.0), growth=(30_000.0, 40_000.0))
-    one.failed(job, refusal, 3.0, 0.0)
+    one.on_failure(job, refusal, 3.0, 0.0)
     told = asked(one.poll(3.1))
     assert told.growth == {"allowance": 30_000.0, "step": 10_000.0, "ends": pytest.approx(1.9)}
-    other.granted(POOL, replace(NOTHING, growth={**told.growth, "told": 1.0}), 3.1)
-    growth = other._pools[POOL].growth
+    other.on_lease(POOL, replace(NOTHING, growth={**told.growth, "told": 1.0}), 3.1)
+    growth = other._pools[POOL].ramp
     assert growth.ready_at(1.0, 3.2, math.inf) == pytest.approx(5.0)
     assert growth.ready_at(1.0, 5.1, math.inf) < 5.1
     before = repr(growth)
-    other.granted(POOL, replace(NOTHING, growth={**told.growth, "told": 1.0}), 5.2)
+    other.on_lease(POOL, replace(NOTHING, growth={**told.growth, "told": 1.0}), 5.2)
     assert repr(growth) == before  # what is heard twice is taken in once
-    assert other._pools[POOL].of_all(100.0) == 200.0
+    assert other._pools[POOL].group_total(100.0) == 200.0
     assert not asked(other.poll(8.0)).growth
 
 
@@ -306,16 +306,16 @@ def test_overload_and_growth_are_told_again_when_the_call_that_told_them_was_in_
     (one, _) = a_group_of_two(jobs=12)
     running = begin(one, 8)
     refusal = replace(a_failure(FailureKind.RAMP, status=429, retry_after=30.0), growth=(30_000.0, 40_000.0))
-    one.failed(running[7], refusal, 3.0, 0.0)
+    one.on_failure(running[7], refusal, 3.0, 0.0)
     for job in running[:7]:
-        one.failed(job, a_failure(FailureKind.OVERLOADED, status=529), 3.0, 0.0)
+        one.on_failure(job, a_failure(FailureKind.OVERLOADED, status=529), 3.0, 0.0)
     for now in (3.1, 6.0):
         told = asked(one.poll(now))
         assert told.cut
         assert told.growth
-        one.unreachable(POOL, now, 0.0)
+        one.on_lease_failed(POOL, now, 0.0)
     assert asked(one.poll(9.0)).growth
-    one.granted(POOL, NOTHING, 9.0)
+    one.on_lease(POOL, NOTHING, 9.0)
     told = asked(one.poll(12.0))
     assert not told.cut
     assert not told.growth
@@ -325,7 +325,7 @@ def test_what_headers_taught_one_is_told_and_adopted():
     one, other = a_scheduler(Limits()), a_scheduler(Limits())
     joined(one, 1)
     (job,) = started(one.poll(0.1))
-    one.answered(job, Usage(10, 10), advice(requests=(300, 200)), 1.0)
+    one.on_response(job, Usage(10, 10), advice(requests=(300, 200)), 1.0)
     told = asked(one.poll(1.1))
     assert told.terms["requests"]["announced"] == 300.0
     assert told.level["requests"] == pytest.approx(200.0, abs=2.0)
@@ -338,46 +338,48 @@ def test_alone_it_goes_on_with_its_share():
     for _ in range(100):
         scheduler.submit(a_shape(), 0.0)
     scheduler.poll(0.0)
-    scheduler.unreachable(POOL, 0.0, 0.0)
+    scheduler.on_lease_failed(POOL, 0.0, 0.0)
     begun, now = 0, 0.0
     while now < 20.0:
         for action in scheduler.poll(now):
             if isinstance(action, Start):
                 begun += 1
-                scheduler.answered(action.job, Usage(10, 10), advice(), now)
-            elif isinstance(action, Reserve):
-                scheduler.unreachable(POOL, now, 0.0)
+                scheduler.on_response(action.job, Usage(10, 10), advice(), now)
+            elif isinstance(action, RequestLease):
+                scheduler.on_lease_failed(POOL, now, 0.0)
         now += 0.05
     assert begun == pytest.approx(20.0 * 10.0 / 4.0, abs=5)
 
 
-@pytest.mark.parametrize("alone", [Alone.HOLD, Alone.FAIL])
+@pytest.mark.parametrize("alone", [WhenUnreachable.HOLD, WhenUnreachable.FAIL])
 def test_alone_it_waits_or_refuses_where_that_is_the_policy(alone):
     scheduler = a_scheduler(alone=alone)
     job = scheduler.submit(a_shape(), 0.0)
     scheduler.poll(0.0)
-    scheduler.unreachable(POOL, 0.0, 0.0)
+    scheduler.on_lease_failed(POOL, 0.0, 0.0)
     actions = scheduler.poll(0.1)
     assert not started(actions)
     refused = [(action.job, action.refusal) for action in actions if isinstance(action, Refuse)]
-    assert refused == ([(job, Refusal.ALONE)] if alone is Alone.FAIL else [])
+    assert refused == ([(job, Refusal.UNREACHABLE)] if alone is WhenUnreachable.FAIL else [])
 
 
 def test_joining_and_losing_the_group_are_events():
     scheduler = a_scheduler()
-    scheduler.emit.listening = True
+    scheduler.event_buffer.listening = True
     joined(scheduler)
-    scheduler.unreachable(POOL, 1.0, 0.0)
-    scheduler.unreachable(POOL, 2.0, 0.0)
-    states = [event.state for event in scheduler.emit.take() if type(event).__name__ == "SharingChanged"]
+    scheduler.on_lease_failed(POOL, 1.0, 0.0)
+    scheduler.on_lease_failed(POOL, 2.0, 0.0)
+    states = [
+        event.state for event in scheduler.event_buffer.take() if type(event).__name__ == "SharingChanged"
+    ]
     assert states == ["shared", "alone"]
 
 
 def test_a_larger_group_is_remembered_when_it_comes_back_one_by_one():
     scheduler = a_scheduler()
     joined(scheduler, 1, members=8, share=0.125)
-    scheduler.granted(POOL, replace(NOTHING, members=1, share=1.0), 5.0)
-    scheduler.unreachable(POOL, 6.0, 0.0)
+    scheduler.on_lease(POOL, replace(NOTHING, members=1, share=1.0), 5.0)
+    scheduler.on_lease_failed(POOL, 6.0, 0.0)
     assert scheduler.snapshot(6.0).pools[POOL].share == pytest.approx(0.125)
 
 
@@ -386,21 +388,21 @@ def test_after_a_long_outage_it_says_how_many_there_were():
     joined(scheduler, 1, members=8, share=0.125)
     for now in (5.0, 50.0, 100.0):
         asked(scheduler.poll(now))
-        scheduler.unreachable(POOL, now, 0.0)
+        scheduler.on_lease_failed(POOL, now, 0.0)
     for now in (102.0, 105.0):
         assert asked(scheduler.poll(now)).members == 8
-        scheduler.granted(POOL, NOTHING, now)
+        scheduler.on_lease(POOL, NOTHING, now)
 
 
 def test_leaving_gives_back_what_was_granted():
     scheduler = a_scheduler()
     joined(scheduler, 1, got={"requests": 3.0})
     for job in started(scheduler.poll(0.1)):
-        scheduler.answered(job, Usage(10, 10), advice(), 0.2)
-    (farewell,) = scheduler.group.farewell(1.0)
-    assert farewell.ask.leave
-    assert farewell.ask.back["requests"] == pytest.approx(2.0)
-    assert farewell.ask.held["requests"] == 0.0
+        scheduler.on_response(job, Usage(10, 10), advice(), 0.2)
+    (farewell,) = scheduler.group.release_all(1.0)
+    assert farewell.request.leave
+    assert farewell.request.back["requests"] == pytest.approx(2.0)
+    assert farewell.request.held["requests"] == 0.0
 
 
 def test_leaving_in_haste_gives_back_what_was_granted_for_those_in_line():
@@ -408,9 +410,9 @@ def test_leaving_in_haste_gives_back_what_was_granted_for_those_in_line():
     joined(scheduler, 30, got={"requests": 20.0})
     begun = len(started(scheduler.poll(0.1)))
     scheduler.close(0.2, refuse_waiting=True)
-    (farewell,) = scheduler.group.farewell(0.2)
-    assert farewell.ask.back["requests"] == pytest.approx(20.0 - begun)
-    assert not farewell.ask.want
+    (farewell,) = scheduler.group.release_all(0.2)
+    assert farewell.request.back["requests"] == pytest.approx(20.0 - begun)
+    assert not farewell.request.want
 
 
 @pytest.mark.parametrize("wrong", [{"weight": 0.0}, {"weight": math.inf}, {"members": 0}])
@@ -423,5 +425,5 @@ def test_models_have_pools_of_their_own():
     scheduler = a_scheduler()
     scheduler.submit(a_shape(HAIKU), 0.0)
     scheduler.submit(a_shape("claude-opus-5"), 0.0)
-    pools = {action.pool for action in scheduler.poll(0.0) if isinstance(action, Reserve)}
+    pools = {action.pool for action in scheduler.poll(0.0) if isinstance(action, RequestLease)}
     assert pools == {POOL, "opus-5"}

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.core.factories import a_failure, a_job, advice
 
-from claude_executor.core.control.breaker import BreakerPolicy, State
+from claude_executor.core.control.breaker import BreakerPolicy, BreakerState
 from claude_executor.core.model.cost import NOTHING, Cost, Resource
 from claude_executor.core.model.failure import FailureKind
 from claude_executor.core.model.headers import NO_ADVICE
@@ -35,37 +35,37 @@ def sent(pool, now=0.0, **more):
 def answered(pool, job, now=1.0, actual=USED, headers=NO_ADVICE):
     """The attempt is answered."""
     pool.settle(job, actual, now)
-    return feedback.answered(pool, job, headers, now)
+    return feedback.on_response(pool, job, headers, now)
 
 
 def refused(pool, job, now=1.0, u=0.0, **headers):
     """A 429, settled as the scheduler does."""
     pool.settle(job, NOTHING, now)
-    return feedback.quota_refused(pool, job, a_failure(FailureKind.QUOTA, status=429, **headers), now, u)
+    return feedback.on_quota_refusal(pool, job, a_failure(FailureKind.QUOTA, status=429, **headers), now, u)
 
 
 def overloaded(pool, job, now=1.0, hint=None):
     """The attempt met overload, settled as the scheduler does."""
     pool.settle(job, NOTHING, now)
-    return feedback.overloaded(pool, job, hint, now, 0.0)
+    return feedback.on_overload(pool, job, hint, now, 0.0)
 
 
 def test_the_first_answer_opens_the_window():
     """One request probes; then the pace holds the line where a limit is known, else the window itself."""
     for limits, opens in ((LIMITS, 100.0), (Limits(), 2.0)):
         pool = a_pool(limits)
-        assert pool.window.limit == 1.0
+        assert pool.concurrency.limit == 1.0
         answered(pool, sent(pool))
-        assert pool.window.limit == opens
+        assert pool.concurrency.limit == opens
 
 
 def test_a_limit_in_the_first_headers_opens_the_window_too():
     """Nothing declared, everything learned with the first answer."""
     pool = a_pool(Limits())
     answered(pool, sent(pool), headers=advice(requests=(600, 599)))
-    assert pool.window.limit == 100.0
-    assert pool.meters[Resource.REQUESTS].limit == 600
-    assert pool.meters[Resource.REQUESTS].bucket.level(1.0) == 599
+    assert pool.concurrency.limit == 100.0
+    assert pool.estimators[Resource.REQUESTS].limit == 600
+    assert pool.estimators[Resource.REQUESTS].bucket.level(1.0) == 599
 
 
 def test_an_answer_is_settled():
@@ -73,7 +73,7 @@ def test_an_answer_is_settled():
     pool = a_pool()
     answered(pool, sent(pool), now=2.0)
     assert pool.in_flight == 0
-    assert pool.meters[Resource.OUTPUT].bucket.level(2.0) == 60_000
+    assert pool.estimators[Resource.OUTPUT].bucket.level(2.0) == 60_000
     assert pool.used.last_minute(2.0) == Cost(1.0, 900.0, 50.0)
 
 
@@ -83,14 +83,14 @@ def test_news_is_compared_with_what_was_believed_meanwhile():
         pool = a_pool()
         job = sent(pool, cost=Cost(1.0, 1_000.0, 1_000.0))
         answered(pool, job, 0.001, Cost(1.0, 1_000.0, 1_000.0), advice(output=(60_000, remaining)))
-        assert pool.meters[Resource.OUTPUT].bucket.level(0.001) == pytest.approx(59_000)
+        assert pool.estimators[Resource.OUTPUT].bucket.level(0.001) == pytest.approx(59_000)
 
 
 def test_headers_of_others_spending_lower_the_level():
     """Half of the bucket gone that we did not take."""
     pool = a_pool()
     answered(pool, sent(pool), headers=advice(input=(600_000, 300_000)))
-    assert pool.meters[Resource.INPUT].bucket.level(1.0) == pytest.approx(300_000, abs=2_000)
+    assert pool.estimators[Resource.INPUT].bucket.level(1.0) == pytest.approx(300_000, abs=2_000)
 
 
 @settings(max_examples=80, deadline=None)
@@ -134,9 +134,9 @@ def test_the_bucket_that_refused_is_emptied_and_no_other():
     refused(
         pool, sent(pool), retry_after=2.0, requests=(600, 600), input=(600_000, 0), output=(60_000, 60_000)
     )
-    assert pool.meters[Resource.INPUT].bucket.level(1.0) <= 0.0
-    assert pool.meters[Resource.REQUESTS].bucket.level(1.0) == 600
-    assert pool.meters[Resource.OUTPUT].bucket.level(1.0) == 60_000
+    assert pool.estimators[Resource.INPUT].bucket.level(1.0) <= 0.0
+    assert pool.estimators[Resource.REQUESTS].bucket.level(1.0) == 600
+    assert pool.estimators[Resource.OUTPUT].bucket.level(1.0) == 60_000
 
 
 def test_a_long_wait_tells_how_far_down_the_level_is():
@@ -144,14 +144,14 @@ def test_a_long_wait_tells_how_far_down_the_level_is():
     pool = a_pool()
     job = sent(pool, cost=Cost(1.0, 10_000.0, 10.0))
     refused(pool, job, retry_after=30.0, input=(600_000, 0))
-    assert pool.meters[Resource.INPUT].bucket.level(1.0) == pytest.approx(10_000 - 30 * 10_000)
+    assert pool.estimators[Resource.INPUT].bucket.level(1.0) == pytest.approx(10_000 - 30 * 10_000)
 
 
 def test_a_refusal_that_tells_nothing_is_about_requests():
     """No quotes at all: the request bucket is emptied, if there is one."""
     pool = a_pool()
     refused(pool, sent(pool), retry_after=1.0)
-    assert pool.meters[Resource.REQUESTS].bucket.level(1.0) <= 0.0
+    assert pool.estimators[Resource.REQUESTS].bucket.level(1.0) <= 0.0
     pool = a_pool(Limits(itpm=600_000))
     assert not refused(pool, sent(pool), retry_after=1.0)
 
@@ -175,21 +175,21 @@ def test_a_refusal_with_room_everywhere_shortens_the_burst(named, shortened):
     pool, quotes = a_pool(), {}
     for name, limit in (("requests", 600), ("input", 600_000), ("output", 60_000)):
         quotes[name] = (limit, limit * 0.9)
-    bucket = pool.meters[shortened].bucket
+    bucket = pool.estimators[shortened].bucket
     before = bucket.capacity
     refused(pool, sent(pool), **quotes, retry_after=1.0, resource=named)
     assert bucket.capacity == before / 2
     for second in range(100, 2_000, 100):
         refused(pool, sent(pool, second), second, **quotes, retry_after=1.0, resource=named)
     assert bucket.rate <= bucket.capacity <= 2 * bucket.rate
-    assert pool.meters[Resource.OUTPUT].bucket.capacity == 60_000
+    assert pool.estimators[Resource.OUTPUT].bucket.capacity == 60_000
 
 
 def test_a_burst_nobody_knows_is_not_shortened():
     """Refused with room everywhere, for a resource that has no bucket."""
     pool = a_pool(Limits(itpm=600_000))
     assert not refused(pool, sent(pool), retry_after=1.0, input=(600_000, 500_000))
-    assert pool.meters[Resource.INPUT].bucket.capacity == 600_000
+    assert pool.estimators[Resource.INPUT].bucket.capacity == 600_000
 
 
 def test_a_429_for_growth_limits_growth_and_empties_nothing():
@@ -197,11 +197,11 @@ def test_a_429_for_growth_limits_growth_and_empties_nothing():
     pool = a_pool()
     job = sent(pool)
     pool.settle(job, NOTHING, 1.0)
-    levels = pool.believed(1.0)
+    levels = pool.believed_levels(1.0)
     failure = a_failure(FailureKind.RAMP, status=429, retry_after=20.0, input=(600_000, 0))
     failure = replace(failure, growth=(2_000.0, 4_000.0))
-    assert not feedback.quota_refused(pool, job, failure, 1.0, 0.0)
-    assert pool.believed(1.0) == levels
+    assert not feedback.on_quota_refusal(pool, job, failure, 1.0, 0.0)
+    assert pool.believed_levels(1.0) == levels
     assert pool.opens_at(a_job(), 1.0)[0] == 21.0
     answered(pool, sent(pool, 30.0), 31.0)
     starts, now = 0, 31.0
@@ -217,7 +217,7 @@ def test_a_burst_is_never_shortened_to_less_than_two_requests():
     pool = a_pool(Limits(rpm=6))
     for second in range(0, 2_000, 100):
         refused(pool, sent(pool, second), second, requests=(6, 5))
-    assert pool.meters[Resource.REQUESTS].bucket.capacity == pytest.approx(2.0)
+    assert pool.estimators[Resource.REQUESTS].bucket.capacity == pytest.approx(2.0)
 
 
 def test_after_a_429_the_pool_opens_at_the_refill_rate():
@@ -244,8 +244,8 @@ def test_overload_cuts_the_window_and_then_opens_the_breaker():
     pool = a_pool()
     answered(pool, sent(pool))
     assert outage(pool).count(True) == 1
-    assert pool.window.limit < 40
-    assert pool.breaker.state is State.OPEN
+    assert pool.concurrency.limit < 40
+    assert pool.breaker.state is BreakerState.OPEN
     assert pool.opens_at(a_job(), 3.0)[0] >= 4.0
 
 
@@ -254,12 +254,12 @@ def test_a_failing_probe_does_not_cut_the_window_again():
     pool = a_pool()
     answered(pool, sent(pool))
     outage(pool)
-    limit = pool.window.limit
+    limit = pool.concurrency.limit
     assert pool.opens_at(a_job(), 10.0)[0] <= 10.0
     probe = sent(pool, 10.0)
     assert probe.is_probe
     assert overloaded(pool, probe, 11.0)
-    assert pool.window.limit == limit
+    assert pool.concurrency.limit == limit
 
 
 def test_the_end_of_an_outage_reopens_with_a_part_of_what_flew_before():
@@ -269,8 +269,8 @@ def test_the_end_of_an_outage_reopens_with_a_part_of_what_flew_before():
     outage(pool)
     pool.opens_at(a_job(), 10.0)
     assert answered(pool, sent(pool, 10.0), 11.0)
-    assert pool.breaker.state is State.CLOSED
-    assert 4 <= pool.window.limit <= 20
+    assert pool.breaker.state is BreakerState.CLOSED
+    assert 4 <= pool.concurrency.limit <= 20
 
 
 def test_headers_of_a_failure_are_heard_like_any_other():
@@ -278,11 +278,11 @@ def test_headers_of_a_failure_are_heard_like_any_other():
     pool = a_pool()
     job = sent(pool)
     pool.settle(job, NOTHING, 1.0)
-    before = pool.believed(1.0)
-    feedback.hear(pool, job, NO_ADVICE, 1.0)
-    assert pool.believed(1.0) == before
-    feedback.hear(pool, job, advice(requests=(600, 10)), 1.0)
-    assert pool.meters[Resource.REQUESTS].bucket.level(1.0) == pytest.approx(10, abs=11)
+    before = pool.believed_levels(1.0)
+    feedback.observe_headers(pool, job, NO_ADVICE, 1.0)
+    assert pool.believed_levels(1.0) == before
+    feedback.observe_headers(pool, job, advice(requests=(600, 10)), 1.0)
+    assert pool.estimators[Resource.REQUESTS].bucket.level(1.0) == pytest.approx(10, abs=11)
 
 
 # ---- an API that sends no headers
@@ -291,7 +291,7 @@ def test_headers_of_a_failure_are_heard_like_any_other():
 def test_without_headers_refusals_tell_the_rate():
     """What came through in the last seconds is what there is; for a little less is asked, then for more."""
     pool = a_pool(Limits(rpm=3_000))
-    meter = pool.meters[Resource.REQUESTS]
+    meter = pool.estimators[Resource.REQUESTS]
     for tenth in range(200):
         answered(pool, sent(pool, tenth / 10), tenth / 10 + 0.05)
     jobs = [sent(pool, 20.0) for _ in range(5)]
@@ -311,7 +311,7 @@ def test_a_plain_429_among_answers_with_headers_does_not_lower_the_rate():
     for second in range(10):
         answered(pool, sent(pool, float(second)), second + 0.5, headers=advice(requests=(3_000, 2_999)))
     refused(pool, sent(pool, 11.0), 11.1, retry_after=1.0)
-    assert pool.meters[Resource.REQUESTS].rate == pytest.approx(50.0)
+    assert pool.estimators[Resource.REQUESTS].rate == pytest.approx(50.0)
 
 
 def test_early_refusals_say_nothing_of_the_rate():
@@ -320,4 +320,4 @@ def test_early_refusals_say_nothing_of_the_rate():
     for tenth in range(20):
         answered(pool, sent(pool, tenth / 10), tenth / 10 + 0.05)
     refused(pool, sent(pool, 2.0), 2.1, retry_after=1.0)
-    assert pool.meters[Resource.REQUESTS].rate == pytest.approx(50.0)
+    assert pool.estimators[Resource.REQUESTS].rate == pytest.approx(50.0)

@@ -23,8 +23,8 @@ def a_pool(limits=LIMITS, *, ceiling=100, opened=True, name="haiku-5.5"):
     pool = Pool(name, limits, ceiling=ceiling, breaker=BreakerPolicy(streak=1, pause=5.0), now=0.0)
     if opened:
         pool.answered = True
-        pool.window.open_to(ceiling)
-        pool.pace.restart(0.0, factor=OFF)
+        pool.concurrency.raise_to(ceiling)
+        pool.slow_start.restart(0.0, factor=OFF)
     return pool
 
 
@@ -44,16 +44,16 @@ def may_start(pool, now=0.0, keep=0.0, **more):
 def test_a_pool_takes_its_own_limits_or_those_for_all():
     """An entry of its own wins over the star; without either nothing is declared."""
     own = {DEFAULT: Limits(rpm=60), "haiku-5.5": Limits(rpm=120)}
-    assert a_pool(own).meters[Resource.REQUESTS].limit == 120
-    assert a_pool(own, name="opus-5").meters[Resource.REQUESTS].limit == 60
-    assert a_pool({"opus-5": Limits(rpm=1)}).meters[Resource.REQUESTS].limit is None
+    assert a_pool(own).estimators[Resource.REQUESTS].limit == 120
+    assert a_pool(own, name="opus-5").estimators[Resource.REQUESTS].limit == 60
+    assert a_pool({"opus-5": Limits(rpm=1)}).estimators[Resource.REQUESTS].limit is None
 
 
 def test_new_limits_reach_every_bucket():
     """Each resource gets its new ceiling."""
     pool = a_pool()
-    pool.tell({DEFAULT: Limits(rpm=60, tpm=6_000, burst=10)}, 0.0)
-    capacities = {r: m.bucket.capacity for r, m in pool.meters.items() if m.bucket is not None}
+    pool.set_declared({DEFAULT: Limits(rpm=60, tpm=6_000, burst=10)}, 0.0)
+    capacities = {r: m.bucket.capacity for r, m in pool.estimators.items() if m.bucket is not None}
     assert capacities == {Resource.REQUESTS: 10.0, Resource.TOKENS: 1_000.0}
 
 
@@ -67,8 +67,8 @@ def test_new_limits_reach_every_bucket():
 )
 def test_a_request_occupies_what_it_needs_most_of(cost, seconds, resource, rush):
     """Its charge is the longest of the times it takes to refill what it takes; output comes in no rush."""
-    assert a_pool().need(cost) == (seconds, resource, rush)
-    assert a_pool(Limits()).need(cost) == (1.0, "", 0.0)
+    assert a_pool().demand(cost) == (seconds, resource, rush)
+    assert a_pool(Limits()).demand(cost) == (1.0, "", 0.0)
 
 
 def test_where_nothing_is_in_the_way_it_may_start():
@@ -81,7 +81,7 @@ def test_where_nothing_is_in_the_way_it_may_start():
 def test_each_bucket_can_hold_it_up(resource):
     """The instant is the one at which that bucket has it, and the reason is its name."""
     pool = a_pool()
-    bucket = pool.meters[resource].bucket
+    bucket = pool.estimators[resource].bucket
     bucket.correct(-bucket.rate, 0.0)
     at, why = pool.opens_at(a_job(cost=Cost(1.0, 10_000.0, 1_000.0)), 0.0)
     assert why == resource.value
@@ -93,15 +93,15 @@ def test_tokens_together_are_one_bucket():
     """`tpm` counts input and output alike."""
     pool = a_pool(Limits(tpm=6_000))
     job = start(pool, cost=Cost(1.0, 1_000.0, 500.0))
-    assert pool.meters[Resource.TOKENS].bucket.level(0.0) == 4_500
+    assert pool.estimators[Resource.TOKENS].bucket.level(0.0) == 4_500
     pool.settle(job, Cost(1.0, 1_000.0, 100.0), 0.0)
-    assert pool.meters[Resource.TOKENS].bucket.level(0.0) == 4_900
+    assert pool.estimators[Resource.TOKENS].bucket.level(0.0) == 4_900
 
 
 def test_the_latest_of_all_reasons_is_named():
     """What holds longest is what limits."""
     pool = a_pool()
-    pool.meters[Resource.REQUESTS].bucket.correct(-10.0, 0.0)
+    pool.estimators[Resource.REQUESTS].bucket.correct(-10.0, 0.0)
     pool.close(0.5, 0.0, gently=True)
     at, why = pool.opens_at(a_job(), 0.0)
     assert (round(at, 6), why) == (1.1, "requests")
@@ -149,14 +149,14 @@ def test_before_the_first_answer_one_request_goes():
 def test_a_window_below_one_more_still_lets_one_go():
     """With nothing in flight there is always room for one."""
     pool = a_pool()
-    pool.window.restart(1.0)
+    pool.concurrency.restart(1.0)
     assert may_start(pool, keep=0.9) is True
 
 
 def test_the_breaker_holds_the_line_and_lets_one_probe_through():
     """Open: until the pause is over. Half-open: until the probe is back."""
     pool = a_pool()
-    pool.breaker.failed(0.0, 0.0, 0.0, probe=False)
+    pool.breaker.on_failure(0.0, 0.0, 0.0, probe=False)
     assert may_start(pool) == (5.0, BREAKER)
     assert may_start(pool, 5.0) is True
     assert start(pool, 5.0).is_probe
@@ -172,7 +172,7 @@ def test_less_urgent_work_leaves_some_of_everything():
     assert may_start(pool, keep=0.05) == (NEVER, CONCURRENCY)
     for resource, rate in ((Resource.REQUESTS, 10.0), (Resource.INPUT, 10_000.0), (Resource.OUTPUT, 1_000.0)):
         pool = a_pool()
-        pool.meters[resource].bucket.correct(2.9 * rate, 0.0)  # 5 % of a bucket are three seconds
+        pool.estimators[resource].bucket.correct(2.9 * rate, 0.0)  # 5 % of a bucket are three seconds
         assert may_start(pool) is True
         at, why = pool.opens_at(a_job(), 0.0, keep=0.05)
         assert at == pytest.approx(0.2, abs=0.01)
@@ -182,7 +182,7 @@ def test_less_urgent_work_leaves_some_of_everything():
 def test_one_margin_is_kept_for_all_answers_in_flight():
     """Three standard deviations of their sum, which grows with the root of their number."""
     pool = a_pool(ceiling=200)
-    bucket = pool.meters[Resource.OUTPUT].bucket
+    bucket = pool.estimators[Resource.OUTPUT].bucket
     cost = Cost(1.0, 0.0, 100.0, output_variance=400.0)
     for _ in range(99):
         start(pool, cost=cost)
@@ -196,16 +196,16 @@ def test_one_margin_is_kept_for_all_answers_in_flight():
 def test_the_margin_never_takes_most_of_a_small_bucket():
     """However unsure, half of the bucket can be used."""
     pool = a_pool(Limits(otpm=1_000))
-    pool.meters[Resource.OUTPUT].bucket.correct(600.0, 0.0)
+    pool.estimators[Resource.OUTPUT].bucket.correct(600.0, 0.0)
     assert may_start(pool, cost=Cost(1.0, 0.0, 100.0, output_variance=1e9)) is True
 
 
 def test_an_attempt_that_was_free_gives_everything_back():
     """Taken and refunded, every bucket is as before."""
     pool = a_pool()
-    before = pool.believed(0.0)
+    before = pool.believed_levels(0.0)
     pool.settle(start(pool), NOTHING, 0.0)
-    assert pool.believed(0.0) == before
+    assert pool.believed_levels(0.0) == before
     assert pool.used.last_minute(0.0) == NOTHING
 
 
@@ -214,7 +214,7 @@ def test_an_attempt_of_unknown_cost_keeps_its_estimate():
     pool = a_pool()
     job = start(pool)
     pool.settle(job, None, 0.0)
-    assert pool.meters[Resource.INPUT].bucket.level(0.0) == 599_000
+    assert pool.estimators[Resource.INPUT].bucket.level(0.0) == 599_000
     assert pool.used.last_minute(0.0)[:3] == job.cost[:3]
 
 
@@ -246,14 +246,14 @@ def test_whatever_flies_lands_without_a_trace(script):
             land(how, cost)
         assert pool.in_flight == len(flight)
         assert min(pool.flight.reserved) >= 0.0
-        for meter in pool.meters.values():
+        for meter in pool.estimators.values():
             assert meter.bucket is None or meter.bucket.level(now) <= meter.bucket.capacity
     while flight:
         land("unknown", NOTHING)
     assert pool.in_flight == 0
     assert not any(pool.flight.reserved)
-    output = pool.meters[Resource.OUTPUT].bucket
-    assert pool.believed(now)[Resource.OUTPUT] == output.level(now)
+    output = pool.estimators[Resource.OUTPUT].bucket
+    assert pool.believed_levels(now)[Resource.OUTPUT] == output.level(now)
 
 
 def test_round_trips_are_averaged():
@@ -268,7 +268,7 @@ def test_round_trips_are_averaged():
 def test_a_full_bucket_earns_nothing_before_the_request_has_arrived():
     """The server's is full until then; counting on a refill it never had ends an opening burst in 429s."""
     pool = a_pool()
-    bucket = pool.meters[Resource.REQUESTS].bucket
+    bucket = pool.estimators[Resource.REQUESTS].bucket
     for _ in range(50):
         start(pool, 5.0)
     assert bucket.level(5.0 + ON_THE_WAY) == 550
@@ -279,12 +279,12 @@ def test_a_full_bucket_earns_nothing_before_the_request_has_arrived():
 def test_what_holds_the_line_is_added_up():
     """By reason, for as long as each lasted."""
     pool = a_pool()
-    pool.hold("requests", 10.0)
-    pool.hold("output tokens", 13.0)
-    pool.hold(None, 14.0)
-    pool.hold("requests", 20.0)
-    pool.hold(None, 21.5)
-    assert pool.blocked_for == {"requests": 4.5, "output tokens": 1.0}
+    pool.note_held("requests", 10.0)
+    pool.note_held("output tokens", 13.0)
+    pool.note_held(None, 14.0)
+    pool.note_held("requests", 20.0)
+    pool.note_held(None, 21.5)
+    assert pool.held_for == {"requests": 4.5, "output tokens": 1.0}
     assert pool.held_by is None
 
 

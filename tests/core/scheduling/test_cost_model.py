@@ -41,7 +41,7 @@ def test_only_the_first_attempt_is_charged():
     job = priced(pricing, pool)
     assert job.charge > 0.0
     pricing.start(job)
-    assert job.charged == job.charge == pool.need(job.cost).seconds
+    assert job.charged == job.charge == pool.demand(job.cost).seconds
     job.attempts = 1
     pricing.join(job, pool, 1.0)
     assert job.charge == 0.0
@@ -53,18 +53,18 @@ def test_answers_teach_and_put_the_charge_right():
     greedy, modest = priced(pricing, pool), priced(pricing, pool)
     greedy.tenant, modest.tenant = "greedy", "modest"
     for job in (greedy, modest):
-        pool.line.push(job)
+        pool.queue.push(job)
     before = greedy.cost
     pricing.start(greedy)
     usage = Usage(1_000, 5_000)
     pricing.answered(greedy, pool, usage, usage.cost())
-    pool.line.pop()
+    pool.queue.pop()
     pricing.renew(modest, pool, 1.0)
     assert modest.cost.output_tokens > before.output_tokens
     late = priced(pricing, pool)
     late.tenant = "modest"
     again = priced(pricing, pool)
     again.tenant = "greedy"
-    pool.line.push(again)
-    pool.line.push(late)
-    assert [pool.line.pop().tenant for _ in range(3)] == ["modest", "modest", "greedy"]
+    pool.queue.push(again)
+    pool.queue.push(late)
+    assert [pool.queue.pop().tenant for _ in range(3)] == ["modest", "modest", "greedy"]

@@ -35,8 +35,8 @@ def a_scheduler(limits=PLENTY, *, max_concurrency=100, opened=True, **options):
         for model in (HAIKU, OPUS):
             job = scheduler.submit(a_shape(model), 0.0)
             scheduler.poll(0.0)
-            scheduler.answered(job, USAGE, NO_ADVICE, 0.0)
-            scheduler._pool(job.pool, 0.0).pace.restart(0.0, factor=64.0)
+            scheduler.on_response(job, USAGE, NO_ADVICE, 0.0)
+            scheduler._pool(job.pool, 0.0).slow_start.restart(0.0, factor=64.0)
         scheduler.poll(0.0)
     return scheduler
 
@@ -72,7 +72,7 @@ def test_a_request_starts_is_answered_and_is_over():
     assert (job.phase, scheduler.idle) == (Phase.WAITING, False)
     assert scheduler.poll(1.0) == [Start(job)]
     assert (job.phase, job.attempts, job.sent_at, scheduler._ceiling.running) == (Phase.RUNNING, 1, 1.0, 1)
-    scheduler.answered(job, USAGE, NO_ADVICE, 3.0)
+    scheduler.on_response(job, USAGE, NO_ADVICE, 3.0)
     assert (job.phase, scheduler.idle) == (Phase.OVER, True)
     assert scheduler.poll(3.0) == []
     assert scheduler.wake_at == math.inf
@@ -85,7 +85,7 @@ def test_where_no_limit_is_known_the_first_request_goes_alone():
     other = submit(scheduler, model=OPUS)
     assert set(map(id, started(scheduler))) == {id(jobs[0]), id(other)}
     assert started(scheduler, 0.02) == []
-    scheduler.answered(jobs[0], USAGE, NO_ADVICE, 0.03)
+    scheduler.on_response(jobs[0], USAGE, NO_ADVICE, 0.03)
     assert len(started(scheduler, 0.03)) >= 1
 
 
@@ -110,7 +110,7 @@ def test_no_more_than_max_concurrency_are_in_flight_over_all_pools():
     assert len(flight) == 3
     assert started(scheduler, 5.0) == []
     assert scheduler.wake_at == math.inf  # only the end of something helps
-    scheduler.answered(flight[0], USAGE, NO_ADVICE, 6.0)
+    scheduler.on_response(flight[0], USAGE, NO_ADVICE, 6.0)
     assert len(started(scheduler, 6.0)) == 1
 
 
@@ -123,7 +123,7 @@ def test_pools_that_share_the_ceiling_take_turns():
     for second in range(20):
         (job,) = started(scheduler, float(second))
         order.append(job.shape.model)
-        scheduler.answered(job, USAGE, NO_ADVICE, float(second))
+        scheduler.on_response(job, USAGE, NO_ADVICE, float(second))
     assert 5 <= order.count(OPUS) <= 15
 
 
@@ -205,7 +205,7 @@ def test_a_job_that_waits_to_try_again_can_be_late_too():
     for _ in range(20):  # spend the retry budget
         other = submit(scheduler)
         scheduler.poll(0.0)
-        scheduler.failed(other, a_failure(FailureKind.CONFLICT), 0.0, 0.0)
+        scheduler.on_failure(other, a_failure(FailureKind.CONFLICT), 0.0, 0.0)
         scheduler.poll(0.0)
     job = submit(scheduler, deadline_at=2.5)
     scheduler.poll(0.0)
@@ -220,8 +220,8 @@ def test_in_flight_a_deadline_does_not_matter():
     job = submit(scheduler, deadline_at=5.0)
     scheduler.poll(0.0)
     assert scheduler.poll(6.0) == []
-    scheduler.answered(job, USAGE, NO_ADVICE, 7.0)
-    assert scheduler.tally.answered == 3
+    scheduler.on_response(job, USAGE, NO_ADVICE, 7.0)
+    assert scheduler.counters.answered == 3
 
 
 def test_a_bad_key_stops_everything_and_a_missing_model_only_itself():
@@ -287,7 +287,7 @@ def test_one_large_row_that_is_refused_holds_up_nobody():
     scheduler = a_scheduler(Limits(rpm=1_000, itpm=2_000_000, otpm=400_000), opened=False)
     first = submit(scheduler)
     scheduler.poll(0.0)
-    scheduler.answered(first, USAGE, NO_ADVICE, 1.0)
+    scheduler.on_response(first, USAGE, NO_ADVICE, 1.0)
     large = scheduler.submit(a_shape(text_bytes=40_000_000), 1.0)
     now = 1.0
     while started(scheduler, now) != [large]:
@@ -357,23 +357,23 @@ def test_a_failed_request_tries_again_when_it_is_due_and_keeps_its_place():
     assert scheduler.wake_at == 0.5
     third = submit(scheduler)
     scheduler.poll(0.5)
-    scheduler.answered(other, USAGE, NO_ADVICE, 1.0)
+    scheduler.on_response(other, USAGE, NO_ADVICE, 1.0)
     assert started(scheduler, 1.0) == [job]
-    scheduler.answered(job, USAGE, NO_ADVICE, 1.0)
+    scheduler.on_response(job, USAGE, NO_ADVICE, 1.0)
     assert started(scheduler, 1.0) == [third]
-    assert (job.attempts, scheduler.tally.retries) == (2, 1)
+    assert (job.attempts, scheduler.counters.retries) == (2, 1)
 
 
 def test_while_it_waits_to_try_again_a_request_holds_nothing():
     """Its slot is free; a refusal gives its tokens back."""
     scheduler = a_scheduler(Limits(rpm=600, itpm=600_000), max_concurrency=1)
     pool = scheduler._pools["haiku-5.5"]
-    level = pool.meters[Resource.INPUT].bucket.level(0.0)
+    level = pool.estimators[Resource.INPUT].bucket.level(0.0)
     job = submit(scheduler)
     scheduler.poll(0.0)
     failed(scheduler, job, FailureKind.OVERLOADED, status=529)
     assert (scheduler._ceiling.running, pool.in_flight, any(pool.flight.reserved)) == (0, 0, False)
-    assert pool.meters[Resource.INPUT].bucket.level(0.0) == level
+    assert pool.estimators[Resource.INPUT].bucket.level(0.0) == level
 
 
 def test_a_429_sends_the_job_back_and_closes_its_pool_only():
@@ -438,7 +438,7 @@ def test_an_outage_is_waited_out():
     assert scheduler.snapshot(now).breaker in ("open", "half-open")
     while not scheduler.idle:
         for job in started(scheduler, now):
-            scheduler.answered(job, USAGE, NO_ADVICE, now)
+            scheduler.on_response(job, USAGE, NO_ADVICE, now)
         scheduler.poll(now)
         now = min(scheduler.wake_at, now + 100.0)
     assert all(job.phase is Phase.OVER for job in jobs)
@@ -459,7 +459,7 @@ def test_a_probe_that_says_nothing_of_the_service_makes_room_for_the_next(end):
     if end == "cancelled":
         scheduler.cancel(probe, 2.0)
     elif end == "lost":
-        scheduler.lost(probe, 2.0)
+        scheduler.on_abandoned(probe, 2.0)
     else:
         kind = {"quota": FailureKind.QUOTA, "invalid": FailureKind.INVALID, "conflict": FailureKind.CONFLICT}[
             end
@@ -478,7 +478,7 @@ def test_nothing_is_settled_twice(first, second):
 
     def settle(how):
         if how == "answered":
-            scheduler.answered(job, USAGE, NO_ADVICE, 1.0)
+            scheduler.on_response(job, USAGE, NO_ADVICE, 1.0)
         elif how == "failed":
             failed(scheduler, job, FailureKind.INVALID, 1.0, status=400)
         else:
@@ -503,14 +503,14 @@ def test_what_waits_cannot_be_settled():
     job = submit(scheduler)
     scheduler.poll(0.0)
     with pytest.raises(RuntimeError, match="it is waiting"):
-        scheduler.answered(job, USAGE, NO_ADVICE, 1.0)
+        scheduler.on_response(job, USAGE, NO_ADVICE, 1.0)
 
 
 def test_cancelling_in_the_moment_of_its_turn_gives_everything_back():
     """Nothing was sent, so nothing was spent; when it was sent it is lost, and was."""
     for how, spent in (("cancel", 0), ("lost", 1)):
         scheduler = a_scheduler(Limits(rpm=600))
-        bucket = scheduler._pools["haiku-5.5"].meters[Resource.REQUESTS].bucket
+        bucket = scheduler._pools["haiku-5.5"].estimators[Resource.REQUESTS].bucket
         level = bucket.level(0.0)
         job = submit(scheduler)
         scheduler.poll(0.0)
@@ -529,7 +529,7 @@ def test_urgent_work_goes_first():
     assert started(scheduler) == [flying]
     bulk, urgent = submit(scheduler), submit(scheduler, priority=10)
     for job in (urgent, bulk):
-        scheduler.answered(flying, USAGE, NO_ADVICE, 1.0)
+        scheduler.on_response(flying, USAGE, NO_ADVICE, 1.0)
         (flying,) = started(scheduler, 1.0)
         assert flying is job
 
@@ -545,8 +545,8 @@ def test_bulk_leaves_the_last_twentieth_to_urgent_work(resource):
         if urgent_about:
             job = submit(scheduler, now, priority=1)
             scheduler.poll(now)
-            scheduler.answered(job, USAGE, NO_ADVICE, now)
-            scheduler._pools["haiku-5.5"].meters[Resource.REQUESTS].bucket.settle(1.0, now)
+            scheduler.on_response(job, USAGE, NO_ADVICE, now)
+            scheduler._pools["haiku-5.5"].estimators[Resource.REQUESTS].bucket.settle(1.0, now)
         for running in range(1, 301):  # connections enough are open
             scheduler._ceiling._opening.take(running, 0.0)
         for _ in range(200):
@@ -562,7 +562,7 @@ def test_when_nothing_urgent_has_come_for_a_while_bulk_has_it_all():
     scheduler = a_scheduler(max_concurrency=20)
     job = submit(scheduler, priority=1)
     scheduler.poll(0.0)
-    scheduler.answered(job, USAGE, NO_ADVICE, 0.0)
+    scheduler.on_response(job, USAGE, NO_ADVICE, 0.0)
     for _ in range(50):
         submit(scheduler)
     assert len(started(scheduler, 1.0)) == 19
@@ -578,10 +578,10 @@ def test_limits_can_be_changed_while_it_runs():
     scheduler.reconfigure(0.0, changes={"rpm": 60.0, "itpm": 6_000.0})
     scheduler.reconfigure(0.0, max_concurrency=7)
     for pool in (scheduler._pools["haiku-5.5"], scheduler._pool("new", 0.0)):
-        limits = {r: m.limit for r, m in pool.meters.items() if m.limit is not None}
+        limits = {r: m.limit for r, m in pool.estimators.items() if m.limit is not None}
         assert limits == {Resource.REQUESTS: 60.0, Resource.INPUT: 6_000.0}
     scheduler.reconfigure(0.0, limits=Limits(otpm=5.0))
-    limits = {r: m.limit for r, m in scheduler._pool("new", 0.0).meters.items() if m.limit is not None}
+    limits = {r: m.limit for r, m in scheduler._pool("new", 0.0).estimators.items() if m.limit is not None}
     assert limits == {Resource.OUTPUT: 5.0}
 
 
@@ -594,7 +594,7 @@ def test_a_wrong_change_changes_nothing():
     ):
         with pytest.raises(ValueError, match="must be"):
             scheduler.reconfigure(0.0, **wrong)
-    assert scheduler._pools["haiku-5.5"].meters[Resource.REQUESTS].limit == 600
+    assert scheduler._pools["haiku-5.5"].estimators[Resource.REQUESTS].limit == 600
     assert scheduler._ceiling.most_running == 5
 
 
@@ -609,9 +609,9 @@ def test_more_slots_are_used_at_once_and_fewer_as_they_become_free():
     assert len(flight) == 4
     scheduler.reconfigure(0.0, max_concurrency=1)
     for job in flight[:3]:
-        scheduler.answered(job, USAGE, NO_ADVICE, 0.0)
+        scheduler.on_response(job, USAGE, NO_ADVICE, 0.0)
         assert started(scheduler) == []
-    scheduler.answered(flight[3], USAGE, NO_ADVICE, 0.0)
+    scheduler.on_response(flight[3], USAGE, NO_ADVICE, 0.0)
     assert len(started(scheduler)) == 1
 
 
@@ -652,14 +652,14 @@ def test_what_an_answer_used_is_settled_and_learned():
     job = submit(scheduler)
     scheduler.poll(0.0)
     before = job.cost.input_tokens
-    scheduler.answered(job, Usage(5_000, 10, 100, 70_000), NO_ADVICE, 0.0)
-    assert scheduler._pools["haiku-5.5"].meters[Resource.INPUT].bucket.level(0.0) == 600_000 - 5_100
+    scheduler.on_response(job, Usage(5_000, 10, 100, 70_000), NO_ADVICE, 0.0)
+    assert scheduler._pools["haiku-5.5"].estimators[Resource.INPUT].bucket.level(0.0) == 600_000 - 5_100
     job = submit(scheduler)
     scheduler.poll(5.0)
     assert job.cost.input_tokens > before
-    level = scheduler._pools["haiku-5.5"].meters[Resource.INPUT].bucket.level(5.0)
-    scheduler.answered(job, None, NO_ADVICE, 5.0)  # not told: the estimate stands
-    assert scheduler._pools["haiku-5.5"].meters[Resource.INPUT].bucket.level(5.0) == level
+    level = scheduler._pools["haiku-5.5"].estimators[Resource.INPUT].bucket.level(5.0)
+    scheduler.on_response(job, None, NO_ADVICE, 5.0)  # not told: the estimate stands
+    assert scheduler._pools["haiku-5.5"].estimators[Resource.INPUT].bucket.level(5.0) == level
 
 
 def test_the_prompt_cache_is_free_but_for_the_model_that_counts_it():
@@ -668,8 +668,8 @@ def test_the_prompt_cache_is_free_but_for_the_model_that_counts_it():
     scheduler = a_scheduler(Limits(itpm=600_000), opened=False)
     job = submit(scheduler, model=model)
     scheduler.poll(0.0)
-    scheduler.answered(job, Usage(5_000, 10, 0, 70_000), NO_ADVICE, 0.0)
-    assert scheduler._pools["haiku-3.5"].meters[Resource.INPUT].bucket.level(0.0) == 600_000 - 75_000
+    scheduler.on_response(job, Usage(5_000, 10, 0, 70_000), NO_ADVICE, 0.0)
+    assert scheduler._pools["haiku-3.5"].estimators[Resource.INPUT].bucket.level(0.0) == 600_000 - 75_000
 
 
 def test_a_failure_that_says_what_it_used_is_charged_that():
@@ -678,23 +678,23 @@ def test_a_failure_that_says_what_it_used_is_charged_that():
     job = submit(scheduler)
     scheduler.poll(0.0)
     failure = a_failure(FailureKind.DROPPED, status=200)
-    scheduler.failed(job, type(failure)(FailureKind.DROPPED, usage=Usage(10, 33)), 0.0, 0.5)
-    assert scheduler._pools["haiku-5.5"].meters[Resource.OUTPUT].bucket.level(0.0) == 60_000 - 33
+    scheduler.on_failure(job, type(failure)(FailureKind.DROPPED, usage=Usage(10, 33)), 0.0, 0.5)
+    assert scheduler._pools["haiku-5.5"].estimators[Resource.OUTPUT].bucket.level(0.0) == 60_000 - 33
 
 
 def test_whoever_listens_hears_of_everything():
     """One event for each thing that happens, in order; nothing is kept while nobody listens."""
     scheduler = a_scheduler(Limits(rpm=600), breaker=BreakerPolicy(streak=2, pause=1.0), max_queued=5)
-    assert scheduler.emit.take() == []
-    scheduler.emit.listening = True
+    assert scheduler.event_buffer.take() == []
+    scheduler.event_buffer.listening = True
     one, two, three = (submit(scheduler, tenant="t") for _ in range(3))
     scheduler.poll(1.0)
-    scheduler.answered(one, USAGE, advice(requests=(300, 200)), 2.0)
+    scheduler.on_response(one, USAGE, advice(requests=(300, 200)), 2.0)
     failed(scheduler, two, FailureKind.SERVER, 3.0)
     failed(scheduler, three, FailureKind.SERVER, 3.0)
     four = submit(scheduler, 4.0, deadline_at=3.0)
     assert isinstance(four, Refuse)
-    found = scheduler.emit.take()
+    found = scheduler.event_buffer.take()
     assert [type(event).__name__ for event in found] == [
         "RequestSubmitted", "RequestSubmitted", "RequestSubmitted",
         "AttemptStarted", "AttemptStarted", "AttemptStarted", "LimitLearned", "RequestAnswered",
@@ -711,18 +711,18 @@ def test_whoever_listens_hears_of_everything():
     )
     retried = [event.retry_in for event in found if isinstance(event, ev.AttemptFailed)]
     assert all(seconds is not None for seconds in retried)
-    assert scheduler.emit.take() == []
+    assert scheduler.event_buffer.take() == []
 
 
 def test_a_request_that_is_given_up_is_an_event():
     """In line it has taken nothing; in flight it may have."""
     scheduler = a_scheduler(Limits(rpm=600))
-    scheduler.emit.listening = True
+    scheduler.event_buffer.listening = True
     waiting, running = submit(scheduler), submit(scheduler)
     scheduler.cancel(waiting, 1.0)
     scheduler.poll(2.0)
-    scheduler.lost(running, 3.0, USAGE)
-    found = [event for event in scheduler.emit.take() if isinstance(event, ev.RequestCancelled)]
+    scheduler.on_abandoned(running, 3.0, USAGE)
+    found = [event for event in scheduler.event_buffer.take() if isinstance(event, ev.RequestCancelled)]
     assert [(event.number, event.attempts, event.usage) for event in found] == [
         (waiting.number, 0, NOTHING_USED),
         (running.number, 1, USAGE),
@@ -733,24 +733,24 @@ def test_a_request_that_is_given_up_is_an_event():
 def test_events_of_refusals_and_stops():
     """A 429 closes a pool, a bad key stops the run, a probe closes the breaker again."""
     scheduler = a_scheduler(breaker=BreakerPolicy(streak=1, pause=1.0))
-    scheduler.emit.listening = True
+    scheduler.event_buffer.listening = True
     job = submit(scheduler)
     scheduler.poll(0.0)
     failed(scheduler, job, FailureKind.QUOTA, status=429, retry_after=5.0, u=0.0)
-    closed = next(event for event in scheduler.emit.take() if isinstance(event, ev.PoolClosed))
+    closed = next(event for event in scheduler.event_buffer.take() if isinstance(event, ev.PoolClosed))
     assert (closed.pool, closed.until) == ("haiku-5.5", 5.0)
     (job,) = started(scheduler, 20.0)
     failed(scheduler, job, FailureKind.SERVER, 20.0, u=0.0)
     now = 22.0
     while not (flight := started(scheduler, now)):
         now = scheduler.wake_at
-    scheduler.answered(flight[0], USAGE, NO_ADVICE, now)
-    states = [(e.state, e.until) for e in scheduler.emit.take() if isinstance(e, ev.BreakerChanged)]
+    scheduler.on_response(flight[0], USAGE, NO_ADVICE, now)
+    states = [(e.state, e.until) for e in scheduler.event_buffer.take() if isinstance(e, ev.BreakerChanged)]
     assert states == [("open", 21.0), ("closed", None)]
     job = submit(scheduler, 50.0)
     scheduler.poll(60.0)
     failed(scheduler, job, FailureKind.AUTHENTICATION, 60.0, status=401)
-    stopped = next(event for event in scheduler.emit.take() if isinstance(event, ev.RunStopped))
+    stopped = next(event for event in scheduler.event_buffer.take() if isinstance(event, ev.RunStopped))
     assert (stopped.kind, stopped.until) == (FailureKind.AUTHENTICATION, 60.0 + LASTS)
 
 
@@ -796,7 +796,7 @@ def test_one_request_writes_the_cache_and_the_others_read_it():
     assert [job.running for job in [*jobs, plain]] == [True, False, False, False, False, True]
     assert (scheduler.snapshot(1.0).queued, scheduler.snapshot(1.0).waiting_to_retry) == (4, 0)
     written = Usage(input_tokens=20, output_tokens=5, cache_creation_tokens=10_000)
-    scheduler.answered(jobs[0], written, NO_ADVICE, 2.0)
+    scheduler.on_response(jobs[0], written, NO_ADVICE, 2.0)
     scheduler.poll(2.0)
     scheduler.poll(4.0)
     assert all(job.running for job in jobs[1:])
@@ -823,9 +823,9 @@ def test_when_the_first_is_lost_the_next_goes_ahead(how):
     scheduler.poll(0.0)
     scheduler.poll(1.0)
     if how == "lost":
-        scheduler.lost(jobs[0], 2.0)
+        scheduler.on_abandoned(jobs[0], 2.0)
     else:
-        scheduler.failed(jobs[0], a_failure(FailureKind.INVALID, status=400), 2.0, 0.5)
+        scheduler.on_failure(jobs[0], a_failure(FailureKind.INVALID, status=400), 2.0, 0.5)
     scheduler.poll(2.0)
     scheduler.poll(3.0)
     assert [job.running for job in jobs[1:]] == [True, False]
@@ -838,7 +838,7 @@ def test_a_follower_can_be_cancelled():
     scheduler.poll(0.0)
     scheduler.poll(1.0)
     scheduler.cancel(second, 2.0)
-    scheduler.lost(first, 10.0)
+    scheduler.on_abandoned(first, 10.0)
     assert scheduler.poll(10.0) == []
     assert scheduler.idle
 
@@ -852,7 +852,7 @@ def test_the_end_of_a_leader_does_not_cut_the_wait_of_those_who_were_refused():
     leader = prefixed(scheduler, 2.0)
     scheduler.poll(2.0)
     assert leader.running
-    scheduler.answered(leader, Usage(20, 5, cache_creation_tokens=10_000), NO_ADVICE, 3.0)
+    scheduler.on_response(leader, Usage(20, 5, cache_creation_tokens=10_000), NO_ADVICE, 3.0)
     scheduler.poll(3.0)
     scheduler.poll(20.0)
     assert not told.running
@@ -872,10 +872,10 @@ def test_a_probe_whose_answer_streams_for_an_hour_lets_the_others_go():
     probe = next(j for j in [job, *others] if j.running)
     assert probe.is_probe
     begun = {probe}
-    scheduler.begun(probe, Usage(1_000, 1), NO_ADVICE, 60.0)
+    scheduler.on_response_started(probe, Usage(1_000, 1), NO_ADVICE, 60.0)
     for second in range(60, 70):
         for other in started(scheduler, float(second)):
-            scheduler.begun(other, Usage(1_000, 1), NO_ADVICE, float(second))
+            scheduler.on_response_started(other, Usage(1_000, 1), NO_ADVICE, float(second))
             begun.add(other)
     assert begun == {job, *others}
 
@@ -885,8 +885,8 @@ def test_a_slow_reader_is_no_slow_api():
     scheduler = a_scheduler()
     job = submit(scheduler)
     scheduler.poll(0.0)
-    scheduler.begun(job, Usage(1_000, 1), NO_ADVICE, 0.5)
-    scheduler.answered(job, USAGE, NO_ADVICE, 600.0)
+    scheduler.on_response_started(job, Usage(1_000, 1), NO_ADVICE, 0.5)
+    scheduler.on_response(job, USAGE, NO_ADVICE, 600.0)
     assert scheduler.snapshot(600.0).pools["haiku-5.5"].round_trip < 1.0
 
 
@@ -899,7 +899,7 @@ def test_bulk_leaves_room_however_long_urgent_requests_have_been_coming():
         urgent = submit(scheduler, float(second), priority=1)
         scheduler.poll(float(second))
         assert urgent.running
-        scheduler.answered(urgent, USAGE, NO_ADVICE, second + 0.5)
+        scheduler.on_response(urgent, USAGE, NO_ADVICE, second + 0.5)
     assert 18 <= scheduler._ceiling.running <= 19
 
 
@@ -908,13 +908,13 @@ def test_newcomers_do_not_overtake_those_who_came_before_any_limit_was_known():
     scheduler = a_scheduler(Limits(), opened=False)
     early = [submit(scheduler) for _ in range(500)]
     scheduler.poll(0.0)
-    scheduler.answered(early[0], USAGE, advice(requests=(600, 599)), 1.0)
+    scheduler.on_response(early[0], USAGE, advice(requests=(600, 599)), 1.0)
     late = [submit(scheduler, 1.0) for _ in range(500)]
     order = []
     for tenth in range(10, 300):
         for job in started(scheduler, tenth / 10):
             order.append(job)
-            scheduler.answered(job, USAGE, NO_ADVICE, tenth / 10)
+            scheduler.on_response(job, USAGE, NO_ADVICE, tenth / 10)
     assert sum(job in late for job in order[:300]) <= 60
 
 
@@ -930,11 +930,11 @@ def test_under_a_spending_cap_requests_wait_for_those_in_flight_and_then_are_ref
     scheduler.poll(5.0)
     assert [job.running for job in jobs] == [True, True, False, False]
     assert scheduler.snapshot(5.0).pools["haiku-5.5"].held_by == "spending cap"
-    scheduler.answered(jobs[0], USAGE, NO_ADVICE, 6.0)
+    scheduler.on_response(jobs[0], USAGE, NO_ADVICE, 6.0)
     scheduler.poll(6.0)
     assert [job.running for job in jobs[1:]] == [True, True, False]
-    scheduler.lost(jobs[1], 7.0)
-    scheduler.lost(jobs[2], 7.0)
+    scheduler.on_abandoned(jobs[1], 7.0)
+    scheduler.on_abandoned(jobs[2], 7.0)
     assert [action.refusal for action in scheduler.poll(7.0)] == [Refusal.SPENDING_CAP]
     refused = scheduler.submit(a_shape(), 8.0)
     assert isinstance(refused, Refuse)
@@ -949,7 +949,7 @@ def test_what_was_not_charged_is_not_spent():
     for second in range(20):
         scheduler.poll(100.0 * second)
         assert job.running
-        scheduler.failed(
+        scheduler.on_failure(
             job, a_failure(FailureKind.QUOTA, status=429, retry_after=5.0), 100.0 * second + 1, 0.5
         )
     scheduler.poll(3_000.0)
@@ -969,7 +969,7 @@ def test_the_beginning_of_an_answer_frees_those_who_share_its_prefix():
     scheduler.poll(0.0)
     scheduler.poll(1.0)
     assert not second.running
-    scheduler.begun(first, Usage(20, 1, cache_creation_tokens=10_000), NO_ADVICE, 2.0)
+    scheduler.on_response_started(first, Usage(20, 1, cache_creation_tokens=10_000), NO_ADVICE, 2.0)
     scheduler.poll(2.0)
     scheduler.poll(4.0)
     assert first.running
@@ -982,12 +982,12 @@ def test_the_beginning_of_an_answer_tells_the_limits():
     scheduler = a_scheduler(Limits(), opened=False)
     first = submit(scheduler)
     scheduler.poll(0.0)
-    scheduler.begun(first, Usage(1_000, 1), advice(requests=(600, 590)), 0.2)
+    scheduler.on_response_started(first, Usage(1_000, 1), advice(requests=(600, 590)), 0.2)
     assert scheduler.snapshot(0.2).pools["haiku-5.5"].resources["requests"].limit == 600
     submit(scheduler, 0.2)
     scheduler.poll(0.2)
     assert len(started(scheduler, 2.0)) == 1 or scheduler._ceiling.running == 2
-    scheduler.answered(first, USAGE, NO_ADVICE, 30.0)
+    scheduler.on_response(first, USAGE, NO_ADVICE, 30.0)
 
 
 def test_a_stream_that_breaks_in_use_is_not_tried_again():
@@ -996,7 +996,7 @@ def test_a_stream_that_breaks_in_use_is_not_tried_again():
     job = submit(scheduler)
     scheduler.poll(0.0)
     failure = a_failure(FailureKind.DROPPED, status=None, used=Usage(1_000, 40))
-    assert scheduler.failed(job, failure, 3.0, 0.5, again=False) is Verdict.FAILED
+    assert scheduler.on_failure(job, failure, 3.0, 0.5, again=False) is Verdict.FAILED
     assert job.phase is Phase.OVER
     assert scheduler.idle
     assert scheduler._pools[job.pool].breaker._failed == 1
@@ -1007,9 +1007,9 @@ def test_a_stream_that_is_closed_early_costs_what_it_took():
     scheduler = a_scheduler(Limits(otpm=60_000))
     job = submit(scheduler)
     scheduler.poll(0.0)
-    bucket = scheduler._pools[job.pool].meters[Resource.OUTPUT].bucket
+    bucket = scheduler._pools[job.pool].estimators[Resource.OUTPUT].bucket
     before = bucket.level(0.0)
-    scheduler.lost(job, 0.0, Usage(1_000, 10))
+    scheduler.on_abandoned(job, 0.0, Usage(1_000, 10))
     assert bucket.level(0.0) == pytest.approx(before + job.cost.output_tokens - 10)
 
 
@@ -1022,7 +1022,7 @@ def test_a_head_that_was_held_started_with_what_it_needed_of_the_old_limits():
     while now < 47.0:
         for job in started(scheduler, now):
             begun.append(now)
-            scheduler.answered(job, USAGE, NO_ADVICE, now)
+            scheduler.on_response(job, USAGE, NO_ADVICE, now)
         if now == 40.0:
             scheduler.reconfigure(now, limits=Limits(rpm=6_000))
             scheduler.poll(now)
@@ -1040,5 +1040,5 @@ def test_after_a_pause_a_large_request_held_up_all_that_followed():
     job = scheduler.submit(large, 100.0)
     small = submit(scheduler, 100.0)
     assert started(scheduler, 100.0) == [job]
-    scheduler.answered(job, Usage(150_000, 50), NO_ADVICE, 101.0)
+    scheduler.on_response(job, Usage(150_000, 50), NO_ADVICE, 101.0)
     assert started(scheduler, 102.0) == [small]

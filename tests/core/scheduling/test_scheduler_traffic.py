@@ -308,7 +308,7 @@ class AnyTraffic(RuleBasedStateMachine):
             sums = [sum(amounts) for amounts in zip(NOTHING, *costs, strict=True)]
             assert pool.flight.reserved == pytest.approx(sums, abs=1.0)
             assert sum(self.jobs[n].is_probe for n in self.flying if self.jobs[n].pool == name) <= 1
-            for meter in pool.meters.values():
+            for meter in pool.estimators.values():
                 assert meter.bucket is None or meter.bucket.level(self.now) <= meter.bucket.capacity
 
     def teardown(self):
@@ -338,7 +338,7 @@ class AnyTraffic(RuleBasedStateMachine):
             assert polls <= 30 + 10 * len(self.jobs)
         assert set(self.ended) == set(self.jobs)
         for pool in self.scheduler._pools.values():
-            assert (pool.in_flight, any(pool.flight.reserved), len(pool.line)) == (0, False, 0)
+            assert (pool.in_flight, any(pool.flight.reserved), len(pool.queue)) == (0, False, 0)
 
     def the_limits_were_kept(self):
         """No bucket admitted more than a minute's worth and its refill, less what was given back."""

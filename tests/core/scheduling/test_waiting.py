@@ -207,7 +207,7 @@ class AnyWait(RuleBasedStateMachine):
 
     @rule(model=st.sampled_from([HAIKU, OPUS]))
     def start(self, model):
-        job = self.waiting._pools[pool_of(model)].line.head()
+        job = self.waiting._pools[pool_of(model)].queue.head()
         if job is not None:
             self.waiting.start(job)
 

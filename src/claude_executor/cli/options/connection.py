@@ -53,7 +53,7 @@ class Sharing:
             return RedisBudget(
                 self.url,
                 group=self.group,
-                alone=self.alone,
+                when_unreachable=self.alone,
                 weight=self.weight,
                 max_concurrency=self.max_concurrency,
             )

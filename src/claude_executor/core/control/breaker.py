@@ -29,7 +29,7 @@ ELAPSED_SHARE = 0.2
 JITTER = 0.2
 
 
-class State(StrEnum):
+class BreakerState(StrEnum):
     """What the breaker does with new requests: pass them, hold them, or pass one of them."""
 
     CLOSED = "closed"
@@ -82,7 +82,7 @@ class CircuitBreaker:
 
     def __init__(self, policy: BreakerPolicy) -> None:
         self._policy = policy
-        self.state = State.CLOSED
+        self.state = BreakerState.CLOSED
         self.opens_at = 0.0
         self.tripped_at = 0.0
         self._not_before = 0.0
@@ -98,23 +98,23 @@ class CircuitBreaker:
 
     def admits_at(self, now: float) -> float | None:
         """The instant from which a request may start; `None` while a probe is out and only it can tell."""
-        if self.state is State.CLOSED:
+        if self.state is BreakerState.CLOSED:
             return now
-        if self.state is State.OPEN:
+        if self.state is BreakerState.OPEN:
             if self.opens_at > now:
                 return self.opens_at
-            self.state = State.HALF_OPEN
+            self.state = BreakerState.HALF_OPEN
         return None if self._probing else now
 
-    def started(self) -> bool:
+    def on_start(self) -> bool:
         """A request was let through; whether it is the probe."""
         self._sent_in_streak += 1
-        if self.state is State.HALF_OPEN:
+        if self.state is BreakerState.HALF_OPEN:
             self._probing = True
             return True
         return False
 
-    def forget(self) -> None:
+    def on_probe_abandoned(self) -> None:
         """The probe came back without an answer about the service (cancelled, refused by quota, invalid)."""
         self._probing = False
 
@@ -123,30 +123,30 @@ class CircuitBreaker:
         """Whether a probe is out."""
         return self._probing
 
-    def told_open(self, opens_at: float, tripped_at: float) -> None:
+    def on_peer_opened(self, opens_at: float, tripped_at: float) -> None:
         """Another one, that asks the same API, has opened."""
-        if self.state is State.CLOSED:
+        if self.state is BreakerState.CLOSED:
             self.tripped_at = tripped_at
         if not self._probing:
-            self.state = State.OPEN
+            self.state = BreakerState.OPEN
             self.opens_at = opens_at
 
-    def told_closed(self) -> None:
+    def on_peer_closed(self) -> None:
         """Another one, that asks the same API, has closed."""
-        self.state = State.CLOSED
+        self.state = BreakerState.CLOSED
         self._probing = False
         self._forget_calls()
 
-    def succeeded(self, sent_at: float, now: float, *, probe: bool) -> bool:
+    def on_success(self, sent_at: float, now: float, *, probe: bool) -> bool:
         """A request was answered; whether that closed the breaker."""
         if self._streak and sent_at > self._streak_sent_at:
             self._streak = 0
-        if self.state is State.CLOSED:
+        if self.state is BreakerState.CLOSED:
             self._note(now, failed=False)
             return False
         if not probe:
             return False
-        self.state = State.CLOSED
+        self.state = BreakerState.CLOSED
         self._probing = False
         self._forget_calls()
         return True
@@ -156,13 +156,15 @@ class CircuitBreaker:
         self._calls = self._failed = 0.0
         self._streak = 0
 
-    def failed(self, sent_at: float, now: float, u: float, *, probe: bool, hint: float | None = None) -> bool:
+    def on_failure(
+        self, sent_at: float, now: float, u: float, *, probe: bool, hint: float | None = None
+    ) -> bool:
         """A request met overload; whether that opened the breaker, or kept it open after a probe.
 
         `hint` is a `retry-after` in seconds; the pause is never shorter than what any failure asked for.
         """
         self._not_before = max(self._not_before, now + (hint or 0.0))
-        if self.state is State.CLOSED:
+        if self.state is BreakerState.CLOSED:
             self._note(now, failed=True)
             if not self._streak:
                 self._streak_sent_at = sent_at
@@ -180,7 +182,7 @@ class CircuitBreaker:
             return False
         elapsed = now - self.tripped_at
         pause = min(self._policy.max_pause, max(self._policy.pause, ELAPSED_SHARE * elapsed))
-        self.state = State.OPEN
+        self.state = BreakerState.OPEN
         self._probing = False
         self.opens_at = now + max(pause, self._not_before - now) * (1.0 + JITTER * u)
         return True

@@ -1,7 +1,7 @@
 """How many requests may be in flight: additive increase, multiplicative decrease.
 
-Overload (529, 5xx, timeouts) cuts the window to `CUT` of what was in flight, at most once every
-`CUT_INTERVAL` seconds, because a whole flight of requests fails for the same reason. Answers open it again:
+Overload (529, 5xx, timeouts) cuts the window to `DECREASE` of what was in flight, at most once every
+`DECREASE_INTERVAL` seconds, because a whole flight of requests fails for the same reason. Answers open it again:
 by one each below the level that last went wrong (so that it doubles with each round trip), slowly above it.
 A window that is not used does not grow. In a simulated 529 storm this sent 1.02 attempts for each request,
 where a circuit breaker alone sent 37 (it dumps its whole queue when it closes).
@@ -10,8 +10,8 @@ Single failures are no overload: where one request in ten fails whatever the loa
 take longer. The window is cut when the decayed share of failures passes `STRESS`.
 """
 
-CUT = 0.7
-CUT_INTERVAL = 2.0
+DECREASE = 0.7
+DECREASE_INTERVAL = 2.0
 SLOW_START_SHARE = 0.9
 GROWTH = 4.0
 STRESS = 0.2
@@ -21,27 +21,35 @@ CALM = 0.1
 """Share of failures below which the next one may be the beginning of trouble."""
 
 
-class Window:
+class ConcurrencyLimit:
     """The concurrency limit of one pool."""
 
-    __slots__ = ("_ceiling", "_cut_at", "_slow_start_until", "_stress", "before", "cuts", "limit")
+    __slots__ = (
+        "_ceiling",
+        "_decreased_at",
+        "_slow_start_until",
+        "_stress",
+        "before_trouble",
+        "decreases",
+        "limit",
+    )
 
     def __init__(self, ceiling: int, *, start: float = 1.0) -> None:
         """A window of `start` requests that may grow to `ceiling`."""
         self._ceiling = float(ceiling)
         self.limit = min(start, self._ceiling)
         self._slow_start_until = self._ceiling
-        self._cut_at = float("-inf")
+        self._decreased_at = float("-inf")
         self._stress = 0.0
-        self.cuts = 0
+        self.decreases = 0
         """How often overload that was met here has cut it."""
-        self.before = self.limit
+        self.before_trouble = self.limit
         """What was in flight when trouble began; only for starting again after it."""
 
     def __repr__(self) -> str:
         return f"<Window {self.limit:.1f}/{self._ceiling:g}>"
 
-    def open_to(self, limit: float) -> None:
+    def raise_to(self, limit: float) -> None:
         """Let at least `limit` requests fly, as far as the ceiling allows."""
         self.limit = min(self._ceiling, max(self.limit, limit))
 
@@ -53,7 +61,7 @@ class Window:
         self._ceiling = float(ceiling)
         self.limit = self._ceiling if at_ceiling else min(self.limit, self._ceiling)
 
-    def answered(self, in_flight: int) -> None:
+    def on_success(self, in_flight: int) -> None:
         """A request was answered while `in_flight` (itself included) were out."""
         self._stress -= self._stress / MEMORY
         if in_flight <= self.limit / 2:
@@ -61,29 +69,29 @@ class Window:
         step = 1.0 if self.limit < self._slow_start_until else GROWTH / self.limit
         self.limit = min(self._ceiling, self.limit + step)
 
-    def overloaded(self, in_flight: int, now: float) -> bool:
+    def on_overload(self, in_flight: int, now: float) -> bool:
         """A request met overload while `in_flight` (itself included) were out; whether the window was cut."""
         if self._stress < CALM:
-            self.before = float(max(in_flight, 1))
+            self.before_trouble = float(max(in_flight, 1))
         self._stress += (1.0 - self._stress) / MEMORY
-        if self._stress < STRESS or now - self._cut_at < CUT_INTERVAL:
+        if self._stress < STRESS or now - self._decreased_at < DECREASE_INTERVAL:
             return False
-        self.cuts += 1
-        self._cut(in_flight, now)
+        self.decreases += 1
+        self._decrease(in_flight, now)
         return True
 
-    def told_cut(self, in_flight: int, now: float) -> None:
+    def on_peer_decrease(self, in_flight: int, now: float) -> None:
         """Overload has cut the windows of others; who has `in_flight` next to nothing is no part of it."""
-        if in_flight > 1 and now - self._cut_at >= CUT_INTERVAL:
-            self._cut(in_flight, now)
+        if in_flight > 1 and now - self._decreased_at >= DECREASE_INTERVAL:
+            self._decrease(in_flight, now)
 
-    def _cut(self, in_flight: int, now: float) -> None:
+    def _decrease(self, in_flight: int, now: float) -> None:
         was = min(self.limit, float(max(in_flight, 1)))
-        self._cut_at = now
+        self._decreased_at = now
         self._slow_start_until = max(1.0, SLOW_START_SHARE * was)
-        self.limit = max(1.0, CUT * was)
+        self.limit = max(1.0, DECREASE * was)
 
     def restart(self, share: float) -> None:
         """Begin again with a share of what was in flight before the trouble, and nothing held against it."""
-        self.limit = min(self._ceiling, max(1.0, share * self.before))
+        self.limit = min(self._ceiling, max(1.0, share * self.before_trouble))
         self._stress = 0.0

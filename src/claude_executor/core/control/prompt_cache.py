@@ -24,7 +24,7 @@ MOST = 4_096
 _Key = tuple[str, bytes]
 
 
-class Prefixes:
+class PromptCacheTracker:
     """What is known of prefixes, by model."""
 
     __slots__ = ("_cold_until", "_leaders", "_warm_until")
@@ -34,19 +34,19 @@ class Prefixes:
         self._cold_until: OrderedDict[_Key, float] = OrderedDict()  # the cache does not take them
         self._leaders: dict[_Key, Job] = {}
 
-    def warm(self, shape: Shape, now: float) -> bool:
+    def is_warm(self, shape: Shape, now: float) -> bool:
         """Whether the cache is taken to have the prefix."""
         key = _key(shape)
         return key is not None and self._warm_until.get(key, -math.inf) > now
 
-    def follows(self, job: Job, now: float) -> bool:
+    def should_wait(self, job: Job, now: float) -> bool:
         """Whether `job` had better wait for another one that is writing its prefix to the cache."""
         leader = self._leader_of(job)
         if leader is None or job.attempts or job.priority > leader.priority:
             return False
         return now < leader.sent_at + PATIENCE < job.deadline_at
 
-    def until(self, job: Job) -> float:
+    def wait_until(self, job: Job) -> float:
         """Until when it had better wait, at most."""
         leader = self._leader_of(job)
         return -math.inf if leader is None else leader.sent_at + PATIENCE
@@ -56,7 +56,7 @@ class Prefixes:
         leader = None if key is None else self._leaders.get(key)
         return leader if leader is not None and leader.running else None
 
-    def started(self, job: Job, now: float) -> None:
+    def on_start(self, job: Job, now: float) -> None:
         """An attempt starts; it goes ahead of the others if its prefix is new."""
         key = _key(job.shape)
         if (
@@ -68,7 +68,7 @@ class Prefixes:
         ):
             self._leaders[key] = job
 
-    def ended(self, job: Job, usage: Usage | None, now: float) -> bool:
+    def on_response(self, job: Job, usage: Usage | None, now: float) -> bool:
         """An attempt is over, or its answer has begun; whether others have waited for that."""
         key = _key(job.shape)
         if key is None:

@@ -21,7 +21,7 @@ CAUTION = 1.05
 """Our estimates of what a request takes are a little off; so much more is asked of the allowance."""
 
 
-class Growth:
+class RampLimit:
     """Allowances by the minute, in input tokens; passes everything until `refused` is called."""
 
     __slots__ = ("_allowance", "_ends_at", "_left", "_step", "active", "refusals")
@@ -39,7 +39,7 @@ class Growth:
             return "<Growth not limited>"
         return f"<Growth {self._left:.0f} of {self._allowance:.0f} left until {self._ends_at:.1f}>"
 
-    def refused(self, quoted: tuple[float, float] | None, used: float, wait: float, now: float) -> None:
+    def on_refusal(self, quoted: tuple[float, float] | None, used: float, wait: float, now: float) -> None:
         """The API says the rise is too steep.
 
         Args:
@@ -56,7 +56,7 @@ class Growth:
         self._left = 0.0
         self._ends_at = now + wait
 
-    def terms(self, now: float) -> dict[str, float]:
+    def known_limits(self, now: float) -> dict[str, float]:
         """What others are to know of it."""
         return {"allowance": self._allowance, "step": self._step, "ends": self._ends_at - now}
 

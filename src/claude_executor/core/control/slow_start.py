@@ -21,7 +21,7 @@ COLD_AFTER = 60.0
 """Seconds without a request after which a pool starts slowly again."""
 
 
-class Pace:
+class SlowStart:
     """The opening rate of one pool."""
 
     __slots__ = ("_bucket", "_doubled_at", "_used_at", "factor")

@@ -9,8 +9,8 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-from claude_executor.core.control.breaker import State
-from claude_executor.core.model.sharing import Amounts, Ask, Grant
+from claude_executor.core.control.breaker import BreakerState
+from claude_executor.core.model.sharing import Amounts, Lease, LeaseRequest
 from claude_executor.core.pool.pool import Pool
 
 LATE = 0.02
@@ -19,25 +19,33 @@ CHANGE = 0.02
 """Relative change of a limit below which it is not worth telling."""
 
 
-class News:
+class PeerUpdates:
     """What the group and one member of it know of each other's news, for one pool."""
 
     __slots__ = (
-        "_closed", "_cuts", "_cuts_heard", "_cuts_told", "_growth", "_growth_heard", "_growth_told", "_open",
-        "_opens_at", "_terms",
+        "_closed",
+        "_decreases",
+        "_decreases_acknowledged",
+        "_decreases_sent",
+        "_limits",
+        "_open",
+        "_opens_at",
+        "_ramp",
+        "_ramp_acknowledged",
+        "_ramp_sent",
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self._terms: Mapping[str, Amounts] = {}
-        self._cuts: float | None = None
-        self._cuts_told = self._cuts_heard = 0
-        self._growth = 0.0
-        self._growth_told = self._growth_heard = 0
+        self._limits: Mapping[str, Amounts] = {}
+        self._decreases: float | None = None
+        self._decreases_sent = self._decreases_acknowledged = 0
+        self._ramp = 0.0
+        self._ramp_sent = self._ramp_acknowledged = 0
         self.forget()
 
     def forget(self) -> None:
         """The group has not heard it: what it has been told, it has to be told again."""
-        self._cuts_told, self._growth_told = self._cuts_heard, self._growth_heard
+        self._decreases_sent, self._ramp_sent = self._decreases_acknowledged, self._ramp_acknowledged
         self._closed = -math.inf
         self._open = False
         self._opens_at = -math.inf
@@ -47,16 +55,16 @@ class News:
         return (
             self._closed_for(pool, now) is not None
             or self._breaker(pool) is not None
-            or pool.window.cuts > self._cuts_told
-            or self._steep(pool)
+            or pool.concurrency.decreases > self._decreases_sent
+            or self._ramp_is_new(pool)
         )
 
-    def tell(self, ask: Ask, pool: Pool, now: float) -> Ask:
+    def encode(self, ask: LeaseRequest, pool: Pool, now: float) -> LeaseRequest:
         """What is new goes with `ask`."""
         terms = {meter.name: meter.terms() for meter, _ in pool.limited}
         closed, breaker = self._closed_for(pool, now), self._breaker(pool)
-        cut, steep = pool.window.cuts > self._cuts_told, self._steep(pool)
-        self._cuts_told, self._growth_told = pool.window.cuts, pool.growth.refusals
+        cut, steep = pool.concurrency.decreases > self._decreases_sent, self._ramp_is_new(pool)
+        self._decreases_sent, self._ramp_sent = pool.concurrency.decreases, pool.ramp.refusals
         if closed is not None:
             self._closed = pool.closed_until
         if breaker is not None:
@@ -64,57 +72,57 @@ class News:
         return replace(
             ask,
             terms=terms,
-            changed=_differ(terms, self._terms),
+            changed=_differ(terms, self._limits),
             closed=closed,
-            gently=pool.pace.factor <= 1.0,
+            gently=pool.slow_start.factor <= 1.0,
             breaker=breaker,
             pause=max(0.0, pool.breaker.opens_at - now),
             lasted=max(0.0, now - pool.breaker.tripped_at),
             probing=pool.breaker.probing,
             cut=cut,
-            growth=pool.growth.terms(now) if steep else {},
+            growth=pool.ramp.known_limits(now) if steep else {},
         )
 
-    def hear(self, grant: Grant, pool: Pool, now: float, *, limits: bool) -> None:
+    def apply(self, grant: Lease, pool: Pool, now: float, *, limits: bool) -> None:
         """Take in what the others have learned; of the `limits` only if they are others than before."""
-        self._cuts_heard, self._growth_heard = self._cuts_told, self._growth_told
+        self._decreases_acknowledged, self._ramp_acknowledged = self._decreases_sent, self._ramp_sent
         if limits and grant.terms:
-            for meter in pool.meters.values():
+            for meter in pool.estimators.values():
                 if (terms := grant.terms.get(meter.name)) is not None:
                     meter.adopt(terms, now)
             pool.relimit(now)
-            self._terms = grant.terms
-            pool.told_limits()
+            self._limits = grant.terms
+            pool.on_peer_limits()
         if grant.closed > 0.0 and now + grant.closed > pool.closed_until + LATE:
             pool.close(now + grant.closed, now, gently=grant.gently)
             self._closed = pool.closed_until
-        self._hear_breaker(grant, pool, now)
-        if self._cuts is not None and grant.cuts > self._cuts:
-            pool.window.told_cut(pool.in_flight, now)
-        self._cuts = grant.cuts
-        if grant.growth and grant.growth["told"] != self._growth:
-            self._growth = grant.growth["told"]
-            pool.growth.adopt(grant.growth, now)
+        self._apply_breaker(grant, pool, now)
+        if self._decreases is not None and grant.cuts > self._decreases:
+            pool.concurrency.on_peer_decrease(pool.in_flight, now)
+        self._decreases = grant.cuts
+        if grant.growth and grant.growth["told"] != self._ramp:
+            self._ramp = grant.growth["told"]
+            pool.ramp.adopt(grant.growth, now)
 
-    def _hear_breaker(self, grant: Grant, pool: Pool, now: float) -> None:
+    def _apply_breaker(self, grant: Lease, pool: Pool, now: float) -> None:
         breaker = pool.breaker
         if grant.breaker is None:
-            if self._open and breaker.state is not State.CLOSED:
-                breaker.told_closed()
+            if self._open and breaker.state is not BreakerState.CLOSED:
+                breaker.on_peer_closed()
                 pool.reopen(now)
             self._open = False
             return
         if self._breaker(pool) == "closed":
             return  # the probe has succeeded since this was asked, and the group is yet to hear of it
         pause, lasted = grant.breaker
-        if pause > 0.0 and (breaker.state is State.CLOSED or now + pause > breaker.opens_at + LATE):
-            breaker.told_open(now + pause, now - lasted)
-        elif breaker.state is State.CLOSED:
-            breaker.told_open(now, now - lasted)
+        if pause > 0.0 and (breaker.state is BreakerState.CLOSED or now + pause > breaker.opens_at + LATE):
+            breaker.on_peer_opened(now + pause, now - lasted)
+        elif breaker.state is BreakerState.CLOSED:
+            breaker.on_peer_opened(now, now - lasted)
         self._open, self._opens_at = True, breaker.opens_at
 
-    def _steep(self, pool: Pool) -> bool:
-        return pool.growth.active and pool.growth.refusals > self._growth_told
+    def _ramp_is_new(self, pool: Pool) -> bool:
+        return pool.ramp.active and pool.ramp.refusals > self._ramp_sent
 
     def _closed_for(self, pool: Pool, now: float) -> float | None:
         if pool.closed_until <= max(now, self._closed + LATE):
@@ -123,9 +131,9 @@ class News:
 
     def _breaker(self, pool: Pool) -> str | None:
         breaker = pool.breaker
-        if breaker.state is State.OPEN:
+        if breaker.state is BreakerState.OPEN:
             return "open" if not self._open or breaker.opens_at > self._opens_at + LATE else None
-        return "closed" if breaker.state is State.CLOSED and self._open else None
+        return "closed" if breaker.state is BreakerState.CLOSED and self._open else None
 
 
 def _differ(ours: Mapping[str, Amounts], theirs: Mapping[str, Amounts]) -> bool:

@@ -5,15 +5,15 @@ from enum import Enum, StrEnum, auto
 
 from claude_executor.core.model.failure import Failure
 from claude_executor.core.model.job import Job
-from claude_executor.core.model.sharing import Ask
+from claude_executor.core.model.sharing import LeaseRequest
 
 
 @dataclass(frozen=True, slots=True)
-class Reserve:
+class RequestLease:
     """Action: put this to the group, and tell the scheduler what it says."""
 
     pool: str
-    ask: Ask
+    request: LeaseRequest
 
 
 class Verdict(Enum):
@@ -33,7 +33,7 @@ class Refusal(StrEnum):
     STOPPED = "requests are stopped"
     SPENDING_CAP = "the spending cap is reached"
     CLOSED = "the executor is closed"
-    ALONE = "the shared budget cannot be reached"
+    UNREACHABLE = "the shared budget cannot be reached"
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,4 +57,4 @@ class Refuse:
     unreachable_reason: str | None = None
 
 
-Action = Start | Refuse | Reserve
+Action = Start | Refuse | RequestLease

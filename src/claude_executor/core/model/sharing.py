@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 
-class Alone(StrEnum):
+class WhenUnreachable(StrEnum):
     """What a member does while the group cannot be asked."""
 
     DEGRADE = "degrade"
@@ -20,7 +20,7 @@ class Alone(StrEnum):
     """Refuse what comes."""
 
 
-class Standing(StrEnum):
+class SharingState(StrEnum):
     """How a member stands to its group."""
 
     JOINING = "joining"
@@ -34,13 +34,13 @@ class Membership:
 
     Attributes:
         weight: Its share, relative to the other members'.
-        alone: What it does while the group cannot be asked.
+        when_unreachable: What it does while the group cannot be asked.
         members: How many there are taken to be as long as the group has never been reached.
         most: How many requests of a pool all together may have in flight; `None` if that is not limited.
     """
 
     weight: float = 1.0
-    alone: Alone = Alone.DEGRADE
+    when_unreachable: WhenUnreachable = WhenUnreachable.DEGRADE
     members: int = 8
     most: int | None = None
 
@@ -57,7 +57,7 @@ Amounts = Mapping[str, float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class LeaseRequest:
     """What a member tells and asks. Spans are in seconds, amounts by the name of the resource.
 
     Attributes:
@@ -84,7 +84,7 @@ class Ask:
         probing: Whether it has a probe out.
         probes: Whether it would send one, whatever that takes.
         cut: Whether overload has cut the window, if that is news.
-        growth: What the API has said of how fast the organisation may grow, if that is news; see `Growth`.
+        growth: What the API has said of how fast the organisation may grow, if that is news; see `RampLimit`.
         running: Requests in flight.
         waiting: Requests in line.
         most: How many all together may have in flight, as far as this one has been told.
@@ -129,8 +129,8 @@ class Ask:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Grant:
-    """The answer to an `Ask`.
+class Lease:
+    """The answer to an `LeaseRequest`.
 
     Attributes:
         got: What may be spent.

@@ -1,14 +1,14 @@
 """What the outcome of an attempt teaches a pool about limits, bursts and concurrency.
 
-`answered` and `failed` are the two kinds of news; each corrects the pool it is given.
-Most of the learning is in what they call: `Meter.hear` for the headers, `Window` for concurrency,
-`CircuitBreaker` for outages, `Pace` for how fast to open up.
+`on_response` and `on_failure` are the two kinds of news; each corrects the pool it is given.
+Most of the learning is in what they call: `Meter.hear` for the headers, `ConcurrencyLimit` for concurrency,
+`CircuitBreaker` for outages, `SlowStart` for how fast to open up.
 """
 
 import math
 from typing import NamedTuple
 
-from claude_executor.core.control.breaker import State
+from claude_executor.core.control.breaker import BreakerState
 from claude_executor.core.control.limit_estimator import ROUNDING, Belief, Meter
 from claude_executor.core.control.retry import jittered
 from claude_executor.core.model.cost import AMOUNT, Cost, Resource
@@ -16,69 +16,69 @@ from claude_executor.core.model.failure import FAILURE_POLICIES, Failure, Failur
 from claude_executor.core.model.gate import NEVER
 from claude_executor.core.model.headers import Advice, Quote
 from claude_executor.core.model.job import Job
-from claude_executor.core.model.sharing import Standing
+from claude_executor.core.model.sharing import SharingState
 from claude_executor.core.pool.pool import Pool
 
-NEWS_EVERY = 0.02
+HEADERS_EVERY = 0.02
 """Seconds: the headers of an answer that comes sooner after the last one read tell nothing new."""
 CONFIDENCE = 2.0
 """Standard deviations of our own estimates within which a difference is not somebody else's doing."""
-UNHEARD = 0.5
+UNREPORTED = 0.5
 """Seconds of refill that other members of a group may have used since the group told the level."""
 SHORTEST_BURST = 1.0
 """Seconds; a bucket is never taken to hold less than this of its refill, and never less than two requests."""
-BLIND_SPAN = 10.0
+HEADERLESS_SPAN = 10.0
 """Seconds over which is seen what we get, where no headers tell the limit."""
 SHORTEST_SPAN = 5.0
 """Seconds below which that says nothing: a bucket may have been full."""
-BLIND_CUT = 0.9
+HEADERLESS_DECREASE = 0.9
 """Of what we got, so much is asked for after a refusal: the server's bucket is to fill up a little again."""
-WAIT_UNTOLD = 2.0
+DEFAULT_WAIT = 2.0
 """Seconds to wait after a 429 that brings no `retry-after`; doubled while it goes on, up to a minute."""
 
 
-def answered(pool: Pool, job: Job, advice: Advice, now: float) -> bool:
+def on_response(pool: Pool, job: Job, advice: Advice, now: float) -> bool:
     """An attempt, already settled, was answered; whether that closed the circuit breaker."""
-    if begun(pool, job, advice, now):
+    if on_response_started(pool, job, advice, now):
         return True
-    pool.breaker.succeeded(job.sent_at, now, probe=False)
+    pool.breaker.on_success(job.sent_at, now, probe=False)
     return False
 
 
-def begun(pool: Pool, job: Job, advice: Advice, now: float) -> bool:
+def on_response_started(pool: Pool, job: Job, advice: Advice, now: float) -> bool:
     """The head of an answer is here, be it that the rest is to follow; whether that closed the breaker."""
     pool.refused_in_row = 0
     pool.trouble = None
     was_probe, job.is_probe = job.is_probe, False  # it has told what it was sent to find out
     if was_probe:
-        pool.breaker.succeeded(job.sent_at, now, probe=True)
+        pool.breaker.on_success(job.sent_at, now, probe=True)
         pool.reopen(now)
-    pool.window.answered(pool.in_flight + (0 if job.running else 1))
-    hear(pool, job, advice, now)
-    if pool.blind:
-        pool.see_nothing(now)
+    pool.concurrency.on_success(pool.in_flight + (0 if job.running else 1))
+    observe_headers(pool, job, advice, now)
+    if pool.headerless:
+        pool.on_headerless_response(now)
     if not pool.answered:
         pool.answered = True
         # With a known limit the pace opens the pool up; without one only the window can, by doubling.
-        pool.window.open_to(NEVER if pool.limited else max(2.0, pool.in_flight + 1.0))
+        pool.concurrency.raise_to(NEVER if pool.limited else max(2.0, pool.in_flight + 1.0))
     return was_probe
 
 
-def wants_news(pool: Pool, now: float) -> bool:
+def headers_due(pool: Pool, now: float) -> bool:
     """Whether the headers of an answer are worth reading, so soon after those of the last one."""
-    return now - pool.heard_at >= NEWS_EVERY
+    return now - pool.headers_at >= HEADERS_EVERY
 
 
-def hear(pool: Pool, job: Job, advice: Advice, now: float) -> None:
+def observe_headers(pool: Pool, job: Job, advice: Advice, now: float) -> None:
     """Compare the rate-limit headers of the response to an attempt with what was believed."""
     if not advice.quotes:
         return
-    pool.heard_at = now
-    current, before = pool.believed(now), job.believed or {}
-    share, reserved = pool.share, pool.flight.reserved
-    alone = share is not None and share.standing is not Standing.SHARED
+    pool.headers_at = now
+    current, before = pool.believed_levels(now), job.believed or {}
+    share, reserved = pool.member, pool.flight.reserved
+    alone = share is not None and share.state is not SharingState.SHARED
     for resource, quote in advice.quotes.items():
-        meter = pool.meters[resource]
+        meter = pool.estimators[resource]
         if alone and meter.bucket is not None and meter.announced == quote.limit:
             continue  # what the other members draw is not known
         today = current.get(resource, quote.remaining)
@@ -86,8 +86,8 @@ def hear(pool: Pool, job: Job, advice: Advice, now: float) -> None:
         variance, unsettled, unheard = meter.variance(reserved), meter.amount(reserved), 0.0
         if share is not None:
             variance += share.variance.get(meter.name, 0.0)
-            unsettled += share.flying.get(meter.name, 0.0)
-            unheard = UNHEARD * meter.rate if meter.bucket is not None else 0.0
+            unsettled += share.in_flight.get(meter.name, 0.0)
+            unheard = UNREPORTED * meter.rate if meter.bucket is not None else 0.0
         undrawn = job.undrawn if resource is Resource.OUTPUT else 0.0
         belief = Belief(
             sent_at=job.sent_at,
@@ -115,21 +115,21 @@ class Lesson(NamedTuple):
     tripped: bool
 
 
-def failed(pool: Pool, job: Job, failure: Failure, now: float, u: float) -> Lesson:
+def on_failure(pool: Pool, job: Job, failure: Failure, now: float, u: float) -> Lesson:
     """An attempt, already settled, has failed."""
-    hear(pool, job, failure.advice, now)
+    observe_headers(pool, job, failure.advice, now)
     refused, fits, tripped = failure.kind in (FailureKind.QUOTA, FailureKind.RAMP), True, False
     if refused:
-        fits = not quota_refused(pool, job, failure, now, u)
+        fits = not on_quota_refusal(pool, job, failure, now, u)
     if FAILURE_POLICIES[failure.kind].overload:
         pool.trouble = failure
-        tripped = overloaded(pool, job, failure.advice.retry_after, now, u)
+        tripped = on_overload(pool, job, failure.advice.retry_after, now, u)
     elif job.is_probe:
-        pool.breaker.forget()
+        pool.breaker.on_probe_abandoned()
     return Lesson(fits, refused, tripped)
 
 
-def quota_refused(pool: Pool, job: Job, failure: Failure, now: float, u: float) -> bool:
+def on_quota_refusal(pool: Pool, job: Job, failure: Failure, now: float, u: float) -> bool:
     """A 429 for want of quota, already settled: close the pool for a while, and learn why.
 
     Returns whether the request can never fit, because a bucket that was full refused it.
@@ -137,13 +137,13 @@ def quota_refused(pool: Pool, job: Job, failure: Failure, now: float, u: float) 
     advice = failure.advice
     hint = advice.retry_after
     if hint is None:
-        hint = min(60.0, WAIT_UNTOLD * 2.0 ** min(pool.refused_in_row, 5))
+        hint = min(60.0, DEFAULT_WAIT * 2.0 ** min(pool.refused_in_row, 5))
     pool.refused_in_row += 1
     pool.refusals += 1
     until = now + jittered(hint, u)
     if failure.kind is FailureKind.RAMP:
-        used = pool.of_all(pool.used.last_minute(now).input_tokens)
-        pool.growth.refused(failure.growth, used, hint, now)
+        used = pool.group_total(pool.used.last_minute(now).input_tokens)
+        pool.ramp.on_refusal(failure.growth, used, hint, now)
         pool.close(until, now, gently=False)
         return False
     culprits = _culprits(pool, job, failure)
@@ -151,14 +151,14 @@ def quota_refused(pool: Pool, job: Job, failure: Failure, now: float, u: float) 
     if not culprits:
         # There is room in every bucket: the limit is enforced over a shorter time than a minute, and it was
         # the burst that was too large.
-        _shorten_burst(pool.meters[failure.resource or Resource.REQUESTS], now)
+        _shorten_burst(pool.estimators[failure.resource or Resource.REQUESTS], now)
     for resource in culprits:
-        meter, quote = pool.meters[resource], advice.quotes.get(resource)
-        if pool.blind:
-            _learn_blindly(pool, meter, job, now)
+        meter, quote = pool.estimators[resource], advice.quotes.get(resource)
+        if pool.headerless:
+            _learn_from_refusal(pool, meter, job, now)
         bucket, need = meter.bucket, meter.amount(job.cost)
         if bucket is None:
-            pool.window.overloaded(pool.in_flight + 1, now)
+            pool.concurrency.on_overload(pool.in_flight + 1, now)
             continue
         if resource is failure.resource and quote is not None and _is_full(quote, bucket.capacity):
             job.refused_by_full += 1
@@ -169,22 +169,24 @@ def quota_refused(pool: Pool, job: Job, failure: Failure, now: float, u: float) 
     return False
 
 
-def _learn_blindly(pool: Pool, meter: Meter, job: Job, now: float) -> None:
+def _learn_from_refusal(pool: Pool, meter: Meter, job: Job, now: float) -> None:
     """No headers tell the limit: what was let in lately is what there is."""
-    lately = min(BLIND_SPAN, now - pool.first_at)
+    lately = min(HEADERLESS_SPAN, now - pool.first_at)
     if lately < SHORTEST_SPAN:
         return
-    got = meter.amount(pool.let_in.last(round(lately), now)) / lately
+    got = meter.amount(pool.admitted.last(round(lately), now)) / lately
     if got > 0.0:
         meter.suppose(got, now)
-        meter.yield_to(BLIND_CUT * got, job.sent_at, now)
+        meter.yield_to(HEADERLESS_DECREASE * got, job.sent_at, now)
 
 
-def overloaded(pool: Pool, job: Job, hint: float | None, now: float, u: float) -> bool:
+def on_overload(pool: Pool, job: Job, hint: float | None, now: float, u: float) -> bool:
     """An attempt met overload; whether that opened the circuit breaker."""
-    if pool.breaker.state is State.CLOSED:  # a probe that fails tells nothing new about how many are too many
-        pool.window.overloaded(pool.in_flight + 1, now)
-    return pool.breaker.failed(job.sent_at, now, u, probe=job.is_probe, hint=hint)
+    if (
+        pool.breaker.state is BreakerState.CLOSED
+    ):  # a probe that fails tells nothing new about how many are too many
+        pool.concurrency.on_overload(pool.in_flight + 1, now)
+    return pool.breaker.on_failure(job.sent_at, now, u, probe=job.is_probe, hint=hint)
 
 
 def _culprits(pool: Pool, job: Job, failure: Failure) -> list[Resource]:
@@ -196,7 +198,7 @@ def _culprits(pool: Pool, job: Job, failure: Failure) -> list[Resource]:
     quotes = failure.advice.quotes
     if not quotes:
         named = failure.resource or Resource.REQUESTS
-        if pool.blind and pool.limited and pool.meters[named].bucket is None:
+        if pool.headerless and pool.limited and pool.estimators[named].bucket is None:
             return [meter.resource for meter, _ in pool.limited]
         return [named]
     suspects = [failure.resource] if failure.resource in quotes else list(quotes)

@@ -16,23 +16,23 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from claude_executor.core.control.breaker import BreakerPolicy, CircuitBreaker, State
+from claude_executor.core.control.breaker import BreakerPolicy, BreakerState, CircuitBreaker
 from claude_executor.core.control.bucket import TokenBucket
-from claude_executor.core.control.concurrency import Window
+from claude_executor.core.control.concurrency import ConcurrencyLimit
 from claude_executor.core.control.fair_queue import Line
 from claude_executor.core.control.limit_estimator import Meter
-from claude_executor.core.control.ramp import Growth
-from claude_executor.core.control.slow_start import Pace
-from claude_executor.core.group.leased_bucket import Purse
+from claude_executor.core.control.ramp import RampLimit
+from claude_executor.core.control.slow_start import SlowStart
+from claude_executor.core.group.leased_bucket import LeasedBucket
 from claude_executor.core.model.cost import AMOUNT, NOTHING, Cost, Resource, Usage
 from claude_executor.core.model.gate import BREAKER, CONCURRENCY, GATE, GROUP, NEVER, START
 from claude_executor.core.model.job import SOME, Job, Need
 from claude_executor.core.model.limits import DEFAULT, Limits, cache_reads_count
-from claude_executor.core.model.sharing import Standing
+from claude_executor.core.model.sharing import SharingState
 from claude_executor.core.pool.usage import Flight, Usages
 
 if TYPE_CHECKING:
-    from claude_executor.core.group.member import Share
+    from claude_executor.core.group.member import GroupMember
     from claude_executor.core.model.failure import Failure
 
 MARGIN = 3.0
@@ -51,10 +51,32 @@ class Pool:
     """Buckets, line, window, breaker and pace of the models that share limits."""
 
     __slots__ = (
-        "_blind_at", "_cache_reads_count", "answered", "blocked_for", "breaker", "closed_until", "first_at",
-        "flight", "growth", "heard_at", "held", "held_by", "held_since", "let_in", "limited", "line",
-        "meters", "name", "pace", "refusals", "refused_in_row", "round_trip", "share", "trouble", "used",
-        "window",
+        "_cache_reads_count",
+        "_headerless_at",
+        "admitted",
+        "answered",
+        "breaker",
+        "closed_until",
+        "concurrency",
+        "estimators",
+        "first_at",
+        "flight",
+        "headers_at",
+        "held",
+        "held_by",
+        "held_for",
+        "held_since",
+        "limited",
+        "member",
+        "name",
+        "queue",
+        "ramp",
+        "refusals",
+        "refused_in_row",
+        "round_trip",
+        "slow_start",
+        "trouble",
+        "used",
     )  # fmt: skip
 
     def __init__(
@@ -65,32 +87,32 @@ class Pool:
         ceiling: int,
         breaker: BreakerPolicy,
         now: float,
-        share: "Share | None" = None,
+        share: "GroupMember | None" = None,
     ) -> None:
         """A pool with its share of the declared `limits`, and at most `ceiling` requests in flight.
 
         With a `share` the limits are those of a group.
         """
         self.name = name
-        self.share = share
+        self.member = share
         self._cache_reads_count = cache_reads_count(name)
         mine = _declared(limits, name)
-        make = TokenBucket if share is None else Purse
-        self.meters = {
+        make = TokenBucket if share is None else LeasedBucket
+        self.estimators = {
             r: Meter(r, told, burst=mine.burst, now=now, make=make) for r, told in _by_resource(mine)
         }
         self.limited = self._find_limited()
-        self.line: Line[Job] = Line()
-        self.window = Window(ceiling)
+        self.queue: Line[Job] = Line()
+        self.concurrency = ConcurrencyLimit(ceiling)
         self.breaker = CircuitBreaker(breaker)
-        self.pace = Pace(now)
-        self.growth = Growth()
+        self.slow_start = SlowStart(now)
+        self.ramp = RampLimit()
         self.used = Usages()
-        self.let_in = Usages()
+        self.admitted = Usages()
         self.flight = Flight()
         self.answered = False
-        self.heard_at = -math.inf
-        self._blind_at = now
+        self.headers_at = -math.inf
+        self._headerless_at = now
         self.first_at = now
         self.closed_until = -math.inf
         self.refusals = 0
@@ -99,54 +121,56 @@ class Pool:
         self.trouble: Failure | None = None
         self.held: Job | None = None
         self.held_by: str | None = None
-        self.blocked_for: dict[str, float] = {}
+        self.held_for: dict[str, float] = {}
         self.held_since = now
 
     def __repr__(self) -> str:
-        return f"<Pool {self.name}: {len(self.line)} waiting, {self.in_flight} in flight, {self.window!r}>"
+        return (
+            f"<Pool {self.name}: {len(self.queue)} waiting, {self.in_flight} in flight, {self.concurrency!r}>"
+        )
 
     @property
     def in_flight(self) -> int:
         """Requests in flight."""
         return self.flight.count
 
-    def tell(self, limits: Mapping[str, Limits], now: float) -> None:
+    def set_declared(self, limits: Mapping[str, Limits], now: float) -> None:
         """The user changes the ceilings."""
         mine = _declared(limits, self.name)
         for resource, told in _by_resource(mine):
-            self.meters[resource].tell(told, mine.burst, now)
+            self.estimators[resource].tell(told, mine.burst, now)
         self.relimit(now)
-        if self.share is not None:
-            self.share.force()
+        if self.member is not None:
+            self.member.force()
 
     def relimit(self, now: float) -> None:
         """A limit has become known, or another one."""
         self.limited = self._find_limited()
-        if self.share is not None:
-            self.share.provide(self, now)
+        if self.member is not None:
+            self.member.detach_new_buckets(self, now)
 
-    def told_limits(self) -> None:
+    def on_peer_limits(self) -> None:
         """Others know the limits: as good as an answer."""
         if not self.answered:
             self.answered = True
-            self.window.open_to(NEVER)
+            self.concurrency.raise_to(NEVER)
 
     @property
-    def blind(self) -> bool:
+    def headerless(self) -> bool:
         """Whether no headers have ever told the limits."""
-        return self.heard_at == -math.inf
+        return self.headers_at == -math.inf
 
-    def see_nothing(self, now: float) -> None:
+    def on_headerless_response(self, now: float) -> None:
         """An answer came, and its headers said nothing of limits."""
         for meter, _ in self.limited:
-            meter.ask_more(now - self._blind_at, now)
-        self._blind_at = now
+            meter.ask_more(now - self._headerless_at, now)
+        self._headerless_at = now
 
     def _find_limited(self) -> list[tuple[Meter, TokenBucket]]:
         """The meters that have a bucket; asked for with every request, and seldom other than before."""
-        return [(m, m.bucket) for m in self.meters.values() if m.bucket is not None]
+        return [(m, m.bucket) for m in self.estimators.values() if m.bucket is not None]
 
-    def need(self, cost: Cost) -> Need:
+    def demand(self, cost: Cost) -> Need:
         """What a request that takes so much occupies."""
         if not self.limited:
             return SOME  # one request is as good as another
@@ -163,9 +187,9 @@ class Pool:
         """What an attempt that took so much is charged here."""
         return usage.cost(cache_reads_count=self._cache_reads_count)
 
-    def of_all(self, mine: float) -> float:
+    def group_total(self, mine: float) -> float:
         """What all members of a group come to, if each does as much for its share as this one."""
-        return mine if self.share is None else mine / self.share.portion
+        return mine if self.member is None else mine / self.member.share
 
     def opens_at(self, job: Job, now: float, *, keep: float = 0.0) -> tuple[float, str]:
         """The instant from which `job` may start, and what holds it until then.
@@ -174,52 +198,52 @@ class Pool:
         infinite where no amount of waiting helps, only the end of something in flight.
         """
         admitted = now
-        if self.breaker.state is not State.CLOSED:
+        if self.breaker.state is not BreakerState.CLOSED:
             probe_at = self.breaker.admits_at(now)
             if probe_at is None:
                 return NEVER, BREAKER
             admitted = probe_at
-        if self.share is not None and (barred := self._barred(self.share, admitted <= now)) is not None:
+        if self.member is not None and (barred := self._barred(self.member, admitted <= now)) is not None:
             return NEVER, barred
         in_flight = self.flight.count
         at, why = self.closed_until, GATE
         if not self.answered:
             if (ready := self._unanswered_ready_at()) > max(at, now):
                 at, why = ready, START
-        elif in_flight and in_flight + keep * self.window.limit > self.window.limit - 1.0:
+        elif in_flight and in_flight + keep * self.concurrency.limit > self.concurrency.limit - 1.0:
             return NEVER, CONCURRENCY
         if admitted > now and admitted > at:
             at, why = admitted, BREAKER
         ready, short = self._buckets_ready_at(job.cost, keep)
         if ready > at:
             at, why = ready, short
-        paced = (in_flight or self.answered) and not self.pace.off
-        if paced and (ready := self.pace.ready_at(self.of_all(job.need.rush))) > at:
+        paced = (in_flight or self.answered) and not self.slow_start.off
+        if paced and (ready := self.slow_start.ready_at(self.group_total(job.need.rush))) > at:
             at, why = ready, START
-        if self.growth.active:
-            most = self.meters[Resource.INPUT].limit or NEVER
-            if (ready := self.growth.ready_at(self.of_all(job.cost.input_tokens), now, most)) > at:
+        if self.ramp.active:
+            most = self.estimators[Resource.INPUT].limit or NEVER
+            if (ready := self.ramp.ready_at(self.group_total(job.cost.input_tokens), now, most)) > at:
                 at, why = ready, START
         return at, why
 
-    def _barred(self, share: "Share", admitted: bool) -> str | None:
+    def _barred(self, share: "GroupMember", admitted: bool) -> str | None:
         """What the group says to this pool's opening, if that is no."""
         if share.waits:
             return GROUP
         if share.full(self.flight.count):
             return CONCURRENCY
-        probes = admitted and self.breaker.state is not State.CLOSED
-        return BREAKER if probes and share.standing is Standing.SHARED and not share.may_probe else None
+        probes = admitted and self.breaker.state is not BreakerState.CLOSED
+        return BREAKER if probes and share.state is SharingState.SHARED and not share.may_probe else None
 
-    def asks_group(self, why: str, now: float) -> bool:
+    def lease_may_help(self, why: str, now: float) -> bool:
         """Whether that may be over when the group has been asked, which is done when somebody waits."""
-        share = self.share
+        share = self.member
         if share is None or why == GROUP:
             return share is not None
         if self.closed_until > now or self.breaker.admits_at(now) != now:
             return False
         lags = why == CONCURRENCY and share.permits_lag
-        return why == BREAKER or (lags and self.in_flight + 1.0 <= self.window.limit)
+        return why == BREAKER or (lags and self.in_flight + 1.0 <= self.concurrency.limit)
 
     def _unanswered_ready_at(self) -> float:
         """Before the first answer has told us anything.
@@ -228,13 +252,13 @@ class Pool:
         request, and twice as many each `PROBING`. A refusal comes at once; so the longer none comes, the
         safer it is not to wait for a long answer.
         """
-        if not self.in_flight or any(meter.told is not None for meter in self.meters.values()):
+        if not self.in_flight or any(meter.told is not None for meter in self.estimators.values()):
             return -math.inf
         return self.first_at + PROBING * math.log2(self.in_flight + 1)
 
     def earliest(self, job: Job) -> float:
         """The instant before which `job` cannot start even if it were next in line."""
-        if self.share is not None:
+        if self.member is not None:
             return self.closed_until  # when the group will grant it nobody knows
         return max(self.closed_until, self._buckets_ready_at(job.cost, 0.0)[0])
 
@@ -250,8 +274,8 @@ class Pool:
             ready = bucket.ready_at(meter.amount(cost), floor)
             if ready > at:
                 at, which = ready, meter.name
-        if at == NEVER and self.share is not None:
-            which = self.share.short or GROUP  # the whole of what was asked for is there, or nothing of it
+        if at == NEVER and self.member is not None:
+            which = self.member.short or GROUP  # the whole of what was asked for is there, or nothing of it
         return at, which
 
     def take(self, job: Job, now: float) -> None:
@@ -262,29 +286,29 @@ class Pool:
             meter.resource: bucket.take(meter.amount(cost), now, idle=ON_THE_WAY)
             for meter, bucket in self.limited
         }
-        if self.growth.active:
-            self.growth.take(self.of_all(cost.input_tokens))
-        job.rush = 0.0 if self.pace.off else self.of_all(job.need.rush)
-        self.pace.take(job.rush, now, self.round_trip if self.answered else None)
+        if self.ramp.active:
+            self.ramp.take(self.group_total(cost.input_tokens))
+        job.rush = 0.0 if self.slow_start.off else self.group_total(job.need.rush)
+        self.slow_start.take(job.rush, now, self.round_trip if self.answered else None)
         if not self.answered and not self.flight.count:
             self.first_at = now
-        if self.share is not None:
-            self.share.started(self, cost)
+        if self.member is not None:
+            self.member.on_start(self, cost)
         self.flight.begin(cost)
-        if self.blind:
-            self.let_in.add(cost, now)
-        job.is_probe = self.breaker.started()
+        if self.headerless:
+            self.admitted.add(cost, now)
+        job.is_probe = self.breaker.on_start()
         job.sent_at = now
         job.undrawn = AMOUNT[Resource.OUTPUT](self.flight.reserved)
-        if self.share is not None:
-            job.undrawn += self.share.flying.get(Resource.OUTPUT, 0.0)
+        if self.member is not None:
+            job.undrawn += self.member.in_flight.get(Resource.OUTPUT, 0.0)
 
     def settle(self, job: Job, actual: Cost | None, now: float) -> None:
         """The attempt is over: replace its estimate by what it took; `None` where that is not known."""
         self.flight.end(job.cost)
         self.used.add(job.cost if actual is None else actual, now)
-        if self.blind and actual is NOTHING:
-            self.let_in.take_back(job.cost, now)
+        if self.headerless and actual is NOTHING:
+            self.admitted.take_back(job.cost, now)
         if actual is None:
             return
         for meter, bucket in self.limited:
@@ -300,7 +324,7 @@ class Pool:
         """An answer took so many seconds."""
         self.round_trip = 0.9 * self.round_trip + 0.1 * seconds if self.round_trip else seconds
 
-    def believed(self, now: float) -> dict[Resource, float]:
+    def believed_levels(self, now: float) -> dict[Resource, float]:
         """The levels of the server's buckets when all that is in flight has been drawn."""
         return {meter.resource: bucket.level(now) for meter, bucket in self.limited}
 
@@ -308,17 +332,17 @@ class Pool:
         """The API said to wait. `gently`: afterwards open as from a cold start."""
         self.closed_until = max(self.closed_until, until)
         if gently:
-            self.pace.restart(max(now, self.closed_until))
+            self.slow_start.restart(max(now, self.closed_until))
 
     def reopen(self, now: float) -> None:
         """An outage is over: begin with a part of what was in flight before it."""
-        self.window.restart(REOPENING_SHARE)
-        self.pace.restart(now)
+        self.concurrency.restart(REOPENING_SHARE)
+        self.slow_start.restart(now)
 
-    def hold(self, why: str | None, now: float) -> None:
+    def note_held(self, why: str | None, now: float) -> None:
         """Keep count of what holds the line up, and for how long."""
         if self.held_by is not None:
-            self.blocked_for[self.held_by] = self.blocked_for.get(self.held_by, 0.0) + now - self.held_since
+            self.held_for[self.held_by] = self.held_for.get(self.held_by, 0.0) + now - self.held_since
         self.held_by = why
         self.held_since = now
 

@@ -5,7 +5,7 @@ Every way out of an attempt settles it exactly once.
 
 from collections.abc import Mapping
 
-from claude_executor.core.control.breaker import State
+from claude_executor.core.control.breaker import BreakerState
 from claude_executor.core.control.retry import RetryPolicy, RetryQuota
 from claude_executor.core.model.actions import Verdict
 from claude_executor.core.model.cost import NOTHING, NOTHING_USED, Cost, Usage
@@ -67,7 +67,7 @@ class Attempts:
         self._ceiling.take(job, now)
         pool.take(job, now)
         if job.shape.prefix is not None:
-            self._pricing.prefixes.started(job, now)
+            self._pricing.prefixes.on_start(job, now)
         job.charge, job.begun = 0.0, False
         job.attempts += 1
         self._tally.attempts += 1
@@ -77,29 +77,29 @@ class Attempts:
             self._tally.retries += 1
         self._emit.started(job, now, pool.held_by)
 
-    def begun(self, job: Job, usage: Usage, advice: Advice, now: float) -> None:
+    def on_response_started(self, job: Job, usage: Usage, advice: Advice, now: float) -> None:
         """Its answer begins to come, and will have used so much of the input."""
         pool = self._pools[job.pool]
         job.begun = self._reached = True
         pool.note_round_trip(now - job.sent_at)
-        if feedback.begun(pool, job, advice, now):
+        if feedback.on_response_started(pool, job, advice, now):
             self._emit.breaker(pool, now)
         if advice.quotes:
             self._emit.limits(pool, now)
         self._free_followers(job, usage, now)
 
-    def answered(self, job: Job, usage: Usage | None, advice: Advice, now: float) -> None:
+    def on_response(self, job: Job, usage: Usage | None, advice: Advice, now: float) -> None:
         """It was answered, and used so much."""
-        pool, actual = self._over(job, usage, now)
+        pool, actual = self._settle(job, usage, now)
         self._reached = True
         self._tally.answered += 1
         if usage is not None and actual is not None:
             self._pricing.answered(job, pool, usage, actual)
         if job.begun:  # the rest was learned then; how long it took since is its reader's doing
-            pool.breaker.succeeded(job.sent_at, now, probe=False)
+            pool.breaker.on_success(job.sent_at, now, probe=False)
         else:
             pool.note_round_trip(now - job.sent_at)
-            if feedback.answered(pool, job, advice, now):
+            if feedback.on_response(pool, job, advice, now):
                 self._emit.breaker(pool, now)
         if job.pays_retry:
             self.retry_quota.earn(now, succeeded_retry=True)
@@ -107,33 +107,33 @@ class Attempts:
             self._emit.limits(pool, now)
         self._emit.answered(job, usage, now)
 
-    def given_up(self, job: Job, used: Usage | None, now: float) -> None:
+    def on_abandoned(self, job: Job, used: Usage | None, now: float) -> None:
         """It was cancelled, or ended in a way nobody foresaw, having used so much, if that is known."""
-        pool, _ = self._over(job, used, now)
+        pool, _ = self._settle(job, used, now)
         self._tally.cancelled += 1
         self._emit.cancelled(job, used, now)
         if job.is_probe:
-            pool.breaker.forget()
+            pool.breaker.on_probe_abandoned()
 
-    def failed(self, job: Job, failure: Failure, now: float, u: float, *, again: bool = True) -> Verdict:
+    def on_failure(self, job: Job, failure: Failure, now: float, u: float, *, again: bool = True) -> Verdict:
         """It failed: what becomes of the job. On `AGAIN` it is back among those waiting.
 
         Without `again` it is over: what has come of its answer is in use already.
         """
         treatment = FAILURE_POLICIES[failure.kind]
         used = NOTHING_USED if failure.usage is None and treatment.refund else failure.usage
-        pool, _ = self._over(job, used, now)
+        pool, _ = self._settle(job, used, now)
         if not treatment.retry:
-            pool.pace.give_back(job.rush, now)
+            pool.slow_start.give_back(job.rush, now)
         job.last = failure
         self._reached = self._reached or failure.status is not None
-        lesson = feedback.failed(pool, job, failure, now, u)
+        lesson = feedback.on_failure(pool, job, failure, now, u)
         self._emit.limits(pool, now)
         if lesson.closed:
             self._emit.closed(pool, failure.kind, now)
         if lesson.tripped:
             self._emit.breaker(pool, now)
-        getting_through = pool.breaker.state is State.CLOSED
+        getting_through = pool.breaker.state is BreakerState.CLOSED
         verdict, delay = judge(
             job,
             failure,
@@ -166,7 +166,7 @@ class Attempts:
             self._waiting.recall(lambda job: self._stops.reason(job.shape.model, now) is not None, now)
             self._emit.stopped(failure.kind, scope, until, now)
 
-    def _over(self, job: Job, used: Usage | None, now: float) -> tuple[Pool, Cost | None]:
+    def _settle(self, job: Job, used: Usage | None, now: float) -> tuple[Pool, Cost | None]:
         """End the attempt of a job, and settle it: every way out of an attempt comes through here, once.
 
         `used` is what it took: `NOTHING_USED` if it was not charged, not even as a request, `None` if that is
@@ -189,7 +189,7 @@ class Attempts:
         return pool, actual
 
     def _free_followers(self, job: Job, used: Usage | None, now: float) -> None:
-        if self._pricing.prefixes.ended(job, used, now):
+        if self._pricing.prefixes.on_response(job, used, now):
             mine = job.shape
             self._waiting.recall(
                 lambda other: (

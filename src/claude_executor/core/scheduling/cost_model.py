@@ -3,7 +3,7 @@
 import math
 
 from claude_executor.core.control.cost_estimator import Estimator
-from claude_executor.core.control.prompt_cache import Prefixes
+from claude_executor.core.control.prompt_cache import PromptCacheTracker
 from claude_executor.core.model.cost import Cost, Usage
 from claude_executor.core.model.job import Job
 from claude_executor.core.pool.pool import Pool
@@ -16,7 +16,7 @@ class Pricing:
 
     def __init__(self, *, reserve_max_tokens: bool) -> None:
         self._estimator = Estimator(reserve_max_tokens=reserve_max_tokens)
-        self.prefixes = Prefixes()
+        self.prefixes = PromptCacheTracker()
 
     def join(self, job: Job, pool: Pool, now: float) -> None:
         """Before it joins the line, which mixes jobs by what they need."""
@@ -29,9 +29,9 @@ class Pricing:
         """When its turn comes near: more is known now than when it joined."""
         shape = job.shape
         job.cost = cost = self._estimator.cost(
-            shape, cached=shape.prefix is not None and self.prefixes.warm(shape, now)
+            shape, cached=shape.prefix is not None and self.prefixes.is_warm(shape, now)
         )
-        job.need = pool.need(cost)
+        job.need = pool.demand(cost)
 
     def start(self, job: Job) -> None:
         """As it starts; only its first attempt is charged to its flow in the line."""
@@ -45,4 +45,4 @@ class Pricing:
         if not job.composite or job.shape.output_told is not None:
             self._estimator.learn(job.shape, usage)
         if job.charged is not None:
-            pool.line.adjust(job, pool.need(actual).seconds - job.charged)
+            pool.queue.adjust(job, pool.demand(actual).seconds - job.charged)

@@ -1,6 +1,6 @@
 """Turns what the scheduler does into events, for whoever listens; costs nothing while nobody does."""
 
-from claude_executor.core.group.member import Share
+from claude_executor.core.group.member import GroupMember
 from claude_executor.core.model import events as ev
 from claude_executor.core.model.cost import Usage
 from claude_executor.core.model.failure import Failure, FailureKind, Scope
@@ -80,7 +80,7 @@ class Emitter:
         """Headers were read; says which limits in force are news."""
         if not self.listening:
             return
-        for resource, meter in pool.meters.items():
+        for resource, meter in pool.estimators.items():
             limit, key = meter.limit, (pool.name, resource.value)
             if limit is not None and self._limits.get(key) != limit:
                 self._limits[key] = limit
@@ -90,17 +90,17 @@ class Emitter:
                     )
                 )
 
-    def standing(self, pool: Pool, share: Share, now: float) -> None:
+    def sharing_changed(self, pool: Pool, share: GroupMember, now: float) -> None:
         """A pool has joined its group, or lost it."""
         if self.listening:
             self._collected.append(
                 ev.SharingChanged(
                     at=now,
                     pool=pool.name,
-                    state=share.standing.value,
+                    state=share.state.value,
                     members=share.members,
-                    share=share.portion,
-                    reason=share.because,
+                    share=share.share,
+                    reason=share.unreachable_reason,
                 )
             )
 

@@ -69,7 +69,7 @@ def judge(
 
 
 def reach(failure: Failure, *, reached: bool, answered: bool) -> Scope:
-    """What else would fail the same way; `answered`, if its model's pool has ever answered.
+    """What else would fail the same way; `on_response`, if its model's pool has ever answered.
 
     Then it is the request's own that something was not found, such as a file, or not permitted.
     """

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from claude_executor.core.control.breaker import State
+from claude_executor.core.control.breaker import BreakerState
 from claude_executor.core.model.snapshot import PoolState, ResourceState, Snapshot
 from claude_executor.core.pool.pool import Pool
 from claude_executor.core.scheduling.waiting import Waiting
@@ -48,26 +48,26 @@ def state_of(pool: Pool, now: float) -> PoolState:
             used=meter.amount(used),
             used_in_all=meter.amount(pool.used.in_all),
         )
-        for resource, meter in pool.meters.items()
+        for resource, meter in pool.estimators.items()
         if meter.bucket is not None and (limit := meter.limit) is not None
     }
-    held_for = dict(pool.blocked_for)
+    held_for = dict(pool.held_for)
     if pool.held_by is not None:
         held_for[pool.held_by] = held_for.get(pool.held_by, 0.0) + now - pool.held_since
     return PoolState(
         resources=resources,
-        queued=len(pool.line),
+        queued=len(pool.queue),
         running=pool.in_flight,
-        concurrency=pool.window.limit,
+        concurrency=pool.concurrency.limit,
         breaker=pool.breaker.state.value,
-        probe_in=max(0.0, pool.breaker.opens_at - now) if pool.breaker.state is State.OPEN else 0.0,
+        probe_in=max(0.0, pool.breaker.opens_at - now) if pool.breaker.state is BreakerState.OPEN else 0.0,
         closed_for=max(0.0, pool.closed_until - now),
         held_by=pool.held_by,
         held_for=held_for,
         round_trip=pool.round_trip,
         refusals=pool.refusals,
-        sharing=None if pool.share is None else pool.share.standing.value,
-        members=1 if pool.share is None else pool.share.members,
-        share=1.0 if pool.share is None else pool.share.portion,
-        unreachable_reason=None if pool.share is None else pool.share.because,
+        sharing=None if pool.member is None else pool.member.state.value,
+        members=1 if pool.member is None else pool.member.members,
+        share=1.0 if pool.member is None else pool.member.share,
+        unreachable_reason=None if pool.member is None else pool.member.unreachable_reason,
     )

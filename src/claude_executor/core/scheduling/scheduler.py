@@ -5,7 +5,7 @@ A shell drives it with five kinds of call, all of which take the time::
     submit, cancel              the caller's side: a request comes, or goes away
     poll(now) -> actions        what to do now; afterwards `wake_at` says when to ask again
     answered, failed, lost      an attempt is over
-    granted, unreachable        the group that shares the limits has answered `Reserve`, or not
+    granted, unreachable        the group that shares the limits has answered `RequestLease`, or not
     tune, close, snapshot       change the limits, shut the door, look at the state
 
 The life of a job: it stands in its pool's line (WAITING); `poll` takes from the buckets and says `Start`
@@ -28,7 +28,7 @@ from claude_executor.core.model.headers import Advice
 from claude_executor.core.model.job import Job, Phase
 from claude_executor.core.model.limits import Limits, by_pool, pool_of
 from claude_executor.core.model.request import Shape
-from claude_executor.core.model.sharing import Grant, Membership
+from claude_executor.core.model.sharing import Lease, Membership
 from claude_executor.core.model.snapshot import Snapshot
 from claude_executor.core.pool import feedback
 from claude_executor.core.pool.pool import Pool
@@ -37,7 +37,7 @@ from claude_executor.core.scheduling.cost_model import Pricing
 from claude_executor.core.scheduling.event_log import Emitter
 from claude_executor.core.scheduling.executor_limits import Ceiling
 from claude_executor.core.scheduling.failure_decisions import Stops
-from claude_executor.core.scheduling.group import Group
+from claude_executor.core.scheduling.group import GroupCoordinator
 from claude_executor.core.scheduling.inspection import Tally, snapshot
 from claude_executor.core.scheduling.waiting import Urgency, Waiting
 
@@ -63,7 +63,7 @@ class Scheduler:
     ) -> None:
         """`max_queued` bounds the jobs that are neither in flight nor over; `None` does not.
 
-        With a `membership` the limits are shared: there are `Reserve` actions to perform.
+        With a `membership` the limits are shared: there are `RequestLease` actions to perform.
         """
         self._limits = by_pool(limits)
         self._ceiling = Ceiling(max_concurrency, spending_caps, now)
@@ -72,22 +72,24 @@ class Scheduler:
         self._urgency = Urgency()
         self._pools: dict[str, Pool] = {}
         self._most_pools = MOST_POOLS
-        self._turn = 0
+        self._rotation = 0
         self._waiting = Waiting(self._pools, max_queued)
         self._stops = Stops()
         self._closed = False
         self._numbers = 0
-        self._news = True
-        self.tally = Tally()
+        self._dirty = True
+        self.counters = Tally()
         self.wake_at = NEVER
-        self.emit = Emitter()
+        self.event_buffer = Emitter()
         self._attempts = Attempts(
-            self._pools, self._waiting, self._ceiling, self._pricing, self._stops, self.tally, self.emit,
+            self._pools, self._waiting, self._ceiling, self._pricing, self._stops, self.counters, self.event_buffer,
             retry or RetryPolicy(), now,
         )  # fmt: skip
         self.group = None
         if membership is not None:
-            self.group = Group(membership, self._pools, self._ceiling, self._urgency, self.emit)
+            self.group = GroupCoordinator(
+                membership, self._pools, self._ceiling, self._urgency, self.event_buffer
+            )
 
     # ---- the caller's side
 
@@ -98,7 +100,7 @@ class Scheduler:
         pool = self._pool(pool_of(shape.model), now)
         self._numbers += 1
         job = Job(self._numbers, shape, pool.name, priority, tenant, now, deadline_at)
-        self.emit.submitted(job, now)
+        self.event_buffer.submitted(job, now)
         if self._closed:
             return self._refuse(job, Refusal.CLOSED, now)
         if (stop := self._stops.reason(shape.model, now)) is not None:
@@ -109,8 +111,8 @@ class Scheduler:
             return self._refuse(job, Refusal.SPENDING_CAP, now)
         if self._waiting.full:
             at, why = self._opens_at(pool, job, now)
-            asks = self._ceiling.room > 0 and pool.asks_group(why, now)
-            if len(pool.line) or (at > now and not asks):
+            asks = self._ceiling.room > 0 and pool.lease_may_help(why, now)
+            if len(pool.queue) or (at > now and not asks):
                 return self._refuse(job, Refusal.QUEUE_FULL, now)
         if deadline_at <= now or (deadline_at != NEVER and pool.earliest(job) > deadline_at):
             return self._refuse(job, Refusal.DEADLINE, now, pool.trouble)
@@ -118,7 +120,7 @@ class Scheduler:
         # Behind a head that is held up it changes nothing; `line` promises that nobody overtakes a head.
         held = pool.held if pool.held_by is not None else None
         if held is None or priority > held.priority or deadline_at != NEVER:
-            self._news = True
+            self._dirty = True
         self._waiting.join(job)
         self._waiting.watch(job)
         return job
@@ -129,19 +131,19 @@ class Scheduler:
         For a job whose attempt has been sent it is `lost`.
         """
         if job.running:
-            self.lost(job, now, NOTHING_USED)
+            self.on_abandoned(job, now, NOTHING_USED)
         elif self._waiting.leave(job):
-            self._news = True
-            self.tally.cancelled += 1
-            self.emit.cancelled(job, NOTHING_USED, now)
+            self._dirty = True
+            self.counters.cancelled += 1
+            self.event_buffer.cancelled(job, NOTHING_USED, now)
 
     def close(self, now: float, *, refuse_waiting: bool) -> list[Refuse]:
         """Refuse what comes from now on and, if asked, what is waiting; then nothing is retried either."""
-        self._closed = self._news = True
+        self._closed = self._dirty = True
         if not refuse_waiting:
             return []
         self._attempts.retrying = False
-        return [self._turn_away(job, Refusal.CLOSED, now, job.last) for job in self._waiting.everyone()]
+        return [self._refuse_waiting(job, Refusal.CLOSED, now, job.last) for job in self._waiting.everyone()]
 
     def reconfigure(
         self,
@@ -158,14 +160,14 @@ class Scheduler:
         if max_concurrency is not None:
             self._ceiling.reconfigure(max_concurrency)
         self._limits = declared
-        self._news = True
+        self._dirty = True
         for pool in self._pools.values():
-            pool.tell(declared, now)
-            pool.window.reconfigure(self._ceiling.most_running)
+            pool.set_declared(declared, now)
+            pool.concurrency.reconfigure(self._ceiling.most_running)
 
     def snapshot(self, now: float) -> Snapshot:
         """The state at this moment."""
-        return snapshot(self._waiting, self._ceiling.running, self.tally, self._pools, now)
+        return snapshot(self._waiting, self._ceiling.running, self.counters, self._pools, now)
 
     @property
     def idle(self) -> bool:
@@ -176,11 +178,11 @@ class Scheduler:
 
     def poll(self, now: float) -> list[Action]:
         """What may start now, and what is to be refused. Sets `wake_at` to the next time to ask."""
-        if not self._news and now < self.wake_at:
+        if not self._dirty and now < self.wake_at:
             return []
-        self._news = False
+        self._dirty = False
         actions: list[Action] = [
-            self._turn_away(job, Refusal.DEADLINE, now, job.last or self._pools[job.pool].trouble)
+            self._refuse_waiting(job, Refusal.DEADLINE, now, job.last or self._pools[job.pool].trouble)
             for job in self._waiting.late(now)
         ]
         for job in self._waiting.due(now, self._attempts.retry_quota):
@@ -189,45 +191,45 @@ class Scheduler:
             else:
                 self._attempts.rejoin(job, now)
         self.wake_at = min(self._waiting.next_late(), self._waiting.next_due(now, self._attempts.retry_quota))
-        pools = [pool for pool in self._pools.values() if len(pool.line) or pool.held_by is not None]
-        self._turn += 1  # pools take turns at being first, for they share one ceiling on concurrency
+        pools = [pool for pool in self._pools.values() if len(pool.queue) or pool.held_by is not None]
+        self._rotation += 1  # pools take turns at being first, for they share one ceiling on concurrency
         for i in range(len(pools)):
-            self._drain(pools[(self._turn + i) % len(pools)], now, actions)
+            self._drain(pools[(self._rotation + i) % len(pools)], now, actions)
         if self.group is not None:
-            self.wake_at = min(self.wake_at, self.group.ask(now, actions))
+            self.wake_at = min(self.wake_at, self.group.request_leases(now, actions))
         return actions
 
-    def granted(self, name: str, grant: Grant, now: float) -> None:
-        """The group has answered what `Reserve` asked for this pool."""
+    def on_lease(self, name: str, grant: Lease, now: float) -> None:
+        """The group has answered what `RequestLease` asked for this pool."""
         if self.group is not None:
-            self._news = True
-            self.group.granted(name, grant, now)
+            self._dirty = True
+            self.group.on_lease(name, grant, now)
 
-    def unreachable(self, name: str, now: float, u: float, because: str | None = None) -> None:
+    def on_lease_failed(self, name: str, now: float, u: float, because: str | None = None) -> None:
         """The group has not answered, because of that."""
         if self.group is not None:
-            self._news = True
-            self.group.unreachable(name, now, u, because)
+            self._dirty = True
+            self.group.on_lease_failed(name, now, u, because)
 
     def _drain(self, pool: Pool, now: float, actions: list[Action]) -> None:
         held_by, held = None, None
-        while (job := pool.line.head()) is not None:
+        while (job := pool.queue.head()) is not None:
             if (stop := self._stops.reason(job.shape.model, now)) is not None:
-                actions.append(self._turn_away(job, Refusal.STOPPED, now, stop))
+                actions.append(self._refuse_waiting(job, Refusal.STOPPED, now, stop))
                 continue
             if job is not pool.held:
                 self._pricing.renew(job, pool, now)
             else:
-                job.need = pool.need(job.cost)  # limits may have changed meanwhile
+                job.need = pool.demand(job.cost)  # limits may have changed meanwhile
             if self._ceiling.cannot_fit(job):
-                actions.append(self._turn_away(job, Refusal.SPENDING_CAP, now, None))
+                actions.append(self._refuse_waiting(job, Refusal.SPENDING_CAP, now, None))
                 continue
-            if pool.share is not None and pool.share.refuses:
-                refuse = self._turn_away(job, Refusal.ALONE, now, job.last)
-                actions.append(replace(refuse, unreachable_reason=pool.share.because))
+            if pool.member is not None and pool.member.refuses:
+                refuse = self._refuse_waiting(job, Refusal.UNREACHABLE, now, job.last)
+                actions.append(replace(refuse, unreachable_reason=pool.member.unreachable_reason))
                 continue
-            if job.shape.prefix is not None and self._pricing.prefixes.follows(job, now):
-                until = self._pricing.prefixes.until(job)
+            if job.shape.prefix is not None and self._pricing.prefixes.should_wait(job, now):
+                until = self._pricing.prefixes.wait_until(job)
                 self._waiting.set_aside(job, until)
                 self.wake_at = min(self.wake_at, until)
                 continue
@@ -240,7 +242,7 @@ class Scheduler:
             actions.append(Start(job))
         pool.held = held
         if held_by != pool.held_by:
-            pool.hold(held_by, now)
+            pool.note_held(held_by, now)
 
     def _opens_at(self, pool: Pool, job: Job, now: float) -> tuple[float, str]:
         keep = self._urgency.kept_from(job.priority, now)
@@ -252,69 +254,69 @@ class Scheduler:
 
     # ---- an attempt is over
 
-    def wants_advice(self, job: Job, now: float) -> bool:
+    def headers_due(self, job: Job, now: float) -> bool:
         """Whether the headers of an answer to it would tell anything; reading them is not free."""
-        return feedback.wants_news(self._pools[job.pool], now)
+        return feedback.headers_due(self._pools[job.pool], now)
 
-    def begun(self, job: Job, usage: Usage, advice: Advice, now: float) -> None:
+    def on_response_started(self, job: Job, usage: Usage, advice: Advice, now: float) -> None:
         """Its answer begins to come, and will have used so much of the input."""
-        self._news = True
-        self._attempts.begun(job, usage, advice, now)
+        self._dirty = True
+        self._attempts.on_response_started(job, usage, advice, now)
 
-    def answered(self, job: Job, usage: Usage | None, advice: Advice, now: float) -> None:
+    def on_response(self, job: Job, usage: Usage | None, advice: Advice, now: float) -> None:
         """It was answered, and used so much."""
-        self._attempts.answered(job, usage, advice, now)
-        self._news = True
+        self._attempts.on_response(job, usage, advice, now)
+        self._dirty = True
 
-    def lost(self, job: Job, now: float, used: Usage | None = None) -> None:
+    def on_abandoned(self, job: Job, now: float, used: Usage | None = None) -> None:
         """It was cancelled, or ended in a way nobody foresaw, having used so much.
 
         Where that is not known its estimate stays taken, for it was sent.
         """
-        self._attempts.given_up(job, used, now)
-        self._news = True
+        self._attempts.on_abandoned(job, used, now)
+        self._dirty = True
 
-    def failed(self, job: Job, failure: Failure, now: float, u: float, *, again: bool = True) -> Verdict:
+    def on_failure(self, job: Job, failure: Failure, now: float, u: float, *, again: bool = True) -> Verdict:
         """It failed: what becomes of the job. On `AGAIN` it is back among those waiting.
 
         Without `again` it is over: what has come of its answer is in use already.
         """
-        verdict = self._attempts.failed(job, failure, now, u, again=again)
-        self._news = True
+        verdict = self._attempts.on_failure(job, failure, now, u, again=again)
+        self._dirty = True
         return verdict
 
     # ---- turning away
 
-    def _turn_away(self, job: Job, refusal: Refusal, now: float, because: Failure | None) -> Refuse:
+    def _refuse_waiting(self, job: Job, refusal: Refusal, now: float, because: Failure | None) -> Refuse:
         self._waiting.leave(job)
         return self._refuse(job, refusal, now, because)
 
     def _refuse(self, job: Job, refusal: Refusal, now: float, because: Failure | None = None) -> Refuse:
         job.phase = Phase.OVER
-        self.tally.failed += 1
-        self.emit.refused(job, refusal.value, now)
+        self.counters.failed += 1
+        self.event_buffer.refused(job, refusal.value, now)
         return Refuse(job, refusal, because)
 
     def _pool(self, name: str, now: float) -> Pool:
         pool = self._pools.get(name)
         if pool is None:
             if len(self._pools) >= self._most_pools:
-                self._forget_strangers(now)
+                self._forget_unused_pools(now)
             pool = self._pools[name] = Pool(
                 name,
                 self._limits,
                 ceiling=self._ceiling.most_running,
                 breaker=self._breaker_policy,
                 now=now,
-                share=None if self.group is None else self.group.share(),
+                share=None if self.group is None else self.group.new_member(),
             )
         return pool
 
-    def _forget_strangers(self, now: float) -> None:
+    def _forget_unused_pools(self, now: float) -> None:
         """Let go of pools that are not in use and never answered: any text may be asked for as a model."""
         used = {job.pool for job in self._waiting.everyone()}
         for name, pool in tuple(self._pools.items()):
             idle = not pool.in_flight and name not in used and pool.closed_until <= now
-            if idle and not pool.answered and pool.share is None:
+            if idle and not pool.answered and pool.member is None:
                 del self._pools[name]
         self._most_pools = max(MOST_POOLS, 2 * len(self._pools))

@@ -52,7 +52,7 @@ class Waiting:
         """Stand in line."""
         job.phase = Phase.WAITING
         self.queued += 1
-        self._pools[job.pool].line.push(job)
+        self._pools[job.pool].queue.push(job)
 
     def watch(self, job: Job) -> None:
         """Mind the job's deadline, for as long as it waits."""
@@ -73,7 +73,7 @@ class Waiting:
     def set_aside(self, job: Job, until: float) -> None:
         """The head of a line is to wait elsewhere: for another one to end, or until then."""
         job.charge = 0.0  # it has not had its turn yet
-        self._pools[job.pool].line.pop()
+        self._pools[job.pool].queue.pop()
         self.queued -= 1
         self.park(job, until)
 
@@ -91,7 +91,7 @@ class Waiting:
 
     def start(self, job: Job) -> None:
         """The head of a line starts."""
-        self._pools[job.pool].line.pop()
+        self._pools[job.pool].queue.pop()
         self.queued -= 1
         job.phase = Phase.RUNNING
 
@@ -99,7 +99,7 @@ class Waiting:
         """Go away; whether the job was waiting at all."""
         if job.phase is Phase.WAITING:
             self.queued -= 1
-            self._pools[job.pool].line.left(job)
+            self._pools[job.pool].queue.left(job)
         elif job.phase is Phase.PARKED:
             self._unparked(job)
         else:
@@ -113,7 +113,7 @@ class Waiting:
         """All of them, in no particular order."""
         jobs = [job for _, _, job in self._parked + self._paying if job.phase is Phase.PARKED]
         for pool in self._pools.values():
-            jobs.extend(pool.line.all())
+            jobs.extend(pool.queue.all())
         return jobs
 
     def due(self, now: float, quota: RetryQuota) -> Iterator[Job]:

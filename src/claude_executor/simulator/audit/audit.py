@@ -202,13 +202,13 @@ class Witness:
         self._settle(identity, case)
 
     def broken(self, identity: str, now: float, *, begun: bool) -> None:
-        """An answer broke off (``begun``), or the connection broke before there was one."""
+        """An answer broke off (``on_response_started``), or the connection broke before there was one."""
         if begun:
             self._count("truncated")
         self._settle(identity, self._end(identity, "truncated" if begun else "refused", now))
 
     def left(self, identity: str, now: float, *, begun: bool) -> None:
-        """The client hung up, on an answer that was being written (``begun``) or before there was one."""
+        """The client hung up, on an answer that was being written (``on_response_started``) or before there was one."""
         case = self._end(identity, "left", now)
         if begun:
             if case.answered or case.abandoned:
