@@ -216,7 +216,7 @@ def scheduled(prompts: list[Params]) -> float:
     """The scheduler alone: queue all, then start and answer them, at most `IN_FLIGHT` at a time."""
     from claude_executor.core.model.actions import Start
     from claude_executor.core.model.cost import Usage
-    from claude_executor.core.model.headers import NO_ADVICE, read
+    from claude_executor.core.model.headers import NO_HINTS, parse
     from claude_executor.core.model.limits import Limits
     from claude_executor.core.model.request import shape_of
     from claude_executor.core.scheduling.scheduler import Scheduler
@@ -234,7 +234,7 @@ def scheduled(prompts: list[Params]) -> float:
             for action in scheduler.poll(now):
                 assert isinstance(action, Start)
                 wanted = scheduler.headers_due(action.job, now)
-                scheduler.on_response(action.job, usage, read(stub.raw.headers) if wanted else NO_ADVICE, now)
+                scheduler.on_response(action.job, usage, parse(stub.raw.headers) if wanted else NO_HINTS, now)
         return time.process_time() - began
 
 

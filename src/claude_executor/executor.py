@@ -19,11 +19,11 @@ from claude_executor.core.model.options import DEFAULT_OPTIONS, RequestOptions
 from claude_executor.core.model.snapshot import Snapshot
 from claude_executor.core.scheduling.scheduler import Scheduler
 from claude_executor.runtime.calls import Cost, shape_for
-from claude_executor.runtime.client import Connection
-from claude_executor.runtime.count_tokens import Counting
-from claude_executor.runtime.map import MapAnswer, MapJournal, Params, Result, fan_out
+from claude_executor.runtime.client import ClientHandle
+from claude_executor.runtime.count_tokens import TokenCountLimiter
+from claude_executor.runtime.map import MapAnswer, MapJournal, Params, Result, map_requests
 from claude_executor.runtime.pump import Pump
-from claude_executor.runtime.requests import Carrier
+from claude_executor.runtime.requests import RequestRunner
 from claude_executor.runtime.session import Session
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Executor:
         Raises:
             ValueError: An argument is out of range.
         """
-        self._connection = Connection(
+        self._client_handle = ClientHandle(
             client, api_key=api_key, base_url=base_url, max_concurrency=max_concurrency, timeout=timeout
         )
         self._scheduler = Scheduler(
@@ -119,8 +119,8 @@ class Executor:
             attempt_context=attempt_context,
             budget=budget,
         )
-        self._counting = Counting(limits, retry or RetryPolicy(), random)
-        self._carrier = Carrier(self._connection, self._pump, clock)
+        self._count_limiter = TokenCountLimiter(limits, retry or RetryPolicy(), random)
+        self._runner = RequestRunner(self._client_handle, self._pump, clock)
         self._max_concurrency = max_concurrency
         self.clock = clock
         self._tasks: set[asyncio.Task[None]] = set()
@@ -132,11 +132,11 @@ class Executor:
 
     async def __aenter__(self) -> Self:
         """Connect to the event loop, and build the client if none was given."""
-        await self._connection.open()
+        await self._client_handle.open()
         try:
             await self._pump.start()
         except BaseException:
-            await self._connection.close()
+            await self._client_handle.close()
             raise
         return self
 
@@ -156,7 +156,7 @@ class Executor:
             # After a clean end nobody waits any more; otherwise everybody is to know that it is over.
             self._pump.stop()
             await self._pump.leave()
-            await self._connection.close()
+            await self._client_handle.close()
 
     async def submit(
         self, params: Params, *, priority: int = 0, tenant: str = "", deadline: float | None = None
@@ -176,7 +176,7 @@ class Executor:
             Rejected: It was not sent; trying again later is safe.
             Failed: It was sent and did not succeed.
         """
-        return (await self._carrier.answer(params, RequestOptions(priority, tenant, deadline))).message
+        return (await self._runner.answer(params, RequestOptions(priority, tenant, deadline))).message
 
     def stream(
         self,
@@ -211,7 +211,7 @@ class Executor:
             Rejected: As for `submit`.
             Failed: As for `submit`.
         """
-        return self._carrier.stream(
+        return self._runner.stream(
             params, RequestOptions(priority, tenant, deadline), idle_timeout=idle_timeout
         )
 
@@ -247,7 +247,7 @@ class Executor:
             Rejected: As for `submit`.
             Failed: As for `submit`.
         """
-        return await self._carrier.call(partial(fn, *args, **kwargs), shape_for(cost, args, kwargs), options)
+        return await self._runner.call(partial(fn, *args, **kwargs), shape_for(cost, args, kwargs), options)
 
     def limited(
         self,
@@ -267,7 +267,7 @@ class Executor:
             async def called(*args: P.args, **kwargs: P.kwargs) -> T:
                 shape = shape_for(cost, args, kwargs)
                 now = options if isinstance(options, RequestOptions) else options()
-                return await self._carrier.call(partial(fn, *args, **kwargs), shape, now)
+                return await self._runner.call(partial(fn, *args, **kwargs), shape, now)
 
             return called
 
@@ -291,7 +291,7 @@ class Executor:
         """
         from claude_executor.runtime.middleware import ExecutorMiddleware
 
-        return ExecutorMiddleware(self._pump, self._counting, options)
+        return ExecutorMiddleware(self._pump, self._count_limiter, options)
 
     def session(self, *, priority: int = 0, tenant: str = "", deadline: float | None = None) -> Session:
         """A view of this executor whose requests share a priority, a tenant and a deadline.
@@ -340,10 +340,10 @@ class Executor:
 
         async def one(params: Params) -> MapAnswer:
             left = None if deadline_at is None else deadline_at - self.clock()
-            return await self._carrier.answer(params, RequestOptions(priority, tenant, left))
+            return await self._runner.answer(params, RequestOptions(priority, tenant, left))
 
         room = buffer if buffer is not None else self._max_concurrency + BUFFER
-        return fan_out(one, prompts, room=room, ordered=ordered, tasks=self._tasks, journal=journal)
+        return map_requests(one, prompts, room=room, ordered=ordered, tasks=self._tasks, journal=journal)
 
     def reconfigure(
         self,
@@ -370,7 +370,7 @@ class Executor:
         )
         self._max_concurrency = max_concurrency or self._max_concurrency
         if limits is not None:
-            self._counting.reconfigure(limits)
+            self._count_limiter.reconfigure(limits)
         self._pump.pump()
 
     def snapshot(self) -> Snapshot:

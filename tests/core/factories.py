@@ -2,9 +2,9 @@
 
 from claude_executor.core.model.cost import Cost, Resource
 from claude_executor.core.model.failure import Failure, FailureKind
-from claude_executor.core.model.headers import Advice, Quote
+from claude_executor.core.model.headers import LimitQuote, ResponseHints
 from claude_executor.core.model.job import Job, Phase
-from claude_executor.core.model.request import Shape
+from claude_executor.core.model.request import RequestShape
 
 HAIKU = "claude-haiku-5-5"
 OPUS = "claude-opus-5"
@@ -13,7 +13,7 @@ SOME_COST = Cost(1.0, 1_000.0, 100.0)
 
 def a_shape(model=HAIKU, *, max_tokens=500, text_bytes=2_500):
     """What is known of a plain request."""
-    return Shape(model, max_tokens, text_bytes, 14)
+    return RequestShape(model, max_tokens, text_bytes, 14)
 
 
 def a_job(
@@ -33,15 +33,15 @@ def a_job(
 ):
     """A job as the scheduler would have made it, in any phase."""
     job = Job(number, a_shape(model), pool, priority, tenant, 0.0, deadline_at)
-    job.cost, job.charge, job.build = cost, charge, build
+    job.cost, job.charge, job.size_class = cost, charge, build
     job.phase, job.attempts, job.pays_retry = phase, attempts, pays_retry
     return job
 
 
 def advice(*, retry_after=None, should_retry=None, full_in=None, **remaining):
     """Headers that quote (limit, remaining) of requests, input or output."""
-    quotes = {Resource[name.upper()]: Quote(*pair, full_in) for name, pair in remaining.items()}
-    return Advice(quotes, retry_after, should_retry)
+    quotes = {Resource[name.upper()]: LimitQuote(*pair, full_in) for name, pair in remaining.items()}
+    return ResponseHints(quotes, retry_after, should_retry)
 
 
 def a_failure(kind=FailureKind.SERVER, *, status=500, resource=None, used=None, **headers):

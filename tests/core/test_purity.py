@@ -10,11 +10,11 @@ import claude_executor.core
 from claude_executor.core.control.breaker import CircuitBreaker
 from claude_executor.core.control.bucket import TokenBucket
 from claude_executor.core.control.concurrency import ConcurrencyLimit
-from claude_executor.core.control.limit_estimator import Meter
+from claude_executor.core.control.limit_estimator import LimitEstimator
 from claude_executor.core.control.retry import RetryPolicy, RetryQuota
 from claude_executor.core.control.slow_start import SlowStart
 from claude_executor.core.scheduling.scheduler import Scheduler
-from claude_executor.core.scheduling.waiting import Waiting
+from claude_executor.core.scheduling.waiting import WaitingRoom
 
 CORE = Path(claude_executor.core.__file__).parent
 MODULES = sorted(CORE.rglob("*.py"))
@@ -47,13 +47,13 @@ def test_every_module_has_a_test_or_is_tested_through_another(module):
     "part",
     [
         CircuitBreaker,
-        Meter,
+        LimitEstimator,
         SlowStart,
         RetryQuota,
         RetryPolicy,
         Scheduler,
         TokenBucket,
-        Waiting,
+        WaitingRoom,
         ConcurrencyLimit,
     ],
     ids=lambda part: part.__name__,

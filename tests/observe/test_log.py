@@ -82,7 +82,9 @@ SAMPLES = [
         "pool haiku-5.5: alone (TimeoutError), 12% of the limits for one of 8",
     ),
     (
-        ev.RunStopped(at=12.0, kind=FailureKind.AUTHENTICATION, scope=Scope.EVERYTHING, until=float("inf")),
+        ev.RequestsStopped(
+            at=12.0, kind=FailureKind.AUTHENTICATION, scope=Scope.EVERYTHING, until=float("inf")
+        ),
         "ERROR",
         "no more is sent of all requests: authentication",
     ),

@@ -6,7 +6,7 @@ import itertools
 import pytest
 
 from claude_executor import Closed, Failed
-from claude_executor.runtime.map import MapAnswer, fan_out
+from claude_executor.runtime.map import MapAnswer, map_requests
 from claude_executor.simulator import Faults, Latency, Rates, Settings
 
 QUICK = Settings(rates=Rates(rpm=60_000, itpm=None, otpm=None), latency=Latency(0.2, 300.0, 0.8))
@@ -195,7 +195,7 @@ async def test_a_cancellation_from_inside_does_not_look_like_the_end(cancels, or
     found = []
 
     async def consume():
-        async for result in fan_out(submit, source(), room=4, ordered=ordered, tasks=set()):
+        async for result in map_requests(submit, source(), room=4, ordered=ordered, tasks=set()):
             found.append(result.index)  # noqa: PERF401 - some come before the error
 
     async with asyncio.timeout(60):

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from claude_executor import Closed, Failed, FailureKind, Limits, RetryPolicy, StreamInterrupted
-from claude_executor.sdk.outcome import Broken
+from claude_executor.sdk.outcome import FailedAttempt
 from claude_executor.sdk.transport import Transport
 from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings, Simulator
 from claude_executor.testing import loop_time
@@ -339,7 +339,7 @@ async def test_a_beginning_without_usage_was_an_attribute_error():
     http = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
     async with anthropic.AsyncAnthropic(api_key="k", http_client=http) as client:
         opened = await Transport(client, timeout=5.0).open(prompt(), silence=5.0)
-    assert isinstance(opened, Broken)
+    assert isinstance(opened, FailedAttempt)
     assert opened.failure.kind is FailureKind.GARBLED
     assert answers[0].is_closed
 

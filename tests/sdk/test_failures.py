@@ -12,7 +12,7 @@ import pytest
 import respx
 
 from claude_executor import DeadlineExceeded, Executor, Failed, FailureKind, Rejected, RetryPolicy, Stopped
-from claude_executor.sdk.failures import broken_by
+from claude_executor.sdk.failures import failure_from
 from claude_executor.sdk.redaction import redacted
 from claude_executor.simulator import Faults, Settings, Simulator
 from claude_executor.testing import loop_time
@@ -238,10 +238,12 @@ async def test_a_deadline_that_passes_in_an_outage_names_the_outage(executor_on)
 @pytest.mark.parametrize("error", [ValueError, KeyError, RuntimeError])
 def test_any_error_with_two_words_in_it_was_a_missing_key(error):
     """Only the SDK's own complaint is one: it would stop every request."""
-    assert broken_by(error("no authentication method 'md5'"), {}).failure.kind is FailureKind.UNEXPECTED
-    assert broken_by(TypeError("no authentication method 'md5'"), {}).failure.kind is FailureKind.UNEXPECTED
+    assert failure_from(error("no authentication method 'md5'"), {}).failure.kind is FailureKind.UNEXPECTED
+    assert (
+        failure_from(TypeError("no authentication method 'md5'"), {}).failure.kind is FailureKind.UNEXPECTED
+    )
     own = TypeError('"Could not resolve authentication method. Expected one of …"')
-    assert broken_by(own, {}).failure.kind is FailureKind.AUTHENTICATION
+    assert failure_from(own, {}).failure.kind is FailureKind.AUTHENTICATION
 
 
 def asking(text: str) -> dict[str, Any]:

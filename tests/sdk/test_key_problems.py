@@ -8,7 +8,7 @@ from anthropic.types import TextBlock
 
 from claude_executor import Executor, FailureKind, Rejected, Stopped
 from claude_executor.sdk.redaction import redacted
-from claude_executor.sdk.validation import check, flaw_of_key
+from claude_executor.sdk.validation import check_params, key_problem
 from claude_executor.simulator import Simulator
 from claude_executor.testing import loop_time, simulated_client
 
@@ -79,9 +79,9 @@ async def test_a_profile_that_is_not_there_was_a_strange_error(monkeypatch, tmp_
 
 def test_a_header_of_the_users_own_is_a_key_too():
     """Where one header is empty and another holds a key, there is a key."""
-    assert flaw_of_key({"Authorization": "Bearer ", "X-Api-Key": "k"}) is None
-    assert flaw_of_key({"Authorization": "Bearer k", "user-agent": "a b"}) is None
-    assert flaw_of_key({}) is None
+    assert key_problem({"Authorization": "Bearer ", "X-Api-Key": "k"}) is None
+    assert key_problem({"Authorization": "Bearer k", "user-agent": "a b"}) is None
+    assert key_problem({}) is None
 
 
 class Odd:
@@ -119,7 +119,7 @@ def test_an_iterator_was_sent_once_and_as_nothing_the_second_time():
     with pytest.raises(
         TypeError, match=r"^messages\.0\.content cannot be sent: an iterator .*make it a list"
     ):
-        check(asking(iter(["secret"])))
+        check_params(asking(iter(["secret"])))
 
 
 def test_params_that_hold_themselves_are_no_endless_loop():
@@ -127,7 +127,7 @@ def test_params_that_hold_themselves_are_no_endless_loop():
     loop: list[object] = []
     loop.append(loop)
     with pytest.raises(ValueError, match=r"^messages cannot be sent: it is nested too deeply"):
-        check({"messages": loop})
+        check_params({"messages": loop})
 
 
 def test_whatever_the_sdk_can_send_is_let_through(tmp_path):
@@ -135,8 +135,12 @@ def test_whatever_the_sdk_can_send_is_let_through(tmp_path):
     block = TextBlock(type="text", text="é")
     source = {"type": "base64", "media_type": "image/png", "data": tmp_path / "image.png"}
     image = {"type": "image", "source": source}
-    check(asking((block, image, {"when": date(2026, 1, 1), "set": {"a"}, "none": None, 1: 2.5, "yes": True})))
-    check(asking("x", timeout=Odd(), extra_headers=Odd(), system=anthropic.NOT_GIVEN, top_k=anthropic.omit))
+    check_params(
+        asking((block, image, {"when": date(2026, 1, 1), "set": {"a"}, "none": None, 1: 2.5, "yes": True}))
+    )
+    check_params(
+        asking("x", timeout=Odd(), extra_headers=Odd(), system=anthropic.NOT_GIVEN, top_k=anthropic.omit)
+    )
 
 
 QUOTES = [

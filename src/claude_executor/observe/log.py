@@ -53,7 +53,7 @@ class _Line:
 
 
 _SEVERITIES: Mapping[type[ev.Event], int] = MappingProxyType(
-    {ev.PoolClosed: logging.INFO, ev.LimitLearned: logging.INFO, ev.RunStopped: logging.ERROR}
+    {ev.PoolClosed: logging.INFO, ev.LimitLearned: logging.INFO, ev.RequestsStopped: logging.ERROR}
 )
 
 
@@ -103,7 +103,7 @@ def _text_of_pool(event: ev.Event) -> str:
             part = f"{event.share:.0%} of the limits for one of {event.members}"
             why = f" ({event.reason})" if event.reason else ""
             return f"pool {event.pool}: {event.state}{why}, {part}"
-        case ev.RunStopped():
+        case ev.RequestsStopped():
             return f"no more is sent of {event.scope.value}: {event.kind.value}"
         case _:
             return type(event).__name__
@@ -118,7 +118,7 @@ def _fields(event: ev.Event) -> dict[str, object]:
     usage = fields.pop("usage", None)
     if isinstance(usage, Usage):
         fields.update(usage._asdict())
-    if isinstance(event, ev.RunStopped):
+    if isinstance(event, ev.RequestsStopped):
         fields["scope"] = event.scope.value
     if fields.get("until") == math.inf:
         fields["until"] = None

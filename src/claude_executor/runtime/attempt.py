@@ -13,21 +13,21 @@ from dataclasses import replace
 from functools import reduce
 from typing import TYPE_CHECKING, TypeVar, cast
 
-from claude_executor.core.model.actions import Verdict
+from claude_executor.core.model.actions import Disposition
 from claude_executor.core.model.cost import Usage
 from claude_executor.core.model.failure import FAILURE_POLICIES
 from claude_executor.core.model.job import Job
 from claude_executor.errors import Closed, ExecutorError, StreamInterrupted
 from claude_executor.runtime.raising import failure, interruption
-from claude_executor.sdk.outcome import Broken, Reply
+from claude_executor.sdk.outcome import FailedAttempt, Reply
 
 if TYPE_CHECKING:
-    from claude_executor.core.model.headers import Advice
+    from claude_executor.core.model.headers import ResponseHints
 
 R = TypeVar("R")
 
 
-class Turn:
+class AttemptContext:
     """One attempt of a job.
 
     Attributes:
@@ -43,13 +43,13 @@ class Turn:
         self.over = False
         self.job = job
         self._place: asyncio.Lock | None = None  # few have parts
-        self._broken: tuple[tuple[ExecutorError, Broken], ...] = ()
+        self._broken: tuple[tuple[ExecutorError, FailedAttempt], ...] = ()
         self._parts: dict[object, Usage] | None = None
-        self._advice: Callable[[], Advice] | None = None
+        self._advice: Callable[[], ResponseHints] | None = None
 
     # ---- for its parts
 
-    async def send(self, attempt: Callable[[], Awaitable[R | Broken]]) -> R:
+    async def send(self, attempt: Callable[[], Awaitable[R | FailedAttempt]]) -> R:
         """Make an attempt as part of this one; one at a time, for it is one place.
 
         Raises:
@@ -60,21 +60,21 @@ class Turn:
             if self.over:
                 raise Closed("the call that this was part of has ended; nothing was sent")
             outcome = await attempt()
-        if isinstance(outcome, Broken):
+        if isinstance(outcome, FailedAttempt):
             self.job.sent = self.job.sent or outcome.failure.sent
-            error = failure(self.job, outcome.failure, Verdict.FAILED)
+            error = failure(self.job, outcome.failure, Disposition.FAILED)
             self.broke(error, outcome)
             raise error from outcome.cause
         if isinstance(outcome, Reply):
             reply = cast("Reply[object]", outcome)
             self.took(reply.usage, _id_of(reply.value))
-            self._advice = reply.advice
+            self._advice = reply.hints
             return cast("R", reply)
         return outcome
 
-    def part(self, message_id: object) -> "Part":
+    def part(self, message_id: object) -> "NestedRequest":
         """One of its parts, which comes as a stream."""
-        return Part(self, message_id)
+        return NestedRequest(self, message_id)
 
     def took(self, usage: Usage | None, message_id: object = None) -> None:
         """A part took so much. Of whose message the id is known, it is counted once."""
@@ -96,7 +96,7 @@ class Turn:
         if message_id is not None or known == self.known:
             self.took(usage, message_id)
 
-    def broke(self, error: ExecutorError, broken: Broken, message_id: object = None) -> None:
+    def broke(self, error: ExecutorError, broken: FailedAttempt, message_id: object = None) -> None:
         """A part has failed; this is what its caller is told."""
         self._broken += ((error, broken),)
         self.took(broken.failure.usage, message_id)
@@ -115,7 +115,7 @@ class Turn:
         """Whether parts of it have been sent by the executor."""
         return self._place is not None
 
-    def ended_by(self, error: BaseException) -> Broken | None:
+    def ended_by(self, error: BaseException) -> FailedAttempt | None:
         """The part that has failed with this exception, if one has; of a group of nothing else, the first."""
         if isinstance(error, ExceptionGroup):
             group = cast("ExceptionGroup[Exception]", error)
@@ -123,7 +123,7 @@ class Turn:
             return parts[0] if None not in parts else None
         return next((broken for told, broken in self._broken if told is error), None)
 
-    def counted(self, outcome: R | Broken) -> R | Broken:
+    def counted(self, outcome: R | FailedAttempt) -> R | FailedAttempt:
         """What came of it: where its parts are known, it took what they took, also if it has failed.
 
         And what the message took that it returns, if that is none of theirs.
@@ -139,11 +139,13 @@ class Turn:
                 used = used.plus(reply.usage)
             self.job.composite = another or len(self._parts) > 1
             if not self.job.composite and self._advice is not None:
-                reply = reply._replace(advice=self._advice)
+                reply = reply._replace(hints=self._advice)
             return cast("R", reply._replace(usage=used))
-        if isinstance(outcome, Broken):
+        if isinstance(outcome, FailedAttempt):
             free = FAILURE_POLICIES[outcome.failure.kind].refund or outcome.failure.usage is not None
-            return Broken(replace(outcome.failure, usage=used if free else self.at_least), outcome.cause)
+            return FailedAttempt(
+                replace(outcome.failure, usage=used if free else self.at_least), outcome.cause
+            )
         return outcome
 
     @property
@@ -161,10 +163,10 @@ class Turn:
         return reduce(Usage.plus, self._parts.values()) if self._parts else None
 
 
-class Part:
+class NestedRequest:
     """A part that comes as a stream: who is told how it ended."""
 
-    def __init__(self, turn: Turn, message_id: object) -> None:
+    def __init__(self, turn: AttemptContext, message_id: object) -> None:
         self._turn = turn
         self._message_id = message_id
 
@@ -177,7 +179,7 @@ class Part:
         """It was complete."""
         self._turn.took(usage, self._message_id)
 
-    def broken(self, broken: Broken) -> StreamInterrupted:
+    def broken(self, broken: FailedAttempt) -> StreamInterrupted:
         """It was broken off; what its reader is told."""
         error = interruption(self._turn.job, broken.failure)
         self._turn.broke(error, broken, self._message_id)
@@ -194,5 +196,5 @@ def _id_of(value: object) -> str | None:
     return name if isinstance(name, str) else None
 
 
-CURRENT: ContextVar[Turn | None] = ContextVar("turn", default=None)
+current_attempt: ContextVar[AttemptContext | None] = ContextVar("turn", default=None)
 """The attempt that the code which is running now is part of."""

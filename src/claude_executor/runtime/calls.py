@@ -5,12 +5,12 @@ from functools import partial
 from typing import Any, TypeAlias, TypeVar, cast
 
 from claude_executor.core.model.cost import Usage
-from claude_executor.core.model.headers import NO_ADVICE
-from claude_executor.core.model.request import Shape, shape_of
+from claude_executor.core.model.headers import NO_HINTS
+from claude_executor.core.model.request import RequestShape, shape_of
 from claude_executor.runtime.estimate import Estimate
 from claude_executor.runtime.map import Params
-from claude_executor.sdk.outcome import Broken, Reply
-from claude_executor.sdk.usage import usage_of
+from claude_executor.sdk.outcome import FailedAttempt, Reply
+from claude_executor.sdk.usage import usage_from_sdk
 
 T = TypeVar("T")
 
@@ -24,7 +24,7 @@ def shape_for(
     cost: Cost | None,
     args: tuple[object, ...],
     kwargs: Mapping[str, object],
-) -> Shape:
+) -> RequestShape:
     """What is known of a call before it is made.
 
     Raises:
@@ -34,7 +34,7 @@ def shape_for(
         cost = cost(*args, **kwargs)
     if isinstance(cost, Estimate):
         told = min(cost.output_tokens, float(cost.max_tokens))
-        return Shape(cost.model, cost.max_tokens, 0, round(cost.input_tokens), output_told=told)
+        return RequestShape(cost.model, cost.max_tokens, 0, round(cost.input_tokens), expected_output=told)
     if cost is not None:
         return shape_of(cost)
     params = _request_in(args, kwargs)
@@ -46,7 +46,7 @@ def shape_for(
     )
 
 
-def as_attempt(fn: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[Reply[T] | Broken]]:
+def as_attempt(fn: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[Reply[T] | FailedAttempt]]:
     """A call of `fn`, to be made as often as the policy says.
 
     What the SDK raises of a request that asked a model is a failed attempt; everything else passes through,
@@ -57,8 +57,8 @@ def as_attempt(fn: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[Reply[T
     known = _request_of(fn)
     fn = once(fn)
 
-    async def attempt() -> Reply[T] | Broken:
-        from claude_executor.sdk.failures import broken_by, from_a_model
+    async def attempt() -> Reply[T] | FailedAttempt:
+        from claude_executor.sdk.failures import failure_from, from_a_model
 
         try:
             value = await fn()
@@ -66,8 +66,8 @@ def as_attempt(fn: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[Reply[T
             told = from_a_model(error)
             if told is None:
                 raise
-            return broken_by(told, known)
-        return Reply(value, usage_in(value), lambda: NO_ADVICE)
+            return failure_from(told, known)
+        return Reply(value, usage_in(value), lambda: NO_HINTS)
 
     return attempt
 
@@ -96,7 +96,7 @@ def usage_in(value: object) -> Usage | None:
     counts = (getattr(usage, "input_tokens", None), getattr(usage, "output_tokens", None))
     if usage is None or not all(isinstance(count, int) for count in counts):
         return None
-    return usage_of(usage)
+    return usage_from_sdk(usage)
 
 
 def _request_of(fn: object) -> "Params | None":

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from claude_executor.sdk.transport import Transport
 
 
-class Connection:
+class ClientHandle:
     """Opened and closed once."""
 
     def __init__(

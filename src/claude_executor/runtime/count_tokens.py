@@ -15,7 +15,7 @@ from claude_executor.core.control.retry import RetryPolicy, jittered
 from claude_executor.core.model.failure import FAILURE_POLICIES, FailureKind
 from claude_executor.core.model.limits import COUNT_TOKENS, Limits
 from claude_executor.errors import DeadlineExceeded
-from claude_executor.sdk.outcome import Broken
+from claude_executor.sdk.outcome import FailedAttempt
 
 PER_MINUTE = 5_000.0
 """Of the start tier; where nothing else is declared."""
@@ -23,7 +23,7 @@ _UNTOLD = 1.0
 """Seconds to wait after a 429 that does not say how long."""
 
 
-class Counting:
+class TokenCountLimiter:
     """Paces what counts tokens, for one executor, on its event loop."""
 
     def __init__(
@@ -49,7 +49,7 @@ class Counting:
         """Have attempts made, each when the limit allows, until one succeeds or it is enough.
 
         Args:
-            attempt: Makes one; a `Broken` is one that failed.
+            attempt: Makes one; a `FailedAttempt` is one that failed.
             deadline: Seconds from now by which the last of them must have started.
             again: Whether to try again what failed for another reason than the limit.
 
@@ -72,17 +72,17 @@ class Counting:
                     await asyncio.sleep(wait)
                 continue
             outcome = await attempt()
-            if not isinstance(outcome, Broken):
+            if not isinstance(outcome, FailedAttempt):
                 return
             failure = outcome.failure
-            hint = failure.advice.retry_after
+            hint = failure.hints.retry_after
             if failure.kind is FailureKind.QUOTA:
                 self._opens_at = max(self._opens_at, now() + jittered(hint or _UNTOLD, self._random()))
                 if self._opens_at >= last_at:
                     return
                 continue
             failed += 1
-            told_not_to = failure.advice.should_retry is False
+            told_not_to = failure.hints.should_retry is False
             if not (again and FAILURE_POLICIES[failure.kind].retry) or told_not_to:
                 return
             delay = self._policy.delay(failed - 1, self._random(), hint=hint)

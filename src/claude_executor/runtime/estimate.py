@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from math import sqrt
 from typing import Self
 
-from claude_executor.core.control.cost_estimator import Estimator
-from claude_executor.core.model.limits import DEFAULT, Limits, by_pool, pool_of
+from claude_executor.core.control.cost_estimator import CostEstimator
+from claude_executor.core.model.limits import DEFAULT, Limits, normalized, pool_of
 from claude_executor.core.model.request import shape_of
 
-_UNTAUGHT = Estimator()
+_UNTAUGHT = CostEstimator()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,5 +81,5 @@ class Estimate:
 
     def limits_in(self, limits: Limits | Mapping[str, Limits]) -> Limits:
         """Those of the limits, given as to an `Executor`, that the request draws on."""
-        pools = by_pool(limits)
+        pools = normalized(limits)
         return pools.get(self.pool) or pools.get(DEFAULT) or Limits()

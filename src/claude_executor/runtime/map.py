@@ -86,7 +86,7 @@ class MapJournal(Protocol):
         ...
 
 
-async def fan_out(
+async def map_requests(
     submit: Callable[[Params], Awaitable[MapAnswer]],
     prompts: Iterable[Params] | AsyncIterable[Params],
     *,
@@ -100,16 +100,16 @@ async def fan_out(
     `tasks` is where the workers are kept while they live, so that whoever owns them can end them.
     """
     async with journal if journal is not None else nullcontext():
-        crew = _Crew(submit, prompts, room=room, ordered=ordered, tasks=tasks, journal=journal)
-        crew.hire()
+        crew = _WorkerPool(submit, prompts, room=room, ordered=ordered, tasks=tasks, journal=journal)
+        crew.spawn()
         try:
             while (result := await crew.next()) is not None:
                 yield result
         finally:
-            await crew.dismiss()
+            await crew.cancel_all()
 
 
-class _Crew:
+class _WorkerPool:
     def __init__(
         self,
         submit: Callable[[Params], Awaitable[MapAnswer]],
@@ -133,14 +133,14 @@ class _Crew:
         self._ordered = ordered
         self._done: dict[int, Result] = {}
         # Single futures, not a lock and two events: every request would have to pass all three.
-        self._news: asyncio.Future[None] | None = None
+        self._result_ready: asyncio.Future[None] | None = None
         self._parked: deque[asyncio.Future[None]] = deque()
         self._source_error: Exception | None = None
         self._broken: BaseException | None = None
         self._tasks = tasks
         self._mine: set[asyncio.Task[None]] = set()
 
-    def hire(self) -> None:
+    def spawn(self) -> None:
         """Add a worker."""
         task = asyncio.create_task(self._work(), name="claude-executor map worker")
         self._mine.add(task)
@@ -160,7 +160,7 @@ class _Crew:
             self._broken = error
         self._tell()
 
-    async def dismiss(self) -> None:
+    async def cancel_all(self) -> None:
         """End all workers, and with them the requests they carry."""
         mine = set(self._mine)
         for task in mine:
@@ -185,13 +185,13 @@ class _Crew:
                 if self._source_error is not None:
                     raise self._source_error
                 return None
-            self._news = asyncio.get_running_loop().create_future()
-            await self._news
+            self._result_ready = asyncio.get_running_loop().create_future()
+            await self._result_ready
 
     def _tell(self) -> None:
         """There may be a result, or the last worker may have gone."""
-        if self._news is not None and not self._news.done():
-            self._news.set_result(None)
+        if self._result_ready is not None and not self._result_ready.done():
+            self._result_ready.set_result(None)
 
     async def _work(self) -> None:
         while (item := await self._pull()) is not None:
@@ -246,7 +246,7 @@ class _Crew:
             if self._exhausted or not self._is_full():
                 self._call_one()
         if len(self._mine) < self._room:
-            self.hire()
+            self.spawn()
         return index, params
 
     def _is_full(self) -> bool:

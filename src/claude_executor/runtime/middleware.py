@@ -22,17 +22,17 @@ import httpx2
 import orjson
 
 from claude_executor.core.model.failure import Failure, FailureKind
-from claude_executor.core.model.headers import NO_ADVICE
+from claude_executor.core.model.headers import NO_HINTS
 from claude_executor.core.model.options import RequestOptions
 from claude_executor.core.model.request import shape_of
 from claude_executor.errors import Closed, ExecutorError
-from claude_executor.runtime.attempt import Turn
-from claude_executor.runtime.count_tokens import Counting
+from claude_executor.runtime.attempt import AttemptContext
+from claude_executor.runtime.count_tokens import TokenCountLimiter
 from claude_executor.runtime.pump import Pump
-from claude_executor.runtime.stream_tap import AsyncBody, Overheard, SyncBody, passed_on
-from claude_executor.sdk.failures import advice_of, broken_by, leave_to_the_whole
-from claude_executor.sdk.outcome import Broken, Reply
-from claude_executor.sdk.usage import usage_said
+from claude_executor.runtime.stream_tap import AsyncBody, StreamTap, SyncBody, tapped
+from claude_executor.sdk.failures import failure_from, hints_of, mark_nested
+from claude_executor.sdk.outcome import FailedAttempt, Reply
+from claude_executor.sdk.usage import usage_from_json
 
 MESSAGES = "/v1/messages"
 """The one path that draws on the limits of messages."""
@@ -40,7 +40,7 @@ COUNT_TOKENS = "/v1/messages/count_tokens"
 """Has a limit of its own. So have batches, models and files, which are left alone."""
 
 Answer = anthropic.AsyncAPIResponse[Any] | anthropic.APIResponse[Any]
-Came = Reply[object] | Overheard
+Came = Reply[object] | StreamTap
 """What a successful attempt brings: that all of an answer is here, and its id; or its beginning."""
 
 _given_up: ContextVar[tuple[str | None, Exception] | None] = ContextVar("given up", default=None)
@@ -51,11 +51,11 @@ class ExecutorMiddleware(anthropic.Middleware):
     """For the SDK's clients, both kinds; see `Executor.middleware`."""
 
     def __init__(
-        self, pump: Pump, counting: Counting, options: RequestOptions | Callable[[], RequestOptions]
+        self, pump: Pump, counting: TokenCountLimiter, options: RequestOptions | Callable[[], RequestOptions]
     ) -> None:
         """`options` are those of each call."""
         self._pump = pump
-        self._counting = counting
+        self._count_limiter = counting
         self._options = options
 
     def __repr__(self) -> str:
@@ -81,7 +81,7 @@ class ExecutorMiddleware(anthropic.Middleware):
                 "enter the executor where the client is used"
             )
 
-        async def attempt() -> Came | Broken:
+        async def attempt() -> Came | FailedAttempt:
             try:
                 return await call.read_async(await call_next(call.next_request()))
             except Exception as error:  # whatever it is, the attempt must be settled
@@ -110,10 +110,10 @@ class ExecutorMiddleware(anthropic.Middleware):
                 "a synchronous client would block the event loop that its executor lives in, for ever: use "
                 "AsyncAnthropic here, or call it in a thread (asyncio.to_thread)"
             )
-        turns: queue.SimpleQueue[asyncio.Future[Came | Broken] | None] = queue.SimpleQueue()
+        turns: queue.SimpleQueue[asyncio.Future[Came | FailedAttempt] | None] = queue.SimpleQueue()
 
-        async def attempt() -> Came | Broken:
-            turn: asyncio.Future[Came | Broken] = loop.create_future()
+        async def attempt() -> Came | FailedAttempt:
+            turn: asyncio.Future[Came | FailedAttempt] = loop.create_future()
             turns.put(turn)
             return await turn
 
@@ -133,7 +133,7 @@ class ExecutorMiddleware(anthropic.Middleware):
             carrying.cancel()  # if it is not over, because this thread was interrupted
         return cast("anthropic.APIResponse[Any]", call.outcome())
 
-    def _count_part(self, turn: Turn, came: Came | Broken) -> None:
+    def _count_part(self, turn: AttemptContext, came: Came | FailedAttempt) -> None:
         """What a part took is the whole's, which lives on the executor's event loop."""
         loop = self._pump.loop
         if loop is None:
@@ -161,7 +161,7 @@ class ExecutorMiddleware(anthropic.Middleware):
             raise Closed("this client's executor is not open: use it within async with Executor(...)")
         return self._pump.loop
 
-    async def _carry(self, call: "_Call", attempt: Callable[[], Awaitable[Came | Broken]]) -> None:
+    async def _carry(self, call: "_Call", attempt: Callable[[], Awaitable[Came | FailedAttempt]]) -> None:
         """On the executor's event loop: have attempts made until one succeeds, or it is enough."""
         options = self._options if isinstance(self._options, RequestOptions) else self._options()
         try:
@@ -174,30 +174,30 @@ class ExecutorMiddleware(anthropic.Middleware):
                 raise
 
     async def _ask(
-        self, call: "_Call", attempt: Callable[[], Awaitable[Came | Broken]], options: RequestOptions
+        self, call: "_Call", attempt: Callable[[], Awaitable[Came | FailedAttempt]], options: RequestOptions
     ) -> None:
         pump = self._pump
         job = pump.accept(shape_of(call.params), options)
         came: Came = await pump.attempt(job, attempt)
-        if isinstance(came, Overheard):
+        if isinstance(came, StreamTap):
             came.follow(pump, job)
         else:
             pump.on_response(job, came)
 
     async def _count(
-        self, call: "_Call", attempt: Callable[[], Awaitable[Came | Broken]], options: RequestOptions
+        self, call: "_Call", attempt: Callable[[], Awaitable[Came | FailedAttempt]], options: RequestOptions
     ) -> None:
-        async def while_open() -> Came | Broken:
+        async def while_open() -> Came | FailedAttempt:
             self._loop()
             return await attempt()
 
-        await self._counting.carry(while_open, deadline=options.deadline, again=call.turn is None)
+        await self._count_limiter.carry(while_open, deadline=options.deadline, again=call.turn is None)
 
 
 class _Call:
     """One call through a client, and what the last attempt at it brought."""
 
-    def __init__(self, request: anthropic.APIRequest, *, counts: bool, turn: Turn | None) -> None:
+    def __init__(self, request: anthropic.APIRequest, *, counts: bool, turn: AttemptContext | None) -> None:
         """`counts` tokens, or asks for a message; `turn` is the attempt that it is part of, if it is."""
         self.params = cast("Mapping[str, object]", request.json)
         self.counts = counts
@@ -223,37 +223,37 @@ class _Call:
         """This is what came."""
         self._answer, self._error = answer, None
 
-    async def read_async(self, answer: "anthropic.AsyncAPIResponse[Any]") -> Came | Broken:
+    async def read_async(self, answer: "anthropic.AsyncAPIResponse[Any]") -> Came | FailedAttempt:
         """Take what the API said, of a stream only the beginning."""
         self.take(answer)
         if answer.http_response.is_success and self._request.stream:
-            body = AsyncBody(Overheard(answer.http_response, self.params))
-            answer.http_response = passed_on(body)
+            body = AsyncBody(StreamTap(answer.http_response, self.params))
+            answer.http_response = tapped(body)
             return await body.begin()
         await answer.http_response.aread()
         return self._judge(answer.http_response)
 
-    def read(self, answer: "anthropic.APIResponse[Any]") -> Came | Broken:
+    def read(self, answer: "anthropic.APIResponse[Any]") -> Came | FailedAttempt:
         """As `read_async`."""
         self.take(answer)
         if answer.http_response.is_success and self._request.stream:
-            body = SyncBody(Overheard(answer.http_response, self.params))
-            answer.http_response = passed_on(body)
+            body = SyncBody(StreamTap(answer.http_response, self.params))
+            answer.http_response = tapped(body)
             return body.begin()
         answer.http_response.read()
         return self._judge(answer.http_response)
 
-    def broke(self, error: Exception) -> Broken:
+    def broke(self, error: Exception) -> FailedAttempt:
         """There was no answer, or it broke off."""
         self._answer, self._error = None, error
-        return broken_by(error, self.params)
+        return failure_from(error, self.params)
 
     def outcome(self) -> Answer:
         """What the SDK is given: the last answer, marked as final, or the last exception."""
         if self._answer is not None:
             response = self._answer.http_response
             if not response.is_success and self.turn is not None:
-                leave_to_the_whole(response)
+                mark_nested(response)
             elif not response.is_success:
                 response.headers["x-should-retry"] = "false"
             return self._answer
@@ -262,39 +262,39 @@ class _Call:
             _given_up.set((self._request.options.idempotency_key, self._error))
         raise self._error
 
-    def _judge(self, response: httpx2.Response) -> Reply[object] | Broken:
+    def _judge(self, response: httpx2.Response) -> Reply[object] | FailedAttempt:
         try:
             body: object = orjson.loads(response.content)
         except orjson.JSONDecodeError:
             body = None
         if not response.is_success:
-            return broken_by(anthropic.APIStatusError("", response=response, body=body), self.params)
+            return failure_from(anthropic.APIStatusError("", response=response, body=body), self.params)
         try:
             message = cast("dict[str, object]", body)
             if self.counts and isinstance(message["input_tokens"], int):
-                return Reply(None, None, lambda: NO_ADVICE)
+                return Reply(None, None, lambda: NO_HINTS)
             if message["stop_reason"] is not None:
-                usage = usage_said(cast("dict[str, object]", message["usage"]))
-                return Reply(message.get("id"), usage, partial(advice_of, response.headers))
+                usage = usage_from_json(cast("dict[str, object]", message["usage"]))
+                return Reply(message.get("id"), usage, partial(hints_of, response.headers))
         except (KeyError, TypeError):
             pass  # it is no message
         detail = "the answer is incomplete or is not JSON"
-        advice, request_id = advice_of(response.headers), response.headers.get("request-id")
-        return Broken(
+        advice, request_id = hints_of(response.headers), response.headers.get("request-id")
+        return FailedAttempt(
             Failure(FailureKind.GARBLED, advice, response.status_code, detail, request_id=request_id), None
         )
 
 
-def _add(turn: Turn, came: Came | Broken) -> None:
-    if isinstance(came, Overheard):
+def _add(turn: AttemptContext, came: Came | FailedAttempt) -> None:
+    if isinstance(came, StreamTap):
         came.follow_part(turn)
-    elif isinstance(came, Broken):
+    elif isinstance(came, FailedAttempt):
         turn.took(came.failure.usage)
     else:
         turn.took(came.usage, came.value)
 
 
-def _tell(turn: "asyncio.Future[Came | Broken]", came: Came | Broken) -> None:
+def _tell(turn: "asyncio.Future[Came | FailedAttempt]", came: Came | FailedAttempt) -> None:
     if not turn.done():
         turn.set_result(came)
 

@@ -13,18 +13,18 @@ from contextlib import AbstractContextManager
 from typing import TypeVar, cast
 
 from claude_executor.budget import Budget, Unreachable
-from claude_executor.core.model.actions import Action, Refuse, RequestLease, Verdict
+from claude_executor.core.model.actions import Action, Disposition, Refuse, RequestLease
 from claude_executor.core.model.cost import Usage
 from claude_executor.core.model.events import Event
-from claude_executor.core.model.headers import NO_ADVICE, Advice
+from claude_executor.core.model.headers import NO_HINTS, ResponseHints
 from claude_executor.core.model.job import Job
 from claude_executor.core.model.options import RequestOptions
-from claude_executor.core.model.request import Shape
+from claude_executor.core.model.request import RequestShape
 from claude_executor.core.scheduling.scheduler import Scheduler
 from claude_executor.errors import ExecutorError, StreamInterrupted
-from claude_executor.runtime.attempt import CURRENT, Turn
+from claude_executor.runtime.attempt import AttemptContext, current_attempt
 from claude_executor.runtime.raising import failure, interruption, rejection
-from claude_executor.sdk.outcome import Broken, Reply
+from claude_executor.sdk.outcome import FailedAttempt, Reply
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -113,7 +113,7 @@ class Pump:
 
     # ---- carrying a request
 
-    def accept(self, shape: Shape, options: RequestOptions) -> Job:
+    def accept(self, shape: RequestShape, options: RequestOptions) -> Job:
         """A request comes.
 
         Raises:
@@ -142,7 +142,7 @@ class Pump:
         self.pump()
         return job
 
-    async def attempt(self, job: Job, attempt: Callable[[], Awaitable[R | Broken]]) -> R:
+    async def attempt(self, job: Job, attempt: Callable[[], Awaitable[R | FailedAttempt]]) -> R:
         """Make attempts, each in its turn, until one succeeds, which is then still under way.
 
         Who waits does so in this frame and no deeper: hundreds of thousands may.
@@ -159,20 +159,20 @@ class Pump:
                     self._soon()
                     raise
                 finally:
-                    job.owner = None
+                    job.waiter = None
             outcome = await self._once(job, attempt)
-            if not isinstance(outcome, Broken):
+            if not isinstance(outcome, FailedAttempt):
                 return outcome
             cause = outcome.cause
             verdict = self._scheduler.on_failure(job, outcome.failure, self._clock(), self._random())
             self._soon()
-            if verdict is not Verdict.AGAIN:
+            if verdict is not Disposition.AGAIN:
                 raise failure(job, outcome.failure, verdict) from cause
 
-    async def _once(self, job: Job, attempt: Callable[[], Awaitable[R | Broken]]) -> R | Broken:
+    async def _once(self, job: Job, attempt: Callable[[], Awaitable[R | FailedAttempt]]) -> R | FailedAttempt:
         """Make one attempt, whose turn it is."""
-        turn = Turn(self, job)
-        mark = CURRENT.set(turn)
+        turn = AttemptContext(self, job)
+        mark = current_attempt.set(turn)
         try:
             try:
                 outcome = await (
@@ -193,40 +193,42 @@ class Pump:
             raise
         finally:
             turn.over = True
-            CURRENT.reset(mark)
+            current_attempt.reset(mark)
 
-    async def _within(self, number: int, attempt: Callable[[], Awaitable[R | Broken]]) -> R | Broken:
+    async def _within(
+        self, number: int, attempt: Callable[[], Awaitable[R | FailedAttempt]]
+    ) -> R | FailedAttempt:
         """Make one attempt in the context that `around` makes for it."""
         assert self._attempt_context is not None
         with self._attempt_context(number):
             return await attempt()
         raise RuntimeError("the context that `around` has made has swallowed an exception, which it must not")
 
-    def turn(self) -> Turn | None:
+    def turn(self) -> AttemptContext | None:
         """The attempt that whoever asks is part of."""
-        turn = CURRENT.get()
+        turn = current_attempt.get()
         return turn if turn is not None and turn.owner is self and not turn.over else None
 
     def on_response(self, job: Job, reply: Reply[T]) -> T:
         """The answer is here, all of it."""
         now = self._clock()
-        advice = reply.advice() if self._scheduler.headers_due(job, now) else NO_ADVICE
+        advice = reply.hints() if self._scheduler.headers_due(job, now) else NO_HINTS
         self._scheduler.on_response(job, reply.usage, advice, now)
         self._soon()
         return reply.value
 
-    def on_response_started(self, job: Job, usage: Usage, advice: Advice) -> "Following":
+    def on_response_started(self, job: Job, usage: Usage, advice: ResponseHints) -> "StreamHandle":
         """Its answer begins to come; who is to be told how that ends."""
         self._scheduler.on_response_started(job, usage, advice, self._clock())
         self._soon()
-        return Following(self, job)
+        return StreamHandle(self, job)
 
     def on_stream_complete(self, job: Job, usage: Usage | None) -> None:
         """An answer that came piece by piece is here."""
-        self._scheduler.on_response(job, usage, NO_ADVICE, self._clock())
+        self._scheduler.on_response(job, usage, NO_HINTS, self._clock())
         self._soon()
 
-    def on_failure(self, job: Job, broken: Broken) -> StreamInterrupted:
+    def on_failure(self, job: Job, broken: FailedAttempt) -> StreamInterrupted:
         """An answer was broken off; what its reader is told."""
         self._scheduler.on_failure(job, broken.failure, self._clock(), self._random(), again=False)
         self._soon()
@@ -239,13 +241,13 @@ class Pump:
 
     def _start_of(self, job: Job, cause: Exception | None) -> "asyncio.Future[None] | None":
         """What will be done when the job starts, unless it has; `cause` is what its last attempt raised."""
-        told, job.owner = job.owner, None
+        told, job.waiter = job.waiter, None
         if isinstance(told, Refuse):
             raise rejection(told) from cause
         if job.running:
             return None
         assert self._loop is not None
-        job.owner = start = self._loop.create_future()
+        job.waiter = start = self._loop.create_future()
         return start
 
     # ---- the pump
@@ -285,9 +287,9 @@ class Pump:
                     self._asking.add(task)
                     task.add_done_callback(self._asking.discard)
                 continue
-            start = cast("asyncio.Future[None] | None", action.job.owner)
+            start = cast("asyncio.Future[None] | None", action.job.waiter)
             if start is None:
-                action.job.owner = action  # its caller has not begun to wait yet, and will look here first
+                action.job.waiter = action  # its caller has not begun to wait yet, and will look here first
             elif not start.done():
                 if isinstance(action, Refuse):
                     start.set_exception(rejection(action))
@@ -320,7 +322,7 @@ class Pump:
                 asyncio.get_running_loop().call_exception_handler(context)
 
 
-class Following:
+class StreamHandle:
     """Tells the pump how an answer ended that came piece by piece."""
 
     def __init__(self, pump: Pump, job: Job) -> None:
@@ -336,7 +338,7 @@ class Following:
         """It was complete."""
         self._pump.on_stream_complete(self._job, usage)
 
-    def broken(self, broken: Broken) -> StreamInterrupted:
+    def broken(self, broken: FailedAttempt) -> StreamInterrupted:
         """It was broken off; what its reader is told."""
         return self._pump.on_failure(self._job, broken)
 

@@ -1,6 +1,6 @@
 """Turns what the core decided about a job into the exception its caller gets."""
 
-from claude_executor.core.model.actions import Refusal, Refuse, Verdict
+from claude_executor.core.model.actions import Disposition, Refusal, Refuse
 from claude_executor.core.model.failure import Failure, FailureKind
 from claude_executor.core.model.job import Job
 from claude_executor.errors import (
@@ -31,8 +31,10 @@ _REMEDY = {
 def rejection(refuse: Refuse) -> ExecutorError:
     """The exception for a request that is turned away; `Failed` if it had been sent before."""
     job, because = refuse.job, refuse.cause
-    if job.sent and job.last is not None:
-        return _failed(job, job.last, f"given up after {_times(job.attempts)}, because {refuse.refusal}")
+    if job.sent and job.last_failure is not None:
+        return _failed(
+            job, job.last_failure, f"given up after {_times(job.attempts)}, because {refuse.refusal}"
+        )
     if refuse.refusal is Refusal.QUEUE_FULL:
         return QueueFull("too many requests are waiting (max_queued); try again when some are done")
     if refuse.refusal is Refusal.DEADLINE:
@@ -54,15 +56,15 @@ def rejection(refuse: Refuse) -> ExecutorError:
     return Closed("the executor is closed; nothing was sent")
 
 
-def failure(job: Job, last: Failure, verdict: Verdict) -> ExecutorError:
+def failure(job: Job, last: Failure, verdict: Disposition) -> ExecutorError:
     """The exception for a request whose last attempt failed."""
     if not job.sent:
-        if verdict is Verdict.TOO_LATE:
+        if verdict is Disposition.TOO_LATE:
             return DeadlineExceeded(f"nothing could be sent before its deadline: {describe(last)}")
         return Stopped(f"nothing was sent{_in_vain(job)}: {describe(last)}", kind=last.kind)
-    if verdict is Verdict.TOO_LARGE:
+    if verdict is Disposition.TOO_LARGE:
         return TooLarge(f"the request is larger than a limit that was not in use: {describe(last)}")
-    if verdict is Verdict.TOO_LATE:
+    if verdict is Disposition.TOO_LATE:
         return _failed(job, last, f"its deadline passed after {_times(job.attempts)}")
     return _failed(job, last, f"failed after {_times(job.attempts)}" if job.attempts > 1 else "failed")
 

@@ -6,12 +6,12 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from claude_executor.core.model.options import RequestOptions
-from claude_executor.core.model.request import Shape
+from claude_executor.core.model.request import RequestShape
 from claude_executor.runtime.calls import as_attempt, once, usage_in
-from claude_executor.runtime.client import Connection
+from claude_executor.runtime.client import ClientHandle
 from claude_executor.runtime.map import MapAnswer, Params
 from claude_executor.runtime.pump import Pump
-from claude_executor.sdk.validation import measured
+from claude_executor.sdk.validation import validated_shape
 
 if TYPE_CHECKING:
     from anthropic.lib.streaming import AsyncMessageStream
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Carrier:
+class RequestRunner:
     """Measures what it is given, has the pump give it its turn, and the transport send it."""
 
-    def __init__(self, connection: Connection, pump: Pump, clock: Callable[[], float]) -> None:
+    def __init__(self, connection: ClientHandle, pump: Pump, clock: Callable[[], float]) -> None:
         self._connection = connection
         self._pump = pump
         self._clock = clock
@@ -30,7 +30,7 @@ class Carrier:
     async def answer(self, params: Params, options: RequestOptions) -> MapAnswer:
         """One request, answered whole."""
         transport = self._connection.transport
-        shape = measured(params)
+        shape = validated_shape(params)
         if params.get("stream"):
             raise ValueError("submit() returns whole messages; use stream(), or leave 'stream' out")
         if (turn := self._pump.turn()) is not None:
@@ -50,7 +50,7 @@ class Carrier:
     ) -> "AsyncGenerator[AsyncMessageStream[None]]":
         """One request, answered piece by piece."""
         transport = self._connection.transport
-        shape = measured(params)
+        shape = validated_shape(params)
         wanted = {name: value for name, value in params.items() if name != "stream"}
         attempt = partial(transport.open, wanted, silence=idle_timeout)
         if (turn := self._pump.turn()) is not None:
@@ -65,7 +65,7 @@ class Carrier:
         finally:
             await stream.close()
 
-    async def call(self, fn: Callable[[], Awaitable[T]], shape: Shape, options: RequestOptions) -> T:
+    async def call(self, fn: Callable[[], Awaitable[T]], shape: RequestShape, options: RequestOptions) -> T:
         """Somebody's coroutine function."""
         _ = self._connection.transport  # it must be open, though the function has a client of its own
         if (turn := self._pump.turn()) is not None:

@@ -20,12 +20,12 @@ import orjson
 
 from claude_executor.core.model.cost import Usage
 from claude_executor.core.model.failure import Failure, FailureKind
-from claude_executor.runtime.attempt import Part, Turn
-from claude_executor.runtime.pump import Following, Pump
-from claude_executor.sdk.failures import advice_of, broken_by
-from claude_executor.sdk.outcome import Broken
+from claude_executor.runtime.attempt import AttemptContext, NestedRequest
+from claude_executor.runtime.pump import Pump, StreamHandle
+from claude_executor.sdk.failures import failure_from, hints_of
+from claude_executor.sdk.outcome import FailedAttempt
 from claude_executor.sdk.streaming import IDLE_TIMEOUT
-from claude_executor.sdk.usage import usage_by_now, usage_said
+from claude_executor.sdk.usage import usage_by_now, usage_from_json
 
 if TYPE_CHECKING:
     from claude_executor.core.model.job import Job
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
 _RAW = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 """Headers that say of a body what is no longer true of it once it is decoded."""
 
-Ending = Callable[[Following | Part], object]
+Ending = Callable[[StreamHandle | NestedRequest], object]
 
 
-class Overheard:
+class StreamTap:
     """What is known of one answer that is being read elsewhere, be it in another thread.
 
     Attributes:
@@ -47,7 +47,7 @@ class Overheard:
     def __init__(self, response: httpx2.Response, params: Mapping[str, object]) -> None:
         self.response = response
         self.begun = False
-        self.failed: Broken | None = None
+        self.failed: FailedAttempt | None = None
         self.reading = False
         self._params = params
         # Amazon Bedrock's streams are binary: they are passed on, and what they took is not known.
@@ -57,7 +57,7 @@ class Overheard:
         self._written = 0
         self._ending: Ending | None = None
         self._message_id: object = None
-        self._following: Following | Part | None = None
+        self._following: StreamHandle | NestedRequest | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread = 0
         self._read_at = 0.0
@@ -68,9 +68,7 @@ class Overheard:
 
     def follow(self, pump: Pump, job: "Job") -> None:
         """From now on tell the pump."""
-        self._following = pump.on_response_started(
-            job, self._usage_by_now(), advice_of(self.response.headers)
-        )
+        self._following = pump.on_response_started(job, self._usage_by_now(), hints_of(self.response.headers))
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         self._others = pump.closing
         self._others.add(self.leave_unless_reading)
@@ -80,7 +78,7 @@ class Overheard:
         else:
             self._timer = self._loop.call_later(IDLE_TIMEOUT, self._look)
 
-    def follow_part(self, turn: Turn) -> None:
+    def follow_part(self, turn: AttemptContext) -> None:
         """It is part of an attempt, which is told: in the place and for the time of that."""
         self._following = turn.part(self._message_id)
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
@@ -117,7 +115,7 @@ class Overheard:
         if self._loop is not None:
             self._read_at = self._loop.time()
 
-    def hear(self, piece: bytes) -> None:
+    def observe(self, piece: bytes) -> None:
         """Read along."""
         if not self._legible:
             self.begun = True
@@ -142,27 +140,27 @@ class Overheard:
             text = delta.get("text") or delta.get("thinking") or delta.get("partial_json")
             self._written += len(text.encode("utf-8", "surrogatepass")) if isinstance(text, str) else 0
         elif kind == "message_stop":
-            usage = usage_said(self._usage)
+            usage = usage_from_json(self._usage)
             self._end(lambda following: following.complete(usage))
         elif kind == "error":
             self.broke(anthropic.APIStatusError("", response=self.response, body=event))
 
     def broke(self, error: Exception) -> None:
         """It was broken off."""
-        self._broken(broken_by(error, self._params))
+        self._broken(failure_from(error, self._params))
 
     def stopped(self) -> None:
         """Nothing more comes."""
         if self._legible:
             early = Failure(FailureKind.TRUNCATED, detail="the answer ended before it was complete")
-            self._broken(Broken(early, None))
+            self._broken(FailedAttempt(early, None))
         else:
             self._end(lambda following: following.complete(None))
 
-    def _broken(self, broken: Broken) -> None:
+    def _broken(self, broken: FailedAttempt) -> None:
         if self._ending is None:
             usage = self._usage_by_now() if self.begun else None
-            self.failed = failed = Broken(replace(broken.failure, usage=usage), broken.cause)
+            self.failed = failed = FailedAttempt(replace(broken.failure, usage=usage), broken.cause)
             self._end(lambda following: following.broken(failed))
 
     def left(self) -> None:
@@ -176,7 +174,7 @@ class Overheard:
         self._usage |= {name: value for name, value in used.items() if value is not None}
 
     def _usage_by_now(self) -> Usage:
-        return usage_by_now(usage_said(self._usage), self._written)
+        return usage_by_now(usage_from_json(self._usage), self._written)
 
     def _end(self, ending: Ending) -> None:
         if self._ending is not None:
@@ -198,8 +196,8 @@ class Overheard:
 class _Body:
     """The pieces of an answer, those first that were read ahead. What the two kinds have in common."""
 
-    def __init__(self, overheard: Overheard) -> None:
-        self.overheard = overheard
+    def __init__(self, overheard: StreamTap) -> None:
+        self.tap = overheard
         self._ahead: list[bytes] = []
         self._error: Exception | None = None
         weakref.finalize(self, overheard.dropped).atexit = False
@@ -207,44 +205,44 @@ class _Body:
     @property
     def elapsed(self) -> timedelta | None:
         """As of the SDK's transport, for ``Response.elapsed``."""
-        return cast("timedelta | None", getattr(self.overheard.response.stream, "elapsed", None))
+        return cast("timedelta | None", getattr(self.tap.response.stream, "elapsed", None))
 
-    def _heard(self, piece: bytes) -> bool:
+    def _observed(self, piece: bytes) -> bool:
         """Whether that was enough to know that the answer has begun, or failed."""
         self._ahead.append(piece)
-        self.overheard.hear(piece)
-        return self.overheard.begun or self.overheard.failed is not None
+        self.tap.observe(piece)
+        return self.tap.begun or self.tap.failed is not None
 
     def _failed(self, error: Exception) -> None:
         self._error = error
-        self.overheard.broke(error)
+        self.tap.broke(error)
 
 
 class AsyncBody(_Body, httpx2.AsyncByteStream):
     """For the asynchronous client."""
 
-    def __init__(self, overheard: Overheard) -> None:
+    def __init__(self, overheard: StreamTap) -> None:
         super().__init__(overheard)
         self._pieces = overheard.response.aiter_bytes()
 
-    async def begin(self) -> Overheard | Broken:
+    async def begin(self) -> StreamTap | FailedAttempt:
         """Read as far as the first event: until it is here a failure is one like any other."""
         try:
             async for piece in self._pieces:
-                if self._heard(piece):
+                if self._observed(piece):
                     break
             else:
-                self.overheard.stopped()
+                self.tap.stopped()
         except Exception as error:  # whatever it is, the attempt must be settled
             self._failed(error)
-        if self.overheard.failed is None:
-            return self.overheard
-        await self.overheard.response.aclose()
-        return self.overheard.failed
+        if self.tap.failed is None:
+            return self.tap
+        await self.tap.response.aclose()
+        return self.tap.failed
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         """What was read ahead, and the rest as it comes."""
-        heard = self.overheard
+        heard = self.tap
         for piece in self._ahead:
             heard.pause()
             yield piece
@@ -253,7 +251,7 @@ class AsyncBody(_Body, httpx2.AsyncByteStream):
         try:
             heard.reading = True
             async for piece in self._pieces:
-                heard.hear(piece)
+                heard.observe(piece)
                 heard.pause()
                 yield piece
                 heard.reading = True
@@ -266,35 +264,35 @@ class AsyncBody(_Body, httpx2.AsyncByteStream):
 
     async def aclose(self) -> None:
         """Its reader wants no more of it."""
-        self.overheard.left()
-        await self.overheard.response.aclose()
+        self.tap.left()
+        await self.tap.response.aclose()
 
 
 class SyncBody(_Body, httpx2.SyncByteStream):
     """For the synchronous client."""
 
-    def __init__(self, overheard: Overheard) -> None:
+    def __init__(self, overheard: StreamTap) -> None:
         super().__init__(overheard)
         self._pieces = overheard.response.iter_bytes()
 
-    def begin(self) -> Overheard | Broken:
+    def begin(self) -> StreamTap | FailedAttempt:
         """As for `AsyncBody`."""
         try:
             for piece in self._pieces:
-                if self._heard(piece):
+                if self._observed(piece):
                     break
             else:
-                self.overheard.stopped()
+                self.tap.stopped()
         except Exception as error:  # whatever it is, the attempt must be settled
             self._failed(error)
-        if self.overheard.failed is None:
-            return self.overheard
-        self.overheard.response.close()
-        return self.overheard.failed
+        if self.tap.failed is None:
+            return self.tap
+        self.tap.response.close()
+        return self.tap.failed
 
     def __iter__(self) -> Iterator[bytes]:
         """As for `AsyncBody`."""
-        heard = self.overheard
+        heard = self.tap
         for piece in self._ahead:
             heard.pause()
             yield piece
@@ -303,7 +301,7 @@ class SyncBody(_Body, httpx2.SyncByteStream):
         try:
             heard.reading = True
             for piece in self._pieces:
-                heard.hear(piece)
+                heard.observe(piece)
                 heard.pause()
                 yield piece
                 heard.reading = True
@@ -316,13 +314,13 @@ class SyncBody(_Body, httpx2.SyncByteStream):
 
     def close(self) -> None:
         """Its reader wants no more of it."""
-        self.overheard.left()
-        self.overheard.response.close()
+        self.tap.left()
+        self.tap.response.close()
 
 
-def passed_on(body: AsyncBody | SyncBody) -> httpx2.Response:
+def tapped(body: AsyncBody | SyncBody) -> httpx2.Response:
     """The response again, with this for its body."""
-    was = body.overheard.response
+    was = body.tap.response
     headers = [(name, value) for name, value in was.headers.raw if name.lower().decode() not in _RAW]
     return httpx2.Response(
         was.status_code,

@@ -8,9 +8,9 @@ import aiohttp
 import anthropic
 import httpx2
 
-from claude_executor.core.model.failure import Failure, FailureKind, classify, growth_quoted, resource_named
-from claude_executor.core.model.headers import NO_ADVICE, Advice, read
-from claude_executor.sdk.outcome import Broken
+from claude_executor.core.model.failure import Failure, FailureKind, classify, ramp_quoted, resource_named
+from claude_executor.core.model.headers import NO_HINTS, ResponseHints, parse
+from claude_executor.sdk.outcome import FailedAttempt
 from claude_executor.sdk.redaction import redacted
 
 DETAIL_LENGTH = 400
@@ -35,12 +35,12 @@ _PART = "claude_executor.part"
 """Marks a response that is left to the attempt of which it is part."""
 
 
-def broken_by(error: Exception, params: Mapping[str, object] | None = None) -> Broken:
+def failure_from(error: Exception, params: Mapping[str, object] | None = None) -> FailedAttempt:
     """The failed attempt that raised `error`.
 
     `params` is the request, which is not to be quoted; where it is not known, the API's words are left out.
     """
-    return Broken(_failure(error, params), error)
+    return FailedAttempt(_failure(error, params), error)
 
 
 def from_a_model(error: Exception) -> Exception | None:
@@ -86,7 +86,7 @@ def _status_failure(error: anthropic.APIStatusError, params: Mapping[str, object
     shown = "" if params is None else redacted(said, params)
     kind = classify(error.status_code, error.type, error.error_code, said)
     # An error within a stream comes with the headers of its beginning, which are old by now.
-    advice = NO_ADVICE if error.status_code == _OK else advice_of(error.response.headers)
+    advice = NO_HINTS if error.status_code == _OK else hints_of(error.response.headers)
     if _PART in error.response.extensions:
         advice = replace(advice, should_retry=None)
     return Failure(
@@ -96,7 +96,7 @@ def _status_failure(error: anthropic.APIStatusError, params: Mapping[str, object
         detail=shown[:DETAIL_LENGTH] or error.type or "",
         request_id=error.request_id,
         resource=resource_named(said) if kind is FailureKind.QUOTA else None,
-        growth=growth_quoted(said) if kind is FailureKind.RAMP else None,
+        ramp=ramp_quoted(said) if kind is FailureKind.RAMP else None,
     )
 
 
@@ -135,12 +135,12 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
         cause = cause.__cause__
 
 
-def advice_of(headers: httpx2.Headers) -> Advice:
+def hints_of(headers: httpx2.Headers) -> ResponseHints:
     """What response headers advise; copied first, because looking one up in the SDK's scans all of them."""
-    return read({name.decode("ascii").lower(): value.decode("latin-1") for name, value in headers.raw})
+    return parse({name.decode("ascii").lower(): value.decode("latin-1") for name, value in headers.raw})
 
 
-def leave_to_the_whole(response: httpx2.Response) -> None:
+def mark_nested(response: httpx2.Response) -> None:
     """Keep the SDK from trying again by itself what is part of an attempt, which will be made again."""
     if response.headers.get("x-should-retry") != "false":
         response.headers["x-should-retry"] = "false"

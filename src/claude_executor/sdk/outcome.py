@@ -5,7 +5,7 @@ from typing import Generic, NamedTuple, TypeVar
 
 from claude_executor.core.model.cost import Usage
 from claude_executor.core.model.failure import Failure
-from claude_executor.core.model.headers import Advice
+from claude_executor.core.model.headers import ResponseHints
 
 T = TypeVar("T")
 
@@ -15,10 +15,10 @@ class Reply(NamedTuple, Generic[T]):
 
     value: T
     usage: Usage | None
-    advice: Callable[[], Advice]
+    hints: Callable[[], ResponseHints]
 
 
-class Broken(NamedTuple):
+class FailedAttempt(NamedTuple):
     """A failed attempt, and the exception that said so, if one did."""
 
     failure: Failure

@@ -1,6 +1,6 @@
 """Answers that come piece by piece, and every way in which they end.
 
-The SDK's stream object is made on top of `Events`, which passes the SDK's own events on, counts what they
+The SDK's stream object is made on top of `StreamEvents`, which passes the SDK's own events on, counts what they
 take, and says once how the answer ended: complete, broken or left. The SDK is silent about an answer that
 just stops, lets errors of the layers below it through, and calls an overload within a stream a status of 200;
 here each of them is a failure.
@@ -17,23 +17,23 @@ from anthropic.types import Message, RawMessageStreamEvent
 
 from claude_executor.core.model.cost import Usage
 from claude_executor.core.model.failure import Failure, FailureKind
-from claude_executor.core.model.headers import NO_ADVICE
+from claude_executor.core.model.headers import NO_HINTS
 from claude_executor.errors import StreamInterrupted
-from claude_executor.sdk.failures import advice_of, broken_by
-from claude_executor.sdk.outcome import Broken, Reply
-from claude_executor.sdk.usage import usage_by_now, usage_of
+from claude_executor.sdk.failures import failure_from, hints_of
+from claude_executor.sdk.outcome import FailedAttempt, Reply
+from claude_executor.sdk.usage import usage_by_now, usage_from_sdk
 
 if TYPE_CHECKING:
     from anthropic.lib.streaming import ParsedMessageStreamEvent
     from anthropic.types import RawContentBlockDelta
 
-    from claude_executor.core.model.headers import Advice
+    from claude_executor.core.model.headers import ResponseHints
 
 IDLE_TIMEOUT = 60.0
 """Seconds without a sign of life, be it a ping, after which a stream is given up."""
 
 
-class Ending(Protocol):
+class StreamEnding(Protocol):
     """Who is told how an answer ended; one of the three, once."""
 
     @property
@@ -45,7 +45,7 @@ class Ending(Protocol):
         """It was complete."""
         ...
 
-    def broken(self, broken: Broken) -> StreamInterrupted:
+    def broken(self, broken: FailedAttempt) -> StreamInterrupted:
         """It was broken off; what its reader is told."""
         ...
 
@@ -56,23 +56,25 @@ class Ending(Protocol):
 
 async def first_of(
     stream: AsyncStream[RawMessageStreamEvent], params: Mapping[str, object]
-) -> "Events | Broken":
+) -> "StreamEvents | FailedAttempt":
     """Wait for the first event: until it is here a failure is one like any other."""
     try:
         first = await stream.__anext__()
         # The SDK does not validate: what is called a beginning may lack any part of one.
         message = first.message if first.type == "message_start" else None
         if getattr(message, "usage", None) is not None:
-            return Events(stream, first, params)
+            return StreamEvents(stream, first, params)
         await stream.close()
     except StopAsyncIteration:
         return _ended_early(None)
     except Exception as error:  # whatever it is, the attempt must be settled
-        return broken_by(error, params)
-    return Broken(Failure(FailureKind.GARBLED, detail="the stream does not begin with its beginning"), None)
+        return failure_from(error, params)
+    return FailedAttempt(
+        Failure(FailureKind.GARBLED, detail="the stream does not begin with its beginning"), None
+    )
 
 
-class Events:
+class StreamEvents:
     """The events of an answer that has begun, in the place of the SDK's own `AsyncStream`."""
 
     def __init__(
@@ -84,7 +86,7 @@ class Events:
         self._stream = stream
         self._first = first
         self._params = params
-        self._ending: Ending | None = None
+        self._ending: StreamEnding | None = None
         self._message = _MessageStream(self)
         self._whole = False
         self._interrupted: StreamInterrupted | None = None
@@ -106,19 +108,19 @@ class Events:
         return first.message.id if first.type == "message_start" else None
 
     @property
-    def advice(self) -> "Advice":
+    def advice(self) -> "ResponseHints":
         """What the head of the answer advises."""
-        return advice_of(self.response.headers)
+        return hints_of(self.response.headers)
 
-    def open(self, ending: Ending) -> "AsyncMessageStream[None]":
+    def open(self, ending: StreamEnding) -> "AsyncMessageStream[None]":
         """The SDK's stream object; `ending` will be told how it ends."""
         self._ending = ending
         self._attempts = ending.attempts
         return self._message
 
-    async def collect(self) -> Reply[Message] | Broken:
+    async def collect(self) -> Reply[Message] | FailedAttempt:
         """Read all of it: the answer as it would have been without a stream. Its head has told its advice."""
-        outcome = _Outcome()
+        outcome = _LoneEnding()
         stream = self.open(outcome)
         try:
             message = await stream.get_final_message()
@@ -126,10 +128,10 @@ class Events:
             assert outcome.failed is not None
             return outcome.failed
         except Exception as error:  # the SDK could not make sense of the events
-            return broken_by(error, self._params)
+            return failure_from(error, self._params)
         finally:
             await stream.close()
-        return Reply(_plain(message), self.usage, lambda: NO_ADVICE)
+        return Reply(_plain(message), self.usage, lambda: NO_HINTS)
 
     def __aiter__(self) -> AsyncIterator[RawMessageStreamEvent]:
         return self._run()
@@ -145,7 +147,7 @@ class Events:
                 yield event
         except Exception as error:
             if self._ending is not None:  # what goes wrong behind the end is nobody's loss
-                raise self._broken(broken_by(error, self._params)) from error
+                raise self._broken(failure_from(error, self._params)) from error
         if self._ending is not None:
             raise self._broken(_ended_early(self.usage))
         self.require_whole()
@@ -186,11 +188,11 @@ class Events:
             ending, self._ending = self._ending, None
             ending.complete(self.usage)
 
-    def _broken(self, broken: Broken) -> StreamInterrupted:
+    def _broken(self, broken: FailedAttempt) -> StreamInterrupted:
         assert self._ending is not None
         ending, self._ending = self._ending, None
         failure = replace(broken.failure, usage=self._usage_by_now())
-        self._interrupted = self._with_what_came(ending.broken(Broken(failure, broken.cause)))
+        self._interrupted = self._with_what_came(ending.broken(FailedAttempt(failure, broken.cause)))
         return self._interrupted
 
     def _with_what_came(self, interrupted: StreamInterrupted) -> StreamInterrupted:
@@ -209,7 +211,7 @@ class Events:
 
     def _note(self, event: RawMessageStreamEvent) -> None:
         if event.type == "message_start":
-            self.usage = usage_of(event.message.usage)
+            self.usage = usage_from_sdk(event.message.usage)
         elif event.type == "message_delta":
             u, now = self.usage, event.usage  # cumulative; what it leaves out stands as it was
             searches = now.server_tool_use.web_search_requests if now.server_tool_use else None
@@ -227,7 +229,7 @@ class Events:
 class _MessageStream(AsyncMessageStream[None]):
     """The SDK's stream object, which by itself calls any end of the events the end of the answer."""
 
-    def __init__(self, events: Events) -> None:
+    def __init__(self, events: StreamEvents) -> None:
         super().__init__(cast("AsyncStream[RawMessageStreamEvent]", events), output_format=not_given)
         self._events = events
 
@@ -237,18 +239,18 @@ class _MessageStream(AsyncMessageStream[None]):
         self._events.require_whole()
 
 
-class _Outcome:
+class _LoneEnding:
     """Remembers how an answer ended, for who reads all of it before anybody else sees any."""
 
     attempts = 1
 
     def __init__(self) -> None:
-        self.failed: Broken | None = None
+        self.failed: FailedAttempt | None = None
 
     def complete(self, usage: Usage) -> None:
         del usage
 
-    def broken(self, broken: Broken) -> StreamInterrupted:
+    def broken(self, broken: FailedAttempt) -> StreamInterrupted:
         self.failed = broken
         return StreamInterrupted("", kind=broken.failure.kind, attempts=0)
 
@@ -269,9 +271,9 @@ def _plain(message: Message) -> Message:
     return Message.construct(None, **message.to_dict())
 
 
-def _ended_early(usage: Usage | None) -> Broken:
+def _ended_early(usage: Usage | None) -> FailedAttempt:
     detail = "the answer ended before it was complete"
-    return Broken(Failure(FailureKind.TRUNCATED, detail=detail, usage=usage), None)
+    return FailedAttempt(Failure(FailureKind.TRUNCATED, detail=detail, usage=usage), None)
 
 
 def _or(value: int | None, otherwise: int) -> int:

@@ -16,13 +16,13 @@ from anthropic.types import Message, RawMessageStreamEvent
 
 from claude_executor.core.model.cost import Usage
 from claude_executor.core.model.failure import Failure, FailureKind
-from claude_executor.core.model.headers import NO_ADVICE, Advice
+from claude_executor.core.model.headers import NO_HINTS, ResponseHints
 from claude_executor.errors import Stopped
-from claude_executor.sdk.failures import CONNECTION_ERRORS, advice_of, broken_by
-from claude_executor.sdk.outcome import Broken, Reply
-from claude_executor.sdk.streaming import IDLE_TIMEOUT, Events, first_of
-from claude_executor.sdk.usage import usage_of
-from claude_executor.sdk.validation import flaw_of_key
+from claude_executor.sdk.failures import CONNECTION_ERRORS, failure_from, hints_of
+from claude_executor.sdk.outcome import FailedAttempt, Reply
+from claude_executor.sdk.streaming import IDLE_TIMEOUT, StreamEvents, first_of
+from claude_executor.sdk.usage import usage_from_sdk
+from claude_executor.sdk.validation import key_problem
 
 _Create = Callable[..., Awaitable["anthropic.AsyncAPIResponse[Message]"]]
 
@@ -65,25 +65,25 @@ class Transport:
         self._timeout = httpx2.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT))
         # The SDK's overloads cannot be satisfied by a mapping; the API itself says what is wrong with one.
         self._create = cast("_Create", self._client.messages.with_raw_response.create)
-        flaw = flaw_of_key(self._client.default_headers)
+        flaw = key_problem(self._client.default_headers)
         self._flaw = None if flaw is None else Failure(FailureKind.AUTHENTICATION, detail=flaw)
         self._known = frozenset(inspect.signature(self._client.messages.create).parameters)
 
     async def send(
-        self, params: Mapping[str, object], begun: Callable[[Usage, Advice], object] | None = None
-    ) -> Reply[Message] | Broken:
+        self, params: Mapping[str, object], begun: Callable[[Usage, ResponseHints], object] | None = None
+    ) -> Reply[Message] | FailedAttempt:
         """Make one attempt; `on_response_started` is called when an answer that `takes_long` begins."""
         if self._flaw is not None:
-            return Broken(self._flaw, None)
+            return FailedAttempt(self._flaw, None)
         if self.takes_long(params):
             return await self._send_long(params, begun)
         try:
             response = await self._create(**self._arguments(params))
         except Exception as error:  # whatever it is, the attempt must be settled
-            return broken_by(error, params)
+            return failure_from(error, params)
         answer: object = response
         if isinstance(answer, Message):  # a middleware of the client's own has answered
-            return Reply(answer, usage_of(answer.usage), lambda: NO_ADVICE)
+            return Reply(answer, usage_from_sdk(answer.usage), lambda: NO_HINTS)
         return await self._read(response)
 
     @staticmethod
@@ -97,8 +97,8 @@ class Transport:
         return isinstance(most, int) and 3_600.0 * most / 128_000.0 > 600.0
 
     async def _send_long(
-        self, params: Mapping[str, object], begun: Callable[[Usage, Advice], object] | None
-    ) -> Reply[Message] | Broken:
+        self, params: Mapping[str, object], begun: Callable[[Usage, ResponseHints], object] | None
+    ) -> Reply[Message] | FailedAttempt:
         """As a stream, which may last as long as it is alive, unless the request has a timeout of its own."""
         own, silence = params.get("timeout"), IDLE_TIMEOUT
         most = own if isinstance(own, (int, float)) else None
@@ -110,21 +110,21 @@ class Transport:
         try:
             async with asyncio.timeout(most):
                 events = await self.open(params, silence=silence)
-                if isinstance(events, Broken):
+                if isinstance(events, FailedAttempt):
                     return events
                 if begun is not None:
                     begun(events.usage, events.advice)
                 return await events.collect()
         except TimeoutError as error:
-            return Broken(Failure(FailureKind.TIMEOUT, detail="no answer in time"), error)
+            return FailedAttempt(Failure(FailureKind.TIMEOUT, detail="no answer in time"), error)
 
-    async def open(self, params: Mapping[str, object], *, silence: float) -> Events | Broken:
+    async def open(self, params: Mapping[str, object], *, silence: float) -> StreamEvents | FailedAttempt:
         """Make one attempt at an answer that comes piece by piece, and wait for the first piece.
 
         `silence` is how many seconds may pass without a sign of life, unless the request has its own timeout.
         """
         if self._flaw is not None:
-            return Broken(self._flaw, None)
+            return FailedAttempt(self._flaw, None)
         arguments = {**self._arguments(params), "stream": True}
         if params.get("timeout") is None:
             arguments["timeout"] = httpx2.Timeout(silence, connect=self._timeout.connect)
@@ -132,7 +132,7 @@ class Transport:
             response = await self._create(**arguments)
             stream = cast("anthropic.AsyncStream[RawMessageStreamEvent]", await response.parse())
         except Exception as error:  # whatever it is, the attempt must be settled
-            return broken_by(error, params)
+            return failure_from(error, params)
         return await first_of(stream, params)
 
     def _arguments(self, params: Mapping[str, object]) -> dict[str, object]:
@@ -145,27 +145,27 @@ class Transport:
             arguments["extra_body"] = extra
         return arguments
 
-    async def _read(self, response: "anthropic.AsyncAPIResponse[Message]") -> Reply[Message] | Broken:
+    async def _read(self, response: "anthropic.AsyncAPIResponse[Message]") -> Reply[Message] | FailedAttempt:
         cause: Exception | None = None
         try:
             message = await message_of(response)
         except CONNECTION_ERRORS as error:
-            return broken_by(error)
+            return failure_from(error)
         except Exception as error:  # anything may come of a body that is not JSON
             cause = error
         else:
             # The SDK does not validate: what is not JSON comes back as text, what lacks a field without it.
             usage = getattr(message, "usage", None)
             if isinstance(message, Message) and usage is not None and message.stop_reason is not None:
-                return Reply(message, usage_of(usage), partial(advice_of, response.headers))
+                return Reply(message, usage_from_sdk(usage), partial(hints_of, response.headers))
         failure = Failure(
             FailureKind.GARBLED,
-            advice_of(response.headers),
+            hints_of(response.headers),
             status=response.status_code,
             detail="the answer is incomplete or is not JSON",
             request_id=response.headers.get("request-id"),
         )
-        return Broken(failure, cause)
+        return FailedAttempt(failure, cause)
 
 
 def _mapping(value: object) -> Mapping[str, object]:

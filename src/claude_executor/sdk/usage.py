@@ -13,7 +13,7 @@ BYTES_PER_TOKEN = 3
 """Of output that was being written when it was broken off, before the API counted it; rather too many."""
 
 
-def usage_of(usage: "SdkUsage | BetaUsage") -> Usage:
+def usage_from_sdk(usage: "SdkUsage | BetaUsage") -> Usage:
     """What an answer took, and how it was served; what is not said counts as nothing.
 
     The SDK does not validate, proxies leave things out, and other clients know of two counts only.
@@ -32,7 +32,7 @@ def usage_of(usage: "SdkUsage | BetaUsage") -> Usage:
     )
 
 
-def usage_said(said: Mapping[str, object]) -> Usage:
+def usage_from_json(said: Mapping[str, object]) -> Usage:
     """The same of an answer that is read without the SDK's client.
 
     Raises:
@@ -40,7 +40,7 @@ def usage_said(said: Mapping[str, object]) -> Usage:
     """
     from anthropic.types import Usage as SdkUsage
 
-    return usage_of(SdkUsage.construct(None, **said))
+    return usage_from_sdk(SdkUsage.construct(None, **said))
 
 
 def usage_by_now(usage: Usage, written: int) -> Usage:

@@ -14,7 +14,7 @@ from collections.abc import Set as AbstractSet
 from datetime import date
 from typing import cast
 
-from claude_executor.core.model.request import Shape, shape_of
+from claude_executor.core.model.request import RequestShape, shape_of
 
 _NOT_SENT = frozenset({"timeout", "extra_headers", "extra_query"})
 """Arguments of ``messages.create`` that are no part of the body."""
@@ -27,7 +27,7 @@ _NAME = re.compile(r"\w{1,40}")
 """What is shown of a path. Longer keys are somebody's content."""
 
 
-def check(params: Mapping[str, object]) -> None:
+def check_params(params: Mapping[str, object]) -> None:
     """See whether a request can be written as JSON, as the SDK writes it.
 
     Raises:
@@ -47,7 +47,7 @@ def check(params: Mapping[str, object]) -> None:
             raise type(error)(f"{where} cannot be sent: {error}") from None
 
 
-def measured(params: Mapping[str, object]) -> Shape:
+def validated_shape(params: Mapping[str, object]) -> RequestShape:
     """What is known of a request, which can be sent.
 
     Raises:
@@ -56,7 +56,7 @@ def measured(params: Mapping[str, object]) -> Shape:
     """
     if not isinstance(params, Mapping):
         raise TypeError(f"a request is a mapping, as for messages.create, got {type(params).__name__}")
-    check(params)
+    check_params(params)
     return shape_of(params)
 
 
@@ -121,7 +121,7 @@ def _flaw_of_items(items: Sequence[object] | AbstractSet[object]) -> _Found | No
     return None
 
 
-def flaw_of_key(headers: Mapping[str, object]) -> str | None:
+def key_problem(headers: Mapping[str, object]) -> str | None:
     """What is wrong with the keys among a client's headers, such that no answer but a refusal is possible."""
     keys = [
         value.removeprefix("Bearer ").removeprefix("Bearer")

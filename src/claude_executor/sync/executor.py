@@ -286,7 +286,7 @@ async def _read(items: Iterable[T]) -> AsyncGenerator[T, None]:
             except Exception as error:  # whatever it is, it is told to who wants the item
                 failed = error
             with suppress(RuntimeError):  # the loop is closed: nobody wants it any more
-                loop.call_soon_threadsafe(_tell, turn, item, failed)
+                loop.call_soon_threadsafe(_resolve, turn, item, failed)
 
     threading.Thread(target=read, name="claude-executor prompts", daemon=True).start()
     try:
@@ -301,7 +301,7 @@ async def _read(items: Iterable[T]) -> AsyncGenerator[T, None]:
         wanted.put(None)
 
 
-def _tell(turn: "asyncio.Future[T | object]", item: T | object, failed: Exception | None) -> None:
+def _resolve(turn: "asyncio.Future[T | object]", item: T | object, failed: Exception | None) -> None:
     if turn.done():
         return
     if failed is None:

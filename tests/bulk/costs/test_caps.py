@@ -26,7 +26,7 @@ from claude_executor.bulk import (
 )
 from claude_executor.bulk.costs.prices import NOTHING_SPENT
 from claude_executor.core.model.request import shape_of
-from claude_executor.sdk.usage import usage_of
+from claude_executor.sdk.usage import usage_from_sdk
 from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings, Simulator
 from claude_executor.testing import loop_time, run_virtual, simulated_client
 
@@ -120,7 +120,7 @@ def test_a_cap_is_never_passed_and_is_used_to_the_end(seed):
         assert cap is not None
         really = dollars if unit == "dollars" else tokens
         assert really <= cap
-        (counted,) = executor._scheduler._ceiling._spending.spent()
+        (counted,) = executor._scheduler._executor_limits._spending.spent()
         assert counted <= cap
         # A row is refused only if it would not fit though all in flight cost nothing: they are waited for.
         assert counted > cap - most_of(rows, caps)
@@ -179,7 +179,7 @@ async def test_what_failed_attempts_cost_is_told_beside_the_answers(some_rows, s
     async with executor:
         await run_rows(rows, lines.append, executor=executor, run=run)
     said = summarise(run, executor.snapshot())
-    (counted,) = executor._scheduler._ceiling._spending.spent()
+    (counted,) = executor._scheduler._executor_limits._spending.spent()
     assert said.retries > 0
     assert said.wasted.tokens > 0
     # What had come of an answer that was cut off is estimated, and rather too high.
@@ -285,7 +285,7 @@ def test_a_budget_and_a_bill_agree(more):
     usage = SdkUsage.model_validate(said)
     spent = PRICES.spent("claude-opus-5-5", usage)
     (cap,) = Caps(dollars=1).left(Spent(), Asked(), PRICES)
-    assert cap.price("claude-opus-5-5", usage_of(usage)) == pytest.approx(spent.dollars)
+    assert cap.price("claude-opus-5-5", usage_from_sdk(usage)) == pytest.approx(spent.dollars)
     assert PRICES.spent("claude-opus-5-5", said) == spent
 
 

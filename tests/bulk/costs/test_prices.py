@@ -5,7 +5,7 @@ import pytest
 from anthropic.types import Usage
 
 from claude_executor.bulk import Prices, Spent
-from claude_executor.sdk.usage import usage_of
+from claude_executor.sdk.usage import usage_from_sdk
 
 
 def listed(model: str, *, fresh: int, read: int, written: int, output: int) -> float:
@@ -34,7 +34,7 @@ def test_what_an_event_tells_is_priced_alike():
         }
     )
     model = "claude-opus-5-5"
-    assert Prices().spent_by(model, usage_of(said)) == Prices().spent(model, said)
+    assert Prices().spent_by(model, usage_from_sdk(said)) == Prices().spent(model, said)
 
 
 @pytest.mark.parametrize("model", ["claude-haiku-5-5", "claude-haiku-4-5", "claude-sonnet-4-5-20250929"])

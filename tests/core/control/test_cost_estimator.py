@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.core.factories import HAIKU, a_shape
 
-from claude_executor.core.control.cost_estimator import Estimator
+from claude_executor.core.control.cost_estimator import CostEstimator
 from claude_executor.core.model.cost import Usage
 from claude_executor.core.model.request import IMAGE_TOKENS, TOOLS_OVERHEAD, shape_of
 
@@ -170,7 +170,7 @@ def test_a_system_prompt_and_tools_come_before_the_messages():
 
 def test_of_a_request_whose_prefix_is_cached_only_the_rest_counts():
     """Cached input is free, except for Haiku 3.5, which counts cache reads."""
-    estimator = Estimator()
+    estimator = CostEstimator()
     assert estimator.cost(cached("one")).input_tokens > 1_000
     assert estimator.cost(cached("one"), cached=True).input_tokens < 100
     old = cached("one", model="claude-3-5-haiku-20241022")
@@ -187,7 +187,7 @@ def test_of_a_request_whose_prefix_is_cached_only_the_rest_counts():
 )
 def test_the_first_guess_of_input_is_high(model, real):
     """Before anything is learned, prose is taken for more tokens than it has: too low costs a 429."""
-    cost = Estimator().cost(a_shape(model, text_bytes=100_000))
+    cost = CostEstimator().cost(a_shape(model, text_bytes=100_000))
     assert 100_000 / real < cost.input_tokens < 2 * 100_000 / real
     assert cost.requests == 1.0
 
@@ -197,7 +197,7 @@ def test_the_first_guess_of_input_is_high(model, real):
 @pytest.mark.parametrize("sizes", [(100,), (300, 20_000, 50, 4_000)], ids=["short", "mixed"])
 def test_learning_finds_the_true_ratio_though_hundreds_are_in_flight(ratio, noise, sizes):
     """With answers 300 requests late the estimate moves to the truth and does not swing past it."""
-    chance, estimator, flight = random.Random(1), Estimator(), []
+    chance, estimator, flight = random.Random(1), CostEstimator(), []
     guess = (estimator.cost(a_shape(text_bytes=10_000)).input_tokens - 14) / 10_000
     low, high = min(ratio, guess) * (1 - noise), max(ratio, guess) * (1 + noise)
     for number in range(1_200):
@@ -215,7 +215,7 @@ def test_learning_finds_the_true_ratio_though_hundreds_are_in_flight(ratio, nois
 
 def test_cache_reads_are_tokens_of_the_text_too():
     """The ratio is learned from all input, however it was charged."""
-    fresh, cached_ = Estimator(), Estimator()
+    fresh, cached_ = CostEstimator(), CostEstimator()
     for _ in range(50):
         fresh.learn(a_shape(), Usage(1_000, 10))
         cached_.learn(a_shape(), Usage(100, 10, 300, 600))
@@ -228,7 +228,7 @@ def test_cache_reads_are_tokens_of_the_text_too():
 )
 def test_an_answer_that_tells_nothing_of_the_text_spoils_nothing(shape, usage):
     """No text, no usage, or less than the overhead: the ratio stays within reason."""
-    estimator = Estimator()
+    estimator = CostEstimator()
     before = estimator.cost(a_shape()).input_tokens
     estimator.learn(shape, usage)
     assert before / 2 < estimator.cost(a_shape()).input_tokens <= before
@@ -236,7 +236,7 @@ def test_an_answer_that_tells_nothing_of_the_text_spoils_nothing(shape, usage):
 
 def test_models_learn_apart():
     """What one model's tokeniser does says nothing about another's."""
-    estimator = Estimator()
+    estimator = CostEstimator()
     before = estimator.cost(a_shape("claude-sonnet-5"))
     for _ in range(100):
         estimator.learn(a_shape(HAIKU), Usage(2_500, 400))
@@ -245,7 +245,7 @@ def test_models_learn_apart():
 
 def test_output_is_the_mean_of_what_was_answered_and_not_max_tokens():
     """64,000 allowed and 500 used reserves about 500."""
-    estimator = Estimator()
+    estimator = CostEstimator()
     for _ in range(1_000):
         estimator.learn(a_shape(max_tokens=64_000), Usage(100, 500))
     cost = estimator.cost(a_shape(max_tokens=64_000))
@@ -255,7 +255,7 @@ def test_output_is_the_mean_of_what_was_answered_and_not_max_tokens():
 
 def test_requests_with_other_max_tokens_are_other_requests():
     """A short form and a long one are learned apart."""
-    estimator = Estimator()
+    estimator = CostEstimator()
     for _ in range(200):
         estimator.learn(a_shape(max_tokens=16_000), Usage(100, 9_000))
         estimator.learn(a_shape(max_tokens=1_000), Usage(100, 20))
@@ -271,7 +271,7 @@ def test_requests_with_other_max_tokens_are_other_requests():
 )
 def test_a_guess_of_output_never_exceeds_what_is_possible(max_tokens, outputs, asked):
     """The mean lies within max_tokens, and the variance within what values up to there can have."""
-    estimator = Estimator()
+    estimator = CostEstimator()
     for tokens in outputs:
         estimator.learn(a_shape(max_tokens=max_tokens), Usage(10, tokens))
     cost = estimator.cost(a_shape(max_tokens=asked))
@@ -284,7 +284,7 @@ def test_a_guess_of_output_never_exceeds_what_is_possible(max_tokens, outputs, a
 @given(seed=st.integers(0, 99))
 def test_the_spread_of_outputs_is_learned(seed):
     """Mean and standard deviation come out near those of the answers."""
-    chance, estimator = random.Random(seed), Estimator()
+    chance, estimator = random.Random(seed), CostEstimator()
     outputs = [chance.choice((100, 900)) for _ in range(800)]
     for tokens in outputs:
         estimator.learn(a_shape(max_tokens=1_000), Usage(10, tokens))
@@ -296,7 +296,7 @@ def test_the_spread_of_outputs_is_learned(seed):
 
 def test_a_platform_that_reserves_max_tokens_is_charged_max_tokens():
     """With the switch, output is the whole of max_tokens, and nothing is uncertain."""
-    estimator = Estimator(reserve_max_tokens=True)
+    estimator = CostEstimator(reserve_max_tokens=True)
     for _ in range(100):
         estimator.learn(a_shape(max_tokens=8_000), Usage(100, 20))
     cost = estimator.cost(a_shape(max_tokens=8_000))
@@ -305,7 +305,7 @@ def test_a_platform_that_reserves_max_tokens_is_charged_max_tokens():
 
 def test_output_that_was_told_was_thrown_away():
     """It is the guess where nothing is learned; what is learned is of its like alone."""
-    estimator = Estimator()
+    estimator = CostEstimator()
     told = a_shape(max_tokens=8_000)._replace(output_told=3_000.0)
     assert estimator.cost(told).output_tokens == 3_000
     assert estimator.cost(told._replace(max_tokens=2_000)).output_tokens == 2_000

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 from tests.core.factories import a_job
 
-from claude_executor.core.control.fair_queue import Line
+from claude_executor.core.control.fair_queue import FairQueue
 from claude_executor.core.model.job import Phase
 
 examples = settings(max_examples=60, deadline=None)
@@ -18,7 +18,7 @@ examples = settings(max_examples=60, deadline=None)
 
 def a_line(*jobs):
     """A line in which these stand."""
-    line = Line()
+    line = FairQueue()
     for job in jobs:
         line.push(job)
     return line
@@ -60,7 +60,7 @@ def remembered(line):
 
 def test_nobody_is_in_an_empty_line():
     """It has no head, no length and nobody to let go."""
-    line = Line()
+    line = FairQueue()
     assert (line.head(), len(line), line.all()) == (None, 0, [])
     with pytest.raises(LookupError, match="nobody is waiting"):
         line.pop()
@@ -91,13 +91,13 @@ def test_jobs_that_come_back_keep_their_places():
 
 def test_a_crowd_that_is_cancelled_is_swept_out():
     """The line does not keep those who have left, however far from its head they stood."""
-    line = Line()
+    line = FairQueue()
     jobs = [a_job(n) for n in range(5_000)]
     for job in jobs:
         line.push(job)
     for job in jobs[1:]:
         cancel(line, job)
-    kept = line._classes[0]._flows[""].queue._flows[jobs[0].build].queue._jobs
+    kept = line._classes[0]._flows[""].queue._flows[jobs[0].size_class].queue._jobs
     assert len(kept) < 2_500
     assert drained(line) == jobs[:1]
 
@@ -134,7 +134,7 @@ charges = st.lists(st.floats(0.01, 10), min_size=1, max_size=40)
 @given(st.lists(charges, min_size=2, max_size=4), st.integers(1, 4))
 def test_between_two_tenants_no_more_than_a_request_each_is_unfair(tenants, builds):
     """Over any span in which both wait, what they get differs by at most their largest requests together."""
-    line, number = Line(), count()
+    line, number = FairQueue(), count()
     for tenant, sequence in enumerate(tenants):
         for charge in sequence:
             n = next(number)
@@ -154,7 +154,7 @@ def test_between_two_tenants_no_more_than_a_request_each_is_unfair(tenants, buil
 )
 def test_builds_of_one_tenant_run_dry_together(builds):
     """Whatever there is of each: none is far ahead of another in the share of its work that is done."""
-    line, number = Line(), count()
+    line, number = FairQueue(), count()
     for build, (jobs, charge) in enumerate(builds):
         for _ in range(jobs):
             line.push(a_job(next(number), build=("", build), charge=charge))
@@ -178,7 +178,7 @@ def test_a_single_request_of_its_build_does_not_wait_for_the_many():
 
 def test_cancelled_requests_have_no_weight():
     """Their build gets no turns for them."""
-    line = Line()
+    line = FairQueue()
     crowd = [a_job(n, build=("requests", 0)) for n in range(900)]
     rest = [a_job(n, build=("requests", 1)) for n in range(900, 1_000)]
     for job in [*crowd, *rest]:
@@ -243,7 +243,7 @@ def test_pausing_does_not_pay():
 @pytest.mark.parametrize(("surcharge", "share"), [(9.0, 10), (0.0, 1), (1.0, 2)])
 def test_what_a_request_took_beyond_its_estimate_is_charged_too(surcharge, share):
     """A tenant whose answers are dearer than estimated gets fewer, though it always has some waiting."""
-    line = Line()
+    line = FairQueue()
     for n in range(1_000):
         line.push(a_job(n, tenant="dear"))
         line.push(a_job(n, tenant="fair"))
@@ -259,7 +259,7 @@ def test_what_a_request_took_beyond_its_estimate_is_charged_too(surcharge, share
 
 def test_what_a_request_did_not_take_is_given_back():
     """Estimated at ten and settled at one is charged as one, as soon as it is known."""
-    line = Line()
+    line = FairQueue()
     for n in range(1_000):
         line.push(a_job(n, tenant="modest", charge=10.0))
         line.push(a_job(n, tenant="fair", charge=1.0))
@@ -299,7 +299,7 @@ def test_a_surcharge_is_not_forgotten_while_nobody_of_the_tenant_waits(how):
 
 def test_a_surcharge_for_somebody_nobody_remembers_is_nothing():
     """A tenant that is long gone, or a priority never seen."""
-    line = Line()
+    line = FairQueue()
     line.adjust(a_job(1, priority=3), 5.0)
     line.push(a_job(2))
     line.adjust(a_job(1, tenant="unknown"), 5.0)
@@ -319,7 +319,7 @@ def test_a_surcharge_for_somebody_nobody_remembers_is_nothing():
 )
 def test_the_head_stays_the_head_until_it_starts(arrivals, chance):
     """Newcomers of its priority go behind it, whoever they are and however small."""
-    line = Line()
+    line = FairQueue()
     for number, (tenant, build, charge) in enumerate(arrivals):
         head = line.head()
         line.push(a_job(number, tenant=tenant, build=("", build), charge=charge))
@@ -354,7 +354,7 @@ def test_a_large_request_at_the_head_is_not_starved_by_an_endless_row_of_small_o
 def test_a_large_request_waits_no_longer_than_its_share(flows, small, seed):
     """It waits for one request of every other flow, the next one for its charge in each, and no longer."""
     chance = random.Random(seed)
-    line = Line()
+    line = FairQueue()
 
     def refill(flow):
         line.push(a_job(0, tenant=f"t{flow}", charge=small))
@@ -439,7 +439,7 @@ def test_ever_new_tenants_leave_nothing_behind():
 
 def test_a_line_that_runs_dry_forgets():
     """With nobody waiting there is nothing to be fair about."""
-    line = Line()
+    line = FairQueue()
     for n in range(3_000):
         line.push(a_job(n, tenant=f"user {n}", build=("", n % 9)))
         line.head()
@@ -450,7 +450,7 @@ def test_a_line_that_runs_dry_forgets():
 
 def test_ever_new_priorities_leave_nothing_behind():
     """Somebody who uses the time of day as a priority gets a line that works."""
-    line = Line()
+    line = FairQueue()
     for n in range(3_000):
         line.push(a_job(n, priority=n))
         assert line.pop().number == n
@@ -477,7 +477,7 @@ class AnyCrowd(RuleBasedStateMachine):
 
     @initialize()
     def begin(self):
-        self.line = Line()
+        self.line = FairQueue()
         self.there = []
         self.number = 0
 
@@ -532,7 +532,7 @@ TestAnyCrowd.settings = settings(max_examples=50, stateful_step_count=40, deadli
 
 def test_an_endless_mix_serves_everybody():
     """Three tenants with different sizes of request get thirds of the time over the long run."""
-    line, got = Line(), {"a": 0.0, "b": 0.0, "c": 0.0}
+    line, got = FairQueue(), {"a": 0.0, "b": 0.0, "c": 0.0}
     size = {"a": 0.1, "b": 1.0, "c": 7.0}
     for tenant in islice(cycle("abc"), 30):
         line.push(a_job(0, tenant=tenant, charge=size[tenant]))

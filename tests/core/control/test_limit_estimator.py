@@ -6,9 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from claude_executor.core.control.limit_estimator import OTHERS_MOST, RAISE_SHARE, ROUNDING, Belief, Meter
+from claude_executor.core.control.limit_estimator import (
+    FOREIGN_MOST,
+    RAISE_SHARE,
+    ROUNDING,
+    LevelRange,
+    LimitEstimator,
+)
 from claude_executor.core.model.cost import Resource
-from claude_executor.core.model.headers import Quote
+from claude_executor.core.model.headers import LimitQuote
 
 LIMIT = 6_000_000.0  # 100,000 a second
 RATE = LIMIT / 60.0
@@ -16,10 +22,10 @@ RATE = LIMIT / 60.0
 
 def a_meter(resource=Resource.INPUT, told=LIMIT, *, burst=None, level=None, announced=LIMIT):
     """A meter at second 0 that has heard once, and been confirmed; its bucket at `level`."""
-    meter = Meter(resource, told, burst=burst, now=0.0)
+    meter = LimitEstimator(resource, told, burst=burst, now=0.0)
     if announced is not None:
         full = meter.bucket.capacity if meter.bucket is not None else announced
-        meter.hear(Quote(announced, full, None), Belief(0.0, full, full, 0.0, 0.0), 0.0)
+        meter.observe(LimitQuote(announced, full, None), LevelRange(0.0, full, full, 0.0, 0.0), 0.0)
     if level is not None:
         meter.bucket.correct(level, 0.0)
     return meter
@@ -41,13 +47,15 @@ def hear(
     level = meter.bucket.level(now)
     lowest, highest = believed or (level, level)
     sent_at = now if sent_at is None else sent_at
-    meter.hear(Quote(limit, remaining, full_in), Belief(sent_at, lowest, highest, unsure, unsettled), now)
+    meter.hear(
+        LimitQuote(limit, remaining, full_in), LevelRange(sent_at, lowest, highest, unsure, unsettled), now
+    )
     return meter.bucket.level(now) - level
 
 
 def test_what_is_not_known_limits_nothing():
     """Neither told nor announced: no bucket, no limit, an infinite rate."""
-    meter = Meter(Resource.INPUT, None, burst=None, now=0.0)
+    meter = LimitEstimator(Resource.INPUT, None, burst=None, now=0.0)
     assert (meter.bucket, meter.limit, meter.source) == (None, None, "not known")
     assert (meter.rate, meter.rounding) == (math.inf, 0.0)
 
@@ -72,10 +80,10 @@ def test_the_smaller_of_what_is_told_and_announced_holds(told, announced, limit,
 
 def test_a_bucket_that_is_only_announced_begins_with_what_is_left():
     """With no limits given the first answer tells, also that others have used most of it."""
-    meter = Meter(Resource.INPUT, None, burst=None, now=0.0)
-    meter.hear(Quote(LIMIT, 90_000.0, None), Belief(0.0, 90_000.0, 90_000.0, 0.0, 0.0), 5.0)
+    meter = LimitEstimator(Resource.INPUT, None, burst=None, now=0.0)
+    meter.observe(LimitQuote(LIMIT, 90_000.0, None), LevelRange(0.0, 90_000.0, 90_000.0, 0.0, 0.0), 5.0)
     assert meter.bucket.level(5.0) == 90_000.0
-    assert meter.others == 0.0
+    assert meter.foreign_rate == 0.0
 
 
 def test_what_is_announced_afterwards_is_followed():
@@ -90,12 +98,12 @@ def test_what_is_announced_afterwards_is_followed():
 def test_a_user_may_change_his_mind():
     """A new ceiling holds at once; without one the API's is in force again, or nothing is."""
     meter = a_meter()
-    meter.tell(600.0, 10.0, 0.0)
+    meter.set_declared(600.0, 10.0, 0.0)
     assert (meter.limit, meter.bucket.capacity) == (600.0, 100.0)
-    meter.tell(None, None, 0.0)
+    meter.set_declared(None, None, 0.0)
     assert meter.limit == LIMIT
     meter = a_meter(announced=None)
-    meter.tell(None, None, 0.0)
+    meter.set_declared(None, None, 0.0)
     assert meter.bucket is None
 
 
@@ -183,7 +191,7 @@ def test_where_ours_is_tighter_more_room_there_means_nothing():
         before = meter.bucket.level(float(second))
         assert hear(meter, 5e6, float(second)) == 0.0
         assert meter.bucket.level(float(second)) == before
-    assert meter.others == 0.0
+    assert meter.foreign_rate == 0.0
 
 
 def test_where_ours_is_tighter_less_room_there_still_counts():
@@ -233,7 +241,7 @@ def test_what_others_draw_is_learned_and_taken_off(others):
     """A steady draw is found within a minute, and our own rate is what remains."""
     meter = a_meter(level=3e6)
     shared(meter, others, seconds=60, server=3e6)
-    assert meter.others / RATE == pytest.approx(others, abs=0.05)
+    assert meter.foreign_rate / RATE == pytest.approx(others, abs=0.05)
     assert meter.rate / RATE == pytest.approx(1 - others, abs=0.05)
 
 
@@ -242,7 +250,7 @@ def test_when_others_stop_their_share_comes_back():
     meter = a_meter(level=3e6)
     server = shared(meter, 0.4, seconds=60, server=3e6)
     shared(meter, 0.0, seconds=300, server=server, ours=1.0, begun=60.0)
-    assert meter.others / RATE < 0.1
+    assert meter.foreign_rate / RATE < 0.1
 
 
 def test_without_news_of_them_others_are_doubted():
@@ -250,11 +258,11 @@ def test_without_news_of_them_others_are_doubted():
     meter = a_meter(level=5e6)
     for second in range(1, 6):
         hear(meter, meter.bucket.level(float(second)) - 50_000.0, float(second))
-    learned = meter.others
+    learned = meter.foreign_rate
     assert learned > 0.0
     for second in range(6, 1_200):
         hear(meter, meter.bucket.level(float(second)), float(second))
-    assert meter.others < learned / 10
+    assert meter.foreign_rate < learned / 10
     assert meter.rate > 0.9 * RATE
 
 
@@ -262,7 +270,7 @@ def test_with_nobody_else_nothing_is_learned():
     """Rounding alone does not look like other people."""
     meter = a_meter(level=3e6)
     shared(meter, 0.0, seconds=60, server=3e6, ours=1.0)
-    assert meter.others == pytest.approx(0.0, abs=0.01 * RATE)
+    assert meter.foreign_rate == pytest.approx(0.0, abs=0.01 * RATE)
 
 
 def test_others_never_leave_us_nothing():
@@ -270,17 +278,17 @@ def test_others_never_leave_us_nothing():
     meter = a_meter(level=3e6)
     for second in range(1, 300):
         hear(meter, 0.0, float(second), believed=(6e6, 6e6))
-    assert meter.others <= OTHERS_MOST * RATE
-    assert meter.rate >= (1 - OTHERS_MOST) * RATE * 0.999
+    assert meter.foreign_rate <= FOREIGN_MOST * RATE
+    assert meter.rate >= (1 - FOREIGN_MOST) * RATE * 0.999
 
 
 def test_two_answers_at_the_same_instant_are_no_rate():
     """Without time between them nothing can be said of a draw."""
     meter = a_meter(level=3e6)
     hear(meter, 2e6, 10.0)
-    others = meter.others
+    others = meter.foreign_rate
     hear(meter, 1e6, 10.0)
-    assert meter.others == others
+    assert meter.foreign_rate == others
 
 
 # ---- capacity
@@ -308,7 +316,7 @@ def test_a_full_bucket_that_holds_less_is_smaller():
     meter.bucket.correct(LIMIT, 10.0)
     hear(meter, 2e6, 10.0, full_in=0.0)
     assert meter.bucket.capacity == pytest.approx(2e6, rel=0.11)
-    assert meter.others == 0.0
+    assert meter.foreign_rate == 0.0
 
 
 def test_an_overdrawn_bucket_does_not_look_larger():
@@ -350,12 +358,12 @@ def test_answers_longer_than_estimated_are_neither_taken_twice_nor_put_down_to_o
     """The server's bucket falls while they are produced; when they are here they own up to it."""
     meter = a_meter(Resource.OUTPUT, level=2_000_000)
     hear(meter, 1_900_000, believed=(2_000_000, 2_000_000), now=0.1)
-    lowered, others = meter.bucket.level(0.1), meter.others
+    lowered, others = meter.bucket.level(0.1), meter.foreign_rate
     assert others > 0.0
     for _ in range(10):
         meter.settle(-10_000, 0.1)
     assert meter.bucket.level(0.1) == pytest.approx(lowered, abs=2 * ROUNDING)
-    assert meter.others == 0.0
+    assert meter.foreign_rate == 0.0
     meter.settle(-10_000, 0.1)  # of this nothing has been seen yet
     assert meter.bucket.level(0.1) == pytest.approx(lowered - 10_000, abs=2 * ROUNDING)
 
@@ -364,12 +372,12 @@ def test_what_others_draw_stays_put_down_to_them():
     """Estimates that are right on average explain nothing, however far off each of them is."""
     meter = a_meter(Resource.OUTPUT, level=2_000_000)
     hear(meter, 1_900_000, now=0.1)
-    level, others = meter.bucket.level(0.1), meter.others
+    level, others = meter.bucket.level(0.1), meter.foreign_rate
     for _ in range(100):
         meter.settle(-5_000, 0.1)
         meter.settle(5_000, 0.1)
     assert meter.bucket.level(0.1) == pytest.approx(level)
-    assert meter.others == pytest.approx(others, rel=0.01)
+    assert meter.foreign_rate == pytest.approx(others, rel=0.01)
 
 
 def test_an_empty_bucket_does_not_show_its_debt():

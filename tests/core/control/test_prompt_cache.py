@@ -6,7 +6,7 @@ from tests.core.factories import HAIKU, a_job, a_shape
 from claude_executor.core.control.prompt_cache import LIFETIME, MOST, PATIENCE, PromptCacheTracker
 from claude_executor.core.model.cost import NOTHING_USED, Usage
 from claude_executor.core.model.job import Phase
-from claude_executor.core.model.request import Shape
+from claude_executor.core.model.request import RequestShape
 
 WRITTEN = Usage(input_tokens=10, output_tokens=5, cache_creation_tokens=2_000)
 READ = Usage(input_tokens=10, output_tokens=5, cache_read_tokens=2_000)
@@ -16,7 +16,7 @@ UNCACHED = Usage(input_tokens=2_010, output_tokens=5)
 def a_prefixed(number=1, *, prefix=b"p", prefix_bytes=8_000, model=HAIKU):
     """A job whose prompt begins with a marked prefix."""
     job = a_job(number, phase=Phase.RUNNING)
-    job.shape = Shape(model, 500, prefix_bytes + 50, 14, prefix, prefix_bytes)
+    job.shape = RequestShape(model, 500, prefix_bytes + 50, 14, prefix, prefix_bytes)
     return job
 
 

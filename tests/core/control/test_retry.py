@@ -12,7 +12,7 @@ from claude_executor.core.model.failure import (
     FailurePolicy,
     Scope,
     classify,
-    growth_quoted,
+    ramp_quoted,
     resource_named,
 )
 
@@ -194,7 +194,7 @@ def test_a_429_may_name_what_was_short(message, resource):
 )
 def test_a_429_for_growth_may_quote_its_figures(message, quoted):
     """What this minute may use and what the next."""
-    assert growth_quoted(message) == quoted
+    assert ramp_quoted(message) == quoted
 
 
 @examples

@@ -90,7 +90,7 @@ def test_no_request_takes_more_input_than_it_has_bytes_on_the_wire(messages, pro
     except TypeError:
         return  # half a surrogate pair, which is no text
     escaped = orjson.dumps([params["system"], params["messages"], params["tools"]]).count(b"\\")
-    assert shape_of(params).most_text_tokens + 6 * escaped + 60 >= wire
+    assert shape_of(params).max_text_tokens + 6 * escaped + 60 >= wire
 
 
 @given(

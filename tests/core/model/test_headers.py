@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from claude_executor.core.model.cost import Resource
-from claude_executor.core.model.headers import NO_ADVICE, Quote, read
+from claude_executor.core.model.headers import NO_HINTS, LimitQuote, parse
 
 DATE = "Thu, 08 Oct 2026 14:50:42 GMT"
 
@@ -26,14 +26,14 @@ def triple(resource, limit="1000", remaining="900", reset="2026-10-08T14:51:42Z"
 @pytest.mark.parametrize("resource", PREFIXES)
 def test_each_resource_is_quoted(resource):
     """Limit, remaining, and the span from the response's date to the reset."""
-    assert read(triple(resource)).quotes == {resource: Quote(1_000.0, 900.0, 60.0)}
+    assert parse(triple(resource)).quotes == {resource: LimitQuote(1_000.0, 900.0, 60.0)}
 
 
 def test_all_three_are_read_together_and_the_combined_one_is_not():
     """`anthropic-ratelimit-tokens-*` repeats the shortest of the others, so it is no bucket of its own."""
     headers = {key: value for resource in PREFIXES for key, value in triple(resource).items()}
     headers |= {"anthropic-ratelimit-tokens-limit": "5", "anthropic-ratelimit-tokens-remaining": "0"}
-    assert set(read(headers).quotes) == set(PREFIXES)
+    assert set(parse(headers).quotes) == set(PREFIXES)
 
 
 @pytest.mark.parametrize(
@@ -60,13 +60,15 @@ def test_all_three_are_read_together_and_the_combined_one_is_not():
 )
 def test_a_reset_is_a_span_after_the_date_header(reset, seconds):
     """RFC 3339 with any offset and HTTP dates are understood; anything else leaves the span out."""
-    assert read(triple(Resource.INPUT, reset=reset)).quotes[Resource.INPUT].full_in == seconds
+    assert parse(triple(Resource.INPUT, reset=reset)).quotes[Resource.INPUT].full_in == seconds
 
 
 @pytest.mark.parametrize("date", [None, "", "yesterday", "Thu, 08 Oct"])
 def test_without_a_date_a_reset_means_nothing(date):
     """This machine's clock is not asked, so a reset alone is no span; the rest still counts."""
-    assert read(triple(Resource.OUTPUT, date=date)).quotes == {Resource.OUTPUT: Quote(1_000.0, 900.0, None)}
+    assert parse(triple(Resource.OUTPUT, date=date)).quotes == {
+        Resource.OUTPUT: LimitQuote(1_000.0, 900.0, None)
+    }
 
 
 @pytest.mark.parametrize(
@@ -88,7 +90,7 @@ def test_without_a_date_a_reset_means_nothing(date):
 def test_a_quote_that_is_missing_or_malformed_is_left_out(limit, remaining):
     """One bad resource does not spoil the others."""
     headers = triple(Resource.INPUT, limit, remaining) | triple(Resource.REQUESTS)
-    assert set(read(headers).quotes) == {Resource.REQUESTS}
+    assert set(parse(headers).quotes) == {Resource.REQUESTS}
 
 
 @pytest.mark.parametrize(
@@ -119,7 +121,7 @@ def test_a_quote_that_is_missing_or_malformed_is_left_out(limit, remaining):
 )
 def test_a_wait_is_read_in_seconds_milliseconds_or_as_a_date(headers, seconds):
     """Every form of `retry-after`; what says nothing is nothing."""
-    assert read(headers).retry_after == seconds
+    assert parse(headers).retry_after == seconds
 
 
 @pytest.mark.parametrize(
@@ -127,12 +129,12 @@ def test_a_wait_is_read_in_seconds_milliseconds_or_as_a_date(headers, seconds):
 )
 def test_should_retry_is_true_false_or_not_told(text, meaning):
     """`x-should-retry` as the API writes it."""
-    assert read({} if text is None else {"x-should-retry": text}).should_retry is meaning
+    assert parse({} if text is None else {"x-should-retry": text}).should_retry is meaning
 
 
 def test_no_headers_no_advice():
     """A response that says nothing advises nothing."""
-    assert read({}) == NO_ADVICE
+    assert parse({}) == NO_HINTS
 
 
 def test_a_real_429_is_read():
@@ -151,13 +153,13 @@ def test_a_real_429_is_read():
         "anthropic-ratelimit-output-tokens-remaining": "80000",
         "anthropic-ratelimit-output-tokens-reset": "2025-06-02T15:14:45Z",
     }
-    advice = read(headers)
+    advice = parse(headers)
     assert advice.retry_after == 16.0
     assert advice.should_retry is True
     assert advice.quotes == {
-        Resource.REQUESTS: Quote(4_000.0, 4_000.0, 0.0),
-        Resource.INPUT: Quote(200_000.0, 0.0, 63.0),
-        Resource.OUTPUT: Quote(80_000.0, 80_000.0, 0.0),
+        Resource.REQUESTS: LimitQuote(4_000.0, 4_000.0, 0.0),
+        Resource.INPUT: LimitQuote(200_000.0, 0.0, 63.0),
+        Resource.OUTPUT: LimitQuote(80_000.0, 80_000.0, 0.0),
     }
 
 
@@ -172,7 +174,7 @@ odd = st.one_of(
 @given(st.dictionaries(st.sampled_from([*triple(Resource.INPUT), "retry-after", "retry-after-ms"]), odd))
 def test_no_header_however_odd_raises(headers):
     """Whatever a proxy sends, a response can be read, and its numbers are usable."""
-    advice = read(headers)
+    advice = parse(headers)
     assert advice.retry_after is None or advice.retry_after > 0
     for quote in advice.quotes.values():
         assert quote.limit > 0

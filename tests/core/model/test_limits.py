@@ -10,8 +10,8 @@ from claude_executor.core.model.limits import (
     COUNT_TOKENS,
     DEFAULT,
     Limits,
-    by_pool,
     cache_reads_count,
+    normalized,
     pool_of,
 )
 
@@ -153,8 +153,8 @@ def test_a_tier_cannot_be_changed():
 def test_limits_by_model_become_limits_by_pool():
     """Keys may be models, pools or the star; one `Limits` is for all."""
     one, other = Limits(rpm=1), Limits(rpm=2)
-    assert by_pool(one) == {DEFAULT: one}
-    assert by_pool({"claude-opus-4-8": one, "haiku-5.5": other, "*": one}) == {
+    assert normalized(one) == {DEFAULT: one}
+    assert normalized({"claude-opus-4-8": one, "haiku-5.5": other, "*": one}) == {
         "opus-4": one,
         "haiku-5.5": other,
         DEFAULT: one,
@@ -164,13 +164,13 @@ def test_limits_by_model_become_limits_by_pool():
 def test_two_models_of_one_pool_must_agree():
     """The same limits twice are fine, different ones are not."""
     same = {"claude-opus-4-8": Limits(rpm=1), "claude-opus-4-5": Limits(rpm=1)}
-    assert by_pool(same) == {"opus-4": Limits(rpm=1)}
+    assert normalized(same) == {"opus-4": Limits(rpm=1)}
     with pytest.raises(ValueError, match="'claude-opus-4-5' shares the limits of pool 'opus-4'"):
-        by_pool({"claude-opus-4-8": Limits(rpm=1), "claude-opus-4-5": Limits(rpm=2)})
+        normalized({"claude-opus-4-8": Limits(rpm=1), "claude-opus-4-5": Limits(rpm=2)})
 
 
 @pytest.mark.parametrize("wrong", [50, None, [Limits()], {"claude-opus-5": 50}])
 def test_limits_are_limits(wrong):
     """Anything else is a TypeError that says what was given."""
     with pytest.raises(TypeError, match=r"limits .*got "):
-        by_pool(wrong)
+        normalized(wrong)

@@ -10,7 +10,7 @@ from tests.core.factories import a_failure, a_job, advice
 from claude_executor.core.control.breaker import BreakerPolicy, BreakerState
 from claude_executor.core.model.cost import NOTHING, Cost, Resource
 from claude_executor.core.model.failure import FailureKind
-from claude_executor.core.model.headers import NO_ADVICE
+from claude_executor.core.model.headers import NO_HINTS
 from claude_executor.core.model.limits import DEFAULT, Limits
 from claude_executor.core.pool import feedback
 from claude_executor.core.pool.pool import Pool
@@ -32,7 +32,7 @@ def sent(pool, now=0.0, **more):
     return job
 
 
-def answered(pool, job, now=1.0, actual=USED, headers=NO_ADVICE):
+def answered(pool, job, now=1.0, actual=USED, headers=NO_HINTS):
     """The attempt is answered."""
     pool.settle(job, actual, now)
     return feedback.on_response(pool, job, headers, now)
@@ -279,7 +279,7 @@ def test_headers_of_a_failure_are_heard_like_any_other():
     job = sent(pool)
     pool.settle(job, NOTHING, 1.0)
     before = pool.believed_levels(1.0)
-    feedback.observe_headers(pool, job, NO_ADVICE, 1.0)
+    feedback.observe_headers(pool, job, NO_HINTS, 1.0)
     assert pool.believed_levels(1.0) == before
     feedback.observe_headers(pool, job, advice(requests=(600, 10)), 1.0)
     assert pool.estimators[Resource.REQUESTS].bucket.level(1.0) == pytest.approx(10, abs=11)

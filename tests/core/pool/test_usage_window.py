@@ -10,13 +10,13 @@ from claude_executor.core.model.cost import NOTHING, Cost
 from claude_executor.core.model.limits import DEFAULT, Limits
 from claude_executor.core.model.snapshot import Snapshot
 from claude_executor.core.pool.pool import Pool
-from claude_executor.core.pool.usage import Usages
+from claude_executor.core.pool.usage import UsageWindow
 from claude_executor.core.scheduling.inspection import state_of
 
 
 def test_what_was_used_is_forgotten_after_a_minute():
     """It counts for sixty seconds and then no more."""
-    used = Usages()
+    used = UsageWindow()
     used.add(Cost(1, 100, 10, 5), 100.5)
     used.add(Cost(1, 100, 10), 130.0)
     assert used.last_minute(130.0) == Cost(2, 200, 20)
@@ -29,7 +29,7 @@ def test_what_was_used_is_forgotten_after_a_minute():
 @given(st.lists(st.tuples(st.floats(0, 100), st.integers(0, 1_000)), max_size=40))
 def test_a_minute_is_a_minute_give_or_take_a_second(events):
     """Whatever the gaps, the sum is that of the last fifty-nine to sixty seconds."""
-    used, now, seen = Usages(), 0.0, []
+    used, now, seen = UsageWindow(), 0.0, []
     for gap, amount in events:
         now += gap
         used.add(Cost(0, amount, 0), now)

@@ -5,13 +5,13 @@ import math
 from claude_executor.core.scheduling.executor_limits import (
     CONNECTIONS_AT_ONCE,
     CONNECTIONS_PER_SECOND,
-    Opening,
+    ConnectionRate,
 )
 
 
 def test_a_crowd_opens_its_connections_little_by_little():
     """At most so many at once, and then so many a second."""
-    opening, now = Opening(0.0), 0.0
+    opening, now = ConnectionRate(0.0), 0.0
     for running in range(1_000):
         now = max(now, opening.ready_at(running))
         opening.take(running + 1, now)
@@ -21,7 +21,7 @@ def test_a_crowd_opens_its_connections_little_by_little():
 
 def test_what_has_been_open_is_free():
     """Up to the most that were ever in flight nobody waits, however often they come and go."""
-    opening = Opening(0.0)
+    opening = ConnectionRate(0.0)
     for running in range(1, 51):
         opening.take(running, 0.0)
     assert opening.ready_at(50) > 0.0

@@ -6,7 +6,7 @@ from claude_executor.core.control.breaker import BreakerPolicy
 from claude_executor.core.model.cost import Usage
 from claude_executor.core.model.limits import DEFAULT, Limits
 from claude_executor.core.pool.pool import Pool
-from claude_executor.core.scheduling.cost_model import Pricing
+from claude_executor.core.scheduling.cost_model import CostModel
 
 
 def a_pool():
@@ -25,41 +25,41 @@ def priced(pricing, pool, **shape):
 
 def test_jobs_are_alike_that_need_the_same_about_as_much():
     """By the resource they need most, within a factor of eight."""
-    pricing, pool = Pricing(reserve_max_tokens=True), a_pool()
+    pricing, pool = CostModel(reserve_max_tokens=True), a_pool()
     small = priced(pricing, pool, max_tokens=1)
     large = priced(pricing, pool, max_tokens=1, text_bytes=200_000)
     talker = priced(pricing, pool, max_tokens=8_000)
-    assert small.build[0] == large.build[0] == "input tokens"
-    assert talker.build[0] == "output tokens"
-    assert len({small.build, large.build, talker.build}) == 3
-    assert priced(pricing, pool, max_tokens=1, text_bytes=2_600).build == small.build
+    assert small.size_class[0] == large.size_class[0] == "input tokens"
+    assert talker.size_class[0] == "output tokens"
+    assert len({small.size_class, large.size_class, talker.size_class}) == 3
+    assert priced(pricing, pool, max_tokens=1, text_bytes=2_600).size_class == small.size_class
 
 
 def test_only_the_first_attempt_is_charged():
     """Who comes back has paid for its turn."""
-    pricing, pool = Pricing(reserve_max_tokens=False), a_pool()
+    pricing, pool = CostModel(reserve_max_tokens=False), a_pool()
     job = priced(pricing, pool)
     assert job.charge > 0.0
-    pricing.start(job)
+    pricing.on_start(job)
     assert job.charged == job.charge == pool.demand(job.cost).seconds
     job.attempts = 1
-    pricing.join(job, pool, 1.0)
+    pricing.on_queued(job, pool, 1.0)
     assert job.charge == 0.0
 
 
 def test_answers_teach_and_put_the_charge_right():
     """The next of a tenant who took more than expected waits the longer."""
-    pricing, pool = Pricing(reserve_max_tokens=False), a_pool()
+    pricing, pool = CostModel(reserve_max_tokens=False), a_pool()
     greedy, modest = priced(pricing, pool), priced(pricing, pool)
     greedy.tenant, modest.tenant = "greedy", "modest"
     for job in (greedy, modest):
         pool.queue.push(job)
     before = greedy.cost
-    pricing.start(greedy)
+    pricing.on_start(greedy)
     usage = Usage(1_000, 5_000)
-    pricing.answered(greedy, pool, usage, usage.cost())
+    pricing.on_response(greedy, pool, usage, usage.cost())
     pool.queue.pop()
-    pricing.renew(modest, pool, 1.0)
+    pricing.refresh(modest, pool, 1.0)
     assert modest.cost.output_tokens > before.output_tokens
     late = priced(pricing, pool)
     late.tenant = "modest"

@@ -8,7 +8,7 @@ from tests.core.factories import a_job, a_shape
 from claude_executor.core.control.spending import SpendingCap
 from claude_executor.core.model.cost import Usage
 from claude_executor.core.model.gate import CONCURRENCY, NEVER, OPENING, SPENDING
-from claude_executor.core.scheduling.executor_limits import CONNECTIONS_AT_ONCE, Ceiling
+from claude_executor.core.scheduling.executor_limits import CONNECTIONS_AT_ONCE, ExecutorLimits
 
 
 def fly(ceiling, count, now=0.0):
@@ -22,7 +22,7 @@ def fly(ceiling, count, now=0.0):
 
 def test_no_more_are_in_flight_than_allowed():
     """A place comes free when one of them is over."""
-    ceiling = Ceiling(3, (), 0.0)
+    ceiling = ExecutorLimits(3, (), 0.0)
     jobs = fly(ceiling, 3)
     assert ceiling.opens_at(a_job(), 0.0) == (NEVER, CONCURRENCY)
     ceiling.release(jobs[0], None)
@@ -35,16 +35,16 @@ def test_no_more_are_in_flight_than_allowed():
 
 def test_a_share_of_the_places_is_kept():
     """But one may always go."""
-    ceiling = Ceiling(20, (), 0.0)
+    ceiling = ExecutorLimits(20, (), 0.0)
     fly(ceiling, 19)
     assert ceiling.opens_at(a_job(), 0.0)[0] < NEVER
     assert ceiling.opens_at(a_job(), 0.05) == (NEVER, CONCURRENCY)
-    assert Ceiling(1, (), 0.0).opens_at(a_job(), 0.05)[0] < NEVER
+    assert ExecutorLimits(1, (), 0.0).opens_at(a_job(), 0.05)[0] < NEVER
 
 
 def test_new_connections_are_paced():
     """Those that are open already are not."""
-    ceiling = Ceiling(1_000, (), 0.0)
+    ceiling = ExecutorLimits(1_000, (), 0.0)
     jobs = fly(ceiling, int(CONNECTIONS_AT_ONCE))
     at, why = ceiling.opens_at(a_job(), 0.0)
     assert at > 0.0
@@ -56,7 +56,7 @@ def test_new_connections_are_paced():
 def test_a_spending_cap_holds_and_then_refuses():
     """It holds while what is in flight may turn out cheaper."""
     most = SpendingCap(1.0).worst_case(a_shape())
-    ceiling = Ceiling(9, [SpendingCap(1.5 * most)], 0.0)
+    ceiling = ExecutorLimits(9, [SpendingCap(1.5 * most)], 0.0)
     [job] = fly(ceiling, 1)
     other = a_job(2)
     ceiling.set_worst_case(other)
@@ -64,4 +64,4 @@ def test_a_spending_cap_holds_and_then_refuses():
     assert not ceiling.cannot_fit(other)
     ceiling.release(job, Usage(int(most)))
     assert ceiling.cannot_fit(other)
-    assert not Ceiling(9, (), 0.0).cannot_fit(a_job())
+    assert not ExecutorLimits(9, (), 0.0).cannot_fit(a_job())

@@ -11,13 +11,13 @@ from claude_executor.core.control.prompt_cache import PATIENCE
 from claude_executor.core.control.retry import RetryPolicy
 from claude_executor.core.control.spending import SpendingCap
 from claude_executor.core.model import events as ev
-from claude_executor.core.model.actions import Refusal, Refuse, Start, Verdict
+from claude_executor.core.model.actions import Disposition, Refusal, Refuse, Start
 from claude_executor.core.model.cost import NOTHING_USED, Resource, Usage
 from claude_executor.core.model.failure import FailureKind
-from claude_executor.core.model.headers import NO_ADVICE
+from claude_executor.core.model.headers import NO_HINTS
 from claude_executor.core.model.job import Job, Phase
 from claude_executor.core.model.limits import Limits
-from claude_executor.core.model.request import Shape
+from claude_executor.core.model.request import RequestShape
 from claude_executor.core.scheduling.executor_limits import CONNECTIONS_AT_ONCE
 from claude_executor.core.scheduling.failure_decisions import LASTS
 from claude_executor.core.scheduling.scheduler import MOST_POOLS, Scheduler
@@ -35,7 +35,7 @@ def a_scheduler(limits=PLENTY, *, max_concurrency=100, opened=True, **options):
         for model in (HAIKU, OPUS):
             job = scheduler.submit(a_shape(model), 0.0)
             scheduler.poll(0.0)
-            scheduler.on_response(job, USAGE, NO_ADVICE, 0.0)
+            scheduler.on_response(job, USAGE, NO_HINTS, 0.0)
             scheduler._pool(job.pool, 0.0).slow_start.restart(0.0, factor=64.0)
         scheduler.poll(0.0)
     return scheduler
@@ -71,8 +71,13 @@ def test_a_request_starts_is_answered_and_is_over():
     assert isinstance(job, Job)
     assert (job.phase, scheduler.idle) == (Phase.WAITING, False)
     assert scheduler.poll(1.0) == [Start(job)]
-    assert (job.phase, job.attempts, job.sent_at, scheduler._ceiling.running) == (Phase.RUNNING, 1, 1.0, 1)
-    scheduler.on_response(job, USAGE, NO_ADVICE, 3.0)
+    assert (job.phase, job.attempts, job.sent_at, scheduler._executor_limits.running) == (
+        Phase.RUNNING,
+        1,
+        1.0,
+        1,
+    )
+    scheduler.on_response(job, USAGE, NO_HINTS, 3.0)
     assert (job.phase, scheduler.idle) == (Phase.OVER, True)
     assert scheduler.poll(3.0) == []
     assert scheduler.wake_at == math.inf
@@ -85,7 +90,7 @@ def test_where_no_limit_is_known_the_first_request_goes_alone():
     other = submit(scheduler, model=OPUS)
     assert set(map(id, started(scheduler))) == {id(jobs[0]), id(other)}
     assert started(scheduler, 0.02) == []
-    scheduler.on_response(jobs[0], USAGE, NO_ADVICE, 0.03)
+    scheduler.on_response(jobs[0], USAGE, NO_HINTS, 0.03)
     assert len(started(scheduler, 0.03)) >= 1
 
 
@@ -110,7 +115,7 @@ def test_no_more_than_max_concurrency_are_in_flight_over_all_pools():
     assert len(flight) == 3
     assert started(scheduler, 5.0) == []
     assert scheduler.wake_at == math.inf  # only the end of something helps
-    scheduler.on_response(flight[0], USAGE, NO_ADVICE, 6.0)
+    scheduler.on_response(flight[0], USAGE, NO_HINTS, 6.0)
     assert len(started(scheduler, 6.0)) == 1
 
 
@@ -123,7 +128,7 @@ def test_pools_that_share_the_ceiling_take_turns():
     for second in range(20):
         (job,) = started(scheduler, float(second))
         order.append(job.shape.model)
-        scheduler.on_response(job, USAGE, NO_ADVICE, float(second))
+        scheduler.on_response(job, USAGE, NO_HINTS, float(second))
     assert 5 <= order.count(OPUS) <= 15
 
 
@@ -209,9 +214,9 @@ def test_a_job_that_waits_to_try_again_can_be_late_too():
         scheduler.poll(0.0)
     job = submit(scheduler, deadline_at=2.5)
     scheduler.poll(0.0)
-    assert failed(scheduler, job, FailureKind.CONFLICT, u=0.0) is Verdict.AGAIN
+    assert failed(scheduler, job, FailureKind.CONFLICT, u=0.0) is Disposition.AGAIN
     (action,) = [a for a in scheduler.poll(2.5) if isinstance(a, Refuse)]
-    assert (action.job, action.refusal, action.cause) == (job, Refusal.DEADLINE, job.last)
+    assert (action.job, action.refusal, action.cause) == (job, Refusal.DEADLINE, job.last_failure)
 
 
 def test_in_flight_a_deadline_does_not_matter():
@@ -220,7 +225,7 @@ def test_in_flight_a_deadline_does_not_matter():
     job = submit(scheduler, deadline_at=5.0)
     scheduler.poll(0.0)
     assert scheduler.poll(6.0) == []
-    scheduler.on_response(job, USAGE, NO_ADVICE, 7.0)
+    scheduler.on_response(job, USAGE, NO_HINTS, 7.0)
     assert scheduler.counters.answered == 3
 
 
@@ -229,12 +234,12 @@ def test_a_bad_key_stops_everything_and_a_missing_model_only_itself():
     scheduler = a_scheduler()
     jobs = [submit(scheduler, model=model) for model in ("claude-none", OPUS)]
     scheduler.poll(0.0)
-    assert failed(scheduler, jobs[0], FailureKind.NOT_FOUND, status=404) is Verdict.FAILED
+    assert failed(scheduler, jobs[0], FailureKind.NOT_FOUND, status=404) is Disposition.FAILED
     assert submit(scheduler, model="claude-none").refusal is Refusal.STOPPED
     assert isinstance(submit(scheduler, model=OPUS), Job)
-    assert failed(scheduler, jobs[1], FailureKind.AUTHENTICATION, status=401) is Verdict.FAILED
+    assert failed(scheduler, jobs[1], FailureKind.AUTHENTICATION, status=401) is Disposition.FAILED
     refusal = submit(scheduler, model=OPUS)
-    assert (refusal.refusal, refusal.cause) == (Refusal.STOPPED, jobs[1].last)
+    assert (refusal.refusal, refusal.cause) == (Refusal.STOPPED, jobs[1].last_failure)
     assert isinstance(submit(scheduler, 1.0 + LASTS), Job)  # after a while one may see
 
 
@@ -243,7 +248,7 @@ def test_one_file_that_is_gone_stops_nobody_who_asks_the_same_model():
     scheduler = a_scheduler()
     job = submit(scheduler)
     scheduler.poll(0.0)
-    assert failed(scheduler, job, FailureKind.NOT_FOUND, status=404) is Verdict.FAILED
+    assert failed(scheduler, job, FailureKind.NOT_FOUND, status=404) is Disposition.FAILED
     assert isinstance(submit(scheduler), Job)
 
 
@@ -255,7 +260,7 @@ def test_without_stops_each_meets_it_for_itself():
         job = submit(scheduler, now)
         while started(scheduler, now) != [job]:
             now = scheduler.wake_at
-        assert failed(scheduler, job, kind, now, status=403) is Verdict.FAILED
+        assert failed(scheduler, job, kind, now, status=403) is Disposition.FAILED
     assert isinstance(submit(scheduler, now), Job)
     new = a_scheduler(opened=False, retry=RetryPolicy(fail_fast=False))
     job = submit(new)
@@ -263,7 +268,7 @@ def test_without_stops_each_meets_it_for_itself():
     for _ in range(5):
         while started(new, now) != [job]:
             now = new.wake_at
-        assert failed(new, job, FailureKind.UNREACHABLE, now, status=None) is Verdict.AGAIN
+        assert failed(new, job, FailureKind.UNREACHABLE, now, status=None) is Disposition.AGAIN
 
 
 def test_models_that_nobody_has_heard_of_are_forgotten():
@@ -287,14 +292,14 @@ def test_one_large_row_that_is_refused_holds_up_nobody():
     scheduler = a_scheduler(Limits(rpm=1_000, itpm=2_000_000, otpm=400_000), opened=False)
     first = submit(scheduler)
     scheduler.poll(0.0)
-    scheduler.on_response(first, USAGE, NO_ADVICE, 1.0)
+    scheduler.on_response(first, USAGE, NO_HINTS, 1.0)
     large = scheduler.submit(a_shape(text_bytes=40_000_000), 1.0)
     now = 1.0
     while started(scheduler, now) != [large]:
         now = scheduler.wake_at
     small = submit(scheduler, now)
     refused_at = now + 1.0
-    assert failed(scheduler, large, FailureKind.TOO_LARGE, refused_at, status=413) is Verdict.FAILED
+    assert failed(scheduler, large, FailureKind.TOO_LARGE, refused_at, status=413) is Disposition.FAILED
     now = refused_at
     while started(scheduler, now) != [small]:
         now = scheduler.wake_at
@@ -307,7 +312,7 @@ def test_a_stop_turns_away_those_in_line_and_those_set_aside():
     one, two = submit(scheduler), submit(scheduler)
     scheduler.poll(0.0)
     in_line = submit(scheduler)
-    assert failed(scheduler, one, FailureKind.OVERLOADED, status=529, retry_after=50.0) is Verdict.AGAIN
+    assert failed(scheduler, one, FailureKind.OVERLOADED, status=529, retry_after=50.0) is Disposition.AGAIN
     failed(scheduler, two, FailureKind.BILLING, status=402)
     assert sorted(job.number for job, _ in refused(scheduler)) == [one.number, in_line.number]
     assert scheduler.idle
@@ -330,16 +335,16 @@ def test_one_late_request_to_a_silent_host_stops_nobody():
     scheduler = a_scheduler(opened=False)
     job = submit(scheduler, deadline_at=0.1)
     scheduler.poll(0.0)
-    assert failed(scheduler, job, FailureKind.UNREACHABLE, status=None, u=0.9) is Verdict.TOO_LATE
+    assert failed(scheduler, job, FailureKind.UNREACHABLE, status=None, u=0.9) is Disposition.TOO_LATE
     job = submit(scheduler, 1.0)
     assert isinstance(job, Job)
-    now, verdict = 1.0, Verdict.AGAIN
-    while verdict is Verdict.AGAIN:
+    now, verdict = 1.0, Disposition.AGAIN
+    while verdict is Disposition.AGAIN:
         if job in started(scheduler, now):
             verdict = failed(scheduler, job, FailureKind.UNREACHABLE, now, status=None)
             scheduler.poll(now)
         now = min(scheduler.wake_at, now + 10.0)
-    assert (verdict, job.attempts) == (Verdict.FAILED, 3)
+    assert (verdict, job.attempts) == (Disposition.FAILED, 3)
     assert submit(scheduler, now).refusal is Refusal.STOPPED
 
 
@@ -351,15 +356,15 @@ def test_a_failed_request_tries_again_when_it_is_due_and_keeps_its_place():
     scheduler = a_scheduler(max_concurrency=1)
     job, other = submit(scheduler), submit(scheduler)
     scheduler.poll(0.0)
-    assert failed(scheduler, job, u=0.5) is Verdict.AGAIN
+    assert failed(scheduler, job, u=0.5) is Disposition.AGAIN
     assert job.phase is Phase.PARKED
     assert started(scheduler, 0.0) == [other]
     assert scheduler.wake_at == 0.5
     third = submit(scheduler)
     scheduler.poll(0.5)
-    scheduler.on_response(other, USAGE, NO_ADVICE, 1.0)
+    scheduler.on_response(other, USAGE, NO_HINTS, 1.0)
     assert started(scheduler, 1.0) == [job]
-    scheduler.on_response(job, USAGE, NO_ADVICE, 1.0)
+    scheduler.on_response(job, USAGE, NO_HINTS, 1.0)
     assert started(scheduler, 1.0) == [third]
     assert (job.attempts, scheduler.counters.retries) == (2, 1)
 
@@ -372,7 +377,7 @@ def test_while_it_waits_to_try_again_a_request_holds_nothing():
     job = submit(scheduler)
     scheduler.poll(0.0)
     failed(scheduler, job, FailureKind.OVERLOADED, status=529)
-    assert (scheduler._ceiling.running, pool.in_flight, any(pool.flight.reserved)) == (0, 0, False)
+    assert (scheduler._executor_limits.running, pool.in_flight, any(pool.flight.reserved)) == (0, 0, False)
     assert pool.estimators[Resource.INPUT].bucket.level(0.0) == level
 
 
@@ -382,8 +387,11 @@ def test_a_429_sends_the_job_back_and_closes_its_pool_only():
     jobs = [submit(scheduler) for _ in range(3)]
     scheduler.poll(0.0)
     for job in jobs:
-        assert failed(scheduler, job, FailureKind.QUOTA, status=429, retry_after=20.0, u=0.1) is Verdict.AGAIN
-        assert (job.phase, job.counted) == (Phase.WAITING, 0)
+        assert (
+            failed(scheduler, job, FailureKind.QUOTA, status=429, retry_after=20.0, u=0.1)
+            is Disposition.AGAIN
+        )
+        assert (job.phase, job.counted_attempts) == (Phase.WAITING, 0)
     newcomer = submit(scheduler, model=OPUS)
     assert started(scheduler, 1.0) == [newcomer]
     assert scheduler.wake_at >= 20.0
@@ -402,9 +410,9 @@ def test_too_large_is_said_the_second_time():
     scheduler.poll(0.0)
     quotes = {"requests": (50, 49), "input": (50_000, 50_000), "output": (8_000, 8_000)}
     told = {"status": 429, "resource": Resource.INPUT, "retry_after": 60.0, **quotes}
-    assert failed(scheduler, job, FailureKind.QUOTA, **told) is Verdict.AGAIN
+    assert failed(scheduler, job, FailureKind.QUOTA, **told) is Disposition.AGAIN
     assert started(scheduler, 10_000.0) == [job]
-    assert failed(scheduler, job, FailureKind.QUOTA, 10_000.0, **told) is Verdict.TOO_LARGE
+    assert failed(scheduler, job, FailureKind.QUOTA, 10_000.0, **told) is Disposition.TOO_LARGE
     assert job.phase is Phase.OVER
     assert isinstance(submit(scheduler), Job)
 
@@ -415,7 +423,7 @@ def test_retries_wait_for_their_budget():
     jobs = [submit(scheduler) for _ in range(30)]
     scheduler.poll(0.0)
     for job in jobs:
-        assert failed(scheduler, job, FailureKind.CONFLICT, status=409, u=0.0) is Verdict.AGAIN
+        assert failed(scheduler, job, FailureKind.CONFLICT, status=409, u=0.0) is Disposition.AGAIN
     assert len(started(scheduler, 0.0)) == 10
     assert 0.0 < scheduler.wake_at <= 1.0
     assert len(started(scheduler, 5.0)) == 5
@@ -430,7 +438,7 @@ def test_an_outage_is_waited_out():
         flight = started(scheduler, now)
         flights.append(len(flight))
         for job in flight:
-            assert failed(scheduler, job, FailureKind.SERVER, now) is Verdict.AGAIN
+            assert failed(scheduler, job, FailureKind.SERVER, now) is Disposition.AGAIN
         scheduler.poll(now)
         now = scheduler.wake_at
     assert max(flights[5:]) == 1
@@ -438,7 +446,7 @@ def test_an_outage_is_waited_out():
     assert scheduler.snapshot(now).breaker in ("open", "half-open")
     while not scheduler.idle:
         for job in started(scheduler, now):
-            scheduler.on_response(job, USAGE, NO_ADVICE, now)
+            scheduler.on_response(job, USAGE, NO_HINTS, now)
         scheduler.poll(now)
         now = min(scheduler.wake_at, now + 100.0)
     assert all(job.phase is Phase.OVER for job in jobs)
@@ -478,7 +486,7 @@ def test_nothing_is_settled_twice(first, second):
 
     def settle(how):
         if how == "answered":
-            scheduler.on_response(job, USAGE, NO_ADVICE, 1.0)
+            scheduler.on_response(job, USAGE, NO_HINTS, 1.0)
         elif how == "failed":
             failed(scheduler, job, FailureKind.INVALID, 1.0, status=400)
         else:
@@ -503,7 +511,7 @@ def test_what_waits_cannot_be_settled():
     job = submit(scheduler)
     scheduler.poll(0.0)
     with pytest.raises(RuntimeError, match="it is waiting"):
-        scheduler.on_response(job, USAGE, NO_ADVICE, 1.0)
+        scheduler.on_response(job, USAGE, NO_HINTS, 1.0)
 
 
 def test_cancelling_in_the_moment_of_its_turn_gives_everything_back():
@@ -529,7 +537,7 @@ def test_urgent_work_goes_first():
     assert started(scheduler) == [flying]
     bulk, urgent = submit(scheduler), submit(scheduler, priority=10)
     for job in (urgent, bulk):
-        scheduler.on_response(flying, USAGE, NO_ADVICE, 1.0)
+        scheduler.on_response(flying, USAGE, NO_HINTS, 1.0)
         (flying,) = started(scheduler, 1.0)
         assert flying is job
 
@@ -545,10 +553,10 @@ def test_bulk_leaves_the_last_twentieth_to_urgent_work(resource):
         if urgent_about:
             job = submit(scheduler, now, priority=1)
             scheduler.poll(now)
-            scheduler.on_response(job, USAGE, NO_ADVICE, now)
+            scheduler.on_response(job, USAGE, NO_HINTS, now)
             scheduler._pools["haiku-5.5"].estimators[Resource.REQUESTS].bucket.settle(1.0, now)
         for running in range(1, 301):  # connections enough are open
-            scheduler._ceiling._opening.take(running, 0.0)
+            scheduler._executor_limits._opening.take(running, 0.0)
         for _ in range(200):
             submit(scheduler, now)
         flight = len(started(scheduler, now))
@@ -562,7 +570,7 @@ def test_when_nothing_urgent_has_come_for_a_while_bulk_has_it_all():
     scheduler = a_scheduler(max_concurrency=20)
     job = submit(scheduler, priority=1)
     scheduler.poll(0.0)
-    scheduler.on_response(job, USAGE, NO_ADVICE, 0.0)
+    scheduler.on_response(job, USAGE, NO_HINTS, 0.0)
     for _ in range(50):
         submit(scheduler)
     assert len(started(scheduler, 1.0)) == 19
@@ -595,7 +603,7 @@ def test_a_wrong_change_changes_nothing():
         with pytest.raises(ValueError, match="must be"):
             scheduler.reconfigure(0.0, **wrong)
     assert scheduler._pools["haiku-5.5"].estimators[Resource.REQUESTS].limit == 600
-    assert scheduler._ceiling.most_running == 5
+    assert scheduler._executor_limits.max_running == 5
 
 
 def test_more_slots_are_used_at_once_and_fewer_as_they_become_free():
@@ -609,9 +617,9 @@ def test_more_slots_are_used_at_once_and_fewer_as_they_become_free():
     assert len(flight) == 4
     scheduler.reconfigure(0.0, max_concurrency=1)
     for job in flight[:3]:
-        scheduler.on_response(job, USAGE, NO_ADVICE, 0.0)
+        scheduler.on_response(job, USAGE, NO_HINTS, 0.0)
         assert started(scheduler) == []
-    scheduler.on_response(flight[3], USAGE, NO_ADVICE, 0.0)
+    scheduler.on_response(flight[3], USAGE, NO_HINTS, 0.0)
     assert len(started(scheduler)) == 1
 
 
@@ -622,7 +630,7 @@ def test_a_closed_door_lets_those_inside_finish():
     scheduler.poll(0.0)
     assert scheduler.close(0.0, refuse_waiting=False) == []
     assert submit(scheduler).refusal is Refusal.CLOSED
-    assert failed(scheduler, job) is Verdict.AGAIN
+    assert failed(scheduler, job) is Disposition.AGAIN
     assert started(scheduler) == [waiting]
 
 
@@ -635,10 +643,10 @@ def test_tearing_down_refuses_all_that_waits_and_retries_nothing():
     in_line = submit(scheduler)
     actions = scheduler.close(0.0, refuse_waiting=True)
     assert sorted(actions, key=lambda action: action.job.number) == [
-        Refuse(parked, Refusal.CLOSED, parked.last),
+        Refuse(parked, Refusal.CLOSED, parked.last_failure),
         Refuse(in_line, Refusal.CLOSED, None),
     ]
-    assert failed(scheduler, flying) is Verdict.FAILED
+    assert failed(scheduler, flying) is Disposition.FAILED
     assert scheduler.idle
     assert scheduler.poll(100.0) == []
 
@@ -652,13 +660,13 @@ def test_what_an_answer_used_is_settled_and_learned():
     job = submit(scheduler)
     scheduler.poll(0.0)
     before = job.cost.input_tokens
-    scheduler.on_response(job, Usage(5_000, 10, 100, 70_000), NO_ADVICE, 0.0)
+    scheduler.on_response(job, Usage(5_000, 10, 100, 70_000), NO_HINTS, 0.0)
     assert scheduler._pools["haiku-5.5"].estimators[Resource.INPUT].bucket.level(0.0) == 600_000 - 5_100
     job = submit(scheduler)
     scheduler.poll(5.0)
     assert job.cost.input_tokens > before
     level = scheduler._pools["haiku-5.5"].estimators[Resource.INPUT].bucket.level(5.0)
-    scheduler.on_response(job, None, NO_ADVICE, 5.0)  # not told: the estimate stands
+    scheduler.on_response(job, None, NO_HINTS, 5.0)  # not told: the estimate stands
     assert scheduler._pools["haiku-5.5"].estimators[Resource.INPUT].bucket.level(5.0) == level
 
 
@@ -668,7 +676,7 @@ def test_the_prompt_cache_is_free_but_for_the_model_that_counts_it():
     scheduler = a_scheduler(Limits(itpm=600_000), opened=False)
     job = submit(scheduler, model=model)
     scheduler.poll(0.0)
-    scheduler.on_response(job, Usage(5_000, 10, 0, 70_000), NO_ADVICE, 0.0)
+    scheduler.on_response(job, Usage(5_000, 10, 0, 70_000), NO_HINTS, 0.0)
     assert scheduler._pools["haiku-3.5"].estimators[Resource.INPUT].bucket.level(0.0) == 600_000 - 75_000
 
 
@@ -744,13 +752,13 @@ def test_events_of_refusals_and_stops():
     now = 22.0
     while not (flight := started(scheduler, now)):
         now = scheduler.wake_at
-    scheduler.on_response(flight[0], USAGE, NO_ADVICE, now)
+    scheduler.on_response(flight[0], USAGE, NO_HINTS, now)
     states = [(e.state, e.until) for e in scheduler.event_buffer.take() if isinstance(e, ev.BreakerChanged)]
     assert states == [("open", 21.0), ("closed", None)]
     job = submit(scheduler, 50.0)
     scheduler.poll(60.0)
     failed(scheduler, job, FailureKind.AUTHENTICATION, 60.0, status=401)
-    stopped = next(event for event in scheduler.event_buffer.take() if isinstance(event, ev.RunStopped))
+    stopped = next(event for event in scheduler.event_buffer.take() if isinstance(event, ev.RequestsStopped))
     assert (stopped.kind, stopped.until) == (FailureKind.AUTHENTICATION, 60.0 + LASTS)
 
 
@@ -781,7 +789,7 @@ def test_a_snapshot_tells_the_state():
 
 def prefixed(scheduler, now=0.0, **more):
     """A job with a prefix to be cached."""
-    shape = Shape(HAIKU, 500, 40_050, 14, b"p", 40_000)
+    shape = RequestShape(HAIKU, 500, 40_050, 14, b"p", 40_000)
     job = scheduler.submit(shape, now, **more)
     assert isinstance(job, Job)
     return job
@@ -796,7 +804,7 @@ def test_one_request_writes_the_cache_and_the_others_read_it():
     assert [job.running for job in [*jobs, plain]] == [True, False, False, False, False, True]
     assert (scheduler.snapshot(1.0).queued, scheduler.snapshot(1.0).waiting_to_retry) == (4, 0)
     written = Usage(input_tokens=20, output_tokens=5, cache_creation_tokens=10_000)
-    scheduler.on_response(jobs[0], written, NO_ADVICE, 2.0)
+    scheduler.on_response(jobs[0], written, NO_HINTS, 2.0)
     scheduler.poll(2.0)
     scheduler.poll(4.0)
     assert all(job.running for job in jobs[1:])
@@ -852,7 +860,7 @@ def test_the_end_of_a_leader_does_not_cut_the_wait_of_those_who_were_refused():
     leader = prefixed(scheduler, 2.0)
     scheduler.poll(2.0)
     assert leader.running
-    scheduler.on_response(leader, Usage(20, 5, cache_creation_tokens=10_000), NO_ADVICE, 3.0)
+    scheduler.on_response(leader, Usage(20, 5, cache_creation_tokens=10_000), NO_HINTS, 3.0)
     scheduler.poll(3.0)
     scheduler.poll(20.0)
     assert not told.running
@@ -872,10 +880,10 @@ def test_a_probe_whose_answer_streams_for_an_hour_lets_the_others_go():
     probe = next(j for j in [job, *others] if j.running)
     assert probe.is_probe
     begun = {probe}
-    scheduler.on_response_started(probe, Usage(1_000, 1), NO_ADVICE, 60.0)
+    scheduler.on_response_started(probe, Usage(1_000, 1), NO_HINTS, 60.0)
     for second in range(60, 70):
         for other in started(scheduler, float(second)):
-            scheduler.on_response_started(other, Usage(1_000, 1), NO_ADVICE, float(second))
+            scheduler.on_response_started(other, Usage(1_000, 1), NO_HINTS, float(second))
             begun.add(other)
     assert begun == {job, *others}
 
@@ -885,8 +893,8 @@ def test_a_slow_reader_is_no_slow_api():
     scheduler = a_scheduler()
     job = submit(scheduler)
     scheduler.poll(0.0)
-    scheduler.on_response_started(job, Usage(1_000, 1), NO_ADVICE, 0.5)
-    scheduler.on_response(job, USAGE, NO_ADVICE, 600.0)
+    scheduler.on_response_started(job, Usage(1_000, 1), NO_HINTS, 0.5)
+    scheduler.on_response(job, USAGE, NO_HINTS, 600.0)
     assert scheduler.snapshot(600.0).pools["haiku-5.5"].round_trip < 1.0
 
 
@@ -899,8 +907,8 @@ def test_bulk_leaves_room_however_long_urgent_requests_have_been_coming():
         urgent = submit(scheduler, float(second), priority=1)
         scheduler.poll(float(second))
         assert urgent.running
-        scheduler.on_response(urgent, USAGE, NO_ADVICE, second + 0.5)
-    assert 18 <= scheduler._ceiling.running <= 19
+        scheduler.on_response(urgent, USAGE, NO_HINTS, second + 0.5)
+    assert 18 <= scheduler._executor_limits.running <= 19
 
 
 def test_newcomers_do_not_overtake_those_who_came_before_any_limit_was_known():
@@ -914,7 +922,7 @@ def test_newcomers_do_not_overtake_those_who_came_before_any_limit_was_known():
     for tenth in range(10, 300):
         for job in started(scheduler, tenth / 10):
             order.append(job)
-            scheduler.on_response(job, USAGE, NO_ADVICE, tenth / 10)
+            scheduler.on_response(job, USAGE, NO_HINTS, tenth / 10)
     assert sum(job in late for job in order[:300]) <= 60
 
 
@@ -930,7 +938,7 @@ def test_under_a_spending_cap_requests_wait_for_those_in_flight_and_then_are_ref
     scheduler.poll(5.0)
     assert [job.running for job in jobs] == [True, True, False, False]
     assert scheduler.snapshot(5.0).pools["haiku-5.5"].held_by == "spending cap"
-    scheduler.on_response(jobs[0], USAGE, NO_ADVICE, 6.0)
+    scheduler.on_response(jobs[0], USAGE, NO_HINTS, 6.0)
     scheduler.poll(6.0)
     assert [job.running for job in jobs[1:]] == [True, True, False]
     scheduler.on_abandoned(jobs[1], 7.0)
@@ -969,7 +977,7 @@ def test_the_beginning_of_an_answer_frees_those_who_share_its_prefix():
     scheduler.poll(0.0)
     scheduler.poll(1.0)
     assert not second.running
-    scheduler.on_response_started(first, Usage(20, 1, cache_creation_tokens=10_000), NO_ADVICE, 2.0)
+    scheduler.on_response_started(first, Usage(20, 1, cache_creation_tokens=10_000), NO_HINTS, 2.0)
     scheduler.poll(2.0)
     scheduler.poll(4.0)
     assert first.running
@@ -986,8 +994,8 @@ def test_the_beginning_of_an_answer_tells_the_limits():
     assert scheduler.snapshot(0.2).pools["haiku-5.5"].resources["requests"].limit == 600
     submit(scheduler, 0.2)
     scheduler.poll(0.2)
-    assert len(started(scheduler, 2.0)) == 1 or scheduler._ceiling.running == 2
-    scheduler.on_response(first, USAGE, NO_ADVICE, 30.0)
+    assert len(started(scheduler, 2.0)) == 1 or scheduler._executor_limits.running == 2
+    scheduler.on_response(first, USAGE, NO_HINTS, 30.0)
 
 
 def test_a_stream_that_breaks_in_use_is_not_tried_again():
@@ -996,7 +1004,7 @@ def test_a_stream_that_breaks_in_use_is_not_tried_again():
     job = submit(scheduler)
     scheduler.poll(0.0)
     failure = a_failure(FailureKind.DROPPED, status=None, used=Usage(1_000, 40))
-    assert scheduler.on_failure(job, failure, 3.0, 0.5, again=False) is Verdict.FAILED
+    assert scheduler.on_failure(job, failure, 3.0, 0.5, again=False) is Disposition.FAILED
     assert job.phase is Phase.OVER
     assert scheduler.idle
     assert scheduler._pools[job.pool].breaker._failed == 1
@@ -1022,7 +1030,7 @@ def test_a_head_that_was_held_started_with_what_it_needed_of_the_old_limits():
     while now < 47.0:
         for job in started(scheduler, now):
             begun.append(now)
-            scheduler.on_response(job, USAGE, NO_ADVICE, now)
+            scheduler.on_response(job, USAGE, NO_HINTS, now)
         if now == 40.0:
             scheduler.reconfigure(now, limits=Limits(rpm=6_000))
             scheduler.poll(now)
@@ -1036,9 +1044,9 @@ def test_a_head_that_was_held_started_with_what_it_needed_of_the_old_limits():
 def test_after_a_pause_a_large_request_held_up_all_that_followed():
     """Its size counts for the buckets; the pace, which begins anew, has not made it wait either."""
     scheduler = a_scheduler(Limits(rpm=6_000, itpm=300_000))
-    large = Shape(HAIKU, 100, 0, 150_000, output_told=50.0)
+    large = RequestShape(HAIKU, 100, 0, 150_000, expected_output=50.0)
     job = scheduler.submit(large, 100.0)
     small = submit(scheduler, 100.0)
     assert started(scheduler, 100.0) == [job]
-    scheduler.on_response(job, Usage(150_000, 50), NO_ADVICE, 101.0)
+    scheduler.on_response(job, Usage(150_000, 50), NO_HINTS, 101.0)
     assert started(scheduler, 102.0) == [small]

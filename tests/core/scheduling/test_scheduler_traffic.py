@@ -10,7 +10,7 @@ from tests.core.factories import HAIKU, OPUS, a_failure, a_shape, advice, window
 
 from claude_executor.core.control.breaker import BreakerPolicy
 from claude_executor.core.control.retry import RetryPolicy
-from claude_executor.core.model.actions import Refuse, Start, Verdict
+from claude_executor.core.model.actions import Disposition, Refuse, Start
 from claude_executor.core.model.cost import AMOUNT, NOTHING, Cost, Resource, Usage
 from claude_executor.core.model.failure import FAILURE_POLICIES, Failure, FailureKind, Scope
 from claude_executor.core.model.job import Job, Phase
@@ -139,7 +139,7 @@ class AnyTraffic(RuleBasedStateMachine):
         self.perform(actions)
         assert self.scheduler.wake_at > self.now
         if any(isinstance(action, Start) for action in actions):
-            assert self.scheduler._ceiling.running <= self.most
+            assert self.scheduler._executor_limits.running <= self.most
         return actions
 
     def pick(self, which, numbers):
@@ -222,7 +222,7 @@ class AnyTraffic(RuleBasedStateMachine):
             should_retry=should_retry,
             **quotes,
         )
-        failure = Failure(kind, failure.advice, failure.status, usage=used)
+        failure = Failure(kind, failure.hints, failure.status, usage=used)
         for _ in range(min(many, len(self.flying))):
             job = self.pick(which, self.flying)
             verdict = self.tell("failed", ("job", job.number), failure, self.now, u)
@@ -230,10 +230,10 @@ class AnyTraffic(RuleBasedStateMachine):
             self.land(job, used.cost() if used else refund)
             if kind in (FailureKind.QUOTA, FailureKind.RAMP):
                 closed = self.pool_not_before.get(job.pool, 0.0)
-                self.pool_not_before[job.pool] = max(closed, self.now + (failure.advice.retry_after or 0.0))
-            if verdict is Verdict.AGAIN:
+                self.pool_not_before[job.pool] = max(closed, self.now + (failure.hints.retry_after or 0.0))
+            if verdict is Disposition.AGAIN:
                 assert job.phase in (Phase.WAITING, Phase.PARKED)
-                self.not_before[job.number] = self.now + (failure.advice.retry_after or 0.0)
+                self.not_before[job.number] = self.now + (failure.hints.retry_after or 0.0)
             else:
                 self.end(job, verdict)
         if FAILURE_POLICIES[kind].scope is not Scope.REQUEST:

@@ -12,13 +12,13 @@ from claude_executor.core.model.gate import NEVER
 from claude_executor.core.model.job import Phase
 from claude_executor.core.model.limits import pool_of
 from claude_executor.core.pool.pool import Pool
-from claude_executor.core.scheduling.waiting import SWEEP_AT, Waiting
+from claude_executor.core.scheduling.waiting import SWEEP_AT, WaitingRoom
 
 
 def a_crowd():
     """Nobody yet, and two pools to wait for."""
     policy = BreakerPolicy()
-    return Waiting(
+    return WaitingRoom(
         {name: Pool(name, {}, ceiling=9, breaker=policy, now=0.0) for name in map(pool_of, (HAIKU, OPUS))},
         room=None,
     )

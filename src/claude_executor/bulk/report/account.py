@@ -181,7 +181,7 @@ def _pool(history: History, name: str, round_trip: float) -> PoolState:
             source=limits[-1].source,
             level=0.0,
             capacity=limits[-1].capacity,
-            others=0.0,
+            foreign_rate=0.0,
             used=0.0,
             used_in_all=float(used[resource].sum()) if resource in used else 0.0,
         )

@@ -174,7 +174,7 @@ def _entry(pool: str, models: list[str], resource: str, state: ResourceState, *,
         "source": PUBLISHED if published and state.source == TOLD else state.source,
         "left": state.level,
         "burst": state.capacity,
-        "others": state.others,
+        "others": state.foreign_rate,
         "models": models,
     }
 

@@ -18,7 +18,7 @@ from math import ceil
 
 from claude_executor.core.model.cost import Cost, Usage
 from claude_executor.core.model.limits import cache_reads_count, pool_of
-from claude_executor.core.model.request import Shape
+from claude_executor.core.model.request import RequestShape
 
 BYTES_PER_TOKEN = 2.5
 """First guess for models since Opus 4.7, whose tokeniser yields more tokens than its predecessor."""
@@ -34,16 +34,16 @@ _PRIOR_ERROR = 0.15
 _PRIOR_ANSWERS = 0.5
 
 
-class Estimator:
+class CostEstimator:
     """Turns shapes into costs, and gets better with every `learn`."""
 
     def __init__(self, *, reserve_max_tokens: bool = False) -> None:
         """Set `reserve_max_tokens` for platforms that charge it up front, such as Amazon Bedrock."""
         self._reserve_max_tokens = reserve_max_tokens
         self._input: dict[str, _Ratio] = {}
-        self._output: dict[tuple[str, *tuple[int, ...]], _Spread] = {}
+        self._output: dict[tuple[str, *tuple[int, ...]], _DecayedStats] = {}
 
-    def cost(self, shape: Shape, *, cached: bool = False) -> Cost:
+    def cost(self, shape: RequestShape, *, cached: bool = False) -> Cost:
         """The cost to reserve for a request, whose prefix may be in the cache."""
         model, most, text, other, *_ = shape
         if cached and not cache_reads_count(pool_of(model)):
@@ -53,7 +53,7 @@ class Estimator:
         input_variance = ratio.error * input_tokens * input_tokens
         if self._reserve_max_tokens:
             return Cost(1.0, input_tokens, float(most), input_variance)
-        spread = self._output.get(_output_key(shape)) or _Spread(_first_output(shape))
+        spread = self._output.get(_output_key(shape)) or _DecayedStats(_first_output(shape))
         mean, variance = spread.mean, spread.variance
         if mean > most:
             mean = float(most)
@@ -61,7 +61,7 @@ class Estimator:
         widest = mean * (most - mean)
         return Cost(1.0, input_tokens, mean, input_variance, min(variance, widest))
 
-    def learn(self, shape: Shape, usage: Usage) -> None:
+    def learn(self, shape: RequestShape, usage: Usage) -> None:
         """Take note of what a request of this shape really took."""
         everything = usage.input_tokens + usage.cache_creation_tokens + usage.cache_read_tokens
         if shape.text_bytes and everything:
@@ -69,7 +69,7 @@ class Estimator:
         key = _output_key(shape)
         spread = self._output.get(key)
         if spread is None:
-            spread = self._output[key] = _Spread(_first_output(shape))
+            spread = self._output[key] = _DecayedStats(_first_output(shape))
         spread.add(float(usage.output_tokens))
 
     def _ratio(self, model: str) -> "_Ratio":
@@ -109,7 +109,7 @@ class _Ratio:
         self.error = self._squared_errors / self._squares
 
 
-class _Spread:
+class _DecayedStats:
     """Decayed mean and variance of output lengths, with a prior worth a few answers."""
 
     __slots__ = ("_count", "_squares", "_sum", "mean", "variance")
@@ -130,15 +130,15 @@ class _Spread:
         self.variance = max(0.0, self._squares / self._count - self.mean * self.mean)
 
 
-def _output_key(shape: Shape) -> tuple[str, *tuple[int, ...]]:
-    if shape.output_told is None:
+def _output_key(shape: RequestShape) -> tuple[str, *tuple[int, ...]]:
+    if shape.expected_output is None:
         return shape.model, shape.max_tokens.bit_length()
     # Calls of which somebody has said what to expect are not like other requests.
-    return shape.model, shape.max_tokens.bit_length(), ceil(shape.output_told).bit_length()
+    return shape.model, shape.max_tokens.bit_length(), ceil(shape.expected_output).bit_length()
 
 
-def _first_output(shape: Shape) -> float:
-    told = shape.output_told
+def _first_output(shape: RequestShape) -> float:
+    told = shape.expected_output
     return min(FIRST_OUTPUT_GUESS if told is None else told, float(shape.max_tokens))
 
 

@@ -28,7 +28,7 @@ from operator import itemgetter
 from typing import Generic, Protocol, TypeVar
 
 
-class Waiting(Protocol):
+class Queueable(Protocol):
     """What the line needs to know of a job."""
 
     @property
@@ -47,7 +47,7 @@ class Waiting(Protocol):
         ...
 
     @property
-    def build(self) -> Hashable:
+    def size_class(self) -> Hashable:
         """Which requests are alike in what they cost."""
         ...
 
@@ -62,17 +62,17 @@ class Waiting(Protocol):
         ...
 
 
-J = TypeVar("J", bound=Waiting)
+J = TypeVar("J", bound=Queueable)
 
 
-class Line(Generic[J]):
+class FairQueue(Generic[J]):
     """Jobs waiting for one pool. `head` looks, `pop` takes what `head` showed."""
 
     __slots__ = ("_classes", "_gone", "_length", "_priorities", "_shown")
 
     def __init__(self) -> None:
         self._shown: J | None = None  # the head, until it starts or goes away, or somebody goes before it
-        self._classes: dict[int, _Shared[J]] = {}
+        self._classes: dict[int, _FairShare[J]] = {}
         self._priorities: list[int] = []  # of the classes, in ascending order
         self._length = 0
         self._gone = 0
@@ -84,7 +84,7 @@ class Line(Generic[J]):
         """Join the line; among its like a job stands by its number, also when it comes back to try again."""
         shared = self._classes.get(job.priority)
         if shared is None:
-            shared = self._classes[job.priority] = _Shared(depth=0)
+            shared = self._classes[job.priority] = _FairShare(depth=0)
             insort(self._priorities, job.priority)
         shared.push(job)
         self._length += 1
@@ -120,9 +120,9 @@ class Line(Generic[J]):
         """Everybody in line, in no particular order."""
         return [job for shared in self._classes.values() for job in shared.all()]
 
-    def left(self, job: J) -> None:
+    def discard(self, job: J) -> None:
         """A job that was waiting has been cancelled; skipped when it comes up, or swept out with many."""
-        self._classes[job.priority].left(job)
+        self._classes[job.priority].discard(job)
         self._length -= 1
         self._gone += 1
         if job is self._shown:
@@ -169,7 +169,7 @@ class _Queue(Generic[J]):
         self.work = self.work - charge if self._jobs else 0.0  # what is left is rounding
         return job
 
-    def left(self, job: J) -> None:
+    def discard(self, job: J) -> None:
         self.work -= job.charge
 
     def all(self) -> list[J]:
@@ -185,7 +185,7 @@ class _Flow(Generic[J]):
 
     __slots__ = ("finish", "owed", "queue", "queued")
 
-    def __init__(self, queue: "_Queue[J] | _Shared[J]") -> None:
+    def __init__(self, queue: "_Queue[J] | _FairShare[J]") -> None:
         self.queue = queue
         self.finish = 0.0
         self.owed = 0.0
@@ -197,7 +197,7 @@ _SWEEP_AT = 1_000  # cancelled jobs
 _MOST_PAUSING = 1_000  # flows without jobs that are remembered while others wait
 
 
-class _Shared(Generic[J]):
+class _FairShare(Generic[J]):
     """Flows that share; tenants at depth 0, builds at depth 1."""
 
     __slots__ = ("_depth", "_flows", "_order", "_starts", "_virtual_time", "work")
@@ -217,14 +217,14 @@ class _Shared(Generic[J]):
         return not self._starts
 
     def _key(self, job: J) -> Hashable:
-        return job.tenant if self._depth == 0 else job.build
+        return job.tenant if self._depth == 0 else job.size_class
 
     def push(self, job: J) -> None:
         key = self._key(job)
         flow = self._flows.get(key)
         if flow is None:
-            inner: _Queue[J] | _Shared[J] = (
-                _Queue() if self._depth == _LEVELS - 1 else _Shared(self._depth + 1)
+            inner: _Queue[J] | _FairShare[J] = (
+                _Queue() if self._depth == _LEVELS - 1 else _FairShare(self._depth + 1)
             )
             flow = self._flows[key] = _Flow(inner)
         flow.queue.push(job)
@@ -290,8 +290,8 @@ class _Shared(Generic[J]):
         for _, key in pausing[: len(pausing) // 2]:
             del self._flows[key]
 
-    def left(self, job: J) -> None:
-        self._flows[self._key(job)].queue.left(job)
+    def discard(self, job: J) -> None:
+        self._flows[self._key(job)].queue.discard(job)
 
     def adjust(self, job: J, surcharge: float) -> None:
         flow = self._flows.get(self._key(job))

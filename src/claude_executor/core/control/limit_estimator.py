@@ -23,7 +23,7 @@ from dataclasses import dataclass
 
 from claude_executor.core.control.bucket import TokenBucket
 from claude_executor.core.model.cost import AMOUNT, VARIANCE, Resource
-from claude_executor.core.model.headers import Quote
+from claude_executor.core.model.headers import LimitQuote
 
 ASSUMED_BURST = 60.0
 """Seconds of refill a bucket is taken to hold until something shows otherwise."""
@@ -32,22 +32,22 @@ ROUNDING = 500.0
 WHOLE = 1.0
 """What remains of the requests is a whole number: a request that is partly refilled is not shown."""
 RAISE_SHARE = 0.5
-OTHERS_MEMORY = 3.0
+FOREIGN_MEMORY = 3.0
 """Seconds over which the draw of others is averaged."""
-OTHERS_DOUBTED = 30.0
+FOREIGN_FADES = 30.0
 """Seconds in which what is believed of them fades to 1/e while there is no news of them."""
-SUPPOSED = 10.0
+ASSUMED_FACTOR = 10.0
 """What is supposed to be the limit, as a multiple of what was let in, before anything is known of it."""
-BLIND_GROWTH = 60.0
+HEADERLESS_GROWTH = 60.0
 """Seconds in which our rate grows by the factor e where the API sends no headers, until it refuses."""
 DISPUTED = 60.0
 """Seconds in which what the level was lowered by is forgotten to 1/e, as somebody else's for good."""
-OTHERS_MOST = 0.95
+FOREIGN_MOST = 0.95
 """Never believe that others leave less than a twentieth: we would stop asking, and never learn otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
-class Belief:
+class LevelRange:
     """What was believed of the server's bucket between sending a request and reading its answer.
 
     Attributes:
@@ -65,7 +65,7 @@ class Belief:
     unsettled: float
 
 
-class Meter:
+class LimitEstimator:
     """What is believed about one resource of one pool.
 
     Attributes:
@@ -73,36 +73,36 @@ class Meter:
         name: Its name.
         amount: Reads its amount off a cost.
         variance: Reads off how unsure that is.
-        told: The ceiling set by the user, per minute.
+        declared: The ceiling set by the user, per minute.
         announced: The limit the API announces, per minute.
         limit: The limit in force, per minute: the smaller of the two. Without either it is `None`; there is
             no bucket then, and the resource holds nobody up.
         rounding: How far the announced level may be from the true one; kept as a reserve in the bucket.
-        others: What others are believed to draw, per second.
+        foreign_rate: What others are believed to draw, per second.
         bucket: The level, at what the limit leaves for us.
     """
 
     __slots__ = (
-        "_burst_group",
+        "_burst_by_group",
+        "_burst_declared",
         "_burst_learned",
-        "_burst_told",
         "_capacity_seen",
+        "_declared_by_group",
         "_disputed",
         "_excess",
-        "_heard_at",
         "_make",
+        "_observed_at",
         "_ours",
         "_raised_at",
-        "_told_group",
         "amount",
         "announced",
         "bucket",
+        "declared",
+        "foreign_rate",
         "limit",
         "name",
-        "others",
         "resource",
         "rounding",
-        "told",
         "variance",
     )
 
@@ -120,23 +120,23 @@ class Meter:
         self.name = resource.value
         self.amount = AMOUNT[resource]
         self.variance = VARIANCE[resource]
-        self.told = told
+        self.declared = told
         self.announced: float | None = None
         self.limit: float | None = None
         self.rounding = 0.0
-        self.others = 0.0
+        self.foreign_rate = 0.0
         self.bucket: TokenBucket | None = None
-        self._burst_told = burst
-        self._burst_group: float | None = None
+        self._burst_declared = burst
+        self._burst_by_group: float | None = None
         self._burst_learned = math.inf
         self._capacity_seen = math.inf
-        self._heard_at: float | None = None
+        self._observed_at: float | None = None
         self._raised_at = -math.inf
         self._disputed = 0.0  # what the level was lowered by, and nobody has owned up to
         self._ours = 0.0  # what of it answers have proved to be ours
         self._excess = 0.0  # by how much these and others took more than estimated, all in all
         self._make = make
-        self._told_group: float | None = None
+        self._declared_by_group: float | None = None
         self._reconfigure(now)
 
     @property
@@ -144,27 +144,27 @@ class Meter:
         """Where the limit in force comes from."""
         if self.limit is None:
             return "not known"
-        return "told" if self.limit in (self.told, self._told_group) else "response headers"
+        return "told" if self.limit in (self.declared, self._declared_by_group) else "response headers"
 
     @property
     def rate(self) -> float:
         """Amount a second that we may use in the long run; infinite where nothing is known."""
         return self.bucket.rate if self.bucket is not None else math.inf
 
-    def tell(self, told: float | None, burst: float | None, now: float) -> None:
+    def set_declared(self, told: float | None, burst: float | None, now: float) -> None:
         """The user changes the ceiling."""
-        self.told = told
-        self._told_group = self._burst_group = None
-        self._burst_told = burst
+        self.declared = told
+        self._declared_by_group = self._burst_by_group = None
+        self._burst_declared = burst
         self._reconfigure(now)
 
-    def suppose(self, got: float, now: float) -> None:
+    def assume(self, got: float, now: float) -> None:
         """Where no limit is known at all: begin with far more than the `got` a second that were let in."""
         if self.limit is None:
-            self.announced = SUPPOSED * got * 60.0
+            self.announced = ASSUMED_FACTOR * got * 60.0
             self._reconfigure(now)
 
-    def yield_to(self, rate: float, sent_at: float, now: float) -> None:
+    def back_off_to(self, rate: float, sent_at: float, now: float) -> None:
         """There is no more than so much a second for us; once for a row of 429s.
 
         This is for an API that sends no headers. `sent_at` is when the refused request was sent.
@@ -172,21 +172,23 @@ class Meter:
         if self.limit is None or sent_at < self._raised_at:
             return
         self._raised_at = now
-        self.others = min(OTHERS_MOST * self.limit / 60.0, max(self.others, self.limit / 60.0 - rate))
+        self.foreign_rate = min(
+            FOREIGN_MOST * self.limit / 60.0, max(self.foreign_rate, self.limit / 60.0 - rate)
+        )
         self._reconfigure(now)
 
-    def ask_more(self, since: float, now: float) -> None:
+    def probe_upward(self, since: float, now: float) -> None:
         """Nobody tells the limit, and for so many seconds nothing was refused: ask a little more."""
-        if self.others > 0.0:
-            self.others = max(0.0, self.others - self.rate * since / BLIND_GROWTH)
+        if self.foreign_rate > 0.0:
+            self.foreign_rate = max(0.0, self.foreign_rate - self.rate * since / HEADERLESS_GROWTH)
             self._reconfigure(now)
 
-    def declared(self) -> dict[str, float]:
+    def user_limits(self) -> dict[str, float]:
         """What its own user has said of it."""
-        said = {"told": self.told, "burst_told": self._burst_told}
+        said = {"told": self.declared, "burst_told": self._burst_declared}
         return {name: value for name, value in said.items() if value is not None}
 
-    def terms(self) -> dict[str, float]:
+    def known_limits(self) -> dict[str, float]:
         """What others of a group are to know of it; what is not known is left out."""
         if self.bucket is None:
             return {}
@@ -194,10 +196,10 @@ class Meter:
             "rate": self.bucket.rate,
             "cap": self.bucket.capacity,
             "rounding": self.rounding,
-            "told": _least(self.told, self._told_group),
-            "burst_told": _least(self._burst_told, self._burst_group),
+            "told": _least(self.declared, self._declared_by_group),
+            "burst_told": _least(self._burst_declared, self._burst_by_group),
             "announced": self.announced,
-            "others": self.others,
+            "others": self.foreign_rate,
             "burst": self._burst_learned,
             "seen": self._capacity_seen,
         }
@@ -205,13 +207,13 @@ class Meter:
 
     def adopt(self, terms: Mapping[str, float], now: float) -> None:
         """Take over what the group knows."""
-        self._told_group, self._burst_group = terms.get("told"), terms.get("burst_told")
+        self._declared_by_group, self._burst_by_group = terms.get("told"), terms.get("burst_told")
         self.announced = terms.get("announced")
-        self.others = terms.get("others", 0.0)
+        self.foreign_rate = terms.get("others", 0.0)
         self._burst_learned = terms.get("burst", math.inf)
         self._capacity_seen = terms.get("seen", math.inf)
-        if self._heard_at is None:
-            self._heard_at = now
+        if self._observed_at is None:
+            self._observed_at = now
         self._reconfigure(now)
 
     def shorten_burst(self, burst: float, now: float) -> None:
@@ -219,11 +221,11 @@ class Meter:
         self._burst_learned = min(self._burst_learned, burst)
         self._reconfigure(now)
 
-    def hear(self, quote: Quote, belief: Belief, now: float) -> None:
+    def observe(self, quote: LimitQuote, belief: LevelRange, now: float) -> None:
         """Take in what the API says, as read at `now`."""
-        first, known = self._heard_at is None, self.bucket is not None
-        since = 0.0 if self._heard_at is None else now - self._heard_at
-        self._heard_at = now
+        first, known = self._observed_at is None, self.bucket is not None
+        since = 0.0 if self._observed_at is None else now - self._observed_at
+        self._observed_at = now
         self._settle_dispute(since)
         if quote.limit != self.announced:
             self.announced = quote.limit
@@ -240,13 +242,13 @@ class Meter:
         highest = min(belief.highest, bucket.capacity)
         below, above = (0.0, WHOLE) if self.resource is Resource.REQUESTS else (ROUNDING, ROUNDING)
         # Where our own ceiling or bucket is the smaller one, the server's having more room means nothing.
-        told = _least(self.told, self._told_group)
+        told = _least(self.declared, self._declared_by_group)
         ours_is_tighter = (told is not None and told < quote.limit) or quote.remaining > bucket.capacity
         error = quote.remaining + above + belief.unsure - lowest
         if error >= 0.0:
             surplus = quote.remaining - below - belief.unsure - belief.unsettled - highest
             if surplus <= 0.0 or ours_is_tighter or belief.sent_at < self._raised_at:
-                self._doubt_others(since, now)
+                self._fade_foreign_rate(since, now)
                 return
             error = surplus * RAISE_SHARE
             self._raised_at = now  # and not again before an answer to what is sent from now on
@@ -259,7 +261,7 @@ class Meter:
             self._capacity_seen = quote.remaining + above
             self._reconfigure(now)
         elif not first and since > 0.0 and not ours_is_tighter:
-            self._learn_others(error, since, now)
+            self._learn_foreign_rate(error, since, now)
 
     def settle(self, surplus: float, now: float) -> None:
         """An answer took so much less than its estimate or, if negative, so much more."""
@@ -273,8 +275,8 @@ class Meter:
             self._disputed -= ours
             self._ours += ours
             surplus += ours
-            if ours and self.others:
-                self.others = max(0.0, self.others - ours / OTHERS_MEMORY)
+            if ours and self.foreign_rate:
+                self.foreign_rate = max(0.0, self.foreign_rate - ours / FOREIGN_MEMORY)
                 self._reconfigure(now)
         self.bucket.settle(surplus, now)
 
@@ -286,20 +288,20 @@ class Meter:
             self._ours *= keep
             self._disputed *= keep
 
-    def _learn_others(self, error: float, since: float, now: float) -> None:
+    def _learn_foreign_rate(self, error: float, since: float, now: float) -> None:
         full_rate = (self.limit or 0.0) / 60.0
         beyond = max(-full_rate, min(full_rate, -error / since))  # what was drawn beyond what we expected
-        weight = 1.0 - math.exp(-since / OTHERS_MEMORY)
-        self.others = min(OTHERS_MOST * full_rate, max(0.0, self.others + weight * beyond))
+        weight = 1.0 - math.exp(-since / FOREIGN_MEMORY)
+        self.foreign_rate = min(FOREIGN_MOST * full_rate, max(0.0, self.foreign_rate + weight * beyond))
         self._reconfigure(now)
 
-    def _doubt_others(self, since: float, now: float) -> None:
+    def _fade_foreign_rate(self, since: float, now: float) -> None:
         """No news: either they draw just what we expect, or there is nobody. Only news can keep telling."""
-        if self.others > 0.0 and since > 0.0:
-            self.others *= math.exp(-since / OTHERS_DOUBTED)
+        if self.foreign_rate > 0.0 and since > 0.0:
+            self.foreign_rate *= math.exp(-since / FOREIGN_FADES)
             self._reconfigure(now)
 
-    def _learn_capacity(self, quote: Quote, now: float) -> None:
+    def _learn_capacity(self, quote: LimitQuote, now: float) -> None:
         """A bucket that is `full_in` from being full holds what it has and what it will get until then."""
         if quote.full_in is None or self.announced is None:
             return
@@ -314,13 +316,13 @@ class Meter:
             self._reconfigure(now)
 
     def _reconfigure(self, now: float) -> None:
-        self.limit = limit = _least(self.told, self._told_group, self.announced)
+        self.limit = limit = _least(self.declared, self._declared_by_group, self.announced)
         if limit is None:
             self.bucket = None
             return
         full_rate = limit / 60.0
-        rate = max(full_rate - self.others, (1.0 - OTHERS_MOST) * full_rate)
-        burst = min(_least(self._burst_told, self._burst_group) or ASSUMED_BURST, self._burst_learned)
+        rate = max(full_rate - self.foreign_rate, (1.0 - FOREIGN_MOST) * full_rate)
+        burst = min(_least(self._burst_declared, self._burst_by_group) or ASSUMED_BURST, self._burst_learned)
         capacity = max(1.0, min(full_rate * burst, self._capacity_seen))
         if self.bucket is None:
             self.bucket = self._make(rate, capacity, now=now)

@@ -10,7 +10,7 @@ from collections import OrderedDict
 
 from claude_executor.core.model.cost import NOTHING_USED, Usage
 from claude_executor.core.model.job import Job
-from claude_executor.core.model.request import Shape
+from claude_executor.core.model.request import RequestShape
 
 LIFETIME = 300.0
 """Seconds that the cache lives after its last use."""
@@ -34,7 +34,7 @@ class PromptCacheTracker:
         self._cold_until: OrderedDict[_Key, float] = OrderedDict()  # the cache does not take them
         self._leaders: dict[_Key, Job] = {}
 
-    def is_warm(self, shape: Shape, now: float) -> bool:
+    def is_warm(self, shape: RequestShape, now: float) -> bool:
         """Whether the cache is taken to have the prefix."""
         key = _key(shape)
         return key is not None and self._warm_until.get(key, -math.inf) > now
@@ -88,5 +88,5 @@ class PromptCacheTracker:
         return news
 
 
-def _key(shape: Shape) -> _Key | None:
+def _key(shape: RequestShape) -> _Key | None:
     return None if shape.prefix is None else (shape.model, shape.prefix)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from claude_executor.core.model.cost import Usage
 from claude_executor.core.model.job import Job
-from claude_executor.core.model.request import Shape
+from claude_executor.core.model.request import RequestShape
 
 Price = Callable[[str, Usage], float]
 
@@ -47,9 +47,9 @@ class SpendingCap:
         if not (self.amount > 0 and math.isfinite(self.amount)):
             raise ValueError(f"a spending cap must be a positive number, got {self.amount!r}")
 
-    def worst_case(self, shape: Shape) -> float:
+    def worst_case(self, shape: RequestShape) -> float:
         """What one attempt can cost at most: with its input read, or written to the cache for an hour."""
-        inputs, outputs = shape.most_text_tokens + OTHER_MOST * shape.other_tokens, shape.max_tokens
+        inputs, outputs = shape.max_text_tokens + OTHER_MOST * shape.other_tokens, shape.max_tokens
         written = Usage(0, outputs, cache_creation_tokens=inputs, cache_hour_tokens=inputs)
         return max(self.price(shape.model, Usage(inputs, outputs)), self.price(shape.model, written))
 

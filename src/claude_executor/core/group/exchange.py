@@ -61,7 +61,7 @@ class PeerUpdates:
 
     def encode(self, ask: LeaseRequest, pool: Pool, now: float) -> LeaseRequest:
         """What is new goes with `ask`."""
-        terms = {meter.name: meter.terms() for meter, _ in pool.limited}
+        terms = {meter.name: meter.known_limits() for meter, _ in pool.limited}
         closed, breaker = self._closed_for(pool, now), self._breaker(pool)
         cut, steep = pool.concurrency.decreases > self._decreases_sent, self._ramp_is_new(pool)
         self._decreases_sent, self._ramp_sent = pool.concurrency.decreases, pool.ramp.refusals

@@ -246,7 +246,7 @@ class GroupMember:
             held[name] = purse.granted
             flying[name] = meter.amount(pool.flight.reserved)
             variance[name] = meter.variance(pool.flight.reserved)
-        declared = {m.name: said for m in pool.estimators.values() if (said := m.declared())}
+        declared = {m.name: said for m in pool.estimators.values() if (said := m.user_limits())}
         ask = LeaseRequest(
             seq=self._seq, weight=self._membership.weight, version=self._version, head=head, want=want,
             back=back, held=held, flying=flying, variance=variance, keep=keep, level=level, fix=fix,

@@ -16,7 +16,7 @@ class RequestLease:
     request: LeaseRequest
 
 
-class Verdict(Enum):
+class Disposition(Enum):
     """What becomes of a job after a failed attempt."""
 
     AGAIN = auto()

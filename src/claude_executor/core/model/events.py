@@ -130,7 +130,7 @@ class SharingChanged(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunStopped(Event):
+class RequestsStopped(Event):
     """Requests are refused because they would all fail the same way."""
 
     kind: FailureKind

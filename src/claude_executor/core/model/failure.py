@@ -7,7 +7,7 @@ from enum import Enum, StrEnum
 from types import MappingProxyType
 
 from claude_executor.core.model.cost import Resource, Usage
-from claude_executor.core.model.headers import NO_ADVICE, Advice
+from claude_executor.core.model.headers import NO_HINTS, ResponseHints
 
 
 class FailureKind(StrEnum):
@@ -160,7 +160,7 @@ def resource_named(message: str) -> Resource | None:
     return None
 
 
-def growth_quoted(message: str) -> tuple[float, float] | None:
+def ramp_quoted(message: str) -> tuple[float, float] | None:
     """What the message of a 429 for growth says this minute and the next may use, if it says so."""
     found = _GROWTH.search(message)
     if found is None:
@@ -185,22 +185,22 @@ class Failure:
 
     Attributes:
         kind: What went wrong.
-        advice: What the response headers say, if there was a response.
+        hints: What the response headers say, if there was a response.
         status: HTTP status, if there was a response.
         detail: The API's own words, for people; never a prompt, an answer or a key.
         request_id: The API's id of the exchange, if it gave one.
         resource: The resource that a 429 names.
-        growth: What the 429 for too steep a rise says this minute and the next may use.
+        ramp: What the 429 for too steep a rise says this minute and the next may use.
         usage: Tokens spent before it failed, where known.
     """
 
     kind: FailureKind
-    advice: Advice = NO_ADVICE
+    hints: ResponseHints = NO_HINTS
     status: int | None = None
     detail: str = ""
     request_id: str | None = None
     resource: Resource | None = None
-    growth: tuple[float, float] | None = None
+    ramp: tuple[float, float] | None = None
     usage: Usage | None = None
 
     @property

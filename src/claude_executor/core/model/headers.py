@@ -24,7 +24,7 @@ _MONTHS = {m: i for i, m in enumerate(_MONTH_NAMES, start=1)}
 
 
 @dataclass(frozen=True, slots=True)
-class Quote:
+class LimitQuote:
     """One resource as the API quoted it.
 
     Attributes:
@@ -39,30 +39,32 @@ class Quote:
 
 
 @dataclass(frozen=True, slots=True)
-class Advice:
+class ResponseHints:
     """Everything in a response's headers that bears on when to send what."""
 
-    quotes: Mapping[Resource, Quote]
+    quotes: Mapping[Resource, LimitQuote]
     retry_after: float | None = None
     should_retry: bool | None = None
 
 
-NO_ADVICE = Advice({})
+NO_HINTS = ResponseHints({})
 
 
-def read(headers: Mapping[str, str]) -> Advice:
+def parse(headers: Mapping[str, str]) -> ResponseHints:
     """Read response headers (names in lower case). What is missing or malformed is left out."""
     sent_at = _instant(headers.get("date"))
-    quotes: dict[Resource, Quote] = {}
+    quotes: dict[Resource, LimitQuote] = {}
     for resource, name in _HEADER.items():
         limit, remaining = _number(headers.get(f"{name}-limit")), _number(headers.get(f"{name}-remaining"))
         if limit is None or remaining is None or limit <= 0:
             continue
         full_at = _instant(headers.get(f"{name}-reset"))
         full_in = None if full_at is None or sent_at is None else max(0.0, full_at - sent_at)
-        quotes[resource] = Quote(limit, remaining, full_in)
+        quotes[resource] = LimitQuote(limit, remaining, full_in)
     should = headers.get("x-should-retry")
-    return Advice(quotes, _retry_after(headers, sent_at), {"true": True, "false": False}.get(should or ""))
+    return ResponseHints(
+        quotes, _retry_after(headers, sent_at), {"true": True, "false": False}.get(should or "")
+    )
 
 
 def _retry_after(headers: Mapping[str, str], sent_at: float | None) -> float | None:

@@ -136,7 +136,7 @@ def cache_reads_count(pool: str) -> bool:
     return pool == "haiku-3.5"
 
 
-def by_pool(limits: Limits | Mapping[str, Limits]) -> dict[str, Limits]:
+def normalized(limits: Limits | Mapping[str, Limits]) -> dict[str, Limits]:
     """Limits keyed by pool, whatever form they were declared in; keys may be models or pools.
 
     Raises:

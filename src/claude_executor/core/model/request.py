@@ -19,7 +19,7 @@ SYNTAX_BYTES = 16
 _NOT_TEXT = frozenset({"type", "role", "cache_control", "signature"})
 
 
-class Shape(NamedTuple):
+class RequestShape(NamedTuple):
     """What can be known of a request without a tokeniser. Holds no text.
 
     `output_told` is the output to expect where somebody has said so.
@@ -32,15 +32,15 @@ class Shape(NamedTuple):
     prefix: bytes | None = None
     prefix_bytes: int = 0
     syntax_bytes: int = 0
-    output_told: float | None = None
+    expected_output: float | None = None
 
     @property
-    def most_text_tokens(self) -> int:
+    def max_text_tokens(self) -> int:
         """No tokeniser makes more of the text and of the names and marks around it."""
         return self.text_bytes + self.syntax_bytes
 
 
-def shape_of(params: Mapping[str, object]) -> Shape:
+def shape_of(params: Mapping[str, object]) -> RequestShape:
     """Measure a request's parameters, as given to ``messages.create``.
 
     Raises:
@@ -53,7 +53,7 @@ def shape_of(params: Mapping[str, object]) -> Shape:
         raise ValueError(f"a request needs 'max_tokens', a whole number, got {max_tokens!r}")
     if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
         raise ValueError("a request needs 'messages', a list with at least one message")
-    tally = _Tally()
+    tally = _ShapeReader()
     # The order in which the API reads a request, and therefore the order that decides what a prefix is.
     tools, system = params.get("tools"), params.get("system")
     if tools:
@@ -63,12 +63,12 @@ def shape_of(params: Mapping[str, object]) -> Shape:
         tally.add(system)
     tally.add(cast("Sequence[object]", messages))
     other = tally.other_tokens + REQUEST_OVERHEAD + MESSAGE_OVERHEAD * len(cast("Sequence[object]", messages))
-    return Shape(
+    return RequestShape(
         model, max_tokens, tally.text_bytes, other, tally.prefix, tally.prefix_bytes, tally.syntax_bytes
     )
 
 
-class _Tally:
+class _ShapeReader:
     """Walks a request and counts; remembers how far the last cache marker reached."""
 
     def __init__(self) -> None:

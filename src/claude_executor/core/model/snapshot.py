@@ -12,7 +12,7 @@ class ResourceState:
         source: Where that number comes from: ``"told"`` or ``"response headers"``.
         level: What the bucket holds now; negative in debt.
         capacity: What it holds when full.
-        others: Amount per minute that others of the organisation seem to draw.
+        foreign_rate: Amount per minute that others of the organisation seem to draw.
         used: Amount used in the last minute.
         used_in_all: Amount used since the beginning.
     """
@@ -21,7 +21,7 @@ class ResourceState:
     source: str
     level: float
     capacity: float
-    others: float
+    foreign_rate: float
     used: float
     used_in_all: float
 

@@ -1,7 +1,7 @@
 """What the outcome of an attempt teaches a pool about limits, bursts and concurrency.
 
 `on_response` and `on_failure` are the two kinds of news; each corrects the pool it is given.
-Most of the learning is in what they call: `Meter.hear` for the headers, `ConcurrencyLimit` for concurrency,
+Most of the learning is in what they call: `LimitEstimator.observe` for the headers, `ConcurrencyLimit` for concurrency,
 `CircuitBreaker` for outages, `SlowStart` for how fast to open up.
 """
 
@@ -9,12 +9,12 @@ import math
 from typing import NamedTuple
 
 from claude_executor.core.control.breaker import BreakerState
-from claude_executor.core.control.limit_estimator import ROUNDING, Belief, Meter
+from claude_executor.core.control.limit_estimator import ROUNDING, LevelRange, LimitEstimator
 from claude_executor.core.control.retry import jittered
 from claude_executor.core.model.cost import AMOUNT, Cost, Resource
 from claude_executor.core.model.failure import FAILURE_POLICIES, Failure, FailureKind
 from claude_executor.core.model.gate import NEVER
-from claude_executor.core.model.headers import Advice, Quote
+from claude_executor.core.model.headers import LimitQuote, ResponseHints
 from claude_executor.core.model.job import Job
 from claude_executor.core.model.sharing import SharingState
 from claude_executor.core.pool.pool import Pool
@@ -37,7 +37,7 @@ DEFAULT_WAIT = 2.0
 """Seconds to wait after a 429 that brings no `retry-after`; doubled while it goes on, up to a minute."""
 
 
-def on_response(pool: Pool, job: Job, advice: Advice, now: float) -> bool:
+def on_response(pool: Pool, job: Job, advice: ResponseHints, now: float) -> bool:
     """An attempt, already settled, was answered; whether that closed the circuit breaker."""
     if on_response_started(pool, job, advice, now):
         return True
@@ -45,7 +45,7 @@ def on_response(pool: Pool, job: Job, advice: Advice, now: float) -> bool:
     return False
 
 
-def on_response_started(pool: Pool, job: Job, advice: Advice, now: float) -> bool:
+def on_response_started(pool: Pool, job: Job, advice: ResponseHints, now: float) -> bool:
     """The head of an answer is here, be it that the rest is to follow; whether that closed the breaker."""
     pool.refused_in_row = 0
     pool.trouble = None
@@ -69,12 +69,12 @@ def headers_due(pool: Pool, now: float) -> bool:
     return now - pool.headers_at >= HEADERS_EVERY
 
 
-def observe_headers(pool: Pool, job: Job, advice: Advice, now: float) -> None:
+def observe_headers(pool: Pool, job: Job, advice: ResponseHints, now: float) -> None:
     """Compare the rate-limit headers of the response to an attempt with what was believed."""
     if not advice.quotes:
         return
     pool.headers_at = now
-    current, before = pool.believed_levels(now), job.believed or {}
+    current, before = pool.believed_levels(now), job.levels_at_start or {}
     share, reserved = pool.member, pool.flight.reserved
     alone = share is not None and share.state is not SharingState.SHARED
     for resource, quote in advice.quotes.items():
@@ -88,8 +88,8 @@ def observe_headers(pool: Pool, job: Job, advice: Advice, now: float) -> None:
             variance += share.variance.get(meter.name, 0.0)
             unsettled += share.in_flight.get(meter.name, 0.0)
             unheard = UNREPORTED * meter.rate if meter.bucket is not None else 0.0
-        undrawn = job.undrawn if resource is Resource.OUTPUT else 0.0
-        belief = Belief(
+        undrawn = job.reserved_output if resource is Resource.OUTPUT else 0.0
+        belief = LevelRange(
             sent_at=job.sent_at,
             lowest=min(then, today),
             highest=max(then + undrawn, today),
@@ -97,7 +97,7 @@ def observe_headers(pool: Pool, job: Job, advice: Advice, now: float) -> None:
             # An estimate in flight may turn out to be anything down to nothing, but every request is one.
             unsettled=0.0 if resource is Resource.REQUESTS else unsettled,
         )
-        meter.hear(quote, belief, now)
+        meter.observe(quote, belief, now)
     pool.relimit(now)
 
 
@@ -117,13 +117,13 @@ class Lesson(NamedTuple):
 
 def on_failure(pool: Pool, job: Job, failure: Failure, now: float, u: float) -> Lesson:
     """An attempt, already settled, has failed."""
-    observe_headers(pool, job, failure.advice, now)
+    observe_headers(pool, job, failure.hints, now)
     refused, fits, tripped = failure.kind in (FailureKind.QUOTA, FailureKind.RAMP), True, False
     if refused:
         fits = not on_quota_refusal(pool, job, failure, now, u)
     if FAILURE_POLICIES[failure.kind].overload:
         pool.trouble = failure
-        tripped = on_overload(pool, job, failure.advice.retry_after, now, u)
+        tripped = on_overload(pool, job, failure.hints.retry_after, now, u)
     elif job.is_probe:
         pool.breaker.on_probe_abandoned()
     return Lesson(fits, refused, tripped)
@@ -134,7 +134,7 @@ def on_quota_refusal(pool: Pool, job: Job, failure: Failure, now: float, u: floa
 
     Returns whether the request can never fit, because a bucket that was full refused it.
     """
-    advice = failure.advice
+    advice = failure.hints
     hint = advice.retry_after
     if hint is None:
         hint = min(60.0, DEFAULT_WAIT * 2.0 ** min(pool.refused_in_row, 5))
@@ -143,7 +143,7 @@ def on_quota_refusal(pool: Pool, job: Job, failure: Failure, now: float, u: floa
     until = now + jittered(hint, u)
     if failure.kind is FailureKind.RAMP:
         used = pool.group_total(pool.used.last_minute(now).input_tokens)
-        pool.ramp.on_refusal(failure.growth, used, hint, now)
+        pool.ramp.on_refusal(failure.ramp, used, hint, now)
         pool.close(until, now, gently=False)
         return False
     culprits = _culprits(pool, job, failure)
@@ -169,15 +169,15 @@ def on_quota_refusal(pool: Pool, job: Job, failure: Failure, now: float, u: floa
     return False
 
 
-def _learn_from_refusal(pool: Pool, meter: Meter, job: Job, now: float) -> None:
+def _learn_from_refusal(pool: Pool, meter: LimitEstimator, job: Job, now: float) -> None:
     """No headers tell the limit: what was let in lately is what there is."""
     lately = min(HEADERLESS_SPAN, now - pool.first_at)
     if lately < SHORTEST_SPAN:
         return
     got = meter.amount(pool.admitted.last(round(lately), now)) / lately
     if got > 0.0:
-        meter.suppose(got, now)
-        meter.yield_to(HEADERLESS_DECREASE * got, job.sent_at, now)
+        meter.assume(got, now)
+        meter.back_off_to(HEADERLESS_DECREASE * got, job.sent_at, now)
 
 
 def on_overload(pool: Pool, job: Job, hint: float | None, now: float, u: float) -> bool:
@@ -195,7 +195,7 @@ def _culprits(pool: Pool, job: Job, failure: Failure) -> list[Resource]:
     Nothing told at all: the requests, or those that are held to, if requests are not. Plenty in all of them:
     none.
     """
-    quotes = failure.advice.quotes
+    quotes = failure.hints.quotes
     if not quotes:
         named = failure.resource or Resource.REQUESTS
         if pool.headerless and pool.limited and pool.estimators[named].bucket is None:
@@ -214,11 +214,11 @@ def _plenty(resource: Resource, cost: Cost) -> float:
     return 1.5 * AMOUNT[resource](cost) + 2.0 * ROUNDING
 
 
-def _is_full(quote: Quote, capacity: float) -> bool:
+def _is_full(quote: LimitQuote, capacity: float) -> bool:
     return quote.remaining >= 0.95 * min(quote.limit, capacity)
 
 
-def _shorten_burst(meter: Meter, now: float) -> None:
+def _shorten_burst(meter: LimitEstimator, now: float) -> None:
     if meter.bucket is not None:
         held = meter.bucket.capacity / meter.bucket.rate
         shortest = max(SHORTEST_BURST, 2.0 / meter.rate if meter.resource is Resource.REQUESTS else 0.0)

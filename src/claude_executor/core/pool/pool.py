@@ -19,17 +19,17 @@ from typing import TYPE_CHECKING
 from claude_executor.core.control.breaker import BreakerPolicy, BreakerState, CircuitBreaker
 from claude_executor.core.control.bucket import TokenBucket
 from claude_executor.core.control.concurrency import ConcurrencyLimit
-from claude_executor.core.control.fair_queue import Line
-from claude_executor.core.control.limit_estimator import Meter
+from claude_executor.core.control.fair_queue import FairQueue
+from claude_executor.core.control.limit_estimator import LimitEstimator
 from claude_executor.core.control.ramp import RampLimit
 from claude_executor.core.control.slow_start import SlowStart
 from claude_executor.core.group.leased_bucket import LeasedBucket
 from claude_executor.core.model.cost import AMOUNT, NOTHING, Cost, Resource, Usage
 from claude_executor.core.model.gate import BREAKER, CONCURRENCY, GATE, GROUP, NEVER, START
-from claude_executor.core.model.job import SOME, Job, Need
+from claude_executor.core.model.job import UNKNOWN_DEMAND, Demand, Job
 from claude_executor.core.model.limits import DEFAULT, Limits, cache_reads_count
 from claude_executor.core.model.sharing import SharingState
-from claude_executor.core.pool.usage import Flight, Usages
+from claude_executor.core.pool.usage import InFlight, UsageWindow
 
 if TYPE_CHECKING:
     from claude_executor.core.group.member import GroupMember
@@ -99,17 +99,17 @@ class Pool:
         mine = _declared(limits, name)
         make = TokenBucket if share is None else LeasedBucket
         self.estimators = {
-            r: Meter(r, told, burst=mine.burst, now=now, make=make) for r, told in _by_resource(mine)
+            r: LimitEstimator(r, told, burst=mine.burst, now=now, make=make) for r, told in _by_resource(mine)
         }
         self.limited = self._find_limited()
-        self.queue: Line[Job] = Line()
+        self.queue: FairQueue[Job] = FairQueue()
         self.concurrency = ConcurrencyLimit(ceiling)
         self.breaker = CircuitBreaker(breaker)
         self.slow_start = SlowStart(now)
         self.ramp = RampLimit()
-        self.used = Usages()
-        self.admitted = Usages()
-        self.flight = Flight()
+        self.used = UsageWindow()
+        self.admitted = UsageWindow()
+        self.flight = InFlight()
         self.answered = False
         self.headers_at = -math.inf
         self._headerless_at = now
@@ -138,7 +138,7 @@ class Pool:
         """The user changes the ceilings."""
         mine = _declared(limits, self.name)
         for resource, told in _by_resource(mine):
-            self.estimators[resource].tell(told, mine.burst, now)
+            self.estimators[resource].set_declared(told, mine.burst, now)
         self.relimit(now)
         if self.member is not None:
             self.member.force()
@@ -163,17 +163,17 @@ class Pool:
     def on_headerless_response(self, now: float) -> None:
         """An answer came, and its headers said nothing of limits."""
         for meter, _ in self.limited:
-            meter.ask_more(now - self._headerless_at, now)
+            meter.probe_upward(now - self._headerless_at, now)
         self._headerless_at = now
 
-    def _find_limited(self) -> list[tuple[Meter, TokenBucket]]:
+    def _find_limited(self) -> list[tuple[LimitEstimator, TokenBucket]]:
         """The meters that have a bucket; asked for with every request, and seldom other than before."""
         return [(m, m.bucket) for m in self.estimators.values() if m.bucket is not None]
 
-    def demand(self, cost: Cost) -> Need:
+    def demand(self, cost: Cost) -> Demand:
         """What a request that takes so much occupies."""
         if not self.limited:
-            return SOME  # one request is as good as another
+            return UNKNOWN_DEMAND  # one request is as good as another
         most, which, rush = 0.0, "", 0.0
         for meter, bucket in self.limited:
             seconds = meter.amount(cost) / bucket.rate
@@ -181,7 +181,7 @@ class Pool:
                 most, which = seconds, meter.name
             if seconds > rush and meter.resource is not Resource.OUTPUT:
                 rush = seconds
-        return Need(most, which, rush)
+        return Demand(most, which, rush)
 
     def cost_of(self, usage: Usage) -> Cost:
         """What an attempt that took so much is charged here."""
@@ -218,7 +218,10 @@ class Pool:
         if ready > at:
             at, why = ready, short
         paced = (in_flight or self.answered) and not self.slow_start.off
-        if paced and (ready := self.slow_start.ready_at(self.group_total(job.need.rush))) > at:
+        if (
+            paced
+            and (ready := self.slow_start.ready_at(self.group_total(job.demand.slow_start_seconds))) > at
+        ):
             at, why = ready, START
         if self.ramp.active:
             most = self.estimators[Resource.INPUT].limit or NEVER
@@ -252,7 +255,7 @@ class Pool:
         request, and twice as many each `PROBING`. A refusal comes at once; so the longer none comes, the
         safer it is not to wait for a long answer.
         """
-        if not self.in_flight or any(meter.told is not None for meter in self.estimators.values()):
+        if not self.in_flight or any(meter.declared is not None for meter in self.estimators.values()):
             return -math.inf
         return self.first_at + PROBING * math.log2(self.in_flight + 1)
 
@@ -282,30 +285,32 @@ class Pool:
         """Start `job`: take everything it needs."""
         cost = job.cost
         # The server's bucket stays full, and earns nothing, until the request arrives there.
-        job.believed = {
+        job.levels_at_start = {
             meter.resource: bucket.take(meter.amount(cost), now, idle=ON_THE_WAY)
             for meter, bucket in self.limited
         }
         if self.ramp.active:
             self.ramp.take(self.group_total(cost.input_tokens))
-        job.rush = 0.0 if self.slow_start.off else self.group_total(job.need.rush)
-        self.slow_start.take(job.rush, now, self.round_trip if self.answered else None)
+        job.slow_start_seconds = (
+            0.0 if self.slow_start.off else self.group_total(job.demand.slow_start_seconds)
+        )
+        self.slow_start.take(job.slow_start_seconds, now, self.round_trip if self.answered else None)
         if not self.answered and not self.flight.count:
             self.first_at = now
         if self.member is not None:
             self.member.on_start(self, cost)
-        self.flight.begin(cost)
+        self.flight.add(cost)
         if self.headerless:
             self.admitted.add(cost, now)
         job.is_probe = self.breaker.on_start()
         job.sent_at = now
-        job.undrawn = AMOUNT[Resource.OUTPUT](self.flight.reserved)
+        job.reserved_output = AMOUNT[Resource.OUTPUT](self.flight.reserved)
         if self.member is not None:
-            job.undrawn += self.member.in_flight.get(Resource.OUTPUT, 0.0)
+            job.reserved_output += self.member.in_flight.get(Resource.OUTPUT, 0.0)
 
     def settle(self, job: Job, actual: Cost | None, now: float) -> None:
         """The attempt is over: replace its estimate by what it took; `None` where that is not known."""
-        self.flight.end(job.cost)
+        self.flight.remove(job.cost)
         self.used.add(job.cost if actual is None else actual, now)
         if self.headerless and actual is NOTHING:
             self.admitted.take_back(job.cost, now)

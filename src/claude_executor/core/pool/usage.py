@@ -7,7 +7,7 @@ _AMOUNTS = range(3)
 """Where the amounts stand in a `Cost`."""
 
 
-class Usages:
+class UsageWindow:
     """What was used: in the last sixty seconds, in slots of one second, and in all."""
 
     __slots__ = ("_in_all", "_seconds", "_slots")
@@ -49,7 +49,7 @@ class Usages:
         return Cost(sum(s[0] for s in live), sum(s[1] for s in live), sum(s[2] for s in live))
 
 
-class Flight:
+class InFlight:
     """Sums over the requests in flight.
 
     Attributes:
@@ -64,14 +64,14 @@ class Flight:
         self.count = 0
         self.reserved = list(NOTHING)  # changed with every request, so no tuple
 
-    def begin(self, cost: Cost) -> None:
+    def add(self, cost: Cost) -> None:
         """A request of this cost starts."""
         self.count += 1
         reserved = self.reserved
         for i, more in enumerate(cost):
             reserved[i] += more
 
-    def end(self, cost: Cost) -> None:
+    def remove(self, cost: Cost) -> None:
         """A request of this cost is over."""
         self.count -= 1
         reserved = self.reserved

@@ -7,19 +7,19 @@ from collections.abc import Mapping
 
 from claude_executor.core.control.breaker import BreakerState
 from claude_executor.core.control.retry import RetryPolicy, RetryQuota
-from claude_executor.core.model.actions import Verdict
+from claude_executor.core.model.actions import Disposition
 from claude_executor.core.model.cost import NOTHING, NOTHING_USED, Cost, Usage
 from claude_executor.core.model.failure import FAILURE_POLICIES, Failure, Scope
-from claude_executor.core.model.headers import Advice
+from claude_executor.core.model.headers import ResponseHints
 from claude_executor.core.model.job import Job, Phase
 from claude_executor.core.pool import feedback
 from claude_executor.core.pool.pool import Pool
-from claude_executor.core.scheduling.cost_model import Pricing
-from claude_executor.core.scheduling.event_log import Emitter
-from claude_executor.core.scheduling.executor_limits import Ceiling
-from claude_executor.core.scheduling.failure_decisions import Circumstances, Stops, judge, reach
-from claude_executor.core.scheduling.inspection import Tally
-from claude_executor.core.scheduling.waiting import Waiting
+from claude_executor.core.scheduling.cost_model import CostModel
+from claude_executor.core.scheduling.event_log import EventBuffer
+from claude_executor.core.scheduling.executor_limits import ExecutorLimits
+from claude_executor.core.scheduling.failure_decisions import RetryContext, StopList, decide, scope_of
+from claude_executor.core.scheduling.inspection import Counters
+from claude_executor.core.scheduling.waiting import WaitingRoom
 
 
 class Attempts:
@@ -31,30 +31,39 @@ class Attempts:
     """
 
     __slots__ = (
-        "_ceiling", "_emit", "_policy", "_pools", "_pricing", "_reached", "_stops", "_tally", "_waiting",
-        "retry_quota", "retrying",
+        "_cost_model",
+        "_counters",
+        "_event_buffer",
+        "_executor_limits",
+        "_policy",
+        "_pools",
+        "_reached",
+        "_stop_list",
+        "_waiting",
+        "retry_quota",
+        "retrying",
     )  # fmt: skip
 
     def __init__(
         self,
         pools: Mapping[str, Pool],
-        waiting: Waiting,
-        ceiling: Ceiling,
-        pricing: Pricing,
-        stops: Stops,
-        tally: Tally,
-        emit: Emitter,
+        waiting: WaitingRoom,
+        ceiling: ExecutorLimits,
+        pricing: CostModel,
+        stops: StopList,
+        tally: Counters,
+        emit: EventBuffer,
         policy: RetryPolicy,
         now: float,
     ) -> None:
         """All but the policy are the scheduler's own parts."""
         self._pools = pools
         self._waiting = waiting
-        self._ceiling = ceiling
-        self._pricing = pricing
-        self._stops = stops
-        self._tally = tally
-        self._emit = emit
+        self._executor_limits = ceiling
+        self._cost_model = pricing
+        self._stop_list = stops
+        self._counters = tally
+        self._event_buffer = emit
         self._policy = policy
         self._reached = not policy.fail_fast  # then an API that does not answer is taken to be away for now
         self.retry_quota = RetryQuota(policy.ratio, now)
@@ -62,60 +71,62 @@ class Attempts:
 
     def start(self, job: Job, pool: Pool, now: float) -> None:
         """Take what it needs; the caller has seen that it is there."""
-        self._pricing.start(job)
+        self._cost_model.on_start(job)
         self._waiting.start(job)
-        self._ceiling.take(job, now)
+        self._executor_limits.take(job, now)
         pool.take(job, now)
         if job.shape.prefix is not None:
-            self._pricing.prefixes.on_start(job, now)
-        job.charge, job.begun = 0.0, False
+            self._cost_model.prompt_cache.on_start(job, now)
+        job.charge, job.responding = 0.0, False
         job.attempts += 1
-        self._tally.attempts += 1
+        self._counters.attempts += 1
         if job.attempts == 1:
             self.retry_quota.earn(now)
         else:
-            self._tally.retries += 1
-        self._emit.started(job, now, pool.held_by)
+            self._counters.retries += 1
+        self._event_buffer.started(job, now, pool.held_by)
 
-    def on_response_started(self, job: Job, usage: Usage, advice: Advice, now: float) -> None:
+    def on_response_started(self, job: Job, usage: Usage, advice: ResponseHints, now: float) -> None:
         """Its answer begins to come, and will have used so much of the input."""
         pool = self._pools[job.pool]
-        job.begun = self._reached = True
+        job.responding = self._reached = True
         pool.note_round_trip(now - job.sent_at)
         if feedback.on_response_started(pool, job, advice, now):
-            self._emit.breaker(pool, now)
+            self._event_buffer.breaker(pool, now)
         if advice.quotes:
-            self._emit.limits(pool, now)
+            self._event_buffer.limits(pool, now)
         self._free_followers(job, usage, now)
 
-    def on_response(self, job: Job, usage: Usage | None, advice: Advice, now: float) -> None:
+    def on_response(self, job: Job, usage: Usage | None, advice: ResponseHints, now: float) -> None:
         """It was answered, and used so much."""
         pool, actual = self._settle(job, usage, now)
         self._reached = True
-        self._tally.answered += 1
+        self._counters.answered += 1
         if usage is not None and actual is not None:
-            self._pricing.answered(job, pool, usage, actual)
-        if job.begun:  # the rest was learned then; how long it took since is its reader's doing
+            self._cost_model.on_response(job, pool, usage, actual)
+        if job.responding:  # the rest was learned then; how long it took since is its reader's doing
             pool.breaker.on_success(job.sent_at, now, probe=False)
         else:
             pool.note_round_trip(now - job.sent_at)
             if feedback.on_response(pool, job, advice, now):
-                self._emit.breaker(pool, now)
+                self._event_buffer.breaker(pool, now)
         if job.pays_retry:
             self.retry_quota.earn(now, succeeded_retry=True)
         if advice.quotes:
-            self._emit.limits(pool, now)
-        self._emit.answered(job, usage, now)
+            self._event_buffer.limits(pool, now)
+        self._event_buffer.answered(job, usage, now)
 
     def on_abandoned(self, job: Job, used: Usage | None, now: float) -> None:
         """It was cancelled, or ended in a way nobody foresaw, having used so much, if that is known."""
         pool, _ = self._settle(job, used, now)
-        self._tally.cancelled += 1
-        self._emit.cancelled(job, used, now)
+        self._counters.cancelled += 1
+        self._event_buffer.cancelled(job, used, now)
         if job.is_probe:
             pool.breaker.on_probe_abandoned()
 
-    def on_failure(self, job: Job, failure: Failure, now: float, u: float, *, again: bool = True) -> Verdict:
+    def on_failure(
+        self, job: Job, failure: Failure, now: float, u: float, *, again: bool = True
+    ) -> Disposition:
         """It failed: what becomes of the job. On `AGAIN` it is back among those waiting.
 
         Without `again` it is over: what has come of its answer is in use already.
@@ -124,47 +135,49 @@ class Attempts:
         used = NOTHING_USED if failure.usage is None and treatment.refund else failure.usage
         pool, _ = self._settle(job, used, now)
         if not treatment.retry:
-            pool.slow_start.give_back(job.rush, now)
-        job.last = failure
+            pool.slow_start.give_back(job.slow_start_seconds, now)
+        job.last_failure = failure
         self._reached = self._reached or failure.status is not None
         lesson = feedback.on_failure(pool, job, failure, now, u)
-        self._emit.limits(pool, now)
+        self._event_buffer.limits(pool, now)
         if lesson.closed:
-            self._emit.closed(pool, failure.kind, now)
+            self._event_buffer.closed(pool, failure.kind, now)
         if lesson.tripped:
-            self._emit.breaker(pool, now)
+            self._event_buffer.breaker(pool, now)
         getting_through = pool.breaker.state is BreakerState.CLOSED
-        verdict, delay = judge(
+        verdict, delay = decide(
             job,
             failure,
-            Circumstances(
+            RetryContext(
                 self._reached, getting_through, lesson.fits, pool.closed_until, self.retrying and again
             ),
             self._policy,
             now,
             u,
         )
-        self._emit.failed(job, failure, delay if verdict is Verdict.AGAIN else None, now)
-        if verdict is not Verdict.AGAIN:
-            self._tally.failed += 1
-            if verdict is Verdict.FAILED:  # one that came too late, or was too large, says nothing of others
+        self._event_buffer.failed(job, failure, delay if verdict is Disposition.AGAIN else None, now)
+        if verdict is not Disposition.AGAIN:
+            self._counters.failed += 1
+            if (
+                verdict is Disposition.FAILED
+            ):  # one that came too late, or was too large, says nothing of others
                 self._stop(job, failure, now)
             return verdict
         job.pays_retry = treatment.counts and getting_through
         if delay > 0.0 or job.pays_retry:
             self._waiting.park(job, now + delay)
         else:
-            self.rejoin(job, now)
+            self.requeue(job, now)
         return verdict
 
     def _stop(self, job: Job, failure: Failure, now: float) -> None:
         """A job has failed; where others would fail the same way, do not send them."""
-        scope = reach(failure, reached=self._reached, answered=self._pools[job.pool].answered)
+        scope = scope_of(failure, reached=self._reached, answered=self._pools[job.pool].answered)
         if scope is not Scope.REQUEST and self._policy.fail_fast:
-            until = self._stops.add(job.shape.model, failure, scope, now)
+            until = self._stop_list.add(job.shape.model, failure, scope, now)
             # They will be turned away, not sent.
-            self._waiting.recall(lambda job: self._stops.reason(job.shape.model, now) is not None, now)
-            self._emit.stopped(failure.kind, scope, until, now)
+            self._waiting.recall(lambda job: self._stop_list.reason(job.shape.model, now) is not None, now)
+            self._event_buffer.stopped(failure.kind, scope, until, now)
 
     def _settle(self, job: Job, used: Usage | None, now: float) -> tuple[Pool, Cost | None]:
         """End the attempt of a job, and settle it: every way out of an attempt comes through here, once.
@@ -180,7 +193,7 @@ class Attempts:
                 f"request {job.number} has no attempt under way, it is {job.phase.name.lower()}"
             )
         job.phase = Phase.OVER
-        self._ceiling.release(job, used)
+        self._executor_limits.release(job, used)
         if job.shape.prefix is not None:
             self._free_followers(job, used, now)
         pool = self._pools[job.pool]
@@ -189,7 +202,7 @@ class Attempts:
         return pool, actual
 
     def _free_followers(self, job: Job, used: Usage | None, now: float) -> None:
-        if self._pricing.prefixes.on_response(job, used, now):
+        if self._cost_model.prompt_cache.on_response(job, used, now):
             mine = job.shape
             self._waiting.recall(
                 lambda other: (
@@ -200,7 +213,7 @@ class Attempts:
                 now,
             )
 
-    def rejoin(self, job: Job, now: float) -> None:
+    def requeue(self, job: Job, now: float) -> None:
         """Back into line, to its place among its like."""
-        self._pricing.join(job, self._pools[job.pool], now)
+        self._cost_model.on_queued(job, self._pools[job.pool], now)
         self._waiting.join(job)

@@ -8,7 +8,7 @@ from claude_executor.core.model.job import Job
 from claude_executor.core.pool.pool import Pool
 
 
-class Emitter:
+class EventBuffer:
     """Collects events until the shell takes them away with `take`."""
 
     __slots__ = ("_collected", "_limits", "listening")
@@ -107,7 +107,7 @@ class Emitter:
     def stopped(self, kind: FailureKind, scope: Scope, until: float, now: float) -> None:
         """Requests are refused from now on."""
         if self.listening:
-            self._collected.append(ev.RunStopped(at=now, kind=kind, scope=scope, until=until))
+            self._collected.append(ev.RequestsStopped(at=now, kind=kind, scope=scope, until=until))
 
     def _request(self, event: type[ev.RequestEvent], job: Job, now: float, **details: object) -> None:
         self._collected.append(

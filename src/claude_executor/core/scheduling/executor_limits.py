@@ -10,32 +10,32 @@ from claude_executor.core.model.gate import CONCURRENCY, NEVER, OPENING, SPENDIN
 from claude_executor.core.model.job import Job
 
 
-class Ceiling:
+class ExecutorLimits:
     """Ceilings of one executor, over all its pools.
 
     Attributes:
         running: Requests in flight.
-        most_running: How many there may be.
+        max_running: How many there may be.
     """
 
-    __slots__ = ("_opening", "_spending", "most_running", "running")
+    __slots__ = ("_opening", "_spending", "max_running", "running")
 
     def __init__(self, most_running: int, caps: Iterable[SpendingCap], now: float) -> None:
         self.reconfigure(most_running)
         self.running = 0
-        self._opening = Opening(now)
+        self._opening = ConnectionRate(now)
         self._spending = SpendingCaps(caps)
 
     def reconfigure(self, most_running: int) -> None:
         """Change how many requests may be in flight."""
         if most_running < 1:
             raise ValueError(f"max_concurrency must be at least 1, got {most_running}")
-        self.most_running = most_running
+        self.max_running = most_running
 
     @property
     def room(self) -> int:
         """How many more requests there may be in flight."""
-        return max(0, self.most_running - self.running)
+        return max(0, self.max_running - self.running)
 
     def set_worst_case(self, job: Job) -> None:
         """Work out what the next attempt of `job` can cost at most."""
@@ -46,7 +46,7 @@ class Ceiling:
 
         `keep` is the share of the requests in flight to leave for more urgent work.
         """
-        if self.running and self.running + keep * self.most_running > self.most_running - 1:
+        if self.running and self.running + keep * self.max_running > self.max_running - 1:
             return NEVER, CONCURRENCY
         if job.worst_case and not self._spending.fits(job):
             return NEVER, SPENDING
@@ -74,7 +74,7 @@ CONNECTIONS_PER_SECOND = 300.0
 CONNECTIONS_AT_ONCE = 50.0
 
 
-class Opening:
+class ConnectionRate:
     """Counts the connections that must be open by now, and paces those to come."""
 
     __slots__ = ("_bucket", "_open")

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from claude_executor.core.control.retry import RetryPolicy
-from claude_executor.core.model.actions import Verdict
+from claude_executor.core.model.actions import Disposition
 from claude_executor.core.model.failure import FAILURE_POLICIES, Failure, FailureKind, Scope
 from claude_executor.core.model.job import Job
 
@@ -18,7 +18,7 @@ _MAY_BE_CHARGED = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Circumstances:
+class RetryContext:
     """What the verdict depends on beside the job and its failure.
 
     Attributes:
@@ -36,9 +36,9 @@ class Circumstances:
     retrying: bool
 
 
-def judge(
-    job: Job, failure: Failure, circumstances: Circumstances, policy: RetryPolicy, now: float, u: float
-) -> tuple[Verdict, float]:
+def decide(
+    job: Job, failure: Failure, circumstances: RetryContext, policy: RetryPolicy, now: float, u: float
+) -> tuple[Disposition, float]:
     """What becomes of the job, and in how many seconds it may stand in line again. Counts the attempt.
 
     What holds up everybody (a closed pool, an open breaker) is not in those seconds: the pool sees to it.
@@ -48,27 +48,27 @@ def judge(
     waits_for_quota = failure.kind in (FailureKind.QUOTA, FailureKind.RAMP)
     nowhere = failure.kind is FailureKind.UNREACHABLE and not circumstances.reached
     if treatment.counts and (circumstances.getting_through or nowhere or failure.kind in _MAY_BE_CHARGED):
-        job.counted += 1  # while nothing gets through, failing says little about the request
+        job.counted_attempts += 1  # while nothing gets through, failing says little about the request
     if waits_for_quota:
         delay = 0.0
     elif failure.kind is FailureKind.DROPPED and job.attempts == 1:
         delay = 0.0  # most likely a kept-alive connection that the other side had already closed
     else:
-        delay = policy.delay(job.attempts - 1, u, hint=failure.advice.retry_after)
+        delay = policy.delay(job.attempts - 1, u, hint=failure.hints.retry_after)
     most = min(policy.max_attempts, FIRST_ATTEMPTS) if nowhere else policy.max_attempts
-    told_not_to = failure.advice.should_retry is False and not waits_for_quota
+    told_not_to = failure.hints.should_retry is False and not waits_for_quota
     if not circumstances.fits:
-        return Verdict.TOO_LARGE, delay
+        return Disposition.TOO_LARGE, delay
     if not (treatment.retry and circumstances.retrying) or told_not_to:
-        return Verdict.FAILED, delay
+        return Disposition.FAILED, delay
     hopeless = failure.kind is not FailureKind.OVERLOADED and job.attempts >= HOPELESS * policy.max_attempts
-    if job.counted >= most or (hopeless and not waits_for_quota):
-        return Verdict.FAILED, delay
+    if job.counted_attempts >= most or (hopeless and not waits_for_quota):
+        return Disposition.FAILED, delay
     too_late = max(now + delay, circumstances.opens_at) >= job.deadline_at
-    return (Verdict.TOO_LATE if too_late else Verdict.AGAIN), delay
+    return (Disposition.TOO_LATE if too_late else Disposition.AGAIN), delay
 
 
-def reach(failure: Failure, *, reached: bool, answered: bool) -> Scope:
+def scope_of(failure: Failure, *, reached: bool, answered: bool) -> Scope:
     """What else would fail the same way; `on_response`, if its model's pool has ever answered.
 
     Then it is the request's own that something was not found, such as a file, or not permitted.
@@ -84,7 +84,7 @@ LASTS = 60.0
 """Seconds a stop lasts."""
 
 
-class Stops:
+class StopList:
     """What is stopped, and until when."""
 
     __slots__ = ("_by_model",)

@@ -7,30 +7,30 @@ from claude_executor.core.model.actions import Action, RequestLease
 from claude_executor.core.model.gate import NEVER
 from claude_executor.core.model.sharing import Lease, Membership
 from claude_executor.core.pool.pool import Pool
-from claude_executor.core.scheduling.event_log import Emitter
-from claude_executor.core.scheduling.executor_limits import Ceiling
-from claude_executor.core.scheduling.waiting import Urgency
+from claude_executor.core.scheduling.event_log import EventBuffer
+from claude_executor.core.scheduling.executor_limits import ExecutorLimits
+from claude_executor.core.scheduling.waiting import PriorityReserve
 
 
 class GroupCoordinator:
     """The group of one scheduler, whose pools all have a `GroupMember`."""
 
-    __slots__ = ("_ceiling", "_emit", "_membership", "_pools", "_urgency")
+    __slots__ = ("_event_buffer", "_executor_limits", "_membership", "_pools", "_priority_reserve")
 
     def __init__(
         self,
         membership: Membership,
         pools: Mapping[str, Pool],
-        ceiling: Ceiling,
-        urgency: Urgency,
-        emit: Emitter,
+        ceiling: ExecutorLimits,
+        urgency: PriorityReserve,
+        emit: EventBuffer,
     ) -> None:
         """`pools` are the scheduler's, also those that are to come."""
         self._membership = membership
         self._pools = pools
-        self._ceiling = ceiling
-        self._urgency = urgency
-        self._emit = emit
+        self._executor_limits = ceiling
+        self._priority_reserve = urgency
+        self._event_buffer = emit
 
     def new_member(self) -> GroupMember:
         """For a new pool."""
@@ -41,8 +41,10 @@ class GroupCoordinator:
         wake_at = NEVER
         for pool, share in self._members():
             if (at := share.due_at(pool, now)) <= now:
-                keep = 0.0 if pool.held is None else self._urgency.kept_from(pool.held.priority, now)
-                ask = share.next_request(pool, now, room=self._ceiling.room, keep=keep)
+                keep = (
+                    0.0 if pool.held is None else self._priority_reserve.headroom_for(pool.held.priority, now)
+                )
+                ask = share.next_request(pool, now, room=self._executor_limits.room, keep=keep)
                 actions.append(RequestLease(pool.name, ask))
             else:
                 wake_at = min(wake_at, at)
@@ -54,16 +56,16 @@ class GroupCoordinator:
         assert pool.member is not None
         before = pool.member.state
         pool.member.on_lease(pool, grant, now)
-        self._emit.limits(pool, now)
+        self._event_buffer.limits(pool, now)
         if before is not pool.member.state:
-            self._emit.sharing_changed(pool, pool.member, now)
+            self._event_buffer.sharing_changed(pool, pool.member, now)
 
     def on_lease_failed(self, name: str, now: float, u: float, because: str | None) -> None:
         """It has not answered."""
         pool = self._pools[name]
         assert pool.member is not None
         if pool.member.on_lease_failed(pool, now, u, because):
-            self._emit.sharing_changed(pool, pool.member, now)
+            self._event_buffer.sharing_changed(pool, pool.member, now)
 
     def release_all(self, now: float) -> list[RequestLease]:
         """What to tell it on leaving."""

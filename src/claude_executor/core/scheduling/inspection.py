@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from claude_executor.core.control.breaker import BreakerState
 from claude_executor.core.model.snapshot import PoolState, ResourceState, Snapshot
 from claude_executor.core.pool.pool import Pool
-from claude_executor.core.scheduling.waiting import Waiting
+from claude_executor.core.scheduling.waiting import WaitingRoom
 
 
-class Tally:
+class Counters:
     """Counts over the executor's whole life."""
 
     __slots__ = ("answered", "attempts", "cancelled", "failed", "retries")
@@ -21,7 +21,9 @@ class Tally:
         self.retries = 0
 
 
-def snapshot(waiting: Waiting, running: int, tally: Tally, pools: Mapping[str, Pool], now: float) -> Snapshot:
+def snapshot(
+    waiting: WaitingRoom, running: int, tally: Counters, pools: Mapping[str, Pool], now: float
+) -> Snapshot:
     """The state at this moment."""
     return Snapshot(
         queued=waiting.queued + waiting.aside,
@@ -44,7 +46,7 @@ def state_of(pool: Pool, now: float) -> PoolState:
             source=meter.source,
             level=meter.bucket.level(now),
             capacity=meter.bucket.capacity,
-            others=meter.others * 60.0,
+            foreign_rate=meter.foreign_rate * 60.0,
             used=meter.amount(used),
             used_in_all=meter.amount(pool.used.in_all),
         )

@@ -20,26 +20,26 @@ from types import MappingProxyType
 from claude_executor.core.control.breaker import BreakerPolicy
 from claude_executor.core.control.retry import RetryPolicy
 from claude_executor.core.control.spending import SpendingCap
-from claude_executor.core.model.actions import Action, Refusal, Refuse, Start, Verdict
+from claude_executor.core.model.actions import Action, Disposition, Refusal, Refuse, Start
 from claude_executor.core.model.cost import NOTHING_USED, Usage
 from claude_executor.core.model.failure import Failure
 from claude_executor.core.model.gate import NEVER
-from claude_executor.core.model.headers import Advice
+from claude_executor.core.model.headers import ResponseHints
 from claude_executor.core.model.job import Job, Phase
-from claude_executor.core.model.limits import Limits, by_pool, pool_of
-from claude_executor.core.model.request import Shape
+from claude_executor.core.model.limits import Limits, normalized, pool_of
+from claude_executor.core.model.request import RequestShape
 from claude_executor.core.model.sharing import Lease, Membership
 from claude_executor.core.model.snapshot import Snapshot
 from claude_executor.core.pool import feedback
 from claude_executor.core.pool.pool import Pool
 from claude_executor.core.scheduling.attempts import Attempts
-from claude_executor.core.scheduling.cost_model import Pricing
-from claude_executor.core.scheduling.event_log import Emitter
-from claude_executor.core.scheduling.executor_limits import Ceiling
-from claude_executor.core.scheduling.failure_decisions import Stops
+from claude_executor.core.scheduling.cost_model import CostModel
+from claude_executor.core.scheduling.event_log import EventBuffer
+from claude_executor.core.scheduling.executor_limits import ExecutorLimits
+from claude_executor.core.scheduling.failure_decisions import StopList
 from claude_executor.core.scheduling.group import GroupCoordinator
-from claude_executor.core.scheduling.inspection import Tally, snapshot
-from claude_executor.core.scheduling.waiting import Urgency, Waiting
+from claude_executor.core.scheduling.inspection import Counters, snapshot
+from claude_executor.core.scheduling.waiting import PriorityReserve, WaitingRoom
 
 MOST_POOLS = 100
 """Pools before those are forgotten that have never answered."""
@@ -65,36 +65,42 @@ class Scheduler:
 
         With a `membership` the limits are shared: there are `RequestLease` actions to perform.
         """
-        self._limits = by_pool(limits)
-        self._ceiling = Ceiling(max_concurrency, spending_caps, now)
+        self._limits = normalized(limits)
+        self._executor_limits = ExecutorLimits(max_concurrency, spending_caps, now)
         self._breaker_policy = breaker or BreakerPolicy()
-        self._pricing = Pricing(reserve_max_tokens=reserve_max_tokens)
-        self._urgency = Urgency()
+        self._cost_model = CostModel(reserve_max_tokens=reserve_max_tokens)
+        self._priority_reserve = PriorityReserve()
         self._pools: dict[str, Pool] = {}
         self._most_pools = MOST_POOLS
         self._rotation = 0
-        self._waiting = Waiting(self._pools, max_queued)
-        self._stops = Stops()
+        self._waiting = WaitingRoom(self._pools, max_queued)
+        self._stop_list = StopList()
         self._closed = False
         self._numbers = 0
         self._dirty = True
-        self.counters = Tally()
+        self.counters = Counters()
         self.wake_at = NEVER
-        self.event_buffer = Emitter()
+        self.event_buffer = EventBuffer()
         self._attempts = Attempts(
-            self._pools, self._waiting, self._ceiling, self._pricing, self._stops, self.counters, self.event_buffer,
+            self._pools, self._waiting, self._executor_limits, self._cost_model, self._stop_list, self.counters, self.event_buffer,
             retry or RetryPolicy(), now,
         )  # fmt: skip
         self.group = None
         if membership is not None:
             self.group = GroupCoordinator(
-                membership, self._pools, self._ceiling, self._urgency, self.event_buffer
+                membership, self._pools, self._executor_limits, self._priority_reserve, self.event_buffer
             )
 
     # ---- the caller's side
 
     def submit(
-        self, shape: Shape, now: float, *, priority: int = 0, tenant: str = "", deadline_at: float = NEVER
+        self,
+        shape: RequestShape,
+        now: float,
+        *,
+        priority: int = 0,
+        tenant: str = "",
+        deadline_at: float = NEVER,
     ) -> Job | Refuse:
         """A request comes. `Refuse` at once where it cannot be served: queue full, deadline out of reach."""
         pool = self._pool(pool_of(shape.model), now)
@@ -103,20 +109,20 @@ class Scheduler:
         self.event_buffer.submitted(job, now)
         if self._closed:
             return self._refuse(job, Refusal.CLOSED, now)
-        if (stop := self._stops.reason(shape.model, now)) is not None:
+        if (stop := self._stop_list.reason(shape.model, now)) is not None:
             return self._refuse(job, Refusal.STOPPED, now, stop)
-        self._pricing.join(job, pool, now)
-        self._ceiling.set_worst_case(job)
-        if self._ceiling.cannot_fit(job):
+        self._cost_model.on_queued(job, pool, now)
+        self._executor_limits.set_worst_case(job)
+        if self._executor_limits.cannot_fit(job):
             return self._refuse(job, Refusal.SPENDING_CAP, now)
         if self._waiting.full:
             at, why = self._opens_at(pool, job, now)
-            asks = self._ceiling.room > 0 and pool.lease_may_help(why, now)
+            asks = self._executor_limits.room > 0 and pool.lease_may_help(why, now)
             if len(pool.queue) or (at > now and not asks):
                 return self._refuse(job, Refusal.QUEUE_FULL, now)
         if deadline_at <= now or (deadline_at != NEVER and pool.earliest(job) > deadline_at):
             return self._refuse(job, Refusal.DEADLINE, now, pool.trouble)
-        self._urgency.seen(priority, now)
+        self._priority_reserve.seen(priority, now)
         # Behind a head that is held up it changes nothing; `line` promises that nobody overtakes a head.
         held = pool.held if pool.held_by is not None else None
         if held is None or priority > held.priority or deadline_at != NEVER:
@@ -143,7 +149,10 @@ class Scheduler:
         if not refuse_waiting:
             return []
         self._attempts.retrying = False
-        return [self._refuse_waiting(job, Refusal.CLOSED, now, job.last) for job in self._waiting.everyone()]
+        return [
+            self._refuse_waiting(job, Refusal.CLOSED, now, job.last_failure)
+            for job in self._waiting.everyone()
+        ]
 
     def reconfigure(
         self,
@@ -154,25 +163,25 @@ class Scheduler:
         max_concurrency: int | None = None,
     ) -> None:
         """Change the declared limits (all of them, or by field), or how many requests may be in flight."""
-        declared = self._limits if limits is None else by_pool(limits)
+        declared = self._limits if limits is None else normalized(limits)
         if changes:
             declared = {pool: replace(limit, **changes) for pool, limit in declared.items()}
         if max_concurrency is not None:
-            self._ceiling.reconfigure(max_concurrency)
+            self._executor_limits.reconfigure(max_concurrency)
         self._limits = declared
         self._dirty = True
         for pool in self._pools.values():
             pool.set_declared(declared, now)
-            pool.concurrency.reconfigure(self._ceiling.most_running)
+            pool.concurrency.reconfigure(self._executor_limits.max_running)
 
     def snapshot(self, now: float) -> Snapshot:
         """The state at this moment."""
-        return snapshot(self._waiting, self._ceiling.running, self.counters, self._pools, now)
+        return snapshot(self._waiting, self._executor_limits.running, self.counters, self._pools, now)
 
     @property
     def idle(self) -> bool:
         """Whether nothing is waiting and nothing is in flight."""
-        return not self._ceiling.running and not len(self._waiting)
+        return not self._executor_limits.running and not len(self._waiting)
 
     # ---- what to do now
 
@@ -182,14 +191,16 @@ class Scheduler:
             return []
         self._dirty = False
         actions: list[Action] = [
-            self._refuse_waiting(job, Refusal.DEADLINE, now, job.last or self._pools[job.pool].trouble)
+            self._refuse_waiting(
+                job, Refusal.DEADLINE, now, job.last_failure or self._pools[job.pool].trouble
+            )
             for job in self._waiting.late(now)
         ]
         for job in self._waiting.due(now, self._attempts.retry_quota):
-            if (stop := self._stops.reason(job.shape.model, now)) is not None:
+            if (stop := self._stop_list.reason(job.shape.model, now)) is not None:
                 actions.append(self._refuse(job, Refusal.STOPPED, now, stop))
             else:
-                self._attempts.rejoin(job, now)
+                self._attempts.requeue(job, now)
         self.wake_at = min(self._waiting.next_late(), self._waiting.next_due(now, self._attempts.retry_quota))
         pools = [pool for pool in self._pools.values() if len(pool.queue) or pool.held_by is not None]
         self._rotation += 1  # pools take turns at being first, for they share one ceiling on concurrency
@@ -214,28 +225,28 @@ class Scheduler:
     def _drain(self, pool: Pool, now: float, actions: list[Action]) -> None:
         held_by, held = None, None
         while (job := pool.queue.head()) is not None:
-            if (stop := self._stops.reason(job.shape.model, now)) is not None:
+            if (stop := self._stop_list.reason(job.shape.model, now)) is not None:
                 actions.append(self._refuse_waiting(job, Refusal.STOPPED, now, stop))
                 continue
             if job is not pool.held:
-                self._pricing.renew(job, pool, now)
+                self._cost_model.refresh(job, pool, now)
             else:
-                job.need = pool.demand(job.cost)  # limits may have changed meanwhile
-            if self._ceiling.cannot_fit(job):
+                job.demand = pool.demand(job.cost)  # limits may have changed meanwhile
+            if self._executor_limits.cannot_fit(job):
                 actions.append(self._refuse_waiting(job, Refusal.SPENDING_CAP, now, None))
                 continue
             if pool.member is not None and pool.member.refuses:
-                refuse = self._refuse_waiting(job, Refusal.UNREACHABLE, now, job.last)
+                refuse = self._refuse_waiting(job, Refusal.UNREACHABLE, now, job.last_failure)
                 actions.append(replace(refuse, unreachable_reason=pool.member.unreachable_reason))
                 continue
-            if job.shape.prefix is not None and self._pricing.prefixes.should_wait(job, now):
-                until = self._pricing.prefixes.wait_until(job)
+            if job.shape.prefix is not None and self._cost_model.prompt_cache.should_wait(job, now):
+                until = self._cost_model.prompt_cache.wait_until(job)
                 self._waiting.set_aside(job, until)
                 self.wake_at = min(self.wake_at, until)
                 continue
             at, why = self._opens_at(pool, job, now)
             if at > now:
-                self.wake_at = min(self.wake_at, at, self._urgency.lapses_at(job.priority, now))
+                self.wake_at = min(self.wake_at, at, self._priority_reserve.lapses_at(job.priority, now))
                 held_by, held = why, job
                 break
             self._attempts.start(job, pool, now)
@@ -245,8 +256,8 @@ class Scheduler:
             pool.note_held(held_by, now)
 
     def _opens_at(self, pool: Pool, job: Job, now: float) -> tuple[float, str]:
-        keep = self._urgency.kept_from(job.priority, now)
-        ready, short = self._ceiling.opens_at(job, keep)
+        keep = self._priority_reserve.headroom_for(job.priority, now)
+        ready, short = self._executor_limits.opens_at(job, keep)
         if ready == NEVER:
             return ready, short
         at, why = pool.opens_at(job, now, keep=keep)
@@ -258,12 +269,12 @@ class Scheduler:
         """Whether the headers of an answer to it would tell anything; reading them is not free."""
         return feedback.headers_due(self._pools[job.pool], now)
 
-    def on_response_started(self, job: Job, usage: Usage, advice: Advice, now: float) -> None:
+    def on_response_started(self, job: Job, usage: Usage, advice: ResponseHints, now: float) -> None:
         """Its answer begins to come, and will have used so much of the input."""
         self._dirty = True
         self._attempts.on_response_started(job, usage, advice, now)
 
-    def on_response(self, job: Job, usage: Usage | None, advice: Advice, now: float) -> None:
+    def on_response(self, job: Job, usage: Usage | None, advice: ResponseHints, now: float) -> None:
         """It was answered, and used so much."""
         self._attempts.on_response(job, usage, advice, now)
         self._dirty = True
@@ -276,7 +287,9 @@ class Scheduler:
         self._attempts.on_abandoned(job, used, now)
         self._dirty = True
 
-    def on_failure(self, job: Job, failure: Failure, now: float, u: float, *, again: bool = True) -> Verdict:
+    def on_failure(
+        self, job: Job, failure: Failure, now: float, u: float, *, again: bool = True
+    ) -> Disposition:
         """It failed: what becomes of the job. On `AGAIN` it is back among those waiting.
 
         Without `again` it is over: what has come of its answer is in use already.
@@ -305,7 +318,7 @@ class Scheduler:
             pool = self._pools[name] = Pool(
                 name,
                 self._limits,
-                ceiling=self._ceiling.most_running,
+                ceiling=self._executor_limits.max_running,
                 breaker=self._breaker_policy,
                 now=now,
                 share=None if self.group is None else self.group.new_member(),

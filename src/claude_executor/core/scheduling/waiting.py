@@ -19,7 +19,7 @@ SWEEP_AT = 1_000
 _Heap = list[tuple[float, int, Job]]
 
 
-class Waiting:
+class WaitingRoom:
     """The jobs that wait. `queued` of them stand in line, `parked` of them are not due yet.
 
     Of those `aside` have not had an attempt: they wait for another one.
@@ -99,7 +99,7 @@ class Waiting:
         """Go away; whether the job was waiting at all."""
         if job.phase is Phase.WAITING:
             self.queued -= 1
-            self._pools[job.pool].queue.left(job)
+            self._pools[job.pool].queue.discard(job)
         elif job.phase is Phase.PARKED:
             self._unparked(job)
         else:
@@ -171,7 +171,7 @@ MOST = 100
 """Priorities remembered; more of them are looked through for those that have lapsed."""
 
 
-class Urgency:
+class PriorityReserve:
     """Which priorities are about."""
 
     __slots__ = ("_until",)
@@ -185,7 +185,7 @@ class Urgency:
         if len(self._until) > MOST:
             self._until = {other: until for other, until in self._until.items() if until > now}
 
-    def kept_from(self, priority: int, now: float) -> float:
+    def headroom_for(self, priority: int, now: float) -> float:
         """The share that requests of this priority leave alone."""
         for other, until in self._until.items():
             if other > priority and until > now:

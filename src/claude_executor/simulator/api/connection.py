@@ -1,7 +1,7 @@
 """The client's end of the line: whether it is still there, and how to cut it.
 
 A server that knows its sockets (``server.py``) or a transport that imitates them
-(``claude_executor.testing``) puts a ``Connection`` into the ASGI scope under
+(``claude_executor.testing``) puts a ``ClientHandle`` into the ASGI scope under
 ``scope["extensions"][CONNECTION]``. Under any other server there is none: then a cut raises
 ``CannotCutError`` and a client that hangs up is noticed only when its answer is ready.
 """
