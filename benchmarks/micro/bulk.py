@@ -204,11 +204,11 @@ async def job(source: Path, rows: int, sdk: Any) -> dict[str, float]:  # noqa: A
             work = asyncio.create_task(run_file(source, results, executor=executor, run=run))
             while not work.done():
                 await asyncio.wait([work], timeout=0.5)
-                if not early and run.tally.done >= rows // 10:
+                if not early and run.counters.done >= rows // 10:
                     early = peak()
             await work
             figures = spent(began)
-    assert run.tally.succeeded == rows
+    assert run.counters.succeeded == rows
     return {**figures, "early": early}
 
 
@@ -291,13 +291,13 @@ def resume(rows: int) -> None:
 def write_results(source: Path) -> None:
     """Results as a run leaves them, out of order as answers come."""
     from claude_executor.bulk import rows_of
-    from claude_executor.bulk.results.line import Mark, hash_of, succeeded
+    from claude_executor.bulk.results.line import Provenance, hash_of, succeeded
 
     chance = random.Random(1)
     with source.with_name("rows.results.jsonl").open("wb") as file:
         waiting: list[bytes] = []
         for row in rows_of(source):
-            mark = Mark(hash_of(row.params), time.time(), 1, 0.2, 0.5)
+            mark = Provenance(hash_of(row.params), time.time(), 1, 0.2, 0.5)
             waiting.append(succeeded(row.custom_id, ANSWER, {}, mark))
             if len(waiting) == WORKERS:
                 chance.shuffle(waiting)

@@ -26,7 +26,7 @@ from claude_executor import (
     TooLarge,
 )
 from claude_executor.gateway.headers import BadHeader, options_of
-from claude_executor.gateway.refusals import refusal_of
+from claude_executor.gateway.refusals import error_reply_for
 from claude_executor.simulator import Faults
 
 REQUEST = httpx2.Request("POST", "http://api/v1/messages")
@@ -61,7 +61,7 @@ REQUEST = httpx2.Request("POST", "http://api/v1/messages")
 )
 def test_what_a_client_is_told_of_an_error(error, status, kind, after):
     """Its status and type, and when to come again, if that makes sense."""
-    refusal = refusal_of(error)
+    refusal = error_reply_for(error)
     told = json.loads(refusal.body)
     assert (refusal.status, told["type"], told["error"]["type"]) == (status, "error", kind)
     headers = {name.decode(): value.decode() for name, value in refusal.headers}

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.gateway.gateway_harness import prompt
 
-from claude_executor.gateway.sse import whole_or_error
+from claude_executor.gateway.sse import terminated_sse
 from claude_executor.simulator import Faults
 from claude_executor.testing import run_virtual
 
@@ -55,7 +55,7 @@ async def collected(pieces, error=None):
         if error is not None:
             raise error
 
-    return [piece async for piece in whole_or_error(source())]
+    return [piece async for piece in terminated_sse(source())]
 
 
 @given(

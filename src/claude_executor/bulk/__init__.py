@@ -14,77 +14,77 @@
 The same for prompts that are not in a file: ``executor.map(prompts, journal=Journal(path))``.
 """
 
-from claude_executor.bulk.costs.caps import Asked, Caps, Unpriced, spent_on
-from claude_executor.bulk.costs.forecast import Range
+from claude_executor.bulk.costs.caps import CapDemand, Caps, Unpriced, spent_on
+from claude_executor.bulk.costs.forecast import CostRange
 from claude_executor.bulk.costs.plan import ModelPlan, Plan, PoolPlan, plan
 from claude_executor.bulk.costs.prices import Prices, Spent
-from claude_executor.bulk.costs.token_sample import Counted, NotCounted, Ratio, count_tokens
-from claude_executor.bulk.input.problems import BadInput, BadRow, Problem
-from claude_executor.bulk.input.rows import Defaults, Row, read_row, rows_of
+from claude_executor.bulk.costs.token_sample import NotCounted, Ratio, TokenSample, count_tokens
+from claude_executor.bulk.input.problems import BadInput, BadRow, RowProblem
+from claude_executor.bulk.input.rows import Row, RowDefaults, read_row, rows_of
 from claude_executor.bulk.input.sources import Source, readable
 from claude_executor.bulk.results.line import NotResults
-from claude_executor.bulk.results.lock import Busy
-from claude_executor.bulk.results.pipe_writer import Outlet
-from claude_executor.bulk.results.reader import Results
+from claude_executor.bulk.results.lock import FileBusy
+from claude_executor.bulk.results.pipe_writer import PipeWriter
+from claude_executor.bulk.results.reader import ResultsReader
 from claude_executor.bulk.results.writer import ResultsFile
-from claude_executor.bulk.run.counters import FailureGroup, Tally
+from claude_executor.bulk.run.counters import FailureGroup, RunCounters
 from claude_executor.bulk.run.map_journal import Journal
-from claude_executor.bulk.run.remaining import Remaining, remaining
-from claude_executor.bulk.run.resume import Changed, OnChanged, Rest, Resumption
+from claude_executor.bulk.run.remaining import RemainingSource, remaining
+from claude_executor.bulk.run.resume import Changed, OnChanged, RemainingRows, Resumption
 from claude_executor.bulk.run.run import Run, run_file, run_rows
-from claude_executor.bulk.run.sort import put_in_order
-from claude_executor.bulk.run.summary import Limited, Summary, summarise
+from claude_executor.bulk.run.sort import sort_results
+from claude_executor.bulk.run.summary import Bottleneck, Summary, summarise
 from claude_executor.bulk.run.timeline import Timeline, timeline_of
-from claude_executor.bulk.run.validate import Survey, check
+from claude_executor.bulk.run.validate import Survey, validate
 
 __all__ = [
-    "Asked",
     "BadInput",
     "BadRow",
-    "Busy",
+    "Bottleneck",
+    "CapDemand",
     "Caps",
     "Changed",
-    "Counted",
-    "Defaults",
+    "CostRange",
     "FailureGroup",
+    "FileBusy",
     "Journal",
-    "Limited",
     "ModelPlan",
     "NotCounted",
     "NotResults",
     "OnChanged",
-    "Outlet",
+    "PipeWriter",
     "Plan",
     "PoolPlan",
     "Prices",
-    "Problem",
-    "Range",
     "Ratio",
-    "Remaining",
-    "Rest",
-    "Results",
+    "RemainingRows",
+    "RemainingSource",
     "ResultsFile",
+    "ResultsReader",
     "Resumption",
     "Row",
+    "RowDefaults",
+    "RowProblem",
     "Run",
+    "RunCounters",
     "Source",
     "Spent",
     "Summary",
     "Survey",
-    "Tally",
     "Timeline",
+    "TokenSample",
     "Unpriced",
-    "check",
     "count_tokens",
     "plan",
-    "put_in_order",
     "read_row",
     "readable",
     "remaining",
     "rows_of",
     "run_file",
     "run_rows",
+    "sort_results",
     "spent_on",
     "summarise",
     "timeline_of",
+    "validate",
 ]

@@ -5,21 +5,21 @@ import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from claude_executor.gateway.refusals import Refusal
+from claude_executor.gateway.refusals import ErrorReply
 
-_NOT_FROM_A_PAGE = Refusal(
+_NOT_FROM_A_PAGE = ErrorReply(
     403,
     "permission_error",
     "requests from web pages are refused, for any page could spend your money: call the gateway from a "
     "server, or have it ask for a client key",
 )
-_ANOTHER_NAME = Refusal(
+_ANOTHER_NAME = ErrorReply(
     403,
     "permission_error",
     "without a client key the gateway answers to an address or localhost only, for any web page can give "
     "this machine a name of its own: call it by its address, or have it ask for a client key",
 )
-_ANOTHER_KEY = Refusal(401, "authentication_error", "the gateway wants a client key as the API key")
+_ANOTHER_KEY = ErrorReply(401, "authentication_error", "the gateway wants a client key as the API key")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Access:
         if not all(key.strip() for key in self.client_keys):
             raise ValueError("an empty client key keeps nobody out")
 
-    def admit(self, headers: Mapping[str, str]) -> str | Refusal:
+    def admit(self, headers: Mapping[str, str]) -> str | ErrorReply:
         """The name of the tenant whose request has these headers, or why it is refused."""
         if not self.client_keys:
             if "origin" in headers or headers.get("sec-fetch-site", "none") != "none":
@@ -50,7 +50,7 @@ class Access:
             return "" if self.any_host or _is_address(headers.get("host", "")) else _ANOTHER_NAME
         scheme, _, token = headers.get("authorization", "").partition(" ")
         given = [headers.get("x-api-key", ""), token.strip() if scheme.lower() == "bearer" else ""]
-        found: str | Refusal = _ANOTHER_KEY
+        found: str | ErrorReply = _ANOTHER_KEY
         for key, name in self.client_keys.items():  # all of them: how long it takes tells nothing
             # ASGI reads headers as Latin-1, whatever they are.
             if sum(hmac.compare_digest(key.encode(), one.encode("latin-1", "replace")) for one in given):

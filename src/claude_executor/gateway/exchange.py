@@ -8,18 +8,18 @@ from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from claude_executor.gateway.headers import passed_back
-from claude_executor.gateway.refusals import Refusal
-from claude_executor.gateway.sse import whole_or_error
+from claude_executor.gateway.refusals import ErrorReply
+from claude_executor.gateway.sse import terminated_sse
 
 BODY_SILENCE = 60.0
 """Seconds within which the next piece of a request must come."""
 
 
-class Gone(Exception):
+class ClientGone(Exception):
     """The client has gone away before all of its request had come, or has stopped sending it."""
 
 
-class Exchange:
+class ClientExchange:
     """One request of a client and the answer to it.
 
     Attributes:
@@ -62,9 +62,9 @@ class Exchange:
                 async with asyncio.timeout(BODY_SILENCE):
                     message = await self._receive()
             except TimeoutError:
-                raise Gone from None
+                raise ClientGone from None
             if message["type"] == "http.disconnect":
-                raise Gone
+                raise ClientGone
             if not message.get("more_body", False):
                 self._all_read.set()
             yield message.get("body", b"")
@@ -93,7 +93,7 @@ class Exchange:
         """Answer something of our own."""
         await self._send_all(status, [(b"content-type", kind.encode())], body)
 
-    async def refuse(self, refusal: Refusal) -> None:
+    async def refuse(self, refusal: ErrorReply) -> None:
         """Answer with an error of our own."""
         await self._send_all(refusal.status, refusal.headers, refusal.body)
 
@@ -111,7 +111,7 @@ class Exchange:
             headers.append((b"content-length", response.headers["content-length"].encode()))
         pieces: AsyncIterator[bytes] = response.aiter_bytes()
         if response.headers.get("content-type", "").startswith("text/event-stream"):
-            pieces = whole_or_error(pieces)
+            pieces = terminated_sse(pieces)
         try:
             await self._begin(response.status_code, headers)
             async for piece in pieces:

@@ -31,7 +31,7 @@ SOON = 5.0
 """Seconds; for what may pass, where it is not known when."""
 
 
-class Refusal(NamedTuple):
+class ErrorReply(NamedTuple):
     """An answer of the gateway's own.
 
     Attributes:
@@ -89,7 +89,7 @@ _PASSING: dict[type[Rejected], tuple[int, str]] = {
 }
 
 
-def refusal_of(error: Exception, *, again: bool | None = False) -> Refusal | None:
+def error_reply_for(error: Exception, *, again: bool | None = False) -> ErrorReply | None:
     """What a client is told of an error that is no answer of the API's; `None` if it is a mistake of ours.
 
     `again` is for errors that say nothing of it themselves.
@@ -97,20 +97,20 @@ def refusal_of(error: Exception, *, again: bool | None = False) -> Refusal | Non
     if isinstance(error, Rejected):
         return _rejected(error)
     if isinstance(error, Failed):
-        return Refusal(error.status or 502, "api_error", str(error), again)
+        return ErrorReply(error.status or 502, "api_error", str(error), again)
     if isinstance(error, (anthropic.APITimeoutError, httpx2.TimeoutException)):
         message = "the API has not answered in time; allow it more, or ask for a stream"
-        return Refusal(504, "timeout_error", message, again)
+        return ErrorReply(504, "timeout_error", message, again)
     if isinstance(error, (anthropic.APIConnectionError, httpx2.TransportError)):
         message = "the API cannot be reached, or has broken off its answer"
-        return Refusal(*_UNREACHABLE, message, again)
+        return ErrorReply(*_UNREACHABLE, message, again)
     return None
 
 
-def _rejected(error: Rejected) -> Refusal:
+def _rejected(error: Rejected) -> ErrorReply:
     message = str(error)
     if type(error) in _PASSING:
-        return Refusal(*_PASSING[type(error)], message, again=True, after=error.retry_after or SOON)
+        return ErrorReply(*_PASSING[type(error)], message, again=True, after=error.retry_after or SOON)
     if isinstance(error, Stopped):
-        return Refusal(*_STOPPED.get(error.kind, _UNREACHABLE), message)
-    return Refusal(*_FINAL.get(type(error), _UNREACHABLE), message)
+        return ErrorReply(*_STOPPED.get(error.kind, _UNREACHABLE), message)
+    return ErrorReply(*_FINAL.get(type(error), _UNREACHABLE), message)

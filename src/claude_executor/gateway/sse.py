@@ -8,14 +8,14 @@ one nothing could be said that an SDK would understand.
 import re
 from collections.abc import AsyncIterator
 
-from claude_executor.gateway.refusals import Refusal, refusal_of
+from claude_executor.gateway.refusals import ErrorReply, error_reply_for
 
 _BLANK = re.compile(rb"\n\r?\n")
 _LAST = re.compile(rb"^event: ?(message_stop|error)\r?$", re.MULTILINE)
-_BROKEN_OFF = Refusal(502, "api_error", "the API has broken off its answer before it was complete")
+_BROKEN_OFF = ErrorReply(502, "api_error", "the API has broken off its answer before it was complete")
 
 
-async def whole_or_error(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def terminated_sse(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
     """The events as they come; if they stop before the end, for whatever reason, an ``error`` event."""
     begun, ended = b"", False
     refusal = _BROKEN_OFF
@@ -28,6 +28,6 @@ async def whole_or_error(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
                 ended = ended or _LAST.search(events) is not None
                 yield events
     except Exception as error:
-        refusal = refusal_of(error) or _BROKEN_OFF
+        refusal = error_reply_for(error) or _BROKEN_OFF
     if not ended:
         yield refusal.event

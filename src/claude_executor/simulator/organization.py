@@ -5,11 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from claude_executor.simulator.audit.audit import Witness
-from claude_executor.simulator.audit.ledger import Ledger
+from claude_executor.simulator.audit.audit import ClientAudit
+from claude_executor.simulator.audit.ledger import TrafficRecord
 from claude_executor.simulator.audit.verdict import Verdict
 from claude_executor.simulator.limits.buckets import Tank, quoted
-from claude_executor.simulator.limits.pools import RESOURCES, Pool, Shortage
+from claude_executor.simulator.limits.pools import RESOURCES, LimitPool, Shortage
 from claude_executor.simulator.messages.prompt_cache import PromptCache
 from claude_executor.simulator.messages.prompts import PromptReader
 from claude_executor.simulator.messages.tokens import TokenCounter
@@ -41,8 +41,8 @@ class Organization:
         self.settings = settings
         self.reader = PromptReader(settings, TokenCounter())
         self.cache = PromptCache(settings.cache_minimum, clock)
-        self.ledger = Ledger()
-        self.witness = Witness()
+        self.traffic = TrafficRecord()
+        self.audit = ClientAudit()
         self.random = random.Random(settings.seed)
         self.counting = (
             None
@@ -52,7 +52,7 @@ class Organization:
         self._clock = clock
         self._started_at = now
         self._epoch = epoch
-        self._pools: dict[str, Pool] = {}
+        self._pools: dict[str, LimitPool] = {}
         self._script = Script(faults, schedule, now)
         self._answers = 0
         self._out = False
@@ -95,12 +95,12 @@ class Organization:
         pools = self.faults.outage_pools
         return not pools or pool in pools
 
-    def pool(self, name: str) -> Pool:
+    def pool(self, name: str) -> LimitPool:
         """The live buckets of a pool."""
         pool = self._pools.get(name)
         if pool is None:
             now = self._clock()
-            pool = self._pools[name] = Pool(name, self._rates(name), self.settings, now)
+            pool = self._pools[name] = LimitPool(name, self._rates(name), self.settings, now)
             pool.change(self._rates(name), self.faults.neighbours, now)
         return pool
 
@@ -125,7 +125,7 @@ class Organization:
 
     def verdict(self) -> Verdict:
         """The judgement on the client so far."""
-        return self.witness.verdict(self._debts(self.tick()), self.out)
+        return self.audit.verdict(self._debts(self.tick()), self.out)
 
     def stats(self) -> dict[str, Any]:
         """The numbers so far, as JSON can say them."""
@@ -138,7 +138,7 @@ class Organization:
             }
             for name, pool in self._pools.items()
         }
-        report = self.ledger.report()
+        report = self.traffic.report()
         return report | {"now": now, "started_at": self._started_at, "outage": self._out, "levels": levels}
 
     def _rates(self, pool: str) -> Any:  # noqa: ANN401
@@ -167,7 +167,7 @@ class Organization:
         was_out = self._out
         self._note_outage(at)
         if self._out and not was_out:
-            self.witness.outage_began(self.ledger.in_flight)
+            self.audit.outage_began(self.traffic.in_flight)
 
     def _note_outage(self, now: float) -> None:
         self.unreachable = self._script.lasts("unreachable", now)

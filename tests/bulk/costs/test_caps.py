@@ -9,10 +9,10 @@ from anthropic.types import Usage as SdkUsage
 
 from claude_executor import Executor, SpendingCap, Usage
 from claude_executor.bulk import (
-    Asked,
+    CapDemand,
     Caps,
     Prices,
-    Rest,
+    RemainingRows,
     ResultsFile,
     Resumption,
     Row,
@@ -52,9 +52,9 @@ def text_rows(chance: random.Random, count: int, **more) -> list[Row]:
     ]
 
 
-def asked_by(rows: list[Row]) -> Asked:
+def asked_by(rows: list[Row]) -> CapDemand:
     """What the rows ask for."""
-    asked = Asked()
+    asked = CapDemand()
     for row in rows:
         asked.see(row.custom_id, row.params)
     return asked
@@ -82,7 +82,7 @@ def used(simulator: Simulator) -> tuple[float, int]:
     return dollars, tokens["input"] + tokens["output"]
 
 
-def resumption_of(results: ResultsFile, rows: list[Row]) -> Rest:
+def resumption_of(results: ResultsFile, rows: list[Row]) -> RemainingRows:
     """What of the rows is to be done."""
     resumption = Resumption(results)
     for row in rows:
@@ -127,8 +127,8 @@ def test_a_cap_is_never_passed_and_is_used_to_the_end(seed):
         assert (counted if may_be_charged else really) >= 0.98 * cap
         assert run.at_cap
         assert run.unsent > 0
-        assert run.tally.failed == 0 or may_be_charged
-        assert len(lines) == run.tally.done
+        assert run.counters.failed == 0 or may_be_charged
+        assert len(lines) == run.counters.done
 
     run_virtual(main())
 
@@ -198,7 +198,7 @@ async def test_a_row_that_was_sent_before_the_cap_came_is_not_done(some_rows, si
     async with executor:
         await run_rows(rows, lines.append, executor=executor, run=run)
     assert run.at_cap
-    assert (lines, run.tally.failed, run.unsent) == ([], 0, count)
+    assert (lines, run.counters.failed, run.unsent) == ([], 0, count)
     assert simulator.verdict().requests == sent
 
 
@@ -220,7 +220,7 @@ async def test_at_a_cap_no_more_rows_are_read(some_rows, simulator):
         await run_rows(counted(), lambda line: None, executor=executor, run=run)
     assert run.at_cap
     assert read < 3_000
-    assert run.unsent == 5_000 - run.tally.succeeded
+    assert run.unsent == 5_000 - run.counters.succeeded
 
 
 @pytest.mark.simulator(Settings(rates=Rates(), latency=Latency(20.0), output_tokens=Lengths(20)))
@@ -234,7 +234,7 @@ async def test_after_its_deadline_a_run_sends_nothing_more(some_rows, simulator)
         await run_rows(rows, lines.append, executor=executor, run=run)
     assert run.late
     assert 50.0 <= loop_time() - began < 75.0
-    assert len(lines) == run.tally.succeeded == simulator.verdict().requests
+    assert len(lines) == run.counters.succeeded == simulator.verdict().requests
     assert 4 <= len(lines) < 20
     assert run.unsent == 500 - len(lines)
 
@@ -256,7 +256,7 @@ async def test_a_deadline_that_is_not_reached_changes_nothing(some_rows, simulat
 
 def test_what_is_not_known_counts_as_the_dearest():
     """Fast if any row asks for it, in the United States always, unless the API says how it was."""
-    asked = Asked()
+    asked = CapDemand()
     (cap,) = Caps(dollars=1).left(Spent(), asked, PRICES)
     plain = PRICES.dollars("claude-opus-5-5", 1_000, 100)
     usage = Usage(1_000, 100)
@@ -284,14 +284,14 @@ def test_a_budget_and_a_bill_agree(more):
     said = {"input_tokens": 1_000, "output_tokens": 100, "inference_geo": "global", **more}
     usage = SdkUsage.model_validate(said)
     spent = PRICES.spent("claude-opus-5-5", usage)
-    (cap,) = Caps(dollars=1).left(Spent(), Asked(), PRICES)
+    (cap,) = Caps(dollars=1).left(Spent(), CapDemand(), PRICES)
     assert cap.price("claude-opus-5-5", usage_from_sdk(usage)) == pytest.approx(spent.dollars)
     assert PRICES.spent("claude-opus-5-5", said) == spent
 
 
 def test_without_a_price_there_is_no_budget():
     """Whether rows ask for it, or results have it."""
-    asked = Asked()
+    asked = CapDemand()
     for model in ("claude-mythos-5", MODEL, "claude-b"):
         asked.see("a", {"model": model})
     with pytest.raises(Unpriced, match="price of claude-b, claude-mythos-5 is not known"):
@@ -343,7 +343,7 @@ def test_what_earlier_starts_spent(tmp_path):
 )  # fmt: skip
 def test_what_nobody_can_bound(params, unbounded):
     """What a request brings in from elsewhere is counted, so that it can be told."""
-    asked = Asked()
+    asked = CapDemand()
     asked.see("a", {"model": MODEL, **params})
     assert asked.unbounded == unbounded
 

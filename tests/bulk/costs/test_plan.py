@@ -7,14 +7,23 @@ import orjson
 import pytest
 
 from claude_executor import Limits
-from claude_executor.bulk import Counted, Defaults, NotCounted, Prices, Row, count_tokens, plan, rows_of
+from claude_executor.bulk import (
+    NotCounted,
+    Prices,
+    Row,
+    RowDefaults,
+    TokenSample,
+    count_tokens,
+    plan,
+    rows_of,
+)
 from claude_executor.bulk.costs.token_sample import Ratio, places
 from claude_executor.runtime.estimate import Estimate
 from claude_executor.simulator import Faults, Rates, Settings
 from claude_executor.testing import simulated_client
 
 MODEL = "claude-haiku-5-5"
-NO = Defaults()
+NO = RowDefaults()
 
 
 @pytest.fixture
@@ -76,9 +85,9 @@ def test_long_prompts_are_priced_by_their_own_length(file_of):
     assert planned.dollars.high == pytest.approx(dollars)
 
 
-def exactly(model: str) -> Counted:
+def exactly(model: str) -> TokenSample:
     """As if everything had been counted, and the estimates were right."""
-    return Counted(1, {model: Ratio(1, 1.0, 0.0)})
+    return TokenSample(1, {model: Ratio(1, 1.0, 0.0)})
 
 
 @pytest.mark.parametrize(
@@ -293,7 +302,7 @@ def test_models_are_counted_apart(simulator, file_of):
     assert {model: ratio.rows for model, ratio in found.models.items()} == {MODEL: 30, "claude-opus-4-8": 1}
     alone = counted(simulator, path, 31, 1).models[MODEL]
     assert (alone.rows, alone.error) == (1, None)
-    inputs = plan(path, NO, Limits(), Counted(1, {MODEL: alone})).models[0].input_tokens
+    inputs = plan(path, NO, Limits(), TokenSample(1, {MODEL: alone})).models[0].input_tokens
     assert inputs.high == pytest.approx(1.3 * inputs.guess)
 
 

@@ -3,7 +3,7 @@
 import orjson
 import pytest
 
-from claude_executor.bulk import BadInput, BadRow, check, read_row, rows_of
+from claude_executor.bulk import BadInput, BadRow, read_row, rows_of, validate
 
 USER = {"role": "user", "content": "the secret prompt"}
 SYSTEM = {"role": "system", "content": "Be brief."}
@@ -22,7 +22,7 @@ def test_a_batch_file_runs_unchanged(tmp_path):
     path = tmp_path / "batch.jsonl"
     more = {"max_completion_tokens": 20, "max_tokens": "left out", "n": 1, "stop": "END", "user": "u7"}
     path.write_bytes(batch(temperature=0.2, seed=None, **more) + b"\n")
-    assert check(path).models == {"claude-haiku-5-5"}
+    assert validate(path).models == {"claude-haiku-5-5"}
     (row,) = rows_of(path)
     assert row.params == {
         "model": "claude-haiku-5-5",
@@ -100,7 +100,7 @@ def test_what_has_no_like_is_refused_with_the_line_and_what_to_change(tmp_path, 
     path = tmp_path / "batch.jsonl"
     path.write_bytes(batch(**body))
     with pytest.raises(BadInput) as caught:
-        check(path)
+        validate(path)
     (problem,) = caught.value.problems
     assert problem.line == 1
     assert what in problem.what

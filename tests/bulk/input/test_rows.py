@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from claude_executor.bulk import BadInput, BadRow, Defaults, Row, check, read_row, rows_of
-from claude_executor.bulk.results.hash_index import Index
+from claude_executor.bulk import BadInput, BadRow, Row, RowDefaults, read_row, rows_of, validate
+from claude_executor.bulk.results.hash_index import HashIndex
 from claude_executor.bulk.results.line import hash_of
-from claude_executor.bulk.run.unchanged import Known
+from claude_executor.bulk.run.unchanged import UnchangedRows
 
 MESSAGES = [{"role": "user", "content": "the secret prompt"}]
 PARAMS = {"model": "claude-haiku-5-5", "max_tokens": 10, "messages": MESSAGES}
@@ -46,7 +46,7 @@ def test_reads_openai_batch_shape():
 
 def test_reads_bare_prompt():
     """A prompt becomes a message to the default model, named after its line."""
-    row = read_row(line(prompt="Hello", topic="x"), 7, Defaults("claude-opus-5"))
+    row = read_row(line(prompt="Hello", topic="x"), 7, RowDefaults("claude-opus-5"))
     assert row.custom_id == "line-7"
     assert row.params == {
         "messages": [{"role": "user", "content": "Hello"}],
@@ -70,13 +70,13 @@ def test_prompt_with_params_of_its_own():
 
 def test_defaults_do_not_override():
     """What a line says itself is left as it is."""
-    row = read_row(params(), 1, Defaults("other", 99))
+    row = read_row(params(), 1, RowDefaults("other", 99))
     assert row.params == PARAMS
 
 
 def test_defaults_fill_what_is_missing():
     """Model and max_tokens from the command line go to lines without them."""
-    row = read_row(params(model=None, max_tokens=None), 1, Defaults("other", 99))
+    row = read_row(params(model=None, max_tokens=None), 1, RowDefaults("other", 99))
     assert (row.params["model"], row.params["max_tokens"]) == ("other", 99)
 
 
@@ -136,7 +136,7 @@ def test_survey_counts_rows_and_models(tmp_path):
         b"   ",
         line(custom_id="b", params={**PARAMS, "model": "other"}),
     )
-    survey = check(path)
+    survey = validate(path)
     assert (survey.rows, survey.models) == (2, {"claude-haiku-5-5", "other"})
     assert [row.custom_id for row in rows_of(path)] == ["a", "b"]
 
@@ -145,10 +145,10 @@ def test_what_is_known_is_neither_checked_nor_seen_but_counted(tmp_path):
     """And its model is one that the file asks for, like those of the others."""
     lines = [line(custom_id=name, params={**PARAMS, "model": f"m-{name}"}) for name in "abc"]
     path = written(tmp_path / "a.jsonl", *lines)
-    answered, sends, seen = Index(), bytearray(), list[str]()
+    answered, sends, seen = HashIndex(), bytearray(), list[str]()
     answered[hash("b")] = hash_of({**PARAMS, "model": "m-b"})
-    known = Known(answered, sends)
-    survey = check(path, see=lambda custom_id, params: seen.append(custom_id), known=known)
+    known = UnchangedRows(answered, sends)
+    survey = validate(path, see=lambda custom_id, params: seen.append(custom_id), known=known)
     assert (survey.rows, survey.models, seen) == (3, {"m-a", "m-b", "m-c"}, ["a", "c"])
     assert (known.passed, sends) == (1, b"\0")
 
@@ -156,7 +156,7 @@ def test_what_is_known_is_neither_checked_nor_seen_but_counted(tmp_path):
 def test_empty_file_is_bad_input(tmp_path):
     """Nothing to do is told, not done in silence."""
     with pytest.raises(BadInput, match="there are no rows in it"):
-        check(written(tmp_path / "a.jsonl"))
+        validate(written(tmp_path / "a.jsonl"))
 
 
 def test_duplicates_are_found_wherever_they_are(tmp_path):
@@ -164,7 +164,7 @@ def test_duplicates_are_found_wherever_they_are(tmp_path):
     lines = [line(custom_id=f"r{number}", params=PARAMS) for number in range(500)]
     path = written(tmp_path / "a.jsonl", *lines, lines[17], lines[17])
     with pytest.raises(BadInput) as caught:
-        check(path)
+        validate(path)
     assert [str(problem) for problem in caught.value.problems] == [
         "line 501 and 1 more: 'custom_id' 'r17' is already that of line 18",
     ]
@@ -175,7 +175,7 @@ def test_first_twenty_problems_and_a_count(tmp_path):
     long = [line(custom_id="x" * (65 + number), params=PARAMS) for number in range(50)]
     path = written(tmp_path / "a.jsonl", *long, params(), params())
     with pytest.raises(BadInput) as caught:
-        check(path)
+        validate(path)
     assert caught.value.count == 51
     assert [problem.line for problem in caught.value.problems] == list(range(1, 21))
     assert str(caught.value).endswith("a.jsonl: and 31 more problems")
@@ -185,14 +185,14 @@ def test_one_problem_more_stood_in_the_plural(tmp_path):
     """Twenty are told, and there is one more."""
     long = [line(custom_id="x" * (65 + number), params=PARAMS) for number in range(21)]
     with pytest.raises(BadInput, match=r"and 1 more problem$"):
-        check(written(tmp_path / "a.jsonl", *long))
+        validate(written(tmp_path / "a.jsonl", *long))
 
 
 def test_equal_problems_were_told_line_by_line(tmp_path):
     """One sentence with the first line and the number of the others; it hides no other problem."""
     bare = line(custom_id="a", params={"max_tokens": 1, "messages": MESSAGES})
     with pytest.raises(BadInput) as caught:
-        check(written(tmp_path / "a.jsonl", params(), *[bare] * 30, line(custom_id="b"), bare))
+        validate(written(tmp_path / "a.jsonl", params(), *[bare] * 30, line(custom_id="b"), bare))
     assert caught.value.count == 32
     first, second = map(str, caught.value.problems)
     assert first == "line 2 and 30 more: no 'model'; add it, or name one for all rows with -m"
@@ -207,7 +207,7 @@ def test_a_results_file_was_not_recognised(tmp_path):
         for number in range(200)
     ]
     with pytest.raises(BadInput) as caught:
-        check(written(tmp_path / "a.results.jsonl", *lines))
+        validate(written(tmp_path / "a.results.jsonl", *lines))
     (problem,) = map(str, caught.value.problems)
     assert problem.startswith("line 1 and 199 more: ")
     assert problem.endswith("is this a results file?")
@@ -219,13 +219,13 @@ def test_a_table_by_another_name_was_only_not_json(tmp_path, text, hint):
     path = tmp_path / "a.txt"
     path.write_bytes(text)
     with pytest.raises(BadInput) as caught:
-        check(path)
+        validate(path)
     assert ["named .csv" in str(problem) for problem in caught.value.problems] == [hint, False][
         : len(caught.value.problems)
     ]
 
 
-@pytest.mark.parametrize("defaults", [Defaults("m", 0), Defaults("m")])
+@pytest.mark.parametrize("defaults", [RowDefaults("m", 0), RowDefaults("m")])
 def test_no_tokens_at_all_may_be_asked_for(defaults):
     """``max_tokens: 0`` fills the prompt cache and answers nothing."""
     assert read_row(line(prompt="Hello"), 1, defaults).params["max_tokens"] == (
@@ -238,7 +238,7 @@ def test_duplicates_among_many_rows(tmp_path):
     """Ids are told apart even where there are more of them than drawers; only the equal ones are told."""
     lines = [line(custom_id=f"r{number}", params=PARAMS) for number in range(5_000)]
     with pytest.raises(BadInput) as caught:
-        check(written(tmp_path / "a.jsonl", *lines, lines[4_321]))
+        validate(written(tmp_path / "a.jsonl", *lines, lines[4_321]))
     assert [problem.line for problem in caught.value.problems] == [5_001]
 
 
@@ -259,7 +259,7 @@ def test_checking_takes_little_memory(tmp_path):
             file.write(b'{"custom_id":"r%d","prompt":"%s"}\n' % (number, b"x" * 200))
     tracemalloc.start()
     try:
-        assert check(path, Defaults("m")).rows == 20_000
+        assert validate(path, RowDefaults("m")).rows == 20_000
         assert tracemalloc.get_traced_memory()[1] < 2_000_000
     finally:
         tracemalloc.stop()

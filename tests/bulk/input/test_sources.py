@@ -15,23 +15,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from claude_executor.bulk import BadInput, Defaults, check, readable, rows_of
+from claude_executor.bulk import BadInput, RowDefaults, readable, rows_of, validate
 
-DEFAULTS = Defaults("claude-haiku-5-5")
+DEFAULTS = RowDefaults("claude-haiku-5-5")
 LINES = b'{"prompt": "One"}\n\n{"prompt": "Two", "mine": 2}\n'
 
 
 def ids_of(source) -> list[str]:
     """Check a source, and read it once more."""
     rows = [row.custom_id for row in rows_of(source, DEFAULTS)]
-    assert check(source, DEFAULTS).rows == len(rows)
+    assert validate(source, DEFAULTS).rows == len(rows)
     return rows
 
 
 def problems_of(source) -> list[str]:
     """What is wrong with it."""
     with pytest.raises(BadInput) as caught:
-        check(source, DEFAULTS)
+        validate(source, DEFAULTS)
     assert "secret" not in str(caught.value)
     return [str(problem) for problem in caught.value.problems]
 
@@ -58,7 +58,7 @@ def test_damaged_compressed_file(tmp_path):
     path = tmp_path / "a.jsonl.gz"
     path.write_bytes(gzip.compress(LINES * 1_000)[:-20])
     with pytest.raises(BadInput, match="damaged or cut short"):
-        check(path, DEFAULTS)
+        validate(path, DEFAULTS)
 
 
 # ---- pipes
@@ -78,7 +78,7 @@ def test_problems_of_standard_input_have_its_name(monkeypatch):
     """Nobody knows the name of a temporary file."""
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"x\n")))
     with readable(Path("-")) as source, pytest.raises(BadInput, match=r"^standard input: line 1: not JSON"):
-        check(source, DEFAULTS)
+        validate(source, DEFAULTS)
 
 
 def test_a_named_pipe_is_read_once(tmp_path):
@@ -99,7 +99,7 @@ def test_a_file_is_read_where_it_is(tmp_path):
     with readable(path) as source:
         assert source.path == path
         with pytest.raises(FileNotFoundError):
-            check(source)
+            validate(source)
 
 
 def test_no_room_for_standard_input(monkeypatch):
@@ -235,7 +235,7 @@ def test_parquet_columns(tmp_path):
         "at": "2026-11-22 06:30:00.000000Z",
         "price": "1.10",
     }
-    assert check(path, DEFAULTS).rows == 2
+    assert validate(path, DEFAULTS).rows == 2
 
 
 def test_parquet_problems_are_told_by_row(tmp_path):
@@ -267,7 +267,7 @@ def test_damaged_parquet(tmp_path):
     path = tmp_path / "a.parquet"
     path.write_bytes(b"PAR1" + b"x" * 100)
     with pytest.raises(BadInput, match="damaged or of a kind that cannot be read"):
-        check(path)
+        validate(path)
 
 
 def test_without_pyarrow(tmp_path, monkeypatch):
@@ -275,7 +275,7 @@ def test_without_pyarrow(tmp_path, monkeypatch):
     path = table(tmp_path / "a.parquet", prompt=["x"])
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     with pytest.raises(BadInput, match="pip install pyarrow"):
-        check(path, DEFAULTS)
+        validate(path, DEFAULTS)
 
 
 def test_large_parquet_takes_little_memory(tmp_path):

@@ -185,12 +185,12 @@ async def test_it_says_what_the_closing_summary_said(some_rows, simulator, tmp_p
                 await run_rows(some_rows(300), write, executor=executor, run=run)
             summary = summarise(run, executor.snapshot())
     account = account_of(path)
-    assert summary.limited is not None
+    assert summary.bottleneck is not None
     assert account.limited is not None
-    assert account.limited.by == summary.limited.by == "output tokens"
-    assert account.limited.share == pytest.approx(summary.limited.share, abs=0.02)
-    assert account.limited.limit == summary.limited.limit
-    assert account.limited.saving == pytest.approx(summary.limited.saving, rel=0.05)
+    assert account.limited.held_by == summary.bottleneck.held_by == "output tokens"
+    assert account.limited.share == pytest.approx(summary.bottleneck.share, abs=0.02)
+    assert account.limited.limit == summary.bottleneck.limit
+    assert account.limited.saving == pytest.approx(summary.bottleneck.saving, rel=0.05)
     assert (account.attempts, account.retries) == (summary.attempts, summary.retries)
     assert account.seconds == pytest.approx(summary.seconds, abs=1.0)
     assert account.known_dollars == pytest.approx(summary.spent.dollars)
@@ -234,7 +234,7 @@ def test_a_timeline_with_anything_in_it(results):
     assert account.seconds == 5
     assert account.history.pools == ["p"]
     assert account.limited is not None
-    assert account.limited.by == "x"
+    assert account.limited.held_by == "x"
     assert account.history.runs[0].ended_well
 
 

@@ -14,16 +14,16 @@ from pathlib import Path
 import orjson
 import pytest
 
-from claude_executor.bulk import Busy, NotResults, ResultsFile
-from claude_executor.bulk.results.disk import Spare
-from claude_executor.bulk.results.line import Mark, read_entry, succeeded
+from claude_executor.bulk import FileBusy, NotResults, ResultsFile
+from claude_executor.bulk.results.disk import DiskReserve
+from claude_executor.bulk.results.line import Provenance, read_entry, succeeded
 
 MESSAGE = {"id": "m", "content": []}
 
 
 def line_of(custom_id: str, **extras: object) -> bytes:
     """A result line."""
-    return succeeded(custom_id, MESSAGE, extras, Mark(7, 1.0))
+    return succeeded(custom_id, MESSAGE, extras, Provenance(7, 1.0))
 
 
 @pytest.fixture
@@ -170,7 +170,7 @@ async def test_a_disk_that_fills_up_leaves_whole_lines(tmp_path):
         try:
             groups = {results.add(line) for line in lines}
             with pytest.raises(OSError, match="too large"):
-                await results.synced()
+                await results.flush()
             with pytest.raises(OSError, match="too large"):
                 results.add(lines[0])
         finally:
@@ -182,7 +182,7 @@ async def test_a_disk_that_fills_up_leaves_whole_lines(tmp_path):
 def test_a_second_writer_is_refused(target):
     """Two at once: the second is told the process id of the first; afterwards it may."""
     with ResultsFile(target):
-        with pytest.raises(Busy, match=f"process {os.getpid()}"):
+        with pytest.raises(FileBusy, match=f"process {os.getpid()}"):
             ResultsFile(target)
         assert target.read_bytes()
     with ResultsFile(target):
@@ -211,7 +211,7 @@ def test_a_link_and_its_file_have_one_lock(target, tmp_path):
     link.symlink_to(target)
     with ResultsFile(link) as results:
         assert results.path == target
-        with pytest.raises(Busy):
+        with pytest.raises(FileBusy):
             ResultsFile(target)
     fresh = tmp_path / "fresh.jsonl"
     link.unlink()
@@ -235,7 +235,7 @@ def test_when_all_tasks_are_cancelled_it_does_not_wait_for_its_own(tmp_path):
             finally:
                 results.add(line_of("b"))
                 async with asyncio.timeout(20):
-                    await results.synced()
+                    await results.flush()
 
     with pytest.raises(SystemExit):
         asyncio.run(end())
@@ -245,7 +245,7 @@ def test_when_all_tasks_are_cancelled_it_does_not_wait_for_its_own(tmp_path):
 async def test_what_is_in_flight_when_the_disk_is_full_still_finds_room(tmp_path, monkeypatch):
     """Room was kept for it. Who feeds the file is told at once, and at the end the error comes."""
     path, told, full, write = tmp_path / "r.jsonl", [], [True], os.write
-    give_back = Spare.give_back
+    give_back = DiskReserve.release
 
     def write_if_there_is_room(file, data):
         if full[0] and file == results._file:
@@ -261,12 +261,12 @@ async def test_what_is_in_flight_when_the_disk_is_full_still_finds_room(tmp_path
     with ResultsFile(path) as results:
         results.keep_spare(lambda: told.append(True))
         monkeypatch.setattr(os, "write", write_if_there_is_room)
-        monkeypatch.setattr(Spare, "give_back", make_room)
+        monkeypatch.setattr(DiskReserve, "give_back", make_room)
         await results.add(line_of("b"))
         assert told
         await results.add(line_of("c"))
         with pytest.raises(OSError, match="No space"):
-            await results.synced()
+            await results.flush()
         full[0] = True
         with pytest.raises(OSError, match="No space"):  # room is kept once
             await results.add(line_of("d"))
@@ -276,10 +276,10 @@ async def test_what_is_in_flight_when_the_disk_is_full_still_finds_room(tmp_path
 
 def test_room_that_is_kept_is_no_file_that_could_stay_behind(tmp_path):
     """Nobody sees it, and it is given back once."""
-    spare = Spare(tmp_path)
+    spare = DiskReserve(tmp_path)
     assert list(tmp_path.iterdir()) == []
-    assert spare.give_back()
-    assert not spare.give_back()
+    assert spare.release()
+    assert not spare.release()
 
 
 @pytest.mark.parametrize(("number", "is_full"), [(errno.ENOSPC, True), (errno.EOPNOTSUPP, False)])
@@ -292,9 +292,9 @@ def test_no_room_is_told_and_a_system_that_cannot_keep_any_is_not(tmp_path, monk
     monkeypatch.setattr(os, "posix_fallocate", fail, raising=False)
     if is_full:
         with pytest.raises(OSError, match=r"no \(4 MB must be free"):
-            Spare(tmp_path)
+            DiskReserve(tmp_path)
     else:
-        assert not Spare(tmp_path).give_back()
+        assert not DiskReserve(tmp_path).release()
 
 
 @pytest.fixture
@@ -406,7 +406,7 @@ async def test_a_group_whose_writer_was_cancelled_is_not_lost(tmp_path):
         await asyncio.sleep(0)
         later = results.add(line_of("b"))
         go.set()
-        await results.synced()
+        await results.flush()
         assert group.done()
         assert later.done()
         assert ids_in(path) == ["a", "b"]
@@ -446,6 +446,6 @@ async def test_results_of_that_name_that_another_process_writes_are_left_alone(t
     beside, before = target.with_name(target.name + ".anew"), target.read_bytes()
     with ResultsFile(beside) as other:
         await other.add(line_of("other"))
-        with pytest.raises(Busy, match="anew is being written"):
+        with pytest.raises(FileBusy, match="anew is being written"):
             ResultsFile(target)
         assert (target.read_bytes(), ids_in(beside)) == (before, ["other"])

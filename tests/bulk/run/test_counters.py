@@ -6,7 +6,7 @@ import pytest
 from anthropic.types import Message, Usage
 
 from claude_executor.bulk import ResultsFile, Spent, run_file
-from claude_executor.bulk.run.counters import Tally
+from claude_executor.bulk.run.counters import RunCounters
 from claude_executor.simulator import Rates, Settings
 
 
@@ -22,7 +22,7 @@ from claude_executor.simulator import Rates, Settings
 )
 def test_an_answer_that_does_not_say_what_it_took_is_counted(usage, tokens):
     """A proxy may leave anything out."""
-    tally = Tally()
+    tally = RunCounters()
     tally.answered("claude-haiku-5-5", Message.construct(usage=usage and Usage.construct(**usage)))
     tally.answered("claude-haiku-5-5", Message.construct())
     assert (tally.succeeded, tally.spent.tokens) == (2, tokens)

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from claude_executor import Executor
-from claude_executor.bulk import Busy, Journal, NotResults, ResultsFile
-from claude_executor.bulk.results.line import Entry
+from claude_executor.bulk import FileBusy, Journal, NotResults, ResultsFile
+from claude_executor.bulk.results.line import ResultEntry
 from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings
 from claude_executor.testing import loop_time, simulated_client
 
@@ -153,7 +153,7 @@ async def test_who_is_cancelled_while_it_opens_leaves_no_lock(path, monkeypatch,
     reached, go_on, over = threading.Event(), threading.Event(), threading.Event()
     open_, entries = Journal._open, ResultsFile.entries
 
-    def slowly(results: ResultsFile) -> Iterator[tuple[int, Entry]]:
+    def slowly(results: ResultsFile) -> Iterator[tuple[int, ResultEntry]]:
         reached.set()
         go_on.wait()
         return entries(results)
@@ -184,7 +184,7 @@ async def test_one_at_a_time(executor, path):
     async with executor() as one:
         first = one.map(map(prompt, "ab"), journal=Journal(path))
         await anext(first)
-        with pytest.raises(Busy):
+        with pytest.raises(FileBusy):
             await anext(one.map([prompt("a")], journal=Journal(path)))
         assert len([r async for r in first]) == 1
 

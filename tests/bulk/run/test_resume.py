@@ -11,18 +11,18 @@ from claude_executor.bulk import (
     BadInput,
     Changed,
     NotResults,
-    Rest,
+    RemainingRows,
     ResultsFile,
     Resumption,
     Row,
-    check,
-    put_in_order,
     rows_of,
     run_file,
+    sort_results,
+    validate,
 )
 from claude_executor.bulk.input.sources import Record
-from claude_executor.bulk.results.hash_index import Index
-from claude_executor.bulk.results.line import Mark, errored, hash_of, succeeded
+from claude_executor.bulk.results.hash_index import HashIndex
+from claude_executor.bulk.results.line import Provenance, errored, hash_of, succeeded
 from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings
 
 SLOW = Settings(rates=Rates(), latency=Latency(2.0, spread=0.8), output_tokens=Lengths(20))
@@ -30,7 +30,7 @@ SLOW = Settings(rates=Rates(), latency=Latency(2.0, spread=0.8), output_tokens=L
 
 def result(row: Row, error: str | None = None, params: object = None) -> bytes:
     """The line of a row that was answered, or failed in this way."""
-    mark = Mark(hash_of(row.params if params is None else params), 1.0)
+    mark = Provenance(hash_of(row.params if params is None else params), 1.0)
     if error is None:
         return succeeded(row.custom_id, {"content": []}, row.extras, mark)
     body = {"type": "errored", "error": {"type": "error", "error": {"type": error, "message": "no"}}}
@@ -47,7 +47,7 @@ def planned(tmp_path):
     """Plan rows against result lines; the rest, and what is left of these when what is sent is answered."""
     path = tmp_path / "r.jsonl"
 
-    def plan(rows: list[Row], options: dict[str, object], *, at_a_glance: bool) -> Rest:
+    def plan(rows: list[Row], options: dict[str, object], *, at_a_glance: bool) -> RemainingRows:
         with ResultsFile(path) as results:
             resumption = Resumption(results, **options)
             records = [
@@ -66,7 +66,7 @@ def planned(tmp_path):
             path.write_bytes(settled.removesuffix(b"".join(new)))
             return made
 
-    def compare(rows: list[Row], lines: list[bytes], **options: object) -> tuple[Rest, list[bytes]]:
+    def compare(rows: list[Row], lines: list[bytes], **options: object) -> tuple[RemainingRows, list[bytes]]:
         path.write_bytes(b"".join(lines))
         try:
             made = plan(rows, options, at_a_glance=False)
@@ -115,7 +115,7 @@ def test_only_a_row_that_is_as_it_was_sent_is_known_at_a_glance(some_rows, tmp_p
 def test_a_row_that_was_not_even_sent_is_sent_at_the_next_start(some_rows, planned, kind):
     """Another row has met a 404: that says nothing of this one for good."""
     row = some_rows(1)[0]
-    line = errored(row.custom_id, Stopped("not sent", kind=kind), {}, Mark(hash_of(row.params), 1.0))
+    line = errored(row.custom_id, Stopped("not sent", kind=kind), {}, Provenance(hash_of(row.params), 1.0))
     rest, _ = planned([row], [line])
     assert (rest.again, rest.failed) == (1, 0)
 
@@ -148,7 +148,7 @@ def test_an_id_that_comes_twice_is_found_though_its_row_is_done(some_rows, tmp_p
     with ResultsFile(target) as results:
         resumption = Resumption(results, on_changed="redo")
         with pytest.raises(BadInput, match=f"'{rows[1].custom_id}' is already that of line"):
-            check(path, see=resumption.see, known=resumption.known)
+            validate(path, see=resumption.see, known=resumption.known)
 
 
 def read_in_blocks(results: ResultsFile) -> list[tuple[object, ...]]:
@@ -331,7 +331,7 @@ def test_the_hash_is_that_of_the_content():
 def test_an_index_is_a_dictionary():
     """Thousands of random keys, set twice and looked up, as a dictionary would have them."""
     chance = random.Random(1)
-    index, expected = Index(), {}
+    index, expected = HashIndex(), {}
     for _ in range(20_000):
         key, value = hash(str(chance.randrange(9_000))), chance.getrandbits(64)
         index[key] = expected[key] = value
@@ -360,7 +360,7 @@ async def in_parts(begin, simulator, source, target, *, stop_after, ordered=Fals
                 timer.cancel()
             resumption.settle()
             if ordered:
-                put_in_order(results, rows_of(source))
+                sort_results(results, rows_of(source))
 
 
 @pytest.mark.simulator(SLOW, faults=Faults(error_500=0.1))
@@ -477,6 +477,6 @@ def test_a_new_failure_does_not_take_the_place_of_an_old_answer(some_rows, tmp_p
             file.writelines(new)
         resumption.settle()
         if ordered:
-            put_in_order(results, rows)
+            sort_results(results, rows)
     kept = path.read_bytes().splitlines(keepends=True)
     assert kept == ([old[1], new[1], new[0]] if ordered else [old[1], new[0], new[1]])

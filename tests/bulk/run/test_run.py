@@ -251,11 +251,11 @@ async def test_summary_names_the_limit_and_what_raising_it_saves(begin, some_row
     """Three minutes' worth of requests: requests bind, and twice the limit saves a minute and a half."""
     run, executor, _ = await collected(begin, simulator, some_rows(180), setup={"limits": Limits(burst=60)})
     summary = summarise(run, executor.snapshot())
-    assert summary.limited is not None
-    assert (summary.limited.by, summary.limited.limit) == ("requests", 60)
-    assert summary.limited.share > 0.9
+    assert summary.bottleneck is not None
+    assert (summary.bottleneck.held_by, summary.bottleneck.limit) == ("requests", 60)
+    assert summary.bottleneck.share > 0.9
     # At least (180 - 60) / 60 minutes; with twice the limit (180 - 120) / 120.
-    assert summary.limited.saving == pytest.approx(90, rel=0.05)
+    assert summary.bottleneck.saving == pytest.approx(90, rel=0.05)
     assert summary.seconds == pytest.approx(120, rel=0.1)
 
 

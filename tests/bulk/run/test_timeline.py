@@ -60,8 +60,8 @@ async def test_lines_add_up_to_the_snapshot(some_rows, simulator, tmp_path):
         "answered": snapshot.answered,
         "retries": snapshot.retries,
     }
-    assert sum(line.get("429", 0) for line in lines) == run.tally.refusals > 0
-    assert sum(line.get("529", 0) for line in lines) == run.tally.overloads > 0
+    assert sum(line.get("429", 0) for line in lines) == run.counters.refusals > 0
+    assert sum(line.get("529", 0) for line in lines) == run.counters.overloads > 0
     (name,) = snapshot.pools
     pools = [line["pools"][name] for line in lines if name in line["pools"]]
     for why, seconds in snapshot.pools[name].held_for.items():

@@ -10,7 +10,7 @@ import time
 import pytest
 
 from claude_executor.bulk import Run
-from claude_executor.bulk.results.recovery import Anew
+from claude_executor.bulk.results.recovery import Replacement
 from claude_executor.bulk.run.timeline import timeline_of
 from claude_executor.simulator import Latency, Rates, Settings, running
 
@@ -144,7 +144,7 @@ def test_redo_that_is_interrupted_keeps_the_answers_of_rows_that_are_not_replace
     source, target = done
     before = answers_of(target)
     source.write_text(source.read_text().replace("The secret", "Another"))
-    judge = Run.judge
+    judge = Run.on_result
 
     def stop(run, *of_what):
         judge(run, *of_what)
@@ -264,7 +264,7 @@ def test_force_says_where_the_results_are_if_they_cannot_take_the_place_of_the_o
     def refuse(*_):
         raise OSError(errno.EBUSY, "Device or resource busy")
 
-    monkeypatch.setattr(Anew, "take_its_place", refuse)
+    monkeypatch.setattr(Replacement, "take_its_place", refuse)
     result = invoke("run", source, "--force")
     assert result.exit_code == 0
     beside = target.with_name(target.name + ".anew")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from claude_executor.simulator import Latency, Lengths, Rates, Settings, running
-from claude_executor.simulator.audit.audit import Witness
+from claude_executor.simulator.audit.audit import ClientAudit
 
 MODEL = "claude-haiku-5-5"
 SLOW = Settings(rates=Rates(), latency=Latency(0.4), output_tokens=Lengths(20))
@@ -43,13 +43,13 @@ def wait_for(path: Path, lines: int) -> None:
 @pytest.fixture
 def sent(monkeypatch) -> Counter:
     """How often the simulator was sent each row."""
-    counts, arrived = Counter(), Witness.arrived
+    counts, arrived = Counter(), ClientAudit.arrived
 
     def count(witness, identity, *others, **more):
         counts[identity] += 1
         return arrived(witness, identity, *others, **more)
 
-    monkeypatch.setattr(Witness, "arrived", count)
+    monkeypatch.setattr(ClientAudit, "arrived", count)
     return counts
 
 

@@ -9,10 +9,10 @@ import pytest
 from claude_executor import Executor, Limits, RedisBudget
 from claude_executor.bulk import Run, read_row, run_rows
 from claude_executor.cli.live.panel import line
-from claude_executor.cli.live.progress import Watch
+from claude_executor.cli.live.progress import ProgressTracker
 from claude_executor.cli.options import connection as options
 from claude_executor.cli.options.connection import connection
-from claude_executor.cli.options.resume_command import GoingOn
+from claude_executor.cli.options.resume_command import ResumeCommand
 from claude_executor.testing import simulated_client
 
 NOBODY_THERE = ("--shared", "redis://127.0.0.1:1", "--alone", "fail")
@@ -57,7 +57,7 @@ async def test_it_is_shown_why_the_shared_budget_is_away(simulator, alone):
     rows = [read_row(json.dumps(prompt).encode(), number) for number in range(3)]
     budget = RedisBudget("redis://127.0.0.1:1", group="g", when_unreachable=alone, members=4)
     async with Executor(client=simulated_client(simulator), budget=budget, on_event=run.listen) as executor:
-        watch = Watch(run, executor, title="x", max_concurrency=200)
+        watch = ProgressTracker(run, executor, title="x", max_concurrency=200)
         work = asyncio.create_task(run_rows(rows, lambda _: None, executor=executor, run=run))
         async with asyncio.timeout(20):
             # Looking again and again is what is tested.
@@ -95,14 +95,14 @@ def test_the_password_of_a_redis_is_not_repeated(environment, invoke, rows_file,
 @pytest.mark.parametrize("address", ["redis://127.0.0.1:1", "redis://me@host", "redis+sentinel://a:1,b:2/s"])
 def test_an_address_without_a_password_is_repeated(address):
     """The command can be pasted as it is."""
-    words = GoingOn("run", ("rows.jsonl", "--shared", address)).sentence()
+    words = ResumeCommand("run", ("rows.jsonl", "--shared", address)).sentence()
     assert words == f"go on with: claude-executor run rows.jsonl --shared {address}"
 
 
 def test_the_password_of_a_proxy_is_not_repeated():
     """It may be in the address of the API, too."""
     words = ("a b.jsonl", "--base-url", "https://me:pa55@proxy", "--force")
-    assert GoingOn("run", words).sentence(first="raise --budget and ") == (
+    assert ResumeCommand("run", words).sentence(first="raise --budget and ") == (
         "raise --budget and put the address, whose password is not repeated here, into ANTHROPIC_BASE_URL, "
         "and go on with: claude-executor run 'a b.jsonl' --base-url \"$ANTHROPIC_BASE_URL\""
     )

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from claude_executor.cli.job.checks import plainly
+from claude_executor.cli.job.checks import as_command_errors
 from claude_executor.cli.options.job import STANDARD
-from claude_executor.cli.terminal.exits import Trouble
+from claude_executor.cli.terminal.exits import CommandError
 
 
 class Job:
@@ -32,6 +32,6 @@ class Job:
 )
 def test_a_lock_or_a_dash_could_not_be_opened(target, file, said):
     """People know neither: what is told is the directory, or standard output."""
-    with pytest.raises(Trouble) as caught, plainly(Job(target)):
+    with pytest.raises(CommandError) as caught, as_command_errors(Job(target)):
         raise OSError(errno.EACCES, "Permission denied", file)
     assert caught.value.message == said

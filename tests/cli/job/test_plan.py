@@ -5,21 +5,21 @@ import json
 import pytest
 
 from claude_executor import Limits
-from claude_executor.bulk import Caps, Defaults, NotCounted, readable
+from claude_executor.bulk import Caps, NotCounted, RowDefaults, readable
 from claude_executor.cli.job.plan import foreseen, show
 from claude_executor.cli.job.prepare import looked_at
-from claude_executor.cli.options.connection import Connection
-from claude_executor.cli.options.job import STANDARD, Bulk
-from claude_executor.cli.options.resume_command import GoingOn
-from claude_executor.cli.terminal.exits import Trouble
+from claude_executor.cli.options.connection import ConnectionOptions
+from claude_executor.cli.options.job import STANDARD, JobOptions
+from claude_executor.cli.options.resume_command import ResumeCommand
+from claude_executor.cli.terminal.exits import CommandError
 
 
 def dry_run(path, limits=None, *, as_json=False, **options):
     """Plan a file without results."""
-    how = Connection(limits if limits is not None else Limits())
-    bulk = Bulk(
-        source=path, target=STANDARD, connection=how, defaults=Defaults(), caps=Caps(), ordered=False,
-        dedupe=False, priority=0, as_json=as_json, going_on=GoingOn("run", ()),
+    how = ConnectionOptions(limits if limits is not None else Limits())
+    bulk = JobOptions(
+        source=path, target=STANDARD, connection=how, defaults=RowDefaults(), caps=Caps(), ordered=False,
+        dedupe=False, priority=0, as_json=as_json, going_on=ResumeCommand("run", ()),
     )  # fmt: skip
     with readable(path) as source:
         job = looked_at(bulk, source)
@@ -135,7 +135,7 @@ def test_all_rows_counted(environment, printed, rows_file):
 def test_no_access(environment, rows_file, faults):
     """Without access it is exit 3, as for a run."""
     environment.set_faults(**faults)
-    with pytest.raises(Trouble, match="did not count row") as caught:
+    with pytest.raises(CommandError, match="did not count row") as caught:
         dry_run(rows_file(5), exact=1)
     assert caught.value.exit_code == 3
 
@@ -149,13 +149,13 @@ def test_exit_codes_of_a_failed_count(rows_file, monkeypatch, status, code):
 
     monkeypatch.setattr("claude_executor.cli.job.plan.count_tokens", failing)
     monkeypatch.setenv("ANTHROPIC_API_KEY", "k")
-    with pytest.raises(Trouble, match="row 'r0': the reason") as caught:
+    with pytest.raises(CommandError, match="row 'r0': the reason") as caught:
         dry_run(rows_file(5), exact=1)
     assert caught.value.exit_code == code
 
 
 def test_a_row_that_cannot_be_counted(environment, rows_file):
     """An unknown model is bad input, as for a run."""
-    with pytest.raises(Trouble) as caught:
+    with pytest.raises(CommandError) as caught:
         dry_run(rows_file(1, model="claude-nope"), exact=1)
     assert caught.value.exit_code == 2

@@ -11,8 +11,8 @@ from rich.console import Console
 from claude_executor import Executor
 from claude_executor.bulk import Row, Run, run_rows
 from claude_executor.cli.live import display
-from claude_executor.cli.live.interruptible import Ending, steer
-from claude_executor.cli.live.progress import Watch
+from claude_executor.cli.live.interruptible import Interruption, run_interruptible
+from claude_executor.cli.live.progress import ProgressTracker
 from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings
 from claude_executor.testing import simulated_client
 
@@ -41,8 +41,8 @@ async def conducted(simulator, count, meanwhile, *, terminal=False):
     console = Console(file=io.StringIO(), force_terminal=terminal, width=80)
     async with Executor(client=simulated_client(simulator), on_event=run.listen) as executor:
         work = run_rows(rows(count), lambda line: None, executor=executor, run=run)
-        watch = Watch(run, executor, title="rows.jsonl", max_concurrency=200)
-        conducting = asyncio.create_task(steer(work, watch, console))
+        watch = ProgressTracker(run, executor, title="rows.jsonl", max_concurrency=200)
+        conducting = asyncio.create_task(run_interruptible(work, watch, console))
         await meanwhile(conducting)
         await asyncio.wait([conducting], timeout=5)
         assert conducting.done()
@@ -62,8 +62,8 @@ async def test_second_signal_aborts(simulator):
         os.kill(os.getpid(), signal.SIGINT)
 
     run, ending, _ = await conducted(simulator, 100, impatience)
-    assert ending == Ending(signal.SIGTERM, aborted=True)
-    assert run.tally.succeeded == 0
+    assert ending == Interruption(signal.SIGTERM, aborted=True)
+    assert run.counters.succeeded == 0
 
 
 @pytest.mark.simulator(SETTINGS)
@@ -75,7 +75,7 @@ async def test_signals_are_ours_only_for_the_run(simulator):
         await conducting
 
     _, ending, _ = await conducted(simulator, 3, nothing)
-    assert ending == Ending()
+    assert ending == Interruption()
     assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)) == before
 
 
@@ -114,7 +114,7 @@ async def test_outage_is_told_in_words(simulator):
     run = Run(100, models=frozenset({MODEL}))
     async with Executor(client=simulated_client(simulator), on_event=run.listen) as executor:
         work = asyncio.create_task(run_rows(rows(100), lambda line: None, executor=executor, run=run))
-        watch = Watch(run, executor, title="x", max_concurrency=200)
+        watch = ProgressTracker(run, executor, title="x", max_concurrency=200)
         waiting = "API overloaded: waiting, next probe in "
         async with asyncio.timeout(20):
             # Looking again and again is what is tested.
@@ -139,8 +139,8 @@ async def test_a_third_signal_does_not_keep_what_is_aborted_from_being_written(s
             written = True
 
     async with Executor(client=simulated_client(simulator)) as executor:
-        watch = Watch(Run(1), executor, title="x", max_concurrency=1)
-        conducting = asyncio.create_task(steer(work(), watch, Console(file=io.StringIO())))
+        watch = ProgressTracker(Run(1), executor, title="x", max_concurrency=1)
+        conducting = asyncio.create_task(run_interruptible(work(), watch, Console(file=io.StringIO())))
         for _ in range(4):
             await asyncio.sleep(0.05)
             os.kill(os.getpid(), signal.SIGINT)

@@ -5,11 +5,11 @@ import io
 import pytest
 from rich.console import Console
 
-from claude_executor.bulk import FailureGroup, Limited, Spent, Summary
+from claude_executor.bulk import Bottleneck, FailureGroup, Spent, Summary
 from claude_executor.cli.job.summary import closing, limited_sentence
 from claude_executor.cli.live.panel import LivePanel, line
 from claude_executor.cli.live.panel_recorder import draw
-from claude_executor.cli.live.progress import Bar, Lately, View
+from claude_executor.cli.live.progress import Bar, SlidingValue, View
 from claude_executor.cli.terminal.format import amount, count, money, percent, span
 
 BARS = (
@@ -183,7 +183,7 @@ def summary(**changes) -> Summary:
         "refusals": 1,
         "overloads": 9,
         "failures": (FailureGroup("invalid request", 2, "no [such] field"),),
-        "limited": Limited("output tokens", "haiku-5.5", 50.0, 0.82, 400_000, "told", 20.0, "requests"),
+        "limited": Bottleneck("output tokens", "haiku-5.5", 50.0, 0.82, 400_000, "told", 20.0, "requests"),
         "stopped": None,
     }
     return Summary(**{**values, **changes})
@@ -228,12 +228,12 @@ def test_summary_is_plain_values():
 
 def test_concurrency_is_not_a_limit_of_the_api():
     """Where concurrency held things up, the option that raises it is named."""
-    assert "--max-concurrency" in limited_sentence(Limited("concurrency", "p", 5.0, 0.5))
+    assert "--max-concurrency" in limited_sentence(Bottleneck("concurrency", "p", 5.0, 0.5))
 
 
 def test_lately_follows_the_last_seconds():
     """A hundred seconds at 10 a second, then at 20: seen is the rate of the last ten."""
-    lately, total, seen = Lately(10.0), 0.0, {}
+    lately, total, seen = SlidingValue(10.0), 0.0, {}
     for quarter in range(4 * 200):
         total += (10.0 if quarter < 4 * 100 else 20.0) / 4
         then, before = lately.before(quarter / 4, total)

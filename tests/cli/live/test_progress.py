@@ -5,8 +5,8 @@ import pytest
 from claude_executor import AttemptFailed, FailureKind, PoolState, ResourceState, Snapshot
 from claude_executor.bulk import Run
 from claude_executor.bulk.costs.caps import Caps
-from claude_executor.bulk.run.counters import Tally
-from claude_executor.cli.live.progress import Watch
+from claude_executor.bulk.run.counters import RunCounters
+from claude_executor.cli.live.progress import ProgressTracker
 
 MODEL = "claude-haiku-5-5"
 
@@ -37,7 +37,7 @@ def moments():
 def watched(moments, rows=1_000, **options):
     """A run of that executor, and who looks at it."""
     run = Run(rows, models=frozenset({MODEL}), clock=lambda: moments.now, **options)
-    return run, Watch(run, moments, title="x", max_concurrency=200)
+    return run, ProgressTracker(run, moments, title="x", max_concurrency=200)
 
 
 def failed(kind, status=None):
@@ -51,7 +51,7 @@ def failed(kind, status=None):
 def test_the_burst_at_first_foretold_an_early_end(moments):
     """Of 1,000 rows, 100 were answered at once from a full bucket; 100 a minute are the limit."""
     run, watch = watched(moments)
-    moments.now, run.tally.succeeded = 6.0, 100
+    moments.now, run.counters.succeeded = 6.0, 100
     moments.resources = {"requests": ResourceState(100.0, "told", 10.0, 100.0, 0.0, 100.0, 100.0)}
     view = watch.look()
     assert view.rate == pytest.approx(1_000)
@@ -61,7 +61,7 @@ def test_the_burst_at_first_foretold_an_early_end(moments):
 def test_rows_in_flight_are_not_taken_for_the_use_of_those_that_are_answered(moments):
     """Ten answers and 90 requests in flight have used 100."""
     run, watch = watched(moments)
-    moments.now, run.tally.succeeded, moments.running = 6.0, 10, 90
+    moments.now, run.counters.succeeded, moments.running = 6.0, 10, 90
     moments.resources = {"requests": ResourceState(100.0, "told", 0.0, 100.0, 0.0, 100.0, 100.0)}
     assert watch.look().left == pytest.approx(max(990 * 0.6, 540))
 
@@ -91,7 +91,7 @@ def test_an_api_that_fails_was_said_to_be_overloaded(moments, kind, status, word
 
 def test_failures_that_are_nobodys_fault_are_counted():
     """5xx and connections; not 429, 529, or what is wrong with a request."""
-    tally = Tally()
+    tally = RunCounters()
     for kind, status in (
         (FailureKind.SERVER, 500),
         (FailureKind.TIMEOUT, 504),

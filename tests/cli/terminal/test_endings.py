@@ -10,8 +10,8 @@ import time
 import pytest
 
 from claude_executor.bulk import Run
-from claude_executor.cli.job.exit_status import verdict
-from claude_executor.cli.live.interruptible import Ending
+from claude_executor.cli.job.exit_status import exit_status
+from claude_executor.cli.live.interruptible import Interruption
 from claude_executor.cli.terminal.signals import heeded
 from claude_executor.simulator import Latency, Lengths, Rates, Settings, running
 
@@ -21,16 +21,16 @@ def test_a_signal_that_comes_too_late_to_interrupt_anything_is_no_interruption(n
     """All rows are done: there is nothing to go on with."""
     run = Run(3)
     for _ in range(3):
-        run.tally.copied()
-    ended = verdict(run, Ending(number), attempts=3)
+        run.counters.copied()
+    ended = exit_status(run, Interruption(number), attempts=3)
     assert (ended.code, ended.stopped) == (0, None)
-    run.tally.succeeded -= 1
-    assert verdict(run, Ending(number), attempts=3).stopped == "interrupted; 1 row left undone"
+    run.counters.succeeded -= 1
+    assert exit_status(run, Interruption(number), attempts=3).stopped == "interrupted; 1 row left undone"
 
 
 def test_aborted_while_results_are_put_in_order_does_not_count_rows():
     """The order may be wanting, so there is something to go on with."""
-    ended = verdict(Run(0), Ending(signal.SIGINT, aborted=True), attempts=0)
+    ended = exit_status(Run(0), Interruption(signal.SIGINT, aborted=True), attempts=0)
     assert (ended.code, ended.stopped) == (130, "aborted; every row is done")
 
 

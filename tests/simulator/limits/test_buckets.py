@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from claude_executor.simulator import Neighbours, Ramp, Rates, Settings
 from claude_executor.simulator.limits.buckets import Tank, quoted
-from claude_executor.simulator.limits.pools import Grant, Pool, Shortage
+from claude_executor.simulator.limits.pools import Admission, LimitPool, Shortage
 from claude_executor.simulator.world.ramp import Climb
 
 
@@ -124,15 +124,15 @@ def test_neighbours_slow_the_refill_but_not_the_quoted_wait():
     assert tank.wait(10, 20.0) == pytest.approx(5)
 
 
-def pool(rates: Rates, **settings) -> Pool:
+def pool(rates: Rates, **settings) -> LimitPool:
     """A pool at time zero."""
-    return Pool("haiku-5.5", rates, Settings(**settings), 0.0)
+    return LimitPool("haiku-5.5", rates, Settings(**settings), 0.0)
 
 
 def test_a_request_short_of_tokens_takes_no_request():
     """A 429 on tokens leaves the request bucket as it was."""
     ours = pool(Rates(10, 600, 600))
-    assert isinstance(ours.admit(600, 100, 0.0), Grant)
+    assert isinstance(ours.admit(600, 100, 0.0), Admission)
     short = ours.admit(60, 100, 0.0)
     assert short == Shortage("input_tokens", "input_tokens", 600, 6)
     assert ours.requests.level(0.0) == 9
@@ -156,7 +156,7 @@ def test_output_in_debt_admits_nobody():
     ours.begin_output(grant, 65, 0, 0.0)
     assert ours.admit(1, 1, 0.0) == Shortage("output_tokens", "output_tokens", 60, 6)
     assert isinstance(ours.admit(1, 1, 5.0), Shortage)
-    assert isinstance(ours.admit(1, 1, 5.01), Grant)
+    assert isinstance(ours.admit(1, 1, 5.01), Admission)
 
 
 def test_the_estimate_is_corrected_into_debt():
@@ -177,9 +177,9 @@ def test_a_request_larger_than_the_bucket(oversized):
     if oversized == "never":
         assert isinstance(found, Shortage)
         return
-    assert isinstance(found, Grant)
+    assert isinstance(found, Admission)
     assert ours.admit(1_000, 1, 50.0).retry_after == 50
-    assert isinstance(ours.admit(1_000, 1, 100.0), Grant)
+    assert isinstance(ours.admit(1_000, 1, 100.0), Admission)
 
 
 def test_reserving_max_tokens_takes_them_and_gives_the_rest_back():
@@ -195,12 +195,12 @@ def test_reserving_max_tokens_takes_them_and_gives_the_rest_back():
 
 def test_the_hidden_window_refuses_while_the_shown_bucket_is_full_enough():
     """The strict profile lets one second's worth of requests through at once, and no header says so."""
-    ours = Pool("haiku-5.5", Rates(120), Settings.strict(), 0.0)
-    assert isinstance(ours.admit(1, 1, 0.0), Grant)
-    assert isinstance(ours.admit(1, 1, 0.0), Grant)
+    ours = LimitPool("haiku-5.5", Rates(120), Settings.strict(), 0.0)
+    assert isinstance(ours.admit(1, 1, 0.0), Admission)
+    assert isinstance(ours.admit(1, 1, 0.0), Admission)
     assert ours.admit(1, 1, 0.0) == Shortage("requests", "window", 120, 1)
     assert ours.requests.level(0.0) == 118
-    assert isinstance(ours.admit(1, 1, 0.5), Grant)
+    assert isinstance(ours.admit(1, 1, 0.5), Admission)
 
 
 def test_limits_may_be_replaced_while_an_answer_runs():

@@ -1,16 +1,16 @@
 """A simulator may serve millions of requests: what it remembers of them is bounded."""
 
-from claude_executor.simulator.audit.audit import Witness
-from claude_executor.simulator.messages.errors import Refusal
+from claude_executor.simulator.audit.audit import ClientAudit
+from claude_executor.simulator.messages.errors import ErrorResponse
 from claude_executor.simulator.messages.prompt_cache import PromptCache
-from claude_executor.simulator.messages.prompts import Mark, Prompt
+from claude_executor.simulator.messages.prompts import CacheMark, Prompt
 
 
 def test_memory_stays_flat():
     """Old matters are dropped and counted; recent ones are still judged, and so is what was dropped."""
-    witness = Witness(most_open=100, generation=1_000)
-    lost = Refusal(500, "api_error", "", "error_500")
-    final = Refusal(400, "invalid_request_error", "", "invalid_request", final=True)
+    witness = ClientAudit(most_open=100, generation=1_000)
+    lost = ErrorResponse(500, "api_error", "", "error_500")
+    final = ErrorResponse(400, "invalid_request_error", "", "invalid_request", final=True)
 
     def send(identity: str) -> None:
         witness.arrived(identity, "haiku", 0.0, outage=False)
@@ -43,7 +43,7 @@ def test_expired_prefixes_leave_the_cache(monkeypatch):
     cache = PromptCache(1, lambda: now[0])
 
     def prompt(number: int) -> Prompt:
-        mark = Mark(f"{number}".encode(), 5_000, 300.0)
+        mark = CacheMark(f"{number}".encode(), 5_000, 300.0)
         return Prompt("", "", "m", "haiku-5.5", 1, False, 6_000, [mark])
 
     for number in range(5_000):

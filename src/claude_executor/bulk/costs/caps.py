@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from claude_executor import Params, SpendingCap, Usage
 from claude_executor.bulk.costs.prices import Prices, Spent
-from claude_executor.bulk.results.reader import Results
+from claude_executor.bulk.results.reader import ResultsReader
 
 _SERVER_TOOLS = ("web_search", "web_fetch", "code_execution")
 _ELSEWHERE = frozenset({"url", "file"})
@@ -60,7 +60,7 @@ class Caps:
         shares = dict(zip(self._names(), self._shares(spent), strict=True))
         return max(shares, key=lambda name: shares[name][0] / shares[name][1], default=None)
 
-    def left(self, before: Spent, asked: "Asked", prices: Prices) -> tuple[SpendingCap, ...]:
+    def left(self, before: Spent, asked: "CapDemand", prices: Prices) -> tuple[SpendingCap, ...]:
         """Those on money and tokens for an executor, when so much is spent already.
 
         Raises:
@@ -89,7 +89,7 @@ class Caps:
 NO_CAPS = Caps()
 
 
-class Asked:
+class CapDemand:
     """What must be known of all rows before their cost can be bounded. Show it every row with `see`.
 
     Attributes:
@@ -111,7 +111,7 @@ class Asked:
         self.unbounded += _unbounded(params)
 
 
-def spent_on(results: Results, prices: Prices, *, in_dollars: bool) -> Spent:
+def spent_on(results: ResultsReader, prices: Prices, *, in_dollars: bool) -> Spent:
     """What the answers in a results file have cost; a copy of another's cost nothing.
 
     Raises:
@@ -121,7 +121,7 @@ def spent_on(results: Results, prices: Prices, *, in_dollars: bool) -> Spent:
     """
     whole = Spent()
     unknown: set[str] = set()
-    for value in results.values(place for place, entry in results.entries() if entry.answered):
+    for value in results.parsed(place for place, entry in results.entries() if entry.answered):
         if "copy_of" in _mapping(value.get("executor")):
             continue
         message = _mapping(_mapping(value["result"]).get("message"))
@@ -138,7 +138,7 @@ def spent_on(results: Results, prices: Prices, *, in_dollars: bool) -> Spent:
 class _Dollars:
     """The price of a request of a job; see `SpendingCap`."""
 
-    def __init__(self, prices: Prices, asked: Asked) -> None:
+    def __init__(self, prices: Prices, asked: CapDemand) -> None:
         self._prices = prices
         self._speed = "fast" if asked.fast else None
 

@@ -18,18 +18,18 @@ MOST_PREFIXES = 100_000
 
 
 @dataclass(frozen=True, slots=True)
-class Range:
+class CostRange:
     """A number that is not known: the least it may be, the best guess, and the most."""
 
     low: float
     guess: float
     high: float
 
-    def __add__(self, other: "Range") -> "Range":
-        return Range(self.low + other.low, self.guess + other.guess, self.high + other.high)
+    def __add__(self, other: "CostRange") -> "CostRange":
+        return CostRange(self.low + other.low, self.guess + other.guess, self.high + other.high)
 
 
-class Use(NamedTuple):
+class TokenUse(NamedTuple):
     """What one row takes in one case, in tokens.
 
     Attributes:
@@ -47,24 +47,24 @@ class Use(NamedTuple):
     written_1h: float = 0.0
 
 
-Cases = tuple[Use, Use, Use]
+Cases = tuple[TokenUse, TokenUse, TokenUse]
 
 
-class Foresight:
+class Forecaster:
     """Tells the cases of rows, one after the other."""
 
     def __init__(self) -> None:
         self._seen: set[tuple[str, bytes]] = set()
 
-    def cases(self, estimate: Estimate, params: Mapping[str, object], ratio: Range) -> Cases:
+    def cases(self, estimate: Estimate, params: Mapping[str, object], ratio: CostRange) -> Cases:
         """The best case, the likely one and the worst; `ratio` is what the estimate is multiplied by."""
         whole, output, most = estimate.input_tokens, estimate.output_tokens, float(estimate.max_tokens)
         marked, found = self._marked(estimate, params)
         if not marked:
             return (
-                Use(whole * ratio.low, 0.0),
-                Use(whole * ratio.guess, output),
-                Use(whole * ratio.high, most),
+                TokenUse(whole * ratio.low, 0.0),
+                TokenUse(whole * ratio.guess, output),
+                TokenUse(whole * ratio.high, most),
             )
         hour = _for_an_hour(params)
         return (
@@ -86,12 +86,12 @@ class Foresight:
         return estimate.prefix_tokens, found
 
 
-def _cached(whole: float, output: float, marked: float, *, found: bool, hour: bool) -> Use:
+def _cached(whole: float, output: float, marked: float, *, found: bool, hour: bool) -> TokenUse:
     if marked < SHORTEST_CACHED:
-        return Use(whole, output)
+        return TokenUse(whole, output)
     if found:
-        return Use(whole - marked, output, read=marked)
-    return Use(whole - marked, output, written=marked, written_1h=marked if hour else 0.0)
+        return TokenUse(whole - marked, output, read=marked)
+    return TokenUse(whole - marked, output, written=marked, written_1h=marked if hour else 0.0)
 
 
 def _for_an_hour(part: object) -> bool:

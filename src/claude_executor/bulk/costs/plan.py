@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from claude_executor import Estimate, Limits
-from claude_executor.bulk.costs.forecast import Cases, Foresight, Range, Use
+from claude_executor.bulk.costs.forecast import Cases, CostRange, Forecaster, TokenUse
 from claude_executor.bulk.costs.prices import Prices, factor
-from claude_executor.bulk.costs.token_sample import Counted
-from claude_executor.bulk.input.rows import Defaults, rows_of
+from claude_executor.bulk.costs.token_sample import TokenSample
+from claude_executor.bulk.input.rows import RowDefaults, rows_of
 from claude_executor.bulk.input.sources import Source
 
 SURE = 2.0
@@ -43,11 +43,11 @@ class ModelPlan:
 
     model: str
     rows: int
-    input_tokens: Range
-    output_tokens: Range
+    input_tokens: CostRange
+    output_tokens: CostRange
     cache_read_tokens: float
     cache_written_tokens: float
-    dollars: Range | None
+    dollars: CostRange | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ class PoolPlan:
     """
 
     pool: str
-    seconds: Range | None
+    seconds: CostRange | None
     limited_by: str | None
     limited_by_at_most: str | None
     unknown: tuple[str, ...]
@@ -81,7 +81,7 @@ class Plan:
 
     models: tuple[ModelPlan, ...]
     pools: tuple[PoolPlan, ...]
-    counted: Counted | None = None
+    counted: TokenSample | None = None
 
     @property
     def rows(self) -> int:
@@ -89,28 +89,28 @@ class Plan:
         return sum(model.rows for model in self.models)
 
     @property
-    def input_tokens(self) -> Range:
+    def input_tokens(self) -> CostRange:
         """All input."""
         return _sum(model.input_tokens for model in self.models)
 
     @property
-    def output_tokens(self) -> Range:
+    def output_tokens(self) -> CostRange:
         """All output."""
         return _sum(model.output_tokens for model in self.models)
 
     @property
-    def dollars(self) -> Range | None:
+    def dollars(self) -> CostRange | None:
         """The price of everything; `None` as soon as one price is not known."""
         known = [model.dollars for model in self.models if model.dollars is not None]
         return _sum(known) if len(known) == len(self.models) else None
 
     @property
-    def seconds(self) -> Range | None:
+    def seconds(self) -> CostRange | None:
         """The time of everything; pools do not wait for each other. `None` if one of them is not known."""
         known = [pool.seconds for pool in self.pools if pool.seconds is not None]
         if len(known) < len(self.pools):
             return None
-        return Range(
+        return CostRange(
             max((span.low for span in known), default=0.0),
             max((span.guess for span in known), default=0.0),
             max((span.high for span in known), default=0.0),
@@ -131,9 +131,9 @@ class Plan:
 
 def plan(
     source: Path | Source,
-    defaults: Defaults,
+    defaults: RowDefaults,
     limits: Limits | Mapping[str, Limits],
-    counted: Counted | None = None,
+    counted: TokenSample | None = None,
 ) -> Plan:
     """Add up what the rows of a source will take.
 
@@ -143,7 +143,7 @@ def plan(
         limits: Those that are known, as for an `Executor`.
         counted: What some of the rows took, from `count_tokens`.
     """
-    prices, foresight = Prices(), Foresight()
+    prices, foresight = Prices(), Forecaster()
     models: dict[str, _Model] = {}
     pools: dict[str, _Pool] = {}
     for row in rows_of(source, defaults):
@@ -167,7 +167,7 @@ class _Model:
     multiplies their price, and by the step of the price list their prompt is on.
     """
 
-    def __init__(self, estimate: Estimate, counted: Counted | None, prices: Prices) -> None:
+    def __init__(self, estimate: Estimate, counted: TokenSample | None, prices: Prices) -> None:
         self.rows = 0
         self.ratio = _ratio(estimate, counted)
         self._name = estimate.model
@@ -192,9 +192,9 @@ class _Model:
                 so_far[3] += written
                 so_far[4] += written_1h
 
-    def total(self, case: int) -> Use:
+    def total(self, case: int) -> TokenUse:
         """The sums in one case."""
-        return Use(*map(sum, zip(*self._sums[case].values(), strict=True)))
+        return TokenUse(*map(sum, zip(*self._sums[case].values(), strict=True)))
 
     def planned(self) -> ModelPlan:
         totals = [self.total(case) for case in range(3)]
@@ -202,11 +202,11 @@ class _Model:
         return ModelPlan(
             self._name,
             self.rows,
-            Range(*(use.fresh + use.read + use.written for use in totals)),
-            Range(*(use.output for use in totals)),
+            CostRange(*(use.fresh + use.read + use.written for use in totals)),
+            CostRange(*(use.output for use in totals)),
             totals[1].read,
             totals[1].written,
-            Range(*dollars) if len(dollars) == len(totals) else None,
+            CostRange(*dollars) if len(dollars) == len(totals) else None,
         )
 
     def _dollars(self, case: int) -> float | None:
@@ -220,13 +220,13 @@ class _Model:
         return whole
 
 
-def _ratio(estimate: Estimate, counted: Counted | None) -> Range:
+def _ratio(estimate: Estimate, counted: TokenSample | None) -> CostRange:
     """What the estimates of a model are to be multiplied by."""
     ratio, error = 1.0, estimate.error
     if counted is not None and (found := counted.models.get(estimate.model)) is not None:
         ratio = found.ratio
         error = found.error if found.error is not None else error
-    return Range(ratio * max(0.0, 1.0 - SURE * error), ratio, ratio * (1.0 + SURE * error))
+    return CostRange(ratio * max(0.0, 1.0 - SURE * error), ratio, ratio * (1.0 + SURE * error))
 
 
 @dataclass(slots=True)
@@ -249,7 +249,7 @@ class _Pool:
         if not told:
             return PoolPlan(self.name, None, None, None, unknown)
         spans = [self._longest(case, told) for case in range(3)]
-        seconds = Range(*(seconds for seconds, _ in spans))
+        seconds = CostRange(*(seconds for seconds, _ in spans))
         return PoolPlan(self.name, seconds, spans[1][1], spans[2][1], unknown)
 
     def _longest(self, case: int, told: Mapping[str, float]) -> tuple[float, str | None]:
@@ -269,5 +269,5 @@ class _Pool:
         return spans[by], by if spans[by] > 0.0 else None
 
 
-def _sum(ranges: Iterable[Range]) -> Range:
-    return sum(ranges, Range(0.0, 0.0, 0.0))
+def _sum(ranges: Iterable[CostRange]) -> CostRange:
+    return sum(ranges, CostRange(0.0, 0.0, 0.0))

@@ -60,7 +60,7 @@ class Spent:
 NOTHING_SPENT = Spent()
 
 
-class Price:
+class ModelPrice:
     """One price: dollars by the million, which may depend on how long the whole prompt is."""
 
     __slots__ = ("_base", "_steps")
@@ -88,12 +88,12 @@ class Price:
 class PriceList:
     """The prices of one model, in dollars by the million tokens; searches by the thousand."""
 
-    input: Price
-    output: Price
-    cache_read: Price
-    cache_written: Price
-    cache_written_1h: Price
-    searches: Price
+    input: ModelPrice
+    output: ModelPrice
+    cache_read: ModelPrice
+    cache_written: ModelPrice
+    cache_written_1h: ModelPrice
+    searches: ModelPrice
 
 
 class Prices:
@@ -235,15 +235,15 @@ def _look_up(model: str) -> PriceList | None:
         return None
     if listed.input_mtok is None or listed.output_mtok is None:
         return None
-    input_ = Price(listed.input_mtok)
-    written = Price(listed.cache_write_mtok) if listed.cache_write_mtok is not None else input_
+    input_ = ModelPrice(listed.input_mtok)
+    written = ModelPrice(listed.cache_write_mtok) if listed.cache_write_mtok is not None else input_
     hour = getattr(listed, "cache_write_1h_mtok", None)
     searches = getattr(listed, "web_searches_kcount", None)
     return PriceList(
         input=input_,
-        output=Price(listed.output_mtok),
-        cache_read=Price(listed.cache_read_mtok) if listed.cache_read_mtok is not None else input_,
+        output=ModelPrice(listed.output_mtok),
+        cache_read=ModelPrice(listed.cache_read_mtok) if listed.cache_read_mtok is not None else input_,
         cache_written=written,
-        cache_written_1h=Price(hour) if hour is not None else written,
-        searches=Price(searches if searches is not None else 0),
+        cache_written_1h=ModelPrice(hour) if hour is not None else written,
+        searches=ModelPrice(searches if searches is not None else 0),
     )

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from claude_executor import Estimate, Limits
-from claude_executor.bulk.input.rows import Defaults, Row, read_row
+from claude_executor.bulk.input.rows import Row, RowDefaults, read_row
 from claude_executor.bulk.input.sources import Source, source_of
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Ratio:
 
 
 @dataclass(frozen=True, slots=True)
-class Counted:
+class TokenSample:
     """What was counted.
 
     Attributes:
@@ -74,13 +74,13 @@ class NotCounted(Exception):
 
 async def count_tokens(
     source: Path | Source,
-    defaults: Defaults,
+    defaults: RowDefaults,
     *,
     rows: int,
     sample: int,
     client: "AsyncAnthropic",
     tier: str | None = None,
-) -> Counted:
+) -> TokenSample:
     """Count the input of rows.
 
     Args:
@@ -106,7 +106,7 @@ async def count_tokens(
             worker.cancel()
         await asyncio.gather(*workers, return_exceptions=True)
     left_out = sqrt(1.0 - sample / rows) if rows else 0.0
-    return Counted(sample, {model: _ratio(sums, left_out) for model, sums in counter.sums.items()})
+    return TokenSample(sample, {model: _ratio(sums, left_out) for model, sums in counter.sums.items()})
 
 
 def places(rows: int, sample: int) -> list[int]:
@@ -119,7 +119,7 @@ def places(rows: int, sample: int) -> list[int]:
     return [chance.randrange(begin, end) for begin, end in pairwise(edges)]
 
 
-def _chosen(source: Source, defaults: Defaults, rows: int, sample: int) -> Iterator[Row]:
+def _chosen(source: Source, defaults: RowDefaults, rows: int, sample: int) -> Iterator[Row]:
     wanted_places = iter(places(rows, sample))
     wanted = next(wanted_places, None)
     unit = source.unit

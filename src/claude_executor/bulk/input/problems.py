@@ -12,7 +12,7 @@ class BadRow(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class RowProblem:
     """What is wrong with a line; lines count from 1, and 0 stands for the file as a whole.
 
     Attributes:
@@ -42,7 +42,7 @@ class BadInput(Exception):
         count: How many there are altogether.
     """
 
-    def __init__(self, name: str | Path, problems: list[Problem], count: int) -> None:
+    def __init__(self, name: str | Path, problems: list[RowProblem], count: int) -> None:
         lines = [f"{name}: {problem}" for problem in problems]
         untold = count - sum(problem.times for problem in problems)
         if untold > 0:
@@ -58,7 +58,7 @@ class Problems:
     def __init__(self, unit: str) -> None:
         self.count = 0
         self._unit = unit
-        self._told: dict[str, Problem] = {}
+        self._told: dict[str, RowProblem] = {}
 
     def add(self, line: int, what: str) -> None:
         """Take note of one."""
@@ -66,10 +66,10 @@ class Problems:
         told = self._told
         before = told.get(what)
         first, times = (line, 1) if before is None else (min(before.line, line), before.times + 1)
-        told[what] = Problem(first, what, self._unit, times)
+        told[what] = RowProblem(first, what, self._unit, times)
         if len(told) > MOST_PROBLEMS:
             del told[max(told, key=lambda what: told[what].line)]
 
-    def first(self) -> list[Problem]:
+    def first(self) -> list[RowProblem]:
         """The first of them, in order."""
         return sorted(self._told.values(), key=lambda problem: problem.line)

@@ -21,7 +21,7 @@ from typing import cast
 import orjson
 
 from claude_executor.bulk.input import openai_chat as chat
-from claude_executor.bulk.input.problems import BadInput, BadRow, Problem
+from claude_executor.bulk.input.problems import BadInput, BadRow, RowProblem
 from claude_executor.bulk.input.sources import Record, Source, Stamp, source_of
 
 LONGEST_ID = 64
@@ -34,7 +34,7 @@ _BY_PLACE = re.compile(r"(line|row)-\d+")
 
 
 @dataclass(frozen=True, slots=True)
-class Defaults:
+class RowDefaults:
     """What a line may leave out.
 
     Attributes:
@@ -47,7 +47,7 @@ class Defaults:
     max_tokens: int | None = None
 
 
-NO_DEFAULTS = Defaults()
+NO_DEFAULTS = RowDefaults()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class Row:
     extras: Mapping[str, object] = field(default_factory=dict[str, object], repr=False)
 
 
-def rows_of(source: Path | Source, defaults: Defaults = NO_DEFAULTS) -> Iterator[Row]:
+def rows_of(source: Path | Source, defaults: RowDefaults = NO_DEFAULTS) -> Iterator[Row]:
     """The rows of a source that has been checked.
 
     Raises:
@@ -76,7 +76,7 @@ def rows_of(source: Path | Source, defaults: Defaults = NO_DEFAULTS) -> Iterator
 
 def some_rows_of(
     source: Path | Source,
-    defaults: Defaults,
+    defaults: RowDefaults,
     wanted: Iterable[int | bool],
     stamp: Stamp | None = None,
 ) -> Iterator[Row | None]:
@@ -98,7 +98,7 @@ def some_rows_of(
                 yield read_row(record, number, defaults, unit=unit)
             except BadRow as error:
                 what = f"{error} (the file was changed while it was being read)"
-                raise BadInput(source.name, [Problem(number, what, unit)], 1) from error
+                raise BadInput(source.name, [RowProblem(number, what, unit)], 1) from error
         elif number % PASSED_AT_ONCE == 0:
             yield None
     _require(source, stamp, grown=True)
@@ -111,10 +111,10 @@ def _require(source: Source, stamp: Stamp | None, *, grown: bool = False) -> Non
     *file, size, _ = now = source.stamp
     if now != stamp and not (grown and (*file,) == stamp[:2] and size > stamp[2]):
         what = "it was changed since it was checked; start again: what is answered is not sent again"
-        raise BadInput(source.name, [Problem(0, what)], 1)
+        raise BadInput(source.name, [RowProblem(0, what)], 1)
 
 
-def read_row(record: Record, number: int, defaults: Defaults = NO_DEFAULTS, *, unit: str = "line") -> Row:
+def read_row(record: Record, number: int, defaults: RowDefaults = NO_DEFAULTS, *, unit: str = "line") -> Row:
     """Read one line of JSON, or one row of a table.
 
     Args:
@@ -130,7 +130,7 @@ def read_row(record: Record, number: int, defaults: Defaults = NO_DEFAULTS, *, u
 
 
 def parts_of(
-    record: Record, number: int, defaults: Defaults, unit: str
+    record: Record, number: int, defaults: RowDefaults, unit: str
 ) -> tuple[str, dict[str, object], dict[str, object]]:
     """What `read_row` makes a `Row` of: id, params and extras, for those who look at millions of them."""
     if isinstance(record, bytes):
@@ -175,11 +175,11 @@ def is_by_place(custom_id: str) -> bool:
 # ---- the three shapes; what is left in `value` afterwards is the user's own
 
 
-def _from_params(value: dict[str, object], defaults: Defaults) -> dict[str, object]:
+def _from_params(value: dict[str, object], defaults: RowDefaults) -> dict[str, object]:
     return _completed(_object(value.pop("params"), "'params'"), defaults.model, defaults.max_tokens)
 
 
-def _from_body(value: dict[str, object], defaults: Defaults) -> dict[str, object]:
+def _from_body(value: dict[str, object], defaults: RowDefaults) -> dict[str, object]:
     method, url, body = value.pop("method", "POST"), value.pop("url", _PATH), value.pop("body")
     if method != "POST":
         raise BadRow("'method' must be \"POST\"")
@@ -193,7 +193,7 @@ def _from_body(value: dict[str, object], defaults: Defaults) -> dict[str, object
     return _completed(params, defaults.model, defaults.max_tokens)
 
 
-def _from_prompt(value: dict[str, object], defaults: Defaults) -> dict[str, object]:
+def _from_prompt(value: dict[str, object], defaults: RowDefaults) -> dict[str, object]:
     prompt = value.pop("prompt")
     if not isinstance(prompt, str) or not prompt.strip():
         raise BadRow(f"'prompt' must be a text that is not empty, not {_kind(prompt)}")
@@ -206,7 +206,7 @@ def _from_prompt(value: dict[str, object], defaults: Defaults) -> dict[str, obje
     return _completed(params, defaults.model, most)
 
 
-_READERS: Mapping[str, Callable[[dict[str, object], Defaults], dict[str, object]]] = {
+_READERS: Mapping[str, Callable[[dict[str, object], RowDefaults], dict[str, object]]] = {
     "params": _from_params,
     "body": _from_body,
     "prompt": _from_prompt,

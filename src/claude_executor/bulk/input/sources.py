@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from claude_executor.bulk.input.problems import BadInput, BadRow, Problem
+from claude_executor.bulk.input.problems import BadInput, BadRow, RowProblem
 from claude_executor.bulk.input.tables import csv_records, parquet_records
 
 Record = bytes | dict[str, object] | BadRow
@@ -77,7 +77,7 @@ class Source:
                 yield from csv_records(file, self.name) if table else _json_lines(file)
             except (EOFError, gzip.BadGzipFile, zlib.error) as error:
                 what = "the compressed file is damaged or cut short; make or copy it again"
-                raise BadInput(self.name, [Problem(0, what)], 1) from error
+                raise BadInput(self.name, [RowProblem(0, what)], 1) from error
 
     def _opened(self) -> IO[bytes]:
         if self._begins_with(_GZIP):
@@ -104,7 +104,7 @@ def readable(file: Path) -> Generator[Source]:
     """
     if str(file) == STANDARD_INPUT:
         if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]  # so it is when it was closed
-            raise BadInput("standard input", [Problem(0, "it is closed; name a file, or pipe rows in")], 1)
+            raise BadInput("standard input", [RowProblem(0, "it is closed; name a file, or pipe rows in")], 1)
         with _spooled(sys.stdin.buffer, "standard input") as source:
             yield source
     elif _is_pipe(file):
@@ -125,7 +125,7 @@ def _spooled(pipe: IO[bytes], name: str, ending: str = "") -> Generator[Source]:
         except OSError as error:
             reason = (error.strerror or type(error).__name__).lower()
             what = f"it cannot be kept in {directory}: {reason}; set TMPDIR to a place with room"
-            raise BadInput(name, [Problem(0, what)], 1) from error
+            raise BadInput(name, [RowProblem(0, what)], 1) from error
         yield Source(path, name)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from claude_executor.bulk.input.problems import BadInput, BadRow, Problem
+from claude_executor.bulk.input.problems import BadInput, BadRow, RowProblem
 
 PROMPT = "prompt"
 CELL_BYTES = 32 << 20
@@ -49,7 +49,7 @@ def csv_records(file: IO[bytes], name: str) -> Iterator[tuple[int, dict[str, obj
             broken = BadRow("not UTF-8; save the file as CSV in UTF-8")
         if columns is None:
             if broken is not None:
-                raise BadInput(name, [Problem(begins, str(broken))], 1)
+                raise BadInput(name, [RowProblem(begins, str(broken))], 1)
             if cells:
                 columns = cells
                 _check_columns(columns, name)
@@ -110,7 +110,7 @@ def _check_columns(columns: Sequence[str], name: str) -> None:
         if kept:
             what = f"a column cannot be called {kept[0]!r}, which means something else in a row; rename it"
     if what is not None:
-        raise BadInput(name, [Problem(0, what)], 1)
+        raise BadInput(name, [RowProblem(0, what)], 1)
 
 
 def parquet_records(path: Path, name: str) -> Iterator[tuple[int, dict[str, object]]]:
@@ -124,7 +124,7 @@ def parquet_records(path: Path, name: str) -> Iterator[tuple[int, dict[str, obje
         parquet: Any = importlib.import_module("pyarrow.parquet")
     except ImportError as error:
         what = "reading Parquet needs pyarrow: pip install pyarrow"
-        raise BadInput(name, [Problem(0, what)], 1) from error
+        raise BadInput(name, [RowProblem(0, what)], 1) from error
     try:
         # Without buffer_size whole columns of a row group are held, however large it is.
         with parquet.ParquetFile(path, buffer_size=BUFFER_BYTES, pre_buffer=False) as file:
@@ -137,7 +137,7 @@ def parquet_records(path: Path, name: str) -> Iterator[tuple[int, dict[str, obje
                     yield number, fields
     except arrow.ArrowException as error:
         what = "the Parquet file is damaged or of a kind that cannot be read; write it again"
-        raise BadInput(name, [Problem(0, what)], 1) from error
+        raise BadInput(name, [RowProblem(0, what)], 1) from error
 
 
 def _as_json(schema: Any, arrow: Any, name: str) -> Any:  # noqa: ANN401 - pyarrow has no types
@@ -153,7 +153,7 @@ def _as_json(schema: Any, arrow: Any, name: str) -> Any:  # noqa: ANN401 - pyarr
             kind, wrong = arrow.string(), False
         if wrong:
             what = f"the column {column.name!r} holds {kind}, for which JSON has no form: cast or drop it"
-            raise BadInput(name, [Problem(0, what)], 1)
+            raise BadInput(name, [RowProblem(0, what)], 1)
         plain.append(arrow.field(column.name, kind))
     return arrow.schema(plain)
 

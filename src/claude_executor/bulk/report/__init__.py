@@ -3,7 +3,7 @@
 Needs the extra ``report``: importing this imports NumPy.
 """
 
-from claude_executor.bulk.report.account import TOLD, Account, Spread, Use, account_of
+from claude_executor.bulk.report.account import TOLD, Account, LimitUse, Spread, account_of
 from claude_executor.bulk.report.history import Axis, History, Limit, Ran
 from claude_executor.bulk.report.lines import Example, FailureExamples, Rows
 from claude_executor.bulk.report.series import PERCENTILES, Steps
@@ -17,10 +17,10 @@ __all__ = [
     "FailureExamples",
     "History",
     "Limit",
+    "LimitUse",
     "Ran",
     "Rows",
     "Spread",
     "Steps",
-    "Use",
     "account_of",
 ]

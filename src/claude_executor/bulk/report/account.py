@@ -12,7 +12,7 @@ from claude_executor import PoolState, ResourceState, Snapshot
 from claude_executor.bulk.report.history import Axis, History, Limit, read_history
 from claude_executor.bulk.report.lines import Floats, Rows, read_rows
 from claude_executor.bulk.run.run import Run
-from claude_executor.bulk.run.summary import Limited, summarise
+from claude_executor.bulk.run.summary import Bottleneck, summarise
 from claude_executor.bulk.run.timeline import timeline_of
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class Spread(NamedTuple):
     values: tuple[float, ...]
 
 
-class Use(NamedTuple):
+class LimitUse(NamedTuple):
     """One limit and what was made of it.
 
     Attributes:
@@ -74,7 +74,7 @@ class Account:
     retries: int | None
     refusals: int | None
     overloads: int | None
-    limited: Limited | None
+    limited: Bottleneck | None
 
     @property
     def succeeded(self) -> int:
@@ -124,9 +124,9 @@ class Account:
         ]
 
     @property
-    def uses(self) -> list[Use]:
+    def uses(self) -> list[LimitUse]:
         """The limits, the busiest first."""
-        found: list[Use] = []
+        found: list[LimitUse] = []
         for pool in self.history.pools:
             used, held = self.history.amounts(pool, "used"), self.history.amounts(pool, "held")
             for resource, limits in self.history.limits(pool).items():
@@ -135,7 +135,7 @@ class Account:
                 # The bucket was full when the job began.
                 given = limits[-1].capacity + limits[-1].limit * self.axis.length / 60.0
                 share = drawn / given if given > 0 else 0.0
-                found.append(Use(pool, resource, limits[-1], drawn, share, holding))
+                found.append(LimitUse(pool, resource, limits[-1], drawn, share, holding))
         return sorted(found, key=lambda use: -use.share)
 
 
@@ -160,15 +160,15 @@ def account_of(results: Path) -> Account:
     return Account(rows, history, axis, seconds, attempts, retries, refusals, overloads, limited)
 
 
-def _limited(rows: Rows, history: History, seconds: float, attempts: int) -> Limited | None:
+def _limited(rows: Rows, history: History, seconds: float, attempts: int) -> Bottleneck | None:
     """What the closing summary would have said, had all runs been one."""
     now = 0.0
     run = Run(len(rows), clock=lambda: now)
     now = seconds
-    run.tally.spent = rows.spent
+    run.counters.spent = rows.spent
     took = rows.took[~np.isnan(rows.took)]
     pools = {name: _pool(history, name, float(took.mean()) if len(took) else 0.0) for name in history.pools}
-    return summarise(run, Snapshot(0, 0, 0, 0, 0, attempts, 0, pools)).limited
+    return summarise(run, Snapshot(0, 0, 0, 0, 0, attempts, 0, pools)).bottleneck
 
 
 def _pool(history: History, name: str, round_trip: float) -> PoolState:

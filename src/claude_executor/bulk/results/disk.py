@@ -15,7 +15,7 @@ SIZE = 4 << 20
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
-class Spare:
+class DiskReserve:
     """Room that is kept until it is given back, or the process ends, however it does."""
 
     def __init__(self, directory: Path) -> None:
@@ -30,12 +30,12 @@ class Spare:
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(self._file.fileno(), 0, SIZE)
         except OSError as error:
-            self.give_back()
+            self.release()
             if error.errno in FULL:
                 why = f"{error.strerror} ({SIZE >> 20} MB must be free for what is in flight)"
                 raise OSError(error.errno, why) from error  # it is not about the file that has no name
 
-    def give_back(self) -> bool:
+    def release(self) -> bool:
         """Give it back, if it still is kept; whether it was."""
         file, self._file = self._file, None
         if file is not None:
@@ -44,7 +44,7 @@ class Spare:
         return file is not None
 
 
-def followed(path: Path) -> Path:
+def resolve_symlink(path: Path) -> Path:
     """The file itself, where the path is that of a symbolic link.
 
     Its lock, its timeline and the file that takes its place stand beside the file, whatever it is called by.

@@ -12,7 +12,7 @@ _FIRST_SLOTS = 1_024
 _MASK = 0xFFFF_FFFF_FFFF_FFFF
 
 
-class Index:
+class HashIndex:
     """Numbers of 64 bits by numbers of 64 bits. Keys must be spread evenly, as hashes are."""
 
     __slots__ = ("_keys", "_mask", "_places", "_values")
@@ -36,10 +36,10 @@ class Index:
 
     def get(self, key: int) -> int | None:
         """The value of a key, if it has one."""
-        place = self.place_of(key)
+        place = self.offset_of(key)
         return None if place is None else self._values[place]
 
-    def place_of(self, key: int) -> int | None:
+    def offset_of(self, key: int) -> int | None:
         """Where among `values` that of a key is, if it has one."""
         key &= _MASK
         places, keys, mask = self._places, self._keys, self._mask
@@ -51,7 +51,7 @@ class Index:
         return None
 
     def __setitem__(self, key: int, value: int) -> None:
-        if not self.add(key, value) and (place := self.place_of(key)) is not None:
+        if not self.add(key, value) and (place := self.offset_of(key)) is not None:
             self._values[place] = value
 
     def add(self, key: int, value: int) -> bool:

@@ -81,7 +81,7 @@ class NotResults(Exception):
         )
 
 
-class Entry(NamedTuple):
+class ResultEntry(NamedTuple):
     """What a start must know of a result line.
 
     Attributes:
@@ -97,7 +97,7 @@ class Entry(NamedTuple):
     final: bool
 
 
-class Mark(NamedTuple):
+class Provenance(NamedTuple):
     """The field of ours.
 
     Attributes:
@@ -117,7 +117,7 @@ class Mark(NamedTuple):
     copy_of: str | None = None
 
     @classmethod
-    def of(cls, result: Result, hash_: int, at: float) -> "Mark":
+    def of(cls, result: Result, hash_: int, at: float) -> "Provenance":
         """What is known of how a request went."""
         error = result.error
         attempts = error.attempts if isinstance(error, Failed) else result.attempts
@@ -152,14 +152,14 @@ def hash_of(params: Params) -> int:
 
 
 def succeeded(
-    custom_id: str, answer: "Message | Mapping[str, object]", extras: Mapping[str, object], mark: Mark
+    custom_id: str, answer: "Message | Mapping[str, object]", extras: Mapping[str, object], mark: Provenance
 ) -> bytes:
     """The line of a row that was answered."""
     message = answer if isinstance(answer, Mapping) else answer.to_dict()
     return _line(custom_id, {"type": "succeeded", "message": message}, extras, mark)
 
 
-def errored(custom_id: str, error: Exception, extras: Mapping[str, object], mark: Mark) -> bytes:
+def errored(custom_id: str, error: Exception, extras: Mapping[str, object], mark: Provenance) -> bytes:
     """The line of a row that was not."""
     body: dict[str, object] = {
         "type": "error",
@@ -181,7 +181,7 @@ def error_type(error: Exception) -> str:
     return "api_error"
 
 
-def read_entry(line: bytes) -> Entry:
+def read_entry(line: bytes) -> ResultEntry:
     """Read of a result line what a start must know.
 
     Raises:
@@ -194,7 +194,7 @@ def read_entry(line: bytes) -> Entry:
     if beginning is None or mark < 0 or digits is None or line.find(_BEFORE_ID, 1) >= 0:
         return _read_whole(line)
     try:
-        return Entry(beginning[1].decode(), int(digits[1], 16), True, True)
+        return ResultEntry(beginning[1].decode(), int(digits[1], 16), True, True)
     except ValueError:
         return _read_whole(line)
 
@@ -247,7 +247,7 @@ def begins_like_a_result(torn: bytes) -> bool:
     return torn.startswith(_ANY_LINE) or _ANY_LINE.startswith(torn)
 
 
-def _read_whole(line: bytes) -> Entry:
+def _read_whole(line: bytes) -> ResultEntry:
     try:
         value = json_of(line)
         custom_id, result = value["custom_id"], value["result"]
@@ -261,7 +261,7 @@ def _read_whole(line: bytes) -> Entry:
     if not (isinstance(custom_id, str) and isinstance(type_, str)):
         raise NotAResult("it is not of the form of a result")
     answered = type_ == "succeeded"
-    return Entry(custom_id, hash_, answered, answered or said in _FINAL)
+    return ResultEntry(custom_id, hash_, answered, answered or said in _FINAL)
 
 
 def _hash_read(digits: str) -> int:
@@ -279,7 +279,9 @@ def json_of(line: bytes) -> dict[str, Any]:
     return cast("dict[str, Any]", value)
 
 
-def _line(custom_id: str, result: Mapping[str, object], extras: Mapping[str, object], mark: Mark) -> bytes:
+def _line(
+    custom_id: str, result: Mapping[str, object], extras: Mapping[str, object], mark: Provenance
+) -> bytes:
     line = {"custom_id": custom_id, "result": result, **extras, "executor": mark.as_dict()}
     try:
         return orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)

@@ -12,7 +12,7 @@ if sys.platform != "win32":
     import fcntl
 
 
-class Busy(Exception):
+class FileBusy(Exception):
     """Another process is writing the file.
 
     Attributes:
@@ -27,7 +27,7 @@ class Busy(Exception):
         self.pid = pid
 
 
-class Lock:
+class FileLock:
     """Held from the beginning until it is released."""
 
     def __init__(self, path: Path) -> None:
@@ -63,7 +63,7 @@ class Lock:
             except BlockingIOError:
                 said = os.pread(file, 20, 0).strip()
                 os.close(file)
-                raise Busy(path, int(said) if said.isdigit() else None) from None
+                raise FileBusy(path, int(said) if said.isdigit() else None) from None
             except BaseException:
                 os.close(file)
                 raise

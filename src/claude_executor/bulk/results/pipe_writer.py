@@ -16,7 +16,7 @@ _Line = tuple[bytes, "asyncio.Future[None]"]
 _END = None
 
 
-class Outlet:
+class PipeWriter:
     """Takes lines, and hands them to a function in a thread of its own.
 
     Attributes:
@@ -53,26 +53,26 @@ class Outlet:
         self._lines.put((line, done))
         return done
 
-    async def room(self) -> None:
+    async def backpressure(self) -> None:
         """Wait while the reader is too far behind."""
         while self._unwritten > MOST_UNWRITTEN and self._broken is None:
-            await self._news()
+            await self._wait_progress()
 
-    async def synced(self) -> None:
+    async def flush(self) -> None:
         """Wait until all that was added is written.
 
         Raises:
             OSError: It cannot be.
         """
         while self._unwritten and self._broken is None:
-            await self._news()
+            await self._wait_progress()
         if self._thread is not None:
             self._lines.put(_END)
             self._thread = None
         if self._broken is not None:
             raise self._broken
 
-    async def _news(self) -> None:
+    async def _wait_progress(self) -> None:
         self._moved.clear()
         await self._moved.wait()
 

@@ -10,65 +10,65 @@ from io import UnsupportedOperation
 from pathlib import Path
 from typing import Any
 
-from claude_executor.bulk.results.disk import followed
+from claude_executor.bulk.results.disk import resolve_symlink
 from claude_executor.bulk.results.line import (
-    Entry,
     NotAResult,
     NotResults,
+    ResultEntry,
     answers_in,
     begins_like_a_result,
     json_of,
     read_entry,
 )
-from claude_executor.bulk.results.recovery import Anew
+from claude_executor.bulk.results.recovery import Replacement
 
 _READ_AT_ONCE = 1 << 20
 _LOOKED_AT_ONCE = 1 << 16
 
 
-class Results:
+class ResultsReader:
     """What there is to read of results.
 
     Attributes:
-        place: Where their lines are.
+        offset: Where their lines are.
         end: How long that is.
     """
 
     def __init__(self, place: Path, *, lasting: bool, end: int = 0) -> None:
         """`lasting` is whether what is there can be read again, which needs a file."""
-        self.place = place
+        self.offset = place
         self.end = end
         self._lasting = lasting
 
     @classmethod
-    def looked_at(cls, path: Path) -> "Results":
+    def open_readonly(cls, path: Path) -> "ResultsReader":
         """Those that the next start would find at `path`, if any: nothing is locked, repaired or replaced.
 
         Raises:
             FileExistsError: What is beside it is in the way of results that are begun anew.
             OSError: It cannot be looked at.
         """
-        path = followed(path)
-        anew = Anew(path)
+        path = resolve_symlink(path)
+        anew = Replacement(path)
         place = anew.path if anew.has_answer() else path
         lasting = place.is_file()
-        return Results(place, lasting=lasting, end=place.stat().st_size if lasting else 0)
+        return ResultsReader(place, lasting=lasting, end=place.stat().st_size if lasting else 0)
 
-    def entries(self) -> Iterator[tuple[int, Entry]]:
+    def entries(self) -> Iterator[tuple[int, ResultEntry]]:
         """What its lines say, with the places where they begin; see `entries_in`."""
-        return entries_in(self.place) if self._lasting else iter(())
+        return entries_in(self.offset) if self._lasting else iter(())
 
-    def batches(self) -> "Iterator[tuple[list[str], array[int], list[Entry]]]":
+    def batches(self) -> "Iterator[tuple[list[str], array[int], list[ResultEntry]]]":
         """What its lines say, many at a time, for who reads them all; see `batches_in`."""
-        return batches_in(self.place) if self._lasting else iter(())
+        return batches_in(self.offset) if self._lasting else iter(())
 
     def read(self, places: Iterable[int]) -> Iterator[bytes]:
         """The lines that begin at these places."""
-        return lines_at(self.place, places)
+        return lines_at(self.offset, places)
 
-    def values(self, places: Iterable[int]) -> Iterator[dict[str, Any]]:
+    def parsed(self, places: Iterable[int]) -> Iterator[dict[str, Any]]:
         """All that the answers say which begin at these places; see `values_at`."""
-        return values_at(self.place, places)
+        return values_at(self.offset, places)
 
     def rewrite(self, lines: Iterable[bytes]) -> None:
         """They are only looked at.
@@ -77,10 +77,10 @@ class Results:
             UnsupportedOperation: Always.
         """
         del lines
-        raise UnsupportedOperation(f"{self.place} is only looked at")
+        raise UnsupportedOperation(f"{self.offset} is only looked at")
 
 
-def entries_in(path: Path) -> Iterator[tuple[int, Entry]]:
+def entries_in(path: Path) -> Iterator[tuple[int, ResultEntry]]:
     """What the lines of a file say, with the places where they begin.
 
     Raises:
@@ -98,7 +98,7 @@ def entries_in(path: Path) -> Iterator[tuple[int, Entry]]:
             at += len(line)
 
 
-def batches_in(path: Path) -> "Iterator[tuple[list[str], array[int], list[Entry]]]":
+def batches_in(path: Path) -> "Iterator[tuple[list[str], array[int], list[ResultEntry]]]":
     """What the lines of a file say, many at a time, for who reads them all.
 
     Either they are all answers: their ids and the hashes of what was asked. Or there are none of these, but
@@ -116,7 +116,7 @@ def batches_in(path: Path) -> "Iterator[tuple[list[str], array[int], list[Entry]
                 block = block.removesuffix(last)
                 if not block:
                     return
-            lines, entries = block.removesuffix(b"\n").split(b"\n"), list[Entry]()
+            lines, entries = block.removesuffix(b"\n").split(b"\n"), list[ResultEntry]()
             answers = answers_in(block, lines)
             if answers is None:
                 try:

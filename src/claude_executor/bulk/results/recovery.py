@@ -18,12 +18,12 @@ from claude_executor.bulk.results.line import (
     json_of,
     read_entry,
 )
-from claude_executor.bulk.results.lock import Lock
+from claude_executor.bulk.results.lock import FileLock
 
 _COPIED_AT_ONCE = 1 << 20
 
 
-class Anew:
+class Replacement:
     """The file beside a results file.
 
     Attributes:
@@ -45,7 +45,7 @@ class Anew:
         """
         if not self.path.is_file():
             return False
-        lock = Lock(self.path)
+        lock = FileLock(self.path)
         try:
             wanted = self.has_answer()
             if not wanted:
@@ -108,7 +108,7 @@ def _is_ours(first: bytes) -> bool:
 _READ_AT_ONCE = 1 << 20
 
 
-def repaired(file: int, path: Path) -> int:
+def repair(file: int, path: Path) -> int:
     """Repair the file at `path`, which is open to be written as `file`; how long it is then.
 
     Raises:

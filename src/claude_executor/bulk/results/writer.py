@@ -5,7 +5,7 @@ second, or for a hundred of them, in a thread. Whoever adds a line is told when 
 
 What a crash leaves behind is repaired when the file is opened again: half a line at its end is cut off. Lines
 are taken out by writing the others to a new file, which takes the place of the old one in a single step. What
-is begun anew takes the place of the old one with its first answer; see `Anew`.
+is begun anew takes the place of the old one with its first answer; see `Replacement`.
 """
 
 import asyncio
@@ -17,11 +17,11 @@ from io import BytesIO
 from pathlib import Path
 from typing import Self
 
-from claude_executor.bulk.results.disk import FULL, Spare, followed, sync_directory
+from claude_executor.bulk.results.disk import FULL, DiskReserve, resolve_symlink, sync_directory
 from claude_executor.bulk.results.line import has_answer
-from claude_executor.bulk.results.lock import Lock
-from claude_executor.bulk.results.reader import Results
-from claude_executor.bulk.results.recovery import Anew, repaired
+from claude_executor.bulk.results.lock import FileLock
+from claude_executor.bulk.results.reader import ResultsReader
+from claude_executor.bulk.results.recovery import Replacement, repair
 
 GROUP_EVERY = 0.1
 GROUP_LINES = 100
@@ -31,7 +31,7 @@ MOST_UNWRITTEN = 16_000_000
 _READ_AT_ONCE = 1 << 20
 
 
-class ResultsFile(Results):
+class ResultsFile(ResultsReader):
     """A results file that this process writes; nobody else does. Close it, or use it as ``with …``.
 
     Attributes:
@@ -50,10 +50,10 @@ class ResultsFile(Results):
             NotResults: Its end is not that of a results file.
             OSError: It cannot be written.
         """
-        self.path = path = followed(path)
+        self.path = path = resolve_symlink(path)
         # What is no file (``/dev/null``, a pipe) can be neither read again nor locked.
         super().__init__(path, lasting=path.is_file() or not path.exists())
-        self._lock = Lock(path) if self._lasting else None
+        self._lock = FileLock(path) if self._lasting else None
         self._ours = not path.exists()
         self._file = -1
         self._lines: list[bytes] = []
@@ -64,10 +64,10 @@ class ResultsFile(Results):
         self._writer: asyncio.Task[None] | None = None
         self._one_at_a_time = threading.Lock()
         self._broken: OSError | None = None
-        self._anew = Anew(path)
+        self._anew = Replacement(path)
         self.stuck: OSError | None = None
         self.untouched = False
-        self._spare: Spare | None = None
+        self._spare: DiskReserve | None = None
         self._full: OSError | None = None
         self._told: Callable[[], None] = lambda: None
         try:
@@ -81,7 +81,7 @@ class ResultsFile(Results):
             if self._ours:
                 sync_directory(path.parent)
             if self._lasting:
-                self.end = repaired(self._file, self.place)
+                self.end = repair(self._file, self.place)
         except BaseException:
             self.close()
             raise
@@ -109,7 +109,7 @@ class ResultsFile(Results):
                     self._close_file()
             finally:
                 if self._spare is not None:
-                    self._spare.give_back()
+                    self._spare.release()
                 if self._lock is not None:
                     self._lock.release()
 
@@ -135,7 +135,7 @@ class ResultsFile(Results):
             OSError: There is no room now.
         """
         if self._lasting:
-            self._spare, self._told = Spare(self.path.parent), told
+            self._spare, self._told = DiskReserve(self.path.parent), told
 
     def rewrite(self, lines: Iterable[bytes]) -> None:
         """Let it hold these lines instead, which may come out of it: all of them, or it is as it was.
@@ -189,12 +189,12 @@ class ResultsFile(Results):
             self._writer = asyncio.create_task(self._write_groups(), name="claude-executor results")
         return self._writer
 
-    async def room(self) -> None:
+    async def backpressure(self) -> None:
         """Wait while the disk is too far behind."""
         while self._added - self._written > MOST_UNWRITTEN and (writer := self._at_work()) is not None:
             await asyncio.wait([writer], timeout=GROUP_EVERY)
 
-    async def synced(self) -> None:
+    async def flush(self) -> None:
         """Wait until all that was added is on disk, and do not wait for more to come.
 
         Raises:
@@ -262,7 +262,7 @@ class ResultsFile(Results):
                 try:
                     written += os.write(self._file, memoryview(text)[written:])
                 except OSError as error:
-                    if error.errno not in FULL or self._spare is None or not self._spare.give_back():
+                    if error.errno not in FULL or self._spare is None or not self._spare.release():
                         raise
                     self._full = error
             if self._lasting:

@@ -47,7 +47,7 @@ class FailureGroup:
     example: str
 
 
-class Tally:
+class RunCounters:
     """Counts of one run.
 
     Attributes:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from claude_executor.bulk.input.rows import Row
-from claude_executor.bulk.results.hash_index import Index
+from claude_executor.bulk.results.hash_index import HashIndex
 from claude_executor.bulk.results.writer import ResultsFile
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class _First:
     followers: list[Row] = field(default_factory=list[Row])
 
 
-class Copies:
+class Deduplicator:
     """What is asked more than once."""
 
     def __init__(self, results: ResultsFile) -> None:
@@ -41,7 +41,7 @@ class Copies:
             OSError: The results cannot be read.
         """
         self._results = results
-        self._places = Index()
+        self._places = HashIndex()
         self._firsts: dict[int, _First] = {}
         self._waiting = 0
         self._moved = asyncio.Event()
@@ -68,7 +68,7 @@ class Copies:
         place = self._places.get(hash_)
         if place is None:
             return None
-        value = next(self._results.values([place]))
+        value = next(self._results.parsed([place]))
         return value["custom_id"], value["result"]["message"]
 
     def follow(self, row: Row, hash_: int) -> bool:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Protocol
 
 from claude_executor import Executor, Params, Result
 from claude_executor.bulk.input.rows import Row
-from claude_executor.bulk.results.line import Mark, errored, hash_of, succeeded
-from claude_executor.bulk.run.dedupe import Copies
+from claude_executor.bulk.results.line import Provenance, errored, hash_of, succeeded
+from claude_executor.bulk.run.dedupe import Deduplicator
 
 if TYPE_CHECKING:
     from claude_executor.bulk.run.run import Run
@@ -28,16 +28,16 @@ class Sink(Protocol):
         """Add a line; done when it is safe."""
         ...
 
-    async def room(self) -> None:
+    async def backpressure(self) -> None:
         """Wait while too much is unwritten."""
         ...
 
-    async def synced(self) -> None:
+    async def flush(self) -> None:
         """Wait until all of it is written."""
         ...
 
 
-class Handed:
+class CallbackSink:
     """Lines that are handed on to a function, and are then done with."""
 
     end = 0
@@ -52,15 +52,15 @@ class Handed:
         done.set_result(None)
         return done
 
-    async def room(self) -> None:
+    async def backpressure(self) -> None:
         """There always is."""
 
-    async def synced(self) -> None:
+    async def flush(self) -> None:
         """They are done with, and it may be told."""
         await asyncio.sleep(0)
 
 
-class Feed:
+class Feeder:
     """Hands rows to `Executor.map` as it asks for them, and results to the file."""
 
     def __init__(
@@ -69,7 +69,7 @@ class Feed:
         results: Sink,
         executor: Executor,
         run: "Run",
-        copies: Copies | None,
+        copies: Deduplicator | None,
     ) -> None:
         """`rows` may hold `None` where the event loop is to have its turn."""
         self._rows = iter(rows)
@@ -89,15 +89,15 @@ class Feed:
             async with aclosing(self._executor.map(self, priority=priority)) as results:
                 async for result in results:
                     self._take(result)
-                    await self._results.room()
+                    await self._results.backpressure()
             if self._stopping is not None:
                 await self._stopping
         finally:
-            await self._results.synced()
+            await self._results.flush()
 
     # ---- towards the executor
 
-    def __aiter__(self) -> "Feed":
+    def __aiter__(self) -> "Feeder":
         return self
 
     async def __anext__(self) -> Params:
@@ -120,13 +120,13 @@ class Feed:
         self._handed += 1
         return row.params
 
-    def _follows(self, row: Row, hash_: int, copies: Copies) -> bool:
+    def _follows(self, row: Row, hash_: int, copies: Deduplicator) -> bool:
         """Whether another row that asks the same is sent in its place, or has been."""
         known = copies.answer(hash_)
         if known is not None:
             first, message = known
-            mark = Mark(hash_, time.time(), copy_of=first)
-            self._add(succeeded(row.custom_id, message, row.extras, mark), self._run.tally.copied)
+            mark = Provenance(hash_, time.time(), copy_of=first)
+            self._add(succeeded(row.custom_id, message, row.extras, mark), self._run.counters.copied)
             return True
         return copies.follow(row, hash_)
 
@@ -134,14 +134,14 @@ class Feed:
 
     def _take(self, result: Result) -> None:
         row, hash_ = self._pending.pop(result.index)
-        self._run.judge(result.error, str(row.params["model"]))
+        self._run.on_result(result.error, str(row.params["model"]))
         followers = self._copies.settle(hash_) if self._copies is not None else ()
-        self._write(row, result, Mark.of(result, hash_, time.time()))
+        self._write(row, result, Provenance.of(result, hash_, time.time()))
         for follower in followers:
-            self._write(follower, result, Mark(hash_, time.time(), copy_of=row.custom_id))
+            self._write(follower, result, Provenance(hash_, time.time(), copy_of=row.custom_id))
 
-    def _write(self, row: Row, result: Result, mark: Mark) -> None:
-        tally, message, error = self._run.tally, result.message, result.error
+    def _write(self, row: Row, result: Result, mark: Provenance) -> None:
+        tally, message, error = self._run.counters, result.message, result.error
         if message is not None:
             model, is_copy = str(row.params["model"]), mark.copy_of is not None
             count = tally.copied if is_copy else partial(tally.answered, model, message)

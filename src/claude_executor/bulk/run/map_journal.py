@@ -14,8 +14,8 @@ from pathlib import Path
 from types import TracebackType
 
 from claude_executor import Params, Result
-from claude_executor.bulk.results.hash_index import Index
-from claude_executor.bulk.results.line import Mark, hash_of, succeeded
+from claude_executor.bulk.results.hash_index import HashIndex
+from claude_executor.bulk.results.line import Provenance, hash_of, succeeded
 from claude_executor.bulk.results.writer import ResultsFile
 
 
@@ -35,8 +35,8 @@ class Journal:
         """Nothing is opened before `map` begins."""
         self.path = Path(path)
         self._results: ResultsFile | None = None
-        self._places = Index()
-        self._seen = Index()
+        self._places = HashIndex()
+        self._seen = HashIndex()
         self._pending: dict[int, tuple[str, int]] = {}
 
     async def __aenter__(self) -> None:
@@ -62,7 +62,7 @@ class Journal:
         if self._results is not None:
             results, self._results = self._results, None
             try:
-                await results.synced()
+                await results.flush()
             finally:
                 results.close()
 
@@ -83,7 +83,7 @@ class Journal:
             return None
         from anthropic.types import Message
 
-        message = next(self._results.values([place]))["result"]["message"]
+        message = next(self._results.parsed([place]))["result"]["message"]
         return Result(index, params, Message.construct(**message))
 
     async def keep(self, result: Result) -> None:
@@ -95,13 +95,13 @@ class Journal:
         assert self._results is not None
         custom_id, hash_ = self._pending.pop(result.index, ("", 0))  # what is no request was not even found
         if result.message is not None:
-            line = succeeded(custom_id, result.message, {}, Mark.of(result, hash_, time.time()))
+            line = succeeded(custom_id, result.message, {}, Provenance.of(result, hash_, time.time()))
             await asyncio.shield(self._results.add(line))
 
     def _open(self, opening: "_Opening") -> None:
         results = ResultsFile(self.path)
         # A journal may be given to one call after another, and each of them begins to count anew.
-        self._places, self._seen = Index(), Index()
+        self._places, self._seen = HashIndex(), HashIndex()
         self._pending.clear()
         try:
             for place, entry in results.entries():

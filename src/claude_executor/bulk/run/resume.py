@@ -11,10 +11,10 @@ from typing import Literal
 
 from claude_executor import Params
 from claude_executor.bulk.input.rows import is_by_place
-from claude_executor.bulk.results.hash_index import Index
-from claude_executor.bulk.results.line import Entry, hash_of
-from claude_executor.bulk.results.reader import Results
-from claude_executor.bulk.run.unchanged import Known
+from claude_executor.bulk.results.hash_index import HashIndex
+from claude_executor.bulk.results.line import ResultEntry, hash_of
+from claude_executor.bulk.results.reader import ResultsReader
+from claude_executor.bulk.run.unchanged import UnchangedRows
 
 OnChanged = Literal["fail", "redo", "keep"]
 MOST_NAMED = 20
@@ -42,7 +42,7 @@ class Changed(Exception):
 
 
 @dataclass(slots=True)
-class Rest:
+class RemainingRows:
     """What is to be done with each row.
 
     Attributes:
@@ -79,7 +79,7 @@ class Resumption:
     """
 
     def __init__(
-        self, results: Results, *, failures_only: bool = False, on_changed: OnChanged = "fail"
+        self, results: ResultsReader, *, failures_only: bool = False, on_changed: OnChanged = "fail"
     ) -> None:
         """Read the results.
 
@@ -95,16 +95,16 @@ class Resumption:
         self._results = results
         self._failures_only = failures_only
         self._on_changed = "keep" if failures_only else on_changed
-        self._answered, self._final, self._retried = Index(), Index(), Index()
+        self._answered, self._final, self._retried = HashIndex(), HashIndex(), HashIndex()
         self._superfluous = 0
         self._earlier: set[tuple[int, int]] = set()
         self._redone = False
         self._changed = 0
         self._named: list[str] = []
-        self._rest = Rest()
+        self._rest = RemainingRows()
         self._end = results.end
         self._read(results)
-        self.known = Known(self._answered, self._rest.sends)
+        self.known = UnchangedRows(self._answered, self._rest.sends)
 
     def see(self, custom_id: str, params: Params) -> bool:
         """Compare the next row; whether it is sent."""
@@ -112,7 +112,7 @@ class Resumption:
         self._rest.sends.append(sends)
         return sends
 
-    def planned(self) -> Rest:
+    def planned(self) -> RemainingRows:
         """What is to be done, with the file as it is. When it is done, call `settle`.
 
         Raises:
@@ -142,12 +142,12 @@ class Resumption:
         """
         if not (self._retried or self._redone or self._superfluous):
             return
-        results, answered, failed, is_doubled = self._results, Index(), Index(), self._doubled()
+        results, answered, failed, is_doubled = self._results, HashIndex(), HashIndex(), self._doubled()
         for place, entry in results.entries():
             if place >= self._end:
                 (answered if entry.answered else failed).add(hash(entry.custom_id), 0)
 
-        def stays(place: int, entry: Entry) -> bool:
+        def stays(place: int, entry: ResultEntry) -> bool:
             key = hash(entry.custom_id)
             if place >= self._end:
                 return entry.answered or not (key in answered or key in self._answered)
@@ -156,11 +156,11 @@ class Resumption:
         kept = array("Q", (place for place, entry in results.entries() if stays(place, entry)))
         results.rewrite(results.read(kept))
 
-    def _doubled(self) -> Callable[[Entry], bool]:
+    def _doubled(self) -> Callable[[ResultEntry], bool]:
         """Whether a line is one of several for its row and not the one that counts. Show it all of them."""
-        kept = Index()
+        kept = HashIndex()
 
-        def is_doubled(entry: Entry) -> bool:
+        def is_doubled(entry: ResultEntry) -> bool:
             key = hash(entry.custom_id)
             if key in kept or self._counts_less(key, entry):
                 return True
@@ -169,12 +169,12 @@ class Resumption:
 
         return is_doubled
 
-    def _counts_less(self, key: int, entry: Entry) -> bool:
+    def _counts_less(self, key: int, entry: ResultEntry) -> bool:
         if entry.answered:
             return self._answered.get(key) != (entry.hash or _UNKNOWN)
         return key in self._answered or (self._is_final(entry) and key in self._retried)
 
-    def _read(self, results: Results) -> None:
+    def _read(self, results: ResultsReader) -> None:
         keys, hashes = array("Q"), array("Q")
         for ids, asked, entries in results.batches():
             keys.extend([hash(custom_id) & _MASK for custom_id in ids])
@@ -196,12 +196,12 @@ class Resumption:
         # Of several results for a row the best counts; of several answers the last, or that to what is asked.
         self._superfluous += sum(key in self._answered for one in (self._final, self._retried) for key in one)
 
-    def _is_final(self, entry: Entry) -> bool:
+    def _is_final(self, entry: ResultEntry) -> bool:
         return entry.final and not self._failures_only
 
     def _sends(self, custom_id: str, params: Params) -> bool:
         key, rest = hash(custom_id), self._rest
-        place = self._answered.place_of(key)
+        place = self._answered.offset_of(key)
         if place is not None:
             self.known.note(key, place)
             answered, asked = self._answered.values()[place], hash_of(params)

@@ -27,14 +27,14 @@ from claude_executor import (
 )
 from claude_executor.bulk.costs.caps import NO_CAPS, Caps
 from claude_executor.bulk.costs.prices import NOTHING_SPENT, Spent
-from claude_executor.bulk.input.rows import NO_DEFAULTS, Defaults, Row, some_rows_of
+from claude_executor.bulk.input.rows import NO_DEFAULTS, Row, RowDefaults, some_rows_of
 from claude_executor.bulk.input.sources import Source
-from claude_executor.bulk.results.pipe_writer import Outlet
+from claude_executor.bulk.results.pipe_writer import PipeWriter
 from claude_executor.bulk.results.writer import ResultsFile
-from claude_executor.bulk.run.counters import Tally
-from claude_executor.bulk.run.dedupe import Copies
-from claude_executor.bulk.run.feeder import Feed, Handed
-from claude_executor.bulk.run.resume import Rest
+from claude_executor.bulk.run.counters import RunCounters
+from claude_executor.bulk.run.dedupe import Deduplicator
+from claude_executor.bulk.run.feeder import CallbackSink, Feeder
+from claude_executor.bulk.run.resume import RemainingRows
 from claude_executor.bulk.run.validate import Survey
 
 _FOR_EVERYBODY = frozenset({FailureKind.AUTHENTICATION, FailureKind.BILLING, FailureKind.SPEND_LIMIT})
@@ -50,7 +50,7 @@ class Run:
         rest: What became of the other rows at earlier starts, if there were any.
         caps: What the whole job may take.
         before: What earlier starts have spent.
-        tally: What became of them so far.
+        counters: What became of them so far.
         stopping: Whether it was told to stop.
         late: Whether that was because its time was up.
         at_cap: Whether a row did not fit any more under the caps on money and tokens.
@@ -62,7 +62,7 @@ class Run:
         rows: int,
         *,
         models: frozenset[str] = frozenset(),
-        rest: Rest | None = None,
+        rest: RemainingRows | None = None,
         caps: Caps = NO_CAPS,
         before: Spent = NOTHING_SPENT,
         clock: Callable[[], float] = time.monotonic,
@@ -73,7 +73,7 @@ class Run:
         self.rest = rest
         self.caps = caps
         self.before = before
-        self.tally = Tally()
+        self.counters = RunCounters()
         self.stopping = False
         self.late = False
         self.at_cap = False
@@ -94,7 +94,7 @@ class Run:
     @property
     def unsent(self) -> int:
         """Rows of which nothing became."""
-        return self.rows - self.tally.done
+        return self.rows - self.counters.done
 
     @property
     def over(self) -> bool:
@@ -104,13 +104,13 @@ class Run:
     @property
     def spent(self) -> Spent:
         """What the job has spent on answers, earlier starts included."""
-        return self.before + self.tally.spent
+        return self.before + self.counters.spent
 
     def listen(self, event: Event) -> None:
         """Something happened in the executor."""
         if isinstance(event, RequestRefused) and event.reason == Refusal.SPENDING_CAP:
             self.at_cap = True
-        self.tally.listen(event)
+        self.counters.listen(event)
 
     def stop(self) -> None:
         """Send nothing more, finish what is in flight."""
@@ -137,7 +137,7 @@ class Run:
             self.late = True
             self.stop()
 
-    def judge(self, error: Exception | None, model: str) -> None:
+    def on_result(self, error: Exception | None, model: str) -> None:
         """See whether an error is the end of everything; `None` stands for an answer."""
         self._reached = self._reached or error is None
         self.at_cap = self.at_cap or isinstance(error, SpendingCapReached)
@@ -172,9 +172,9 @@ async def run_file(
     *,
     executor: Executor,
     run: Run,
-    rest: Rest | None = None,
+    rest: RemainingRows | None = None,
     survey: Survey | None = None,
-    defaults: Defaults = NO_DEFAULTS,
+    defaults: RowDefaults = NO_DEFAULTS,
     dedupe: bool = False,
     priority: int = 0,
 ) -> None:
@@ -200,13 +200,13 @@ async def run_file(
     """
     wanted = repeat(True) if rest is None else rest.sends
     rows = some_rows_of(source, defaults, wanted, None if survey is None else survey.stamp)
-    copies = await asyncio.to_thread(Copies, results) if dedupe else None
-    await _run(Feed(rows, results, executor, run, copies), run, priority)
+    copies = await asyncio.to_thread(Deduplicator, results) if dedupe else None
+    await _run(Feeder(rows, results, executor, run, copies), run, priority)
 
 
 async def run_rows(
     rows: Iterable[Row],
-    write: Callable[[bytes], None] | Outlet,
+    write: Callable[[bytes], None] | PipeWriter,
     *,
     executor: Executor,
     run: Run,
@@ -217,11 +217,11 @@ async def run_rows(
     Raises:
         OSError: The outlet is closed.
     """
-    sink = write if isinstance(write, Outlet) else Handed(write)
-    await _run(Feed(rows, sink, executor, run, None), run, priority)
+    sink = write if isinstance(write, PipeWriter) else CallbackSink(write)
+    await _run(Feeder(rows, sink, executor, run, None), run, priority)
 
 
-async def _run(feed: Feed, run: Run, priority: int) -> None:
+async def _run(feed: Feeder, run: Run, priority: int) -> None:
     run.begin(feed.stop)
     try:
         await feed.work(priority)

@@ -9,13 +9,13 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 from claude_executor.bulk.input.rows import Row
-from claude_executor.bulk.results.hash_index import Index
+from claude_executor.bulk.results.hash_index import HashIndex
 from claude_executor.bulk.results.writer import ResultsFile
 
 _TAKEN = 0xFFFF_FFFF_FFFF_FFFF
 
 
-def put_in_order(results: ResultsFile, rows: Iterable[Row]) -> None:
+def sort_results(results: ResultsFile, rows: Iterable[Row]) -> None:
     """Sort the results as the rows are; results of rows that are no more come last.
 
     Of several for one row the last stays, or the last answer if there is one.
@@ -23,7 +23,7 @@ def put_in_order(results: ResultsFile, rows: Iterable[Row]) -> None:
     Raises:
         OSError: There is no room for the sorted file; the results are as they were.
     """
-    places = Index()
+    places = HashIndex()
     for place, entry in results.entries():
         key, marked = hash(entry.custom_id), place << 1 | entry.answered
         before = places.get(key)

@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 
 from claude_executor import PoolState, Snapshot
 from claude_executor.bulk.costs.prices import NOTHING_SPENT, Spent
-from claude_executor.bulk.run.counters import FailureGroup, Tally
+from claude_executor.bulk.run.counters import FailureGroup, RunCounters
 from claude_executor.bulk.run.run import Run
 
 LEAST_SAVING = 1.0
@@ -12,11 +12,11 @@ LEAST_SAVING = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Limited:
+class Bottleneck:
     """What held the run up longest.
 
     Attributes:
-        by: What it was, such as ``"output tokens"``.
+        held_by: What it was, such as ``"output tokens"``.
         pool: The pool of models it held up.
         seconds: For how long.
         share: For which share of the run.
@@ -26,7 +26,7 @@ class Limited:
         next: What would have limited the run then.
     """
 
-    by: str
+    held_by: str
     pool: str
     seconds: float
     share: float
@@ -54,7 +54,7 @@ class Summary:
         overloads: 529s.
         errors: Other attempts that failed without fault of the request: 5xx, timeouts, connections.
         failures: The failures by kind.
-        limited: What held it up, if something did.
+        bottleneck: What held it up, if something did.
         stopped: Why it ended early, if it did.
         copied: Rows that were answered without being sent, because another row asked the same.
         answered_before: Rows that had been answered at earlier starts.
@@ -78,7 +78,7 @@ class Summary:
     refusals: int
     overloads: int
     failures: tuple[FailureGroup, ...]
-    limited: Limited | None
+    bottleneck: Bottleneck | None
     stopped: str | None
     copied: int = 0
     answered_before: int = 0
@@ -97,7 +97,7 @@ class Summary:
 
 def summarise(run: Run, snapshot: Snapshot, *, stopped: str | None = None) -> Summary:
     """How a run went, or is going."""
-    tally, seconds = run.tally, run.seconds
+    tally, seconds = run.counters, run.seconds
     return Summary(
         rows=run.rows,
         succeeded=tally.succeeded,
@@ -111,7 +111,7 @@ def summarise(run: Run, snapshot: Snapshot, *, stopped: str | None = None) -> Su
         refusals=tally.refusals,
         overloads=tally.overloads,
         failures=tuple(tally.failures),
-        limited=_limited(tally, seconds, snapshot),
+        bottleneck=_bottleneck(tally, seconds, snapshot),
         stopped=stopped,
         copied=tally.copies,
         answered_before=run.rest.answered if run.rest is not None else 0,
@@ -125,7 +125,7 @@ def summarise(run: Run, snapshot: Snapshot, *, stopped: str | None = None) -> Su
     )
 
 
-def _limited(tally: Tally, seconds: float, snapshot: Snapshot) -> Limited | None:
+def _bottleneck(tally: RunCounters, seconds: float, snapshot: Snapshot) -> Bottleneck | None:
     held = [
         (held_for, why, name)
         for name, pool in snapshot.pools.items()
@@ -138,15 +138,15 @@ def _limited(tally: Tally, seconds: float, snapshot: Snapshot) -> Limited | None
     resource = pool.resources.get(why)
     share = min(1.0, held_for / seconds)
     if resource is None:
-        return Limited(why, name, held_for, share)
+        return Bottleneck(why, name, held_for, share)
     saving, then = None, None
     if len(snapshot.pools) == 1:  # the counts of the run are then those of the pool
         saving, then = _saving(why, pool, tally, snapshot.attempts, held_for)
-    return Limited(why, name, held_for, share, resource.limit, resource.source, saving, then)
+    return Bottleneck(why, name, held_for, share, resource.limit, resource.source, saving, then)
 
 
 def _saving(
-    binding: str, pool: PoolState, tally: Tally, attempts: int, held_for: float
+    binding: str, pool: PoolState, tally: RunCounters, attempts: int, held_for: float
 ) -> tuple[float | None, str | None]:
     """Seconds that twice the limit that binds would save, until the next one binds."""
     spent = tally.spent

@@ -33,7 +33,7 @@ from typing import Any, BinaryIO
 import orjson
 
 from claude_executor import AttemptFailed, Event, PoolState, Snapshot
-from claude_executor.bulk.results.disk import followed
+from claude_executor.bulk.results.disk import resolve_symlink
 
 FORMAT = 1
 SHORTEST = 1.0
@@ -49,7 +49,7 @@ _COUNTS = ("attempts", "retries", "answered", "failed")
 
 def timeline_of(results: Path) -> Path:
     """Where the timeline of a results file is: ``a.jsonl`` has ``a.timeline.jsonl`` beside it."""
-    results = followed(results)
+    results = resolve_symlink(results)
     return results.with_name(results.name.removesuffix(".jsonl") + ".timeline.jsonl")
 
 

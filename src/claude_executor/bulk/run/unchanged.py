@@ -9,13 +9,13 @@ from collections.abc import Iterable, Iterator
 import orjson
 
 from claude_executor.bulk.input.sources import Record
-from claude_executor.bulk.results.hash_index import Index
+from claude_executor.bulk.results.hash_index import HashIndex
 from claude_executor.bulk.results.line import hash_of
 
 _NOT_BESIDE_PARAMS = frozenset({"body", "prompt", "result", "executor"})
 
 
-class Known:
+class UnchangedRows:
     """Knows the rows that need no look, since their results tell all about them.
 
     Attributes:
@@ -24,7 +24,7 @@ class Known:
         repeated: Hashes of ids that have come twice.
     """
 
-    def __init__(self, answered: Index, sends: bytearray) -> None:
+    def __init__(self, answered: HashIndex, sends: bytearray) -> None:
         """Take the hashes of answered requests, by those of their ids; and where it is noted who is sent."""
         self._answered = answered
         self._sends = sends
@@ -38,7 +38,7 @@ class Known:
 
         All in one go, for on a job that is done a start does little else.
         """
-        loads, place_of, hashes = orjson.loads, self._answered.place_of, self._answered.values()
+        loads, place_of, hashes = orjson.loads, self._answered.offset_of, self._answered.values()
         seen, decided, is_alone = self._seen, self._sends.append, _NOT_BESIDE_PARAMS.isdisjoint
         asked_for = self.models.add
         for one in records:

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from claude_executor import Params
 from claude_executor.bulk.input.problems import BadInput, BadRow, Problems
-from claude_executor.bulk.input.rows import NO_DEFAULTS, Defaults, parts_of
+from claude_executor.bulk.input.rows import NO_DEFAULTS, RowDefaults, parts_of
 from claude_executor.bulk.input.sources import Source, Stamp, source_of
-from claude_executor.bulk.run.unchanged import Known
+from claude_executor.bulk.run.unchanged import UnchangedRows
 
 SHOWN_OF_ID = 40
 _DRAWERS = 256
@@ -36,12 +36,12 @@ class Survey:
     stamp: Stamp
 
 
-def check(
+def validate(
     source: Path | Source,
-    defaults: Defaults = NO_DEFAULTS,
+    defaults: RowDefaults = NO_DEFAULTS,
     *,
     see: Callable[[str, Params], object] | None = None,
-    known: Known | None = None,
+    known: UnchangedRows | None = None,
 ) -> Survey:
     """Read every row of a source and say what it holds.
 
@@ -97,7 +97,7 @@ def _repeated(drawers: "list[array[int]]") -> set[int]:
     return repeated
 
 
-def _find_duplicates(source: Source, defaults: Defaults, doubtful: set[int], problems: Problems) -> None:
+def _find_duplicates(source: Source, defaults: RowDefaults, doubtful: set[int], problems: Problems) -> None:
     """Read the source again for ids whose hashes are equal: that may still be chance."""
     first: dict[str, int] = {}
     unit = source.unit

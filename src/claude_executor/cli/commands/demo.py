@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from claude_executor.cli.live.interruptible import import_sdk
-from claude_executor.cli.terminal.exits import INTERRUPTED, OK, SOME_FAILED, TERMINATED, Trouble, reason
+from claude_executor.cli.terminal.exits import INTERRUPTED, OK, SOME_FAILED, TERMINATED, CommandError, reason
 from claude_executor.cli.terminal.format import count
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from claude_executor.bulk import Row, Run
-    from claude_executor.cli.live.interruptible import Ending
-    from claude_executor.cli.service.simulator_process import SimulatedApi
+    from claude_executor.cli.live.interruptible import Interruption
+    from claude_executor.cli.service.simulator_process import SimulatorProcess
 
 MODEL = "claude-haiku-5-5"
 ROWS = 600
@@ -59,26 +59,26 @@ def demo(rows: int, svg: Path | None) -> None:
     The prompts are docstrings of Python's standard library, sent with the real SDK over real HTTP to a
     simulator in another process. Its limits are learned from its answers, and for some seconds it is down.
     """
-    from claude_executor.cli.service.simulator_process import SimulatedApi
+    from claude_executor.cli.service.simulator_process import SimulatorProcess
 
     try:
         import_sdk()
-        with SimulatedApi(**SETTINGS) as api:
+        with SimulatorProcess(**SETTINGS) as api:
             code = asyncio.run(_perform(api, rows, svg))
     except OSError as error:
-        raise Trouble(f"the demo could not go on: {reason(error)}", SOME_FAILED) from error
+        raise CommandError(f"the demo could not go on: {reason(error)}", SOME_FAILED) from error
     click.get_current_context().exit(code)
 
 
-async def _perform(api: SimulatedApi, rows: int, svg: Path | None) -> int:
+async def _perform(api: SimulatorProcess, rows: int, svg: Path | None) -> int:
     from rich.console import Console
 
     from claude_executor import Limits
     from claude_executor.bulk import Run, run_rows, summarise
     from claude_executor.cli.job.summary import closing
-    from claude_executor.cli.live.interruptible import steer
-    from claude_executor.cli.live.panel_recorder import Album
-    from claude_executor.cli.options.connection import Connection
+    from claude_executor.cli.live.interruptible import run_interruptible
+    from claude_executor.cli.live.panel_recorder import PanelRecorder
+    from claude_executor.cli.options.connection import ConnectionOptions
 
     console = Console(stderr=True, highlight=False)
     console.print(
@@ -88,16 +88,18 @@ async def _perform(api: SimulatedApi, rows: int, svg: Path | None) -> int:
     )
     run = Run(rows, models=frozenset({MODEL}))
     story = _Story(api, run)
-    connection = Connection(Limits(), base_url=api.base_url, api_key="sk-ant-demo")
+    connection = ConnectionOptions(Limits(), base_url=api.base_url, api_key="sk-ant-demo")
     async with connection.executor(run.listen) as executor:
-        album = Album(
+        album = PanelRecorder(
             run,
             executor,
             title="claude-executor demo",
             max_concurrency=connection.max_concurrency,
             between=(PICTURE_FROM, PICTURE_UNTIL),
         )
-        ending = await steer(run_rows(_rows(rows), story.go_on, executor=executor, run=run), album, console)
+        ending = await run_interruptible(
+            run_rows(_rows(rows), story.go_on, executor=executor, run=run), album, console
+        )
         snapshot = executor.snapshot()
     console.print()
     console.print(closing(summarise(run, snapshot)))
@@ -109,7 +111,7 @@ async def _perform(api: SimulatedApi, rows: int, svg: Path | None) -> int:
 class _Story:
     """Sees to it that something happens: an outage in the middle."""
 
-    def __init__(self, api: SimulatedApi, run: Run) -> None:
+    def __init__(self, api: SimulatorProcess, run: Run) -> None:
         self._api = api
         self._run = run
         self._told = False
@@ -117,7 +119,7 @@ class _Story:
     def go_on(self, line: bytes) -> None:
         """A result came; it is not kept."""
         del line
-        if not self._told and self._run.tally.done >= OUTAGE_AFTER * self._run.rows:
+        if not self._told and self._run.counters.done >= OUTAGE_AFTER * self._run.rows:
             self._told = True
             self._api.fail(outage=OUTAGE)
 
@@ -130,7 +132,7 @@ def _rows(count_: int) -> Iterator[Row]:
         yield Row(f"docstring-{number}", params)
 
 
-def _judge(api: SimulatedApi, run: Run, ending: Ending, console: Console) -> int:
+def _judge(api: SimulatorProcess, run: Run, ending: Interruption, console: Console) -> int:
     """Print the simulator's verdict on us; the exit code."""
     # Judged before its end a row that waits for its next attempt looks as if it had been given up.
     unfair = {"given_up"} if ending.number is not None else set[str]()
@@ -146,4 +148,4 @@ def _judge(api: SimulatedApi, run: Run, ending: Ending, console: Console) -> int
         console.print(f"[bold red]The simulator's verdict: not clean.[/] {counts}")
     if ending.number is not None:
         return TERMINATED if ending.number == signal.SIGTERM else INTERRUPTED
-    return OK if not findings and run.tally.succeeded == run.rows else SOME_FAILED
+    return OK if not findings and run.counters.succeeded == run.rows else SOME_FAILED

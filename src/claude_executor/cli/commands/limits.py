@@ -25,9 +25,14 @@ from claude_executor import (
     Stopped,
 )
 from claude_executor.cli.live.interruptible import import_sdk
-from claude_executor.cli.options.connection import COUNT_TOKENS, Connection, connection, connection_options
+from claude_executor.cli.options.connection import (
+    COUNT_TOKENS,
+    ConnectionOptions,
+    connection,
+    connection_options,
+)
 from claude_executor.cli.service.rate_limits_api import Entry, admin_key, organization_limits
-from claude_executor.cli.terminal.exits import BAD_INPUT, NO_ACCESS, SOME_FAILED, Trouble
+from claude_executor.cli.terminal.exits import BAD_INPUT, NO_ACCESS, SOME_FAILED, CommandError
 from claude_executor.cli.terminal.format import amount
 
 if TYPE_CHECKING:
@@ -103,7 +108,7 @@ def _declared(pool: str, its: Limits, told: set[str]) -> Iterable[Entry]:
             yield {"pool": name, "resource": resource, "limit": limit, "per": "minute", "source": source}
 
 
-async def _ask(how: Connection, models: Sequence[str], told: set[str]) -> list[Entry]:
+async def _ask(how: ConnectionOptions, models: Sequence[str], told: set[str]) -> list[Entry]:
     key = admin_key()
     if key is None:
         return await _heard(how, models or (DEFAULT_MODEL,), told)
@@ -128,7 +133,7 @@ def _under(entry: Entry, ceilings: Mapping[str, float]) -> Entry:
     return {**entry, "limit": ceiling, "source": TOLD}
 
 
-async def _heard(how: Connection, models: Sequence[str], told: set[str]) -> list[Entry]:
+async def _heard(how: ConnectionOptions, models: Sequence[str], told: set[str]) -> list[Entry]:
     """What the headers of answers say, after a tiny request to each model."""
     asked: dict[str, list[str]] = {}
 
@@ -143,7 +148,7 @@ async def _heard(how: Connection, models: Sequence[str], told: set[str]) -> list
                 await _send(executor, model)
             pools = executor.snapshot().pools
     except Stopped as error:  # no key can be read from where it should be
-        raise Trouble(str(error), NO_ACCESS) from error
+        raise CommandError(str(error), NO_ACCESS) from error
     return [
         _entry(name, asked[name], resource, state, published=published and resource not in told)
         for name, pool in pools.items()
@@ -160,9 +165,9 @@ async def _send(executor: Executor, model: str) -> None:
         code = (
             NO_ACCESS if kind in _NO_ACCESS else BAD_INPUT if kind is FailureKind.NOT_FOUND else SOME_FAILED
         )
-        raise Trouble(f"{model}: {error}", code) from error
+        raise CommandError(f"{model}: {error}", code) from error
     except ValueError as error:
-        raise Trouble(f"{model!r}: {error}") from error
+        raise CommandError(f"{model!r}: {error}") from error
 
 
 def _entry(pool: str, models: list[str], resource: str, state: ResourceState, *, published: bool) -> Entry:

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from claude_executor.bulk import timeline_of
-from claude_executor.cli.terminal.exits import Trouble, reason
+from claude_executor.cli.terminal.exits import CommandError, reason
 from claude_executor.cli.terminal.format import count
 
 _OF_THE_EXTRA = frozenset({"jinja2", "markupsafe", "matplotlib", "numpy"})
@@ -31,12 +31,12 @@ def report(results: Path, output: Path | None) -> None:
     """
     target = output if output is not None else results.with_name(_stem(results) + ".report.html")
     if target.suffix.lower() not in _PAGES:
-        raise Trouble(f"{target} would be overwritten; the report is a page, name it .html")
+        raise CommandError(f"{target} would be overwritten; the report is a page, name it .html")
     page, rows, doubled = _page(results)
     try:
         target.write_text(page, encoding="utf-8")
     except OSError as error:
-        raise Trouble(f"cannot write {target}: {reason(error)}") from error
+        raise CommandError(f"cannot write {target}: {reason(error)}") from error
     click.echo(f"{count(rows, 'row')} in {results}, report in {target}", err=True)
     if doubled is not None:
         click.echo(doubled, err=True)
@@ -50,13 +50,13 @@ def _page(results: Path) -> tuple[str, int, str | None]:
         if error.name is None or error.name.partition(".")[0] not in _OF_THE_EXTRA:
             raise
         wanted = "pip install 'claude-executor[report]'"
-        raise Trouble(f"the report needs {error.name}, which is not installed; {wanted}") from error
+        raise CommandError(f"the report needs {error.name}, which is not installed; {wanted}") from error
     try:
         account = account_of(results)
     except OSError as error:
-        raise Trouble(f"cannot read {error.filename or results}: {reason(error)}") from error
+        raise CommandError(f"cannot read {error.filename or results}: {reason(error)}") from error
     if not len(account.rows):
-        raise Trouble(f"there are no results in {results}; name what `run` wrote, not what it read")
+        raise CommandError(f"there are no results in {results}; name what `run` wrote, not what it read")
     timeline = timeline_of(results).name
     page = page_of(account, name=results.name, timeline=timeline, now=time.time())
     return page, len(account.rows), about_doubled(account)

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from claude_executor.cli.job.execute import conduct, foretell
-from claude_executor.cli.options.job import STANDARD, Bulk, bulk_options, is_nameless
-from claude_executor.cli.options.resume_command import GoingOn, Remembering
+from claude_executor.cli.job.execute import execute
+from claude_executor.cli.options.job import STANDARD, JobOptions, bulk_options, is_nameless
+from claude_executor.cli.options.resume_command import Remembering, ResumeCommand
 
 if TYPE_CHECKING:
     from claude_executor.bulk import OnChanged
@@ -52,11 +52,11 @@ def run(*, force: bool, on_changed: OnChanged, dry_run: bool, exact: int | None,
         raise click.UsageError("--exact goes with --dry-run")
     if dry_run and options["output"] is None and is_nameless(options["file"]):
         options["output"] = STANDARD  # there will be no results that would need a name
-    bulk = Bulk.of(options, going_on=GoingOn.with_this(), overwrite=force, on_changed=on_changed)
+    bulk = JobOptions.of(options, going_on=ResumeCommand.with_this(), overwrite=force, on_changed=on_changed)
     if dry_run:
-        foretell(bulk, exact=exact or 0, tier=options["tier"])
+        dry_run(bulk, exact=exact or 0, tier=options["tier"])
     else:
-        conduct(bulk)
+        execute(bulk)
 
 
 @click.command(cls=Remembering)
@@ -67,4 +67,4 @@ def retry(**options: Any) -> None:  # noqa: ANN401 - those of `bulk_options`
     Takes the same FILE and options as run. Rows that were never sent are not sent now. What failed stays in
     the results until there is something to put in its place.
     """
-    conduct(Bulk.of(options, going_on=GoingOn.with_this(), failures_only=True))
+    execute(JobOptions.of(options, going_on=ResumeCommand.with_this(), failures_only=True))

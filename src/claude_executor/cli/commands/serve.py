@@ -11,7 +11,7 @@ import click
 
 from claude_executor.cli.live.interruptible import import_sdk
 from claude_executor.cli.options.connection import connection, connection_options
-from claude_executor.cli.terminal.exits import Trouble, reason
+from claude_executor.cli.terminal.exits import CommandError, reason
 
 PORT = 8484
 BACKLOG = 4_096
@@ -72,7 +72,9 @@ def serve(
     try:
         listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
-        raise Trouble(f"cannot listen on {host}:{port}: {reason(error)}; name another with --port") from error
+        raise CommandError(
+            f"cannot listen on {host}:{port}: {reason(error)}; name another with --port"
+        ) from error
     with listener:
         asyncio.run(
             serve_until_stopped(how, listener, access=Access(known, any_host=is_open), max_queued=max_queued)

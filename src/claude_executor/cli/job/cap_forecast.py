@@ -10,11 +10,11 @@ from claude_executor.cli.terminal.format import amount, money, span
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from claude_executor.bulk import Caps, Plan, Range, Spent
+    from claude_executor.bulk import Caps, CostRange, Plan, Spent
 
 
 @dataclass(frozen=True, slots=True)
-class Cap:
+class CapForecast:
     """One cap, and what will be needed of it.
 
     Attributes:
@@ -28,7 +28,7 @@ class Cap:
     name: str
     most: float
     spent: float
-    needs: Range | None
+    needs: CostRange | None
     words: Callable[[float], str]
 
     @property
@@ -37,7 +37,7 @@ class Cap:
         return max(0.0, self.most - self.spent)
 
     @property
-    def suffices(self) -> Literal["yes", "probably", "no", "unknown"]:
+    def outlook(self) -> Literal["yes", "probably", "no", "unknown"]:
         """Whether that will do: for the most that may be needed, or for the best guess."""
         if self.needs is None:
             return "unknown"
@@ -54,21 +54,21 @@ class Cap:
             return f"{text}: it is not known whether that is enough"
         if not self.left:
             return f"{text}: used up, nothing will be sent"
-        if self.suffices == "no":
+        if self.outlook == "no":
             enough_for = int(rows * self.left / self.needs.guess)
             return f"{text}: not enough, it ends after about {enough_for:,} of {rows:,} rows"
-        if self.suffices == "probably":
+        if self.outlook == "probably":
             return f"{text}: enough, unless answers are long"
         return f"{text}: enough"
 
 
-def caps_of(caps: Caps, spent: Spent, planned: Plan) -> Iterator[Cap]:
+def caps_of(caps: Caps, spent: Spent, planned: Plan) -> Iterator[CapForecast]:
     """Those that there are, for what is planned when so much is spent already."""
     if caps.dollars is not None:
-        yield Cap("budget", caps.dollars, spent.dollars or 0.0, planned.dollars, money)
+        yield CapForecast("budget", caps.dollars, spent.dollars or 0.0, planned.dollars, money)
     if caps.tokens is not None:
         tokens = planned.input_tokens + planned.output_tokens
-        yield Cap("max_tokens_total", caps.tokens, spent.tokens, tokens, amount)
+        yield CapForecast("max_tokens_total", caps.tokens, spent.tokens, tokens, amount)
     seconds = planned.seconds  # which it takes at least: that a deadline will do cannot be told
     if caps.seconds is not None and seconds is not None and seconds.guess > caps.seconds:
-        yield Cap("deadline", caps.seconds, 0.0, seconds, span)
+        yield CapForecast("deadline", caps.seconds, 0.0, seconds, span)

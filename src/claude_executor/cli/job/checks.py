@@ -9,44 +9,46 @@ from typing import TYPE_CHECKING
 import click
 
 from claude_executor import Stopped
-from claude_executor.bulk import BadInput, Busy, Changed, NotResults, Unpriced, timeline_of
+from claude_executor.bulk import BadInput, Changed, FileBusy, NotResults, Unpriced, timeline_of
 from claude_executor.cli.options.job import STANDARD
-from claude_executor.cli.terminal.exits import NO_ACCESS, Trouble, reason
+from claude_executor.cli.terminal.exits import NO_ACCESS, CommandError, reason
 from claude_executor.cli.terminal.format import count
 
 if TYPE_CHECKING:
     from collections.abc import Generator
     from pathlib import Path
 
-    from claude_executor.bulk import Rest, Source
-    from claude_executor.cli.options.job import Bulk
+    from claude_executor.bulk import RemainingRows, Source
+    from claude_executor.cli.options.job import JobOptions
 
 
 _OTHER_FORMATS = frozenset({".gz", ".csv", ".tsv", ".parquet", ".zip", ".zst", ".xlsx"})
 
 
 @contextmanager
-def plainly(bulk: Bulk) -> Generator[None]:
+def as_command_errors(bulk: JobOptions) -> Generator[None]:
     """Tell what keeps a job from being done in a sentence."""
     try:
         yield
     except BadInput as error:
-        raise Trouble(f"nothing was sent, because of {count(error.count, 'problem')}\n{error}") from error
-    except (Busy, NotResults) as error:
-        raise Trouble(str(error)) from error
+        raise CommandError(
+            f"nothing was sent, because of {count(error.count, 'problem')}\n{error}"
+        ) from error
+    except (FileBusy, NotResults) as error:
+        raise CommandError(str(error)) from error
     except Changed as error:
         ways = "send them again with --on-changed redo, or keep the answers with --on-changed keep"
         if error.by_place:
             moved = "these rows are named by their place: did lines move, or -m or --max-tokens change?"
             ways = f"{moved} put that back, or give them a custom_id; or {ways}"
-        raise Trouble(f"nothing was sent: {error}; {ways}") from error
+        raise CommandError(f"nothing was sent: {error}; {ways}") from error
     except Unpriced as error:
         instead = "leave --budget out, or cap tokens with --max-tokens-total"
-        raise Trouble(f"nothing was sent: {error}; {instead}") from error
+        raise CommandError(f"nothing was sent: {error}; {instead}") from error
     except Stopped as error:  # no key can be read from where it should be
-        raise Trouble(str(error), NO_ACCESS) from error
+        raise CommandError(str(error), NO_ACCESS) from error
     except OSError as error:
-        raise Trouble(unopened(error, bulk.target)) from error
+        raise CommandError(unopened(error, bulk.target)) from error
 
 
 def unopened(error: OSError, target: Path) -> str:
@@ -58,7 +60,7 @@ def unopened(error: OSError, target: Path) -> str:
     return f"cannot open {error.filename}: {reason(error)}"
 
 
-def check_target(bulk: Bulk) -> None:
+def check_target(bulk: JobOptions) -> None:
     """See whether results can go where they are to go.
 
     Raises:
@@ -72,21 +74,21 @@ def check_target(bulk: Bulk) -> None:
         exists = target.exists()
         same = exists and source.exists() and target.samefile(source)
     except OSError as error:
-        raise Trouble(f"cannot write {target}: {reason(error)}") from error
+        raise CommandError(f"cannot write {target}: {reason(error)}") from error
     if same:
-        raise Trouble(f"{target} is the input; name another file with -o")
+        raise CommandError(f"{target} is the input; name another file with -o")
     if any(_is_same(source, beside) for beside in _beside(target)):
-        raise Trouble(f"{source} stands where something of {target} goes; name another file with -o")
+        raise CommandError(f"{source} stands where something of {target} goes; name another file with -o")
     if target.suffix.lower() in _OTHER_FORMATS:
-        raise Trouble(
+        raise CommandError(
             f"{target} would be taken for something else: results are plain JSON lines; name it .jsonl"
         )
     if target.is_dir():
-        raise Trouble(f"cannot write {target}: it is a directory; name a file with -o")
+        raise CommandError(f"cannot write {target}: it is a directory; name a file with -o")
     if not target.parent.is_dir():
-        raise Trouble(f"cannot write {target}: there is no directory {target.parent}")
+        raise CommandError(f"cannot write {target}: there is no directory {target.parent}")
     if bulk.failures_only and not exists:
-        raise Trouble(f"there are no results in {target} yet; claude-executor run makes them")
+        raise CommandError(f"there are no results in {target} yet; claude-executor run makes them")
 
 
 def _beside(target: Path) -> list[Path]:
@@ -98,9 +100,9 @@ def _is_same(one: Path, other: Path) -> bool:
     return one.exists() and other.exists() and one.samefile(other)
 
 
-def _check_standard_output(bulk: Bulk) -> None:
+def _check_standard_output(bulk: JobOptions) -> None:
     if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]  # so it is when it was closed
-        raise Trouble("standard output is closed: whatever came would be lost; name a file with -o")
+        raise CommandError("standard output is closed: whatever came would be lost; name a file with -o")
     wants = {
         "retry": bulk.failures_only,
         "--ordered": bulk.ordered,
@@ -111,7 +113,7 @@ def _check_standard_output(bulk: Bulk) -> None:
         raise click.UsageError(f"{wanted[0]} needs a file for the results, not -o -")
 
 
-def opening(bulk: Bulk, source: Source, rest: Rest, unbounded: int) -> str:
+def opening(bulk: JobOptions, source: Source, rest: RemainingRows, unbounded: int) -> str:
     """What is done already, what is to be done now, and how many rows nobody can price beforehand."""
     if not (rest.answered or rest.failed or rest.again or rest.redone or rest.left_out):
         where = "standard output" if bulk.target == STANDARD else bulk.target
@@ -131,7 +133,7 @@ def opening(bulk: Bulk, source: Source, rest: Rest, unbounded: int) -> str:
     return text
 
 
-def _rest_of_it(rest: Rest) -> str:
+def _rest_of_it(rest: RemainingRows) -> str:
     parts = [f"{rest.answered:,} of {count(rest.rows, 'row')} are done already"]
     if rest.failed:
         parts.append(f"{rest.failed:,} failed for good (claude-executor retry sends them once more)")

@@ -14,23 +14,23 @@ import click
 
 from claude_executor.bulk import (
     BadInput,
-    Outlet,
+    PipeWriter,
     ResultsFile,
     Run,
     Source,
-    put_in_order,
     readable,
     rows_of,
     run_file,
     run_rows,
+    sort_results,
     summarise,
 )
-from claude_executor.cli.job.checks import check_target, opening, plainly, unopened
-from claude_executor.cli.job.exit_status import Verdict, verdict
-from claude_executor.cli.job.prepare import Job, looked_at, to_file, to_standard_output
-from claude_executor.cli.live.interruptible import Ending, import_sdk
+from claude_executor.cli.job.checks import as_command_errors, check_target, opening, unopened
+from claude_executor.cli.job.exit_status import ExitStatus, exit_status
+from claude_executor.cli.job.prepare import PreparedJob, looked_at, to_file, to_standard_output
+from claude_executor.cli.live.interruptible import Interruption, import_sdk
 from claude_executor.cli.options.job import STANDARD
-from claude_executor.cli.terminal.exits import SOME_FAILED, Trouble, reason
+from claude_executor.cli.terminal.exits import SOME_FAILED, CommandError, reason
 from claude_executor.cli.terminal.format import count
 from claude_executor.cli.terminal.signals import CODES, handled, heeded
 
@@ -41,28 +41,28 @@ if TYPE_CHECKING:
 
     from claude_executor import Event, Executor, Snapshot
     from claude_executor.bulk import Summary
-    from claude_executor.cli.options.job import Bulk
+    from claude_executor.cli.options.job import JobOptions
 
 
-def foretell(bulk: Bulk, *, exact: int, tier: str | None) -> None:
+def dry_run(bulk: JobOptions, *, exact: int, tier: str | None) -> None:
     """Say what it will take, and send nothing but the rows that the API is to count."""
     from claude_executor.cli.job.plan import foreseen, show
 
     if bulk.target != STANDARD:
         check_target(bulk)
-    with plainly(bulk), readable(bulk.source) as source:
+    with as_command_errors(bulk), readable(bulk.source) as source:
         job = looked_at(bulk, source)
         planned = foreseen(job, exact=exact, tier=tier)
     show(job, planned)
 
 
-def conduct(bulk: Bulk) -> None:
+def execute(bulk: JobOptions) -> None:
     """Do it, and end the command with its exit code."""
     check_target(bulk)
     if bulk.source == STANDARD:
         import_sdk()  # before there is a file to tidy away, for a signal meanwhile ends the process at once
     way = _to_standard_output if bulk.target == STANDARD else _to_file
-    with plainly(bulk), _terminable(), readable(bulk.source) as source:
+    with as_command_errors(bulk), _terminable(), readable(bulk.source) as source:
         summary, code = way(bulk, source)
     if bulk.as_json:
         import orjson
@@ -88,28 +88,28 @@ def _terminable() -> Generator[None]:
 # ---- where the results go
 
 
-def _to_file(bulk: Bulk, source: Source) -> tuple[Summary, int]:
+def _to_file(bulk: JobOptions, source: Source) -> tuple[Summary, int]:
     with _opened(bulk) as results:
         return _perform(to_file(bulk, source, results))
 
 
-def _opened(bulk: Bulk) -> ResultsFile:
+def _opened(bulk: JobOptions) -> ResultsFile:
     try:
         return ResultsFile(bulk.target, overwrite=bulk.overwrite)
     except FileExistsError:
         raise  # it says itself what is in the way
     except OSError as error:
-        raise Trouble(f"nothing was sent: {unopened(error, bulk.target)}", SOME_FAILED) from error
+        raise CommandError(f"nothing was sent: {unopened(error, bulk.target)}", SOME_FAILED) from error
 
 
-def _to_standard_output(bulk: Bulk, source: Source) -> tuple[Summary, int]:
+def _to_standard_output(bulk: JobOptions, source: Source) -> tuple[Summary, int]:
     return _perform(to_standard_output(bulk, source))
 
 
 # ---- the sending
 
 
-def _perform(job: Job) -> tuple[Summary, int]:
+def _perform(job: PreparedJob) -> tuple[Summary, int]:
     from claude_executor.cli.terminal.console import console as on_standard_error
 
     console = on_standard_error()
@@ -123,12 +123,12 @@ def _perform(job: Job) -> tuple[Summary, int]:
             import_sdk(job.results.close if job.results is not None else lambda: None)
             snapshot, ending = asyncio.run(_send(job, run, console))
         else:
-            snapshot, ending = bulk.connection.executor().snapshot(), Ending()
+            snapshot, ending = bulk.connection.executor().snapshot(), Interruption()
             if not job.at_cap:
                 _tidy(job)
     except (OSError, BadInput) as error:
         raise _broken_off(error, job, run) from error
-    ended = verdict(run, ending, attempts=snapshot.attempts)
+    ended = exit_status(run, ending, attempts=snapshot.attempts)
     summary = summarise(run, snapshot, stopped=ended.stopped)
     if rest.to_do:
         _close(summary, ended, job, console)
@@ -137,17 +137,17 @@ def _perform(job: Job) -> tuple[Summary, int]:
     return summary, ended.code
 
 
-def _tidy(job: Job) -> None:
+def _tidy(job: PreparedJob) -> None:
     """Put the results in order: one for each row, and if asked for, as the rows are."""
     if job.resumption is not None and job.results is not None:
         job.resumption.settle()
         if job.bulk.ordered:
-            put_in_order(job.results, rows_of(job.source, job.bulk.defaults))
+            sort_results(job.results, rows_of(job.source, job.bulk.defaults))
 
 
-async def _send(job: Job, run: Run, console: Console) -> tuple[Snapshot, Ending]:
-    from claude_executor.cli.live.interruptible import steer
-    from claude_executor.cli.live.progress import Watch
+async def _send(job: PreparedJob, run: Run, console: Console) -> tuple[Snapshot, Interruption]:
+    from claude_executor.cli.live.interruptible import run_interruptible
+    from claude_executor.cli.live.progress import ProgressTracker
 
     how = job.bulk.connection
     timeline = job.timeline
@@ -159,18 +159,18 @@ async def _send(job: Job, run: Run, console: Console) -> tuple[Snapshot, Ending]
 
     async with how.executor(listen, job.caps) as executor:
         with timeline.keeping(executor.snapshot) if timeline is not None else nullcontext():
-            watch = Watch(
+            watch = ProgressTracker(
                 run, executor, title=Path(job.source.name).name, max_concurrency=how.max_concurrency
             )
-            ending = await steer(_work(job, run, executor), watch, console)
+            ending = await run_interruptible(_work(job, run, executor), watch, console)
             return executor.snapshot(), ending
 
 
-async def _work(job: Job, run: Run, executor: Executor) -> None:
+async def _work(job: PreparedJob, run: Run, executor: Executor) -> None:
     bulk = job.bulk
     if job.results is None:
         rows = rows_of(job.source, bulk.defaults)
-        await run_rows(rows, Outlet(_print), executor=executor, run=run, priority=bulk.priority)
+        await run_rows(rows, PipeWriter(_print), executor=executor, run=run, priority=bulk.priority)
         return
     job.results.keep_spare(run.stop)
     try:
@@ -186,7 +186,7 @@ async def _work(job: Job, run: Run, executor: Executor) -> None:
             priority=bulk.priority,
         )
     finally:
-        await job.results.synced()  # an abort may come while this is waited for
+        await job.results.flush()  # an abort may come while this is waited for
     await asyncio.to_thread(_tidy, job)
 
 
@@ -205,7 +205,7 @@ def _print(lines: bytes) -> None:
 # ---- how it went
 
 
-def _broken_off(error: OSError | BadInput, job: Job, run: Run) -> Trouble:
+def _broken_off(error: OSError | BadInput, job: PreparedJob, run: Run) -> CommandError:
     """What is said when a file fails on the way: what is safe, and how to go on."""
     bulk, first = job.bulk, "when that is mended, "
     if isinstance(error, BadInput):
@@ -217,20 +217,20 @@ def _broken_off(error: OSError | BadInput, job: Job, run: Run) -> Trouble:
         name = job.source.name if str(error.filename) == str(job.source.path) else error.filename
         why = f"cannot read {name}: {reason(error)}"
     if bulk.target == STANDARD:
-        return Trouble(f"stopped: {why}; {count(run.tally.done, 'result')} written", SOME_FAILED)
+        return CommandError(f"stopped: {why}; {count(run.counters.done, 'result')} written", SOME_FAILED)
     untouched = job.results is not None and job.results.untouched
-    kept = f"{count(run.tally.done, 'row')} done"
-    if run.tally.done:
+    kept = f"{count(run.counters.done, 'row')} done"
+    if run.counters.done:
         kept += f", all of them in {bulk.target}"
     if untouched:
         kept = f"nothing was answered: {bulk.target} is as it was"
     elif elsewhere := _elsewhere(job):
         kept += f"\n{elsewhere}"
     go_on = bulk.going_on.sentence(anew=untouched, first=first)
-    return Trouble(f"stopped: {why}; {kept}\n{go_on}", SOME_FAILED)
+    return CommandError(f"stopped: {why}; {kept}\n{go_on}", SOME_FAILED)
 
 
-def _elsewhere(job: Job) -> str:
+def _elsewhere(job: PreparedJob) -> str:
     """Where the results are, if they could not take the place of the old ones."""
     results = job.results
     if results is None or results.stuck is None:
@@ -239,14 +239,14 @@ def _elsewhere(job: Job) -> str:
     return f"the results are in {results.place}, for {job.bulk.target} cannot be replaced: {why}; keep both"
 
 
-def _is_of_target(error: OSError, job: Job) -> bool:
+def _is_of_target(error: OSError, job: PreparedJob) -> bool:
     """Whether it was the results that failed, or a file that is to take their place."""
     path = job.bulk.target if job.results is None else job.results.path
     theirs = [path, *(path.with_name(path.name + ending) for ending in (".anew", ".new"))]
     return error.filename is None or str(error.filename) in map(str, theirs)
 
 
-def _close(summary: Summary, ended: Verdict, job: Job, console: Console) -> None:
+def _close(summary: Summary, ended: ExitStatus, job: PreparedJob, console: Console) -> None:
     """Print how it went, and how to go on."""
     from claude_executor.cli.job.summary import closing
 

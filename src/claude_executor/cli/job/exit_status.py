@@ -13,14 +13,14 @@ from claude_executor.cli.terminal.signals import CODES
 
 if TYPE_CHECKING:
     from claude_executor.bulk import Run
-    from claude_executor.cli.live.interruptible import Ending
+    from claude_executor.cli.live.interruptible import Interruption
 
 NEARLY = 0.9
 """Share of a cap below which it is said why a job ends with so much left."""
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ExitStatus:
     """How it ended.
 
     Attributes:
@@ -34,23 +34,23 @@ class Verdict:
     first: str = ""
 
 
-def verdict(run: Run, ending: Ending, *, attempts: int) -> Verdict:
+def exit_status(run: Run, ending: Interruption, *, attempts: int) -> ExitStatus:
     """See how a run ended that sent so many requests."""
     undone = f"{count(run.unsent, 'row')} left undone" if run.unsent else "every row is done"
     # A signal that came when all that was left was in flight, and was waited for, has interrupted nothing.
     if ending.number is not None and (run.unsent or ending.aborted):
         how = "aborted" if ending.aborted else "interrupted"
-        return Verdict(CODES[signal.Signals(ending.number)], f"{how}; {undone}")
+        return ExitStatus(CODES[signal.Signals(ending.number)], f"{how}; {undone}")
     if run.fatal is not None:
         kind = None if isinstance(run.fatal, BudgetUnreachable) else run.fatal.kind
-        return Verdict(BAD_INPUT if kind is FailureKind.NOT_FOUND else NO_ACCESS, without_lead(run.fatal))
+        return ExitStatus(BAD_INPUT if kind is FailureKind.NOT_FOUND else NO_ACCESS, without_lead(run.fatal))
     if run.at_cap and run.unsent:
         reached, why, option = _cap(run, attempts)
-        return Verdict(CAP_REACHED, f"{reached}, {undone}{why}", f"raise {option} and ")
+        return ExitStatus(CAP_REACHED, f"{reached}, {undone}{why}", f"raise {option} and ")
     if run.late and run.unsent:
-        return Verdict(CAP_REACHED, f"deadline of {span(run.caps.seconds or 0)} reached: {undone}")
+        return ExitStatus(CAP_REACHED, f"deadline of {span(run.caps.seconds or 0)} reached: {undone}")
     without = run.rest is not None and (run.rest.failed or run.rest.left_out)
-    return Verdict(SOME_FAILED if run.tally.failed or run.unsent or without else OK)
+    return ExitStatus(SOME_FAILED if run.counters.failed or run.unsent or without else OK)
 
 
 def without_lead(message: object) -> str:
@@ -70,6 +70,6 @@ def _cap(run: Run, attempts: int) -> tuple[str, str, str]:
     if used >= NEARLY * most:
         return text, "", option
     why = "; the next could take more than is left"
-    if attempts > run.tally.succeeded - run.tally.copies:
+    if attempts > run.counters.succeeded - run.counters.copies:
         text, why = f"{text} on answers", f"{why}, for attempts that failed may have been charged too"
     return text, why, option

@@ -11,7 +11,7 @@ from claude_executor.bulk import NotCounted, count_tokens, plan, remaining
 from claude_executor.cli.job.cap_forecast import caps_of
 from claude_executor.cli.job.checks import opening
 from claude_executor.cli.options.job import STANDARD
-from claude_executor.cli.terminal.exits import BAD_INPUT, NO_ACCESS, SOME_FAILED, Trouble
+from claude_executor.cli.terminal.exits import BAD_INPUT, NO_ACCESS, SOME_FAILED, CommandError
 from claude_executor.cli.terminal.format import amount, count, money, span
 
 if TYPE_CHECKING:
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
     from rich.table import Table
 
-    from claude_executor.bulk import Counted, Defaults, ModelPlan, Plan, PoolPlan, Range, Source
-    from claude_executor.cli.job.cap_forecast import Cap
-    from claude_executor.cli.job.prepare import Job
-    from claude_executor.cli.options.connection import Connection
+    from claude_executor.bulk import CostRange, ModelPlan, Plan, PoolPlan, RowDefaults, Source, TokenSample
+    from claude_executor.cli.job.cap_forecast import CapForecast
+    from claude_executor.cli.job.prepare import PreparedJob
+    from claude_executor.cli.options.connection import ConnectionOptions
 
 _OF_THE_ROW = frozenset({400, 404, 413, 422})
 """Statuses that are the row's own fault."""
@@ -31,7 +31,7 @@ _NO_ACCESS = frozenset({401, 402, 403, None})
 _CAPS = {"budget": "budget", "max_tokens_total": "tokens cap", "deadline": "deadline"}
 
 
-def foreseen(job: Job, *, exact: int = 0, tier: str | None = None) -> Plan:
+def foreseen(job: PreparedJob, *, exact: int = 0, tier: str | None = None) -> Plan:
     """See what the rows that a job would send will take. Sent are only those that are to be counted.
 
     Args:
@@ -48,7 +48,7 @@ def foreseen(job: Job, *, exact: int = 0, tier: str | None = None) -> Plan:
     return plan(left, defaults, bulk.connection.limits, counted)
 
 
-def show(job: Job, planned: Plan) -> None:
+def show(job: PreparedJob, planned: Plan) -> None:
     """Print on stdout what a job will take."""
     caps = list(caps_of(job.bulk.caps, job.before, planned))
     copied = job.rest.to_do - planned.rows
@@ -60,9 +60,7 @@ def show(job: Job, planned: Plan) -> None:
             "copied": copied,
             "answered_before": job.rest.answered,
             "failed_before": job.rest.failed,
-            "caps": {
-                cap.name: {"most": cap.most, "left": cap.left, "suffices": cap.suffices} for cap in caps
-            },
+            "caps": {cap.name: {"most": cap.most, "left": cap.left, "suffices": cap.outlook} for cap in caps},
         }
         click.echo(orjson.dumps(described, option=orjson.OPT_INDENT_2).decode())
         return
@@ -80,23 +78,23 @@ def show(job: Job, planned: Plan) -> None:
 
 
 async def _count(
-    left: Source, rows: int, defaults: Defaults, how: Connection, exact: int, tier: str | None
-) -> Counted:
+    left: Source, rows: int, defaults: RowDefaults, how: ConnectionOptions, exact: int, tier: str | None
+) -> TokenSample:
     try:
         async with await asyncio.to_thread(_client, how) as client:  # importing the SDK takes a second
             return await count_tokens(left, defaults, rows=rows, sample=exact, client=client, tier=tier)
     except NotCounted as error:
         code = BAD_INPUT if error.status in _OF_THE_ROW else SOME_FAILED
-        raise Trouble(str(error), NO_ACCESS if error.status in _NO_ACCESS else code) from error
+        raise CommandError(str(error), NO_ACCESS if error.status in _NO_ACCESS else code) from error
 
 
-def _client(how: Connection) -> AsyncAnthropic:
+def _client(how: ConnectionOptions) -> AsyncAnthropic:
     import anthropic
 
     return anthropic.AsyncAnthropic(api_key=how.api_key, base_url=how.base_url)
 
 
-def drawn(planned: Plan, caps: Sequence[Cap] = (), copied: int = 0) -> Table:
+def drawn(planned: Plan, caps: Sequence[CapForecast] = (), copied: int = 0) -> Table:
     """Draw a plan for people, with what caps it, and how many more rows get the answer of another."""
     from rich.table import Table
     from rich.text import Text
@@ -133,7 +131,7 @@ def _copies(copied: int) -> str:
     return f" to send; {copied:,} more {asks} the same and {gets} a copy of the answer"
 
 
-def _between(value: Range, words: Callable[[float], str]) -> str:
+def _between(value: CostRange, words: Callable[[float], str]) -> str:
     guess, low, high = words(value.guess), words(value.low), words(value.high)
     return guess if low == guess == high else f"{guess} ({low} to {high})"
 
@@ -166,7 +164,7 @@ def _cost(planned: Plan) -> str:
     return f"unknown: no price is known for {names}"
 
 
-def _time(pools: Sequence[PoolPlan], seconds: Range | None) -> str:
+def _time(pools: Sequence[PoolPlan], seconds: CostRange | None) -> str:
     if seconds is None:
         names = ", ".join(pool.pool for pool in pools if pool.seconds is None)
         return f"unknown: no limit is known for {names}; tell --tier, or --rpm, --itpm and --otpm"

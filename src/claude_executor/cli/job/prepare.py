@@ -6,28 +6,28 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from claude_executor.bulk import (
-    Asked,
+    CapDemand,
     Prices,
-    Rest,
-    Results,
+    RemainingRows,
+    ResultsReader,
     Resumption,
     Spent,
     Survey,
     Timeline,
-    check,
     spent_on,
     timeline_of,
+    validate,
 )
 from claude_executor.cli.options.job import STANDARD
 
 if TYPE_CHECKING:
     from claude_executor import Params, SpendingCap
     from claude_executor.bulk import ResultsFile, Source
-    from claude_executor.cli.options.job import Bulk
+    from claude_executor.cli.options.job import JobOptions
 
 
 @dataclass(slots=True)
-class Job:
+class PreparedJob:
     """What is known before anything is sent.
 
     Attributes:
@@ -45,15 +45,15 @@ class Job:
         timeline: What the report will want to know, if it is kept.
     """
 
-    bulk: Bulk
+    bulk: JobOptions
     source: Source
     survey: Survey
-    rest: Rest
-    asked: Asked
+    rest: RemainingRows
+    asked: CapDemand
     before: Spent = field(default_factory=Spent)
     at_cap: bool = field(init=False, default=False)
     caps: tuple[SpendingCap, ...] = field(init=False, default=())
-    before_this: Results | None = None
+    before_this: ResultsReader | None = None
     results: ResultsFile | None = None
     resumption: Resumption | None = None
     timeline: Timeline | None = None
@@ -71,20 +71,20 @@ class Job:
                 self.caps = caps.left(self.before, self.asked, Prices())
 
 
-def to_standard_output(bulk: Bulk, source: Source) -> Job:
+def to_standard_output(bulk: JobOptions, source: Source) -> PreparedJob:
     """All rows, from nothing.
 
     Raises:
         BadInput: Something is wrong with them.
         Unpriced: The budget cannot be kept.
     """
-    asked = Asked()
-    survey = check(source, bulk.defaults, see=asked.see)
-    everything = Rest(rows=survey.rows, sends=bytearray(b"\1") * survey.rows)
-    return Job(bulk, source, survey, everything, asked)
+    asked = CapDemand()
+    survey = validate(source, bulk.defaults, see=asked.see)
+    everything = RemainingRows(rows=survey.rows, sends=bytearray(b"\1") * survey.rows)
+    return PreparedJob(bulk, source, survey, everything, asked)
 
 
-def to_file(bulk: Bulk, source: Source, results: ResultsFile) -> Job:
+def to_file(bulk: JobOptions, source: Source, results: ResultsFile) -> PreparedJob:
     """What the results leave to be done.
 
     Raises:
@@ -100,7 +100,7 @@ def to_file(bulk: Bulk, source: Source, results: ResultsFile) -> Job:
     return job
 
 
-def looked_at(bulk: Bulk, source: Source) -> Job:
+def looked_at(bulk: JobOptions, source: Source) -> PreparedJob:
     """What there would be to do now, for who only looks: nothing is locked, repaired or begun.
 
     Raises:
@@ -108,11 +108,11 @@ def looked_at(bulk: Bulk, source: Source) -> Job:
     """
     if bulk.target == STANDARD or bulk.overwrite:
         return to_standard_output(bulk, source)
-    return _what_is_left(bulk, source, Results.looked_at(bulk.target))
+    return _what_is_left(bulk, source, ResultsReader.open_readonly(bulk.target))
 
 
-def _what_is_left(bulk: Bulk, source: Source, results: Results) -> Job:
-    asked = Asked()
+def _what_is_left(bulk: JobOptions, source: Source, results: ResultsReader) -> PreparedJob:
+    asked = CapDemand()
     resumption = Resumption(results, failures_only=bulk.failures_only, on_changed=bulk.on_changed)
 
     def see(custom_id: str, params: Params) -> None:
@@ -120,10 +120,10 @@ def _what_is_left(bulk: Bulk, source: Source, results: Results) -> Job:
             asked.see(custom_id, params)
 
     capped = bulk.caps.spending
-    survey = check(source, bulk.defaults, see=see if capped else resumption.see, known=resumption.known)
+    survey = validate(source, bulk.defaults, see=see if capped else resumption.see, known=resumption.known)
     rest = resumption.planned()
     before = Spent()
     if capped and rest.to_do:  # with the answers that are thrown away later: they were paid for
         in_dollars = bulk.caps.dollars is not None
         before = spent_on(results, Prices(), in_dollars=in_dollars)
-    return Job(bulk, source, survey, rest, asked, before, before_this=results, resumption=resumption)
+    return PreparedJob(bulk, source, survey, rest, asked, before, before_this=results, resumption=resumption)

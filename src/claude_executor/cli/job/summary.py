@@ -13,7 +13,7 @@ from claude_executor.cli.terminal.format import amount, count, money, percent, s
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from claude_executor.bulk import Limited, Summary
+    from claude_executor.bulk import Bottleneck, Summary
 
 _NAMES = {
     "circuit breaker": "an overloaded API, or one that failed,",
@@ -43,8 +43,8 @@ def closing(summary: Summary) -> RenderableType:
         grid.add_row("" if place else "failures", Text(f"{group.count:,} x {without_lead(group.example)}"))
     if len(summary.failures) > MOST_FAILURES:
         grid.add_row("", f"and {count(len(summary.failures) - MOST_FAILURES, 'more kind')}")
-    if summary.limited is not None and summary.succeeded:
-        grid.add_row("limit", limited_sentence(summary.limited))
+    if summary.bottleneck is not None and summary.succeeded:
+        grid.add_row("limit", limited_sentence(summary.bottleneck))
     return grid
 
 
@@ -106,12 +106,12 @@ def _tries(summary: Summary) -> str:
     return text + (f", {count(summary.errors, 'other error')}" if summary.errors else "")
 
 
-def limited_sentence(limited: Limited) -> str:
+def limited_sentence(limited: Bottleneck) -> str:
     """What limited the run, for how long, and what raising it would save."""
-    name = _NAMES.get(limited.by, limited.by)
+    name = _NAMES.get(limited.held_by, limited.held_by)
     text = f"you were limited by {name} for {percent(limited.share)} of the time"
     if limited.limit is None:
-        return text + _RAISE.get(limited.by, "")
+        return text + _RAISE.get(limited.held_by, "")
     origin = "as you told" if limited.source == "told" else "says the API"
     text += f" ({amount(limited.limit)} a minute, {origin})"
     if limited.saving is not None:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from claude_executor.cli.live.progress import Watch
+    from claude_executor.cli.live.progress import ProgressTracker
 
 REDRAW_EVERY = 0.25
 LINE_EVERY = 10.0
@@ -19,7 +19,7 @@ LOOKS_A_LINE = 40
 
 
 @contextmanager
-def shown(watch: Watch, console: Console) -> Generator[None]:
+def shown(watch: ProgressTracker, console: Console) -> Generator[None]:
     """Show a run for as long as the block lasts. Must be entered on its event loop."""
     if console.is_terminal and not console.is_dumb_terminal:
         with _panel(watch, console):
@@ -30,7 +30,7 @@ def shown(watch: Watch, console: Console) -> Generator[None]:
 
 
 @contextmanager
-def _panel(watch: Watch, console: Console) -> Generator[None]:
+def _panel(watch: ProgressTracker, console: Console) -> Generator[None]:
     from rich.live import Live
 
     from claude_executor.cli.live.panel import LivePanel
@@ -44,7 +44,7 @@ def _panel(watch: Watch, console: Console) -> Generator[None]:
 
 
 @contextmanager
-def _lines(watch: Watch, console: Console) -> Generator[None]:
+def _lines(watch: ProgressTracker, console: Console) -> Generator[None]:
     from claude_executor.cli.live.panel import line
 
     looks = 0

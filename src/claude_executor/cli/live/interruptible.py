@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from claude_executor.bulk import Run
-    from claude_executor.cli.live.progress import Watch
+    from claude_executor.cli.live.progress import ProgressTracker
 
 _ONCE = {getattr(signal, "SIGHUP", None)}
 """A terminal that is closed may say so several times over: that is no impatience."""
 
 
 @dataclass(slots=True)
-class Ending:
+class Interruption:
     """How a run was ended from outside: the signal, if there was one, and whether it came twice."""
 
     number: int | None = None
@@ -42,10 +42,12 @@ def import_sdk(first: Callable[[], None] = lambda: None) -> None:
         importlib.import_module("anthropic")
 
 
-async def steer(work: Coroutine[object, object, None], watch: Watch, console: Console) -> Ending:
+async def run_interruptible(
+    work: Coroutine[object, object, None], watch: ProgressTracker, console: Console
+) -> Interruption:
     """Do `work`, and show it. A signal lets it finish what is in flight; a second one aborts."""
     task = asyncio.ensure_future(work)
-    ending = Ending()
+    ending = Interruption()
     with _obeying(task, watch.run, ending), shown(watch, console):
         try:
             await task
@@ -55,7 +57,7 @@ async def steer(work: Coroutine[object, object, None], watch: Watch, console: Co
     return ending
 
 
-def _obeying(task: asyncio.Task[None], run: Run, ending: Ending) -> AbstractContextManager[None]:
+def _obeying(task: asyncio.Task[None], run: Run, ending: Interruption) -> AbstractContextManager[None]:
     def obey(number: int) -> None:
         if ending.number is None:
             ending.number = number

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING
 
-from claude_executor.cli.live.progress import View, Watch
+from claude_executor.cli.live.progress import ProgressTracker, View
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from claude_executor.bulk import Run
 
 
-class Album(Watch):
+class PanelRecorder(ProgressTracker):
     """A watch that keeps one view, for a picture."""
 
     def __init__(

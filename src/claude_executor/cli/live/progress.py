@@ -106,7 +106,7 @@ class View:
         return self.done / self.rows if self.rows else 0.0
 
 
-class Lately(Generic[_T]):
+class SlidingValue(Generic[_T]):
     """What a total was a few seconds ago."""
 
     def __init__(self, seconds: float) -> None:
@@ -122,7 +122,7 @@ class Lately(Generic[_T]):
         return totals[0]
 
 
-class Watch:
+class ProgressTracker:
     """Looks at a run again and again, and remembers a little, for what is measured over a while."""
 
     def __init__(self, run: Run, executor: Executor, *, title: str, max_concurrency: int) -> None:
@@ -131,15 +131,15 @@ class Watch:
         self._max_concurrency = max_concurrency
         self._executor = executor
         self._title = title
-        self._done = Lately[int](RATE_WINDOW)
-        self._held = Lately[_Shares](BINDING_WINDOW)
-        self._used: dict[tuple[str, str], Lately[float]] = {}
+        self._done = SlidingValue[int](RATE_WINDOW)
+        self._held = SlidingValue[_Shares](BINDING_WINDOW)
+        self._used: dict[tuple[str, str], SlidingValue[float]] = {}
         self._alone_since: float | None = None
 
     def look(self) -> View:
         """The run at this moment."""
         run, snapshot, seconds = self.run, self._executor.snapshot(), self.run.seconds
-        tally = run.tally
+        tally = run.counters
         rate = self._rate(seconds, tally.done)
         shares = self._shares(snapshot)
         held = self._holding(seconds, snapshot)
@@ -186,7 +186,7 @@ class Watch:
 
         At first more is answered than the limits give for long, because their buckets are full.
         """
-        sent = self.run.tally.done + snapshot.running
+        sent = self.run.counters.done + snapshot.running
         rows = max(0, self.run.rows - sent) / sent
         return max(
             (
@@ -202,7 +202,7 @@ class Watch:
         shares: _Shares = {}
         for name, pool in snapshot.pools.items():
             for resource, state in pool.resources.items():
-                used = self._used.setdefault((name, resource), Lately(RATE_WINDOW))
+                used = self._used.setdefault((name, resource), SlidingValue(RATE_WINDOW))
                 then, before = used.before(now, state.used_in_all)
                 drawn = 60.0 * (state.used_in_all - before) / max(1.0, now - then)
                 # What a full bucket gives on top of the rate is a burst, not more than all of the limit.
@@ -249,10 +249,10 @@ class Watch:
 
     @property
     def _trouble(self) -> str:
-        return "overload" if self.run.tally.overloads else "failures"
+        return "overload" if self.run.counters.overloads else "failures"
 
     def _outage(self, pool: PoolState) -> str:
-        what = "API overloaded" if self.run.tally.overloads else "API failing"
+        what = "API overloaded" if self.run.counters.overloads else "API failing"
         if pool.probe_in >= 0.5:
             return f"{what}: waiting, next probe in {pool.probe_in:.0f} s"
         return f"{what}: probing"

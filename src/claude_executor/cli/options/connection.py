@@ -62,7 +62,7 @@ class Sharing:
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
+class ConnectionOptions:
     """How to reach the API and what may be used of it, as told on the command line."""
 
     limits: Limits | Mapping[str, Limits]
@@ -192,7 +192,7 @@ def connection(
     alone: str = "degrade",
     group_concurrency: int | None = None,
     **per_minute: float | None,
-) -> Connection:
+) -> ConnectionOptions:
     """What the options mean together.
 
     Raises:
@@ -220,7 +220,7 @@ def connection(
     if shared is not None:
         sharing = Sharing(shared, group, alone, weight, group_concurrency)
         sharing.budget()  # wrong words are told at once
-    return Connection(limits, max_concurrency, base_url, sharing=sharing)
+    return ConnectionOptions(limits, max_concurrency, base_url, sharing=sharing)
 
 
 def _is_address(url: str) -> bool:

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from claude_executor.bulk import Caps, Defaults
+from claude_executor.bulk import Caps, RowDefaults
 from claude_executor.cli.options.connection import connection, connection_options
 from claude_executor.cli.options.param_types import dollars, number, seconds
 
 if TYPE_CHECKING:
     from claude_executor.bulk import OnChanged
-    from claude_executor.cli.options.connection import Connection
-    from claude_executor.cli.options.resume_command import GoingOn
+    from claude_executor.cli.options.connection import ConnectionOptions
+    from claude_executor.cli.options.resume_command import ResumeCommand
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -25,7 +25,7 @@ STANDARD = Path("-")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bulk:
+class JobOptions:
     """What is to be done.
 
     Attributes:
@@ -46,20 +46,20 @@ class Bulk:
 
     source: Path
     target: Path
-    connection: Connection
-    defaults: Defaults
+    connection: ConnectionOptions
+    defaults: RowDefaults
     caps: Caps
     ordered: bool
     dedupe: bool
     priority: int
     as_json: bool
-    going_on: GoingOn
+    going_on: ResumeCommand
     overwrite: bool = False
     failures_only: bool = False
     on_changed: OnChanged = "fail"
 
     @classmethod
-    def of(cls, options: Mapping[str, Any], *, going_on: GoingOn, **more: Any) -> Bulk:  # noqa: ANN401
+    def of(cls, options: Mapping[str, Any], *, going_on: ResumeCommand, **more: Any) -> JobOptions:  # noqa: ANN401
         """Make sense of what `bulk_options` gives.
 
         Raises:
@@ -70,7 +70,7 @@ class Bulk:
         return cls(
             source=source,
             target=output if output is not None else _beside(source),
-            defaults=Defaults(rest.pop("model"), rest.pop("max_tokens")),
+            defaults=RowDefaults(rest.pop("model"), rest.pop("max_tokens")),
             caps=Caps(
                 dollars=rest.pop("budget"), tokens=rest.pop("max_tokens_total"), seconds=rest.pop("deadline")
             ),
@@ -154,7 +154,7 @@ _OPTIONS = [
 
 
 def bulk_options(command: F) -> F:
-    """Add the options that `Bulk.of` reads."""
+    """Add the options that `JobOptions.of` reads."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command

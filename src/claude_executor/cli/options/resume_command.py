@@ -29,14 +29,14 @@ class Remembering(click.Command):
 
 
 @dataclass(frozen=True, slots=True)
-class GoingOn:
+class ResumeCommand:
     """How a command was asked: its name and the words after it."""
 
     name: str
     words: tuple[str, ...]
 
     @classmethod
-    def with_this(cls) -> GoingOn:
+    def with_this(cls) -> ResumeCommand:
         """The command that is running, which must be `Remembering`."""
         context = click.get_current_context()
         assert context.command.name is not None

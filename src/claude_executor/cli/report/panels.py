@@ -12,7 +12,7 @@ from claude_executor.cli.report.figures import LONG, Canvas, Curve
 from claude_executor.cli.terminal.format import amount, count, money, percent, span
 
 if TYPE_CHECKING:
-    from claude_executor.bulk.report import Account, Use
+    from claude_executor.bulk.report import Account, LimitUse
     from claude_executor.bulk.report.lines import Floats
 
 MOST_LIMITS = 6
@@ -88,7 +88,7 @@ class Panels:
         panels += [self._limit(use) for use in self._account.uses[:MOST_LIMITS]]
         return panels + [self._in_flight(pool) for pool in self._pools]
 
-    def _limit(self, use: Use) -> Panel:
+    def _limit(self, use: LimitUse) -> Panel:
         history = self._account.history
         colour = _COLOUR.get(use.resource, "error")
         limits = history.limits(use.pool)[use.resource]

@@ -14,7 +14,7 @@ import uvicorn
 from claude_executor import RetryPolicy
 from claude_executor.cli.live.display import LINE_EVERY, every
 from claude_executor.cli.terminal.console import console
-from claude_executor.cli.terminal.exits import NO_ACCESS, Trouble
+from claude_executor.cli.terminal.exits import NO_ACCESS, CommandError
 from claude_executor.cli.terminal.format import amount, count
 from claude_executor.cli.terminal.signals import obeyed
 from claude_executor.gateway import Access, Gateway, http_client_for
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
     from claude_executor import Executor, Snapshot
-    from claude_executor.cli.options.connection import Connection
+    from claude_executor.cli.options.connection import ConnectionOptions
     from claude_executor.observe.prometheus import Prometheus
 
 _KEEP_ALIVE = 75
@@ -33,7 +33,7 @@ _KEEP_ALIVE = 75
 
 
 async def serve_until_stopped(
-    how: Connection, listener: socket.socket, *, access: Access, max_queued: int | None
+    how: ConnectionOptions, listener: socket.socket, *, access: Access, max_queued: int | None
 ) -> None:
     """Serve until a signal says to stop; then finish what is in flight, unless a second one comes.
 
@@ -48,7 +48,7 @@ async def serve_until_stopped(
         stack.push_async_callback(http_client.aclose)
         client = _client(how.base_url, http_client)
         if _leads_to(client.base_url, listener):
-            raise Trouble(
+            raise CommandError(
                 f"{address} is the gateway's own address: ANTHROPIC_BASE_URL is for its clients; "
                 "say --base-url https://api.anthropic.com"
             )
@@ -73,7 +73,7 @@ def _client(base_url: str | None, http_client: httpx2.AsyncClient) -> anthropic.
     try:
         return anthropic.AsyncAnthropic(base_url=base_url, http_client=http_client, max_retries=0)
     except anthropic.AnthropicError as error:
-        raise Trouble(f"there is no API key: {error}", NO_ACCESS) from error
+        raise CommandError(f"there is no API key: {error}", NO_ACCESS) from error
 
 
 def _leads_to(url: httpx2.URL, listener: socket.socket) -> bool:
@@ -154,18 +154,20 @@ async def _check(client: anthropic.AsyncAnthropic) -> str | None:
     try:
         await client.models.list(limit=1, timeout=10.0)
     except (anthropic.AuthenticationError, anthropic.PermissionDeniedError) as error:
-        raise Trouble(
+        raise CommandError(
             f"{client.base_url} does not take the API key ({error.status_code}); check ANTHROPIC_API_KEY",
             NO_ACCESS,
         ) from error
     except anthropic.APIConnectionError as error:
         if isinstance(error.__cause__, (httpx2.LocalProtocolError, ValueError)):
-            raise Trouble("the API key cannot be sent: it holds what no key has", NO_ACCESS) from error
+            raise CommandError("the API key cannot be sent: it holds what no key has", NO_ACCESS) from error
         return f"{client.base_url} cannot be reached now; requests will wait for it"
     except anthropic.APIStatusError:
         return None  # it is there, and may have no list of models
     except (TypeError, ValueError, anthropic.AnthropicError) as error:
-        raise Trouble("there is no API key that could be sent: set ANTHROPIC_API_KEY", NO_ACCESS) from error
+        raise CommandError(
+            "there is no API key that could be sent: set ANTHROPIC_API_KEY", NO_ACCESS
+        ) from error
     return None
 
 

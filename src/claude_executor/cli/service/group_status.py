@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from claude_executor.cli.terminal.exits import NO_ACCESS, Trouble
+from claude_executor.cli.terminal.exits import NO_ACCESS, CommandError
 from claude_executor.cli.terminal.format import amount, percent
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ async def _states(sharing: Sharing) -> _States:
     try:
         return await budget.states()
     except OSError as error:
-        raise Trouble(f"Redis cannot be reached ({error}); check --shared", NO_ACCESS) from error
+        raise CommandError(f"Redis cannot be reached ({error}); check --shared", NO_ACCESS) from error
     finally:
         await budget.close()
 

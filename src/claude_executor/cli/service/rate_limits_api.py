@@ -6,7 +6,7 @@ import os
 import re
 from typing import TYPE_CHECKING
 
-from claude_executor.cli.terminal.exits import BAD_INPUT, NO_ACCESS, SOME_FAILED, Trouble
+from claude_executor.cli.terminal.exits import BAD_INPUT, NO_ACCESS, SOME_FAILED, CommandError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterable, Iterator
@@ -49,7 +49,7 @@ def admin_key() -> str | None:
     """
     key = os.environ.get(KEY)
     if key and not (key.isascii() and key.isprintable() and " " not in key):
-        raise Trouble(
+        raise CommandError(
             f"the admin key ({KEY}) holds a space, a line break or another odd character", NO_ACCESS
         )
     return key or None
@@ -73,13 +73,13 @@ async def organization_limits(key: str, *, base_url: str | None, models: Iterabl
             except anthropic.APIStatusError as error:
                 raise _refused(error, model) from error
             except anthropic.APIConnectionError as error:
-                raise Trouble(
+                raise CommandError(
                     "no connection to the Rate Limits API; check the network and the base URL "
                     "(ANTHROPIC_BASE_URL)",
                     NO_ACCESS,
                 ) from error
             except (anthropic.APIError, AttributeError, TypeError) as error:  # the SDK does not validate
-                raise Trouble(_NOT_THERE, NO_ACCESS) from error
+                raise CommandError(_NOT_THERE, NO_ACCESS) from error
     return [entry for entries in found.values() for entry in entries]
 
 
@@ -88,19 +88,21 @@ async def _groups(client: AsyncAnthropic, model: str | None) -> AsyncIterator[Or
         yield group
 
 
-def _refused(error: APIStatusError, model: str | None) -> Trouble:
+def _refused(error: APIStatusError, model: str | None) -> CommandError:
     status = error.status_code
     if status == 401:
         said = f"the admin key was not accepted; check {KEY}: it begins with sk-ant-admin"
-        return Trouble(f"{said} (HTTP 401)", NO_ACCESS)
+        return CommandError(f"{said} (HTTP 401)", NO_ACCESS)
     if status == 403:
         said = f"an organisation's limits are told to admin keys only, and {KEY} is none that may"
-        return Trouble(f"{said}; an admin makes one in the Claude Console (HTTP 403)", NO_ACCESS)
+        return CommandError(f"{said}; an admin makes one in the Claude Console (HTTP 403)", NO_ACCESS)
     if status == 404 and model is not None:
-        return Trouble(f"{model}: the organisation has no such model; check the name of the model", BAD_INPUT)
+        return CommandError(
+            f"{model}: the organisation has no such model; check the name of the model", BAD_INPUT
+        )
     if status == 404:
-        return Trouble(f"{_NOT_THERE} (HTTP 404)", NO_ACCESS)
-    return Trouble(
+        return CommandError(f"{_NOT_THERE} (HTTP 404)", NO_ACCESS)
+    return CommandError(
         f"the Rate Limits API does not answer as it should (HTTP {status}); try again", SOME_FAILED
     )
 

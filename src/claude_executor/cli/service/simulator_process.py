@@ -18,7 +18,7 @@ _GRACE = 3.0
 _TIMEOUT = 10.0
 
 
-class SimulatedApi:
+class SimulatorProcess:
     """A simulator in another process; use it as a context manager.
 
     Attributes:

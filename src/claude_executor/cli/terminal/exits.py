@@ -16,7 +16,7 @@ INTERRUPTED = 130
 TERMINATED = 143
 
 
-class Trouble(click.ClickException):
+class CommandError(click.ClickException):
     """The command cannot go on."""
 
     def __init__(self, message: str, code: int = BAD_INPUT) -> None:

@@ -73,7 +73,7 @@ class AttemptFailed(RequestEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestRefused(RequestEvent):
-    """The request was turned away without (another) attempt: `because` is the value of a `Refusal`."""
+    """The request was turned away without (another) attempt: `because` is the value of a `ErrorResponse`."""
 
     reason: str
 

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import orjson
 
 from claude_executor.simulator.api.exchange import Exchange, Receive, Scope, Send
-from claude_executor.simulator.limits.pools import Grant, Pool, Shortage
+from claude_executor.simulator.limits.pools import Admission, LimitPool, Shortage
 from claude_executor.simulator.messages import errors as refusals
-from claude_executor.simulator.messages.errors import BY_CHANCE, Refusal
+from claude_executor.simulator.messages.errors import BY_CHANCE, ErrorResponse
 from claude_executor.simulator.messages.prompt_cache import Split
 from claude_executor.simulator.messages.prompts import Prompt
-from claude_executor.simulator.messages.replies import PING, Reply, compose, error_event
+from claude_executor.simulator.messages.replies import PING, GeneratedReply, compose, error_event
 from claude_executor.simulator.organization import Organization
 
 _MOST_PIECES = 12
@@ -37,13 +37,13 @@ _STREAM_FAULTS = (
 
 
 @dataclass(slots=True)
-class _Job:
+class _Generation:
     """One admitted request."""
 
     exchange: Exchange
     prompt: Prompt
-    pool: Pool
-    grant: Grant
+    pool: LimitPool
+    grant: Admission
     split: Split
     struck: list[str]
 
@@ -63,16 +63,16 @@ class Messages:
         organization = self._organization
         exchange = Exchange(organization, scope, receive, send)
         organization.tick()
-        organization.ledger.enter()
+        organization.traffic.enter()
         try:
             await self._serve(exchange)
         finally:
             # Before the number of running requests changes, let a scheduled outage see the old one.
             organization.tick()
-            organization.ledger.leave(exchange.status, exchange.cause)
+            organization.traffic.leave(exchange.status, exchange.cause)
 
     async def _serve(self, exchange: Exchange) -> None:
-        organization, witness = self._organization, self._organization.witness
+        organization, witness = self._organization, self._organization.audit
         body = await exchange.body()
         if body is None:
             return
@@ -89,7 +89,7 @@ class Messages:
                 exchange.connection.cut("refuse")
                 return
             admitted = self._admit(exchange, prompt, now)
-            if isinstance(admitted, Refusal):
+            if isinstance(admitted, ErrorResponse):
                 pool = organization.pool(name) if isinstance(prompt, Prompt) else None
                 exchange.ended = True
                 witness.refused(identity, name, admitted, now)
@@ -100,12 +100,14 @@ class Messages:
             if not exchange.ended:
                 witness.left(identity, organization.tick(), begun=exchange.writing)
 
-    def _admit(self, exchange: Exchange, prompt: Prompt | Refusal, now: float) -> _Job | Refusal:
+    def _admit(
+        self, exchange: Exchange, prompt: Prompt | ErrorResponse, now: float
+    ) -> _Generation | ErrorResponse:
         organization = self._organization
-        barred = exchange.barred(now)
+        barred = exchange.rejection(now)
         if barred is not None:
             return barred
-        if isinstance(prompt, Refusal):
+        if isinstance(prompt, ErrorResponse):
             return prompt
         if organization.out(prompt.pool):
             return refusals.outage(organization.faults)
@@ -120,8 +122,8 @@ class Messages:
         )
         if isinstance(grant, Shortage):
             return refusals.over_limit(grant, prompt.model)
-        organization.ledger.admitted(now)
-        return _Job(exchange, prompt, pool, grant, split, organization.struck())
+        organization.traffic.admitted(now)
+        return _Generation(exchange, prompt, pool, grant, split, organization.struck())
 
     def _estimate(self, prompt: Prompt, split: Split) -> float:
         error = self._organization.settings.estimate_error
@@ -130,7 +132,7 @@ class Messages:
         lean = int(prompt.digest[:8], 16) / 0xFFFFFFFF * 2 - 1
         return max(1, round(split.counted * (1 + error * lean)))
 
-    async def _perform(self, job: _Job) -> None:
+    async def _perform(self, job: _Generation) -> None:
         """Strike the request down by chance, or answer it."""
         organization, exchange = self._organization, job.exchange
         now = organization.tick()
@@ -139,7 +141,7 @@ class Messages:
                 if name in BY_CHANCE:
                     self._undo(job, now)
                     exchange.ended = True
-                    organization.witness.refused(job.prompt.identity, job.pool.name, BY_CHANCE[name], now)
+                    organization.audit.refused(job.prompt.identity, job.pool.name, BY_CHANCE[name], now)
                     await exchange.refuse(BY_CHANCE[name], now)
                     return
                 if name == "reset" or (name == "stale_keepalive" and exchange.connection.reused):
@@ -150,13 +152,13 @@ class Messages:
             await self._generate(job)
         finally:
             produced = job.pool.end(job.grant, organization.tick())
-            organization.ledger.wrote(job.pool.name, produced)
+            organization.traffic.wrote(job.pool.name, produced)
 
-    def _undo(self, job: _Job, now: float) -> None:
+    def _undo(self, job: _Generation, now: float) -> None:
         if not self._organization.settings.failures_consume:
             job.pool.give_back(job.grant, now)
 
-    async def _generate(self, job: _Job) -> None:
+    async def _generate(self, job: _Generation) -> None:
         organization, exchange, split = self._organization, job.exchange, job.split
         settings = organization.settings
         reply = compose(job.prompt, split, organization.number(), settings.output_tokens, settings.seed)
@@ -168,7 +170,7 @@ class Messages:
         now = organization.tick()
         job.pool.correct_input(job.grant, split.counted, now)
         organization.cache.begin(job.prompt)
-        organization.ledger.read(
+        organization.traffic.read(
             job.pool.name, fresh=split.fresh, cache_read=split.read, cache_written=split.written
         )
         job.pool.begin_output(job.grant, reply.tokens, seconds, now)
@@ -184,7 +186,7 @@ class Messages:
         factor = math.exp(self._organization.random.gauss(0, latency.spread)) if latency.spread else 1.0
         return latency.first_token * factor, tokens / latency.tokens_per_second * factor
 
-    async def _whole(self, job: _Job, reply: Reply) -> None:
+    async def _whole(self, job: _Generation, reply: GeneratedReply) -> None:
         organization, exchange = self._organization, job.exchange
         now = organization.tick()
         job.pool.end(job.grant, now)
@@ -196,7 +198,7 @@ class Messages:
         await exchange.answer(body, now, job.pool)
         self._answered(job)
 
-    async def _stream(self, job: _Job, reply: Reply, seconds: float) -> None:
+    async def _stream(self, job: _Generation, reply: GeneratedReply, seconds: float) -> None:
         organization, exchange = self._organization, job.exchange
         pieces = reply.pieces(min(_MOST_PIECES if seconds else _PIECES_AT_ONCE, max(1, reply.tokens)))
         fault = next((name for name in job.struck if name in _STREAM_FAULTS), None)
@@ -214,7 +216,7 @@ class Messages:
         await exchange.end(reply.closing())
         self._answered(job)
 
-    async def _break_off(self, job: _Job, fault: str) -> None:
+    async def _break_off(self, job: _Generation, fault: str) -> None:
         organization, exchange = self._organization, job.exchange
         self._broken(job, fault, begun=True)
         if fault in _STREAM_ERRORS:
@@ -226,18 +228,18 @@ class Messages:
         else:
             exchange.connection.cut("reset" if organization.random.random() < 0.5 else "close")
 
-    def _answered(self, job: _Job) -> None:
+    def _answered(self, job: _Generation) -> None:
         """Note a delivered answer, unless the client left while it was being sent."""
         if job.exchange.connection.gone:
             return
         job.exchange.ended = True
         job.exchange.cause = "answered"
-        self._organization.witness.answered(job.prompt.identity, self._organization.tick())
+        self._organization.audit.answered(job.prompt.identity, self._organization.tick())
 
-    def _broken(self, job: _Job, cause: str, *, begun: bool) -> None:
+    def _broken(self, job: _Generation, cause: str, *, begun: bool) -> None:
         job.exchange.ended = True
         job.exchange.cause = cause
-        self._organization.witness.broken(job.prompt.identity, self._organization.tick(), begun=begun)
+        self._organization.audit.broken(job.prompt.identity, self._organization.tick(), begun=begun)
 
 
 class CountTokens:
@@ -261,14 +263,14 @@ class CountTokens:
         if organization.unreachable:
             exchange.connection.cut("refuse")
             return
-        refusal = exchange.barred(now)
+        refusal = exchange.rejection(now)
         prompt = organization.reader.read(*organization.reader.identify(body), counting=True)
-        if refusal is None and isinstance(prompt, Refusal):
+        if refusal is None and isinstance(prompt, ErrorResponse):
             refusal = prompt
         short = organization.count(now) if refusal is None else None
         if short is not None:
             refusal = refusals.over_limit(short, "count_tokens")
-        if refusal is not None or isinstance(prompt, Refusal):
+        if refusal is not None or isinstance(prompt, ErrorResponse):
             assert refusal is not None
             await exchange.refuse(refusal, now)
             return

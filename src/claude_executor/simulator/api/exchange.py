@@ -4,10 +4,10 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from claude_executor.simulator.api.connection import Connection
-from claude_executor.simulator.limits.pools import Pool
+from claude_executor.simulator.limits.pools import LimitPool
 from claude_executor.simulator.messages import errors as refusals
 from claude_executor.simulator.messages import headers
-from claude_executor.simulator.messages.errors import NO_KEY, NOT_ADMIN, WRONG_KEY, Refusal
+from claude_executor.simulator.messages.errors import NO_KEY, NOT_ADMIN, WRONG_KEY, ErrorResponse
 from claude_executor.simulator.organization import Organization
 
 Message = MutableMapping[str, Any]
@@ -63,12 +63,12 @@ class Exchange:
                 return bytes(value).decode("latin-1")
         return None
 
-    def barred(self, now: float) -> Refusal | None:
+    def rejection(self, now: float) -> ErrorResponse | None:
         """The answer that no request body could change, if there is one: a bad key, or an episode."""
         organization = self._organization
         return self.unauthorized() or refusals.episode(organization.faults, organization.wall(now))
 
-    def unauthorized(self, *, admin: bool = False) -> Refusal | None:
+    def unauthorized(self, *, admin: bool = False) -> ErrorResponse | None:
         """The answer to a request whose key is missing or wrong, or ``None`` if the key is good."""
         key = self.key()
         if not key:
@@ -101,7 +101,7 @@ class Exchange:
             return None
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def refuse(self, refusal: Refusal, now: float, pool: Pool | None = None) -> None:
+    async def refuse(self, refusal: ErrorResponse, now: float, pool: LimitPool | None = None) -> None:
         """Answer with an error."""
         body, kind = refusal.body(self.request_id)
         found = self._head(now) if refusal.shown != "nothing" else [(b"server", b"cloudflare")]
@@ -118,11 +118,11 @@ class Exchange:
         await self._whole(refusal.status, kind, body, found)
         self.cause = refusal.cause
 
-    async def answer(self, body: bytes, now: float, pool: Pool | None = None) -> None:
+    async def answer(self, body: bytes, now: float, pool: LimitPool | None = None) -> None:
         """Answer with a 200 and one JSON document."""
         await self._whole(200, b"application/json", body, self._good(now, pool))
 
-    async def begin(self, now: float, pool: Pool, first: bytes) -> None:
+    async def begin(self, now: float, pool: LimitPool, first: bytes) -> None:
         """Begin a stream with a 200 and its first events."""
         found = self._good(now, pool)
         found += [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
@@ -147,7 +147,7 @@ class Exchange:
     def _head(self, now: float) -> list[headers.Header]:
         return headers.identity(self.request_id, self._organization.wall(now))
 
-    def _good(self, now: float, pool: Pool | None) -> list[headers.Header]:
+    def _good(self, now: float, pool: LimitPool | None) -> list[headers.Header]:
         found = self._head(now) + headers.organization()
         if pool is not None and self._organization.settings.headers:
             found += headers.limits(pool, now, self._organization.wall(now))

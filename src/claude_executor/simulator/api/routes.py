@@ -13,7 +13,7 @@ from starlette.routing import Route
 from claude_executor.simulator.api.exchange import Exchange
 from claude_executor.simulator.messages import errors as refusals
 from claude_executor.simulator.messages import headers
-from claude_executor.simulator.messages.errors import Refusal, unknown_model
+from claude_executor.simulator.messages.errors import ErrorResponse, unknown_model
 from claude_executor.simulator.organization import as_json
 from claude_executor.simulator.world.models import Rates, rates_of
 
@@ -113,7 +113,7 @@ class _Owner:
         status = getattr(error, "status_code", 404)
         return self._refuse(refusals.WRONG_METHOD if status == 405 else refusals.NO_SUCH_PATH)
 
-    def _refusal(self, request: Request, *, admin: bool = False) -> Refusal | None:
+    def _refusal(self, request: Request, *, admin: bool = False) -> ErrorResponse | None:
         organization = self._simulator.organization
         exchange = Exchange(organization, request.scope, request.receive, _nowhere)
         return exchange.unauthorized(admin=admin)
@@ -137,7 +137,7 @@ class _Owner:
     def _json(self, value: Any) -> Response:  # noqa: ANN401
         return self._respond(200, orjson.dumps(value), b"application/json", [])
 
-    def _refuse(self, refusal: Refusal) -> Response:
+    def _refuse(self, refusal: ErrorResponse) -> Response:
         number = self._simulator.organization.number()
         request_id = f"req_01{number:022d}"
         body, kind = refusal.body(request_id)

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from claude_executor.simulator.audit.verdict import Verdict, Violation
-from claude_executor.simulator.messages.errors import Refusal
+from claude_executor.simulator.messages.errors import ErrorResponse
 
 REACH = 0.5
 """Seconds after which a refusal counts as known: both ways over the network, and a client that is busy."""
@@ -115,7 +115,7 @@ class _Settled:
 
 
 @dataclass(slots=True)
-class Witness:
+class ClientAudit:
     """Watches one client and gives the verdict. It sees what arrives and how each request ends.
 
     Args:
@@ -170,7 +170,7 @@ class Witness:
                 since = now - known.known_at
                 self._violate("hammered_outage", identity, now, f"sent {since:.3f} s into a known outage")
 
-    def refused(self, identity: str, pool: str, refusal: Refusal, now: float) -> None:
+    def refused(self, identity: str, pool: str, refusal: ErrorResponse, now: float) -> None:
         """A request was answered with an error."""
         case = self._end(identity, "refused", now)
         if refusal.status == 429:

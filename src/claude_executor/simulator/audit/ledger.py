@@ -15,7 +15,7 @@ class _Tokens:
 
 
 @dataclass(slots=True)
-class Ledger:
+class TrafficRecord:
     """Counts for ``GET /simulator/stats``."""
 
     in_flight: int = 0

@@ -45,7 +45,7 @@ class Shortage:
 
 
 @dataclass(slots=True)
-class Grant:
+class Admission:
     """What one admitted request holds of its pool until it ends."""
 
     estimate: float
@@ -56,7 +56,7 @@ class Grant:
     settled: bool = field(default=False)
 
 
-class Pool:
+class LimitPool:
     """The live buckets of one pool.
 
     Args:
@@ -94,7 +94,7 @@ class Pool:
 
     def admit(
         self, estimate: float, max_tokens: int, now: float, *, ramp: Ramp | None = None, wall: float = 0.0
-    ) -> Grant | Shortage:
+    ) -> Admission | Shortage:
         """Let a request in and take its share, or say what is short and take nothing.
 
         Args:
@@ -119,19 +119,19 @@ class Pool:
         if self.input_tokens is not None:
             self.input_tokens.take(estimate, now)
         # Kept with the grant: the limits may be replaced while the answer is being generated.
-        grant = Grant(estimate, self.output_tokens)
+        grant = Admission(estimate, self.output_tokens)
         if self._settings.reserve_max_tokens and self.output_tokens is not None:
             grant.reserved = float(max_tokens)
             self.output_tokens.take(grant.reserved, now)
         return grant
 
-    def correct_input(self, grant: Grant, actual: float, now: float) -> None:
+    def correct_input(self, grant: Admission, actual: float, now: float) -> None:
         """Replace the estimate by the truth, as the API does when the answer begins."""
         if self.input_tokens is not None:
             self.input_tokens.take(actual - grant.estimate, now)
         grant.estimate = actual
 
-    def begin_output(self, grant: Grant, tokens: float, seconds: float, now: float) -> None:
+    def begin_output(self, grant: Admission, tokens: float, seconds: float, now: float) -> None:
         """Let the answer's tokens leave the output bucket, evenly over ``seconds`` (few: at once)."""
         if seconds <= _AT_ONCE:
             grant.produced = tokens
@@ -142,7 +142,7 @@ class Pool:
         else:
             grant.flow = grant.output.begin(tokens, seconds, now)
 
-    def end(self, grant: Grant, now: float) -> float:
+    def end(self, grant: Admission, now: float) -> float:
         """Finish a request, however it ended. Doing so twice changes nothing.
 
         Returns:
@@ -160,7 +160,7 @@ class Pool:
             grant.output.take(grant.produced - grant.reserved, now)
         return grant.produced
 
-    def give_back(self, grant: Grant, now: float) -> None:
+    def give_back(self, grant: Admission, now: float) -> None:
         """Undo an admission that came to nothing."""
         self.end(grant, now)
         for tank, amount in ((self.requests, 1.0), (self._window, 1.0), (self.input_tokens, grant.estimate)):

@@ -19,7 +19,7 @@ Shown = Literal["limits", "identity", "nothing"]
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
+class ErrorResponse:
     """An answer that is not a success.
 
     Attributes:
@@ -55,39 +55,41 @@ class Refusal:
         return orjson.dumps({"type": "error", "error": error, "request_id": request_id}), b"application/json"
 
 
-def invalid_request(message: str) -> Refusal:
+def invalid_request(message: str) -> ErrorResponse:
     """400: the request itself is wrong."""
-    return Refusal(400, "invalid_request_error", message, "invalid_request", final=True)
+    return ErrorResponse(400, "invalid_request_error", message, "invalid_request", final=True)
 
 
-def unknown_model(model: str) -> Refusal:
+def unknown_model(model: str) -> ErrorResponse:
     """404: no such model."""
-    return Refusal(404, "not_found_error", f"model: {model}", "not_found", final=True)
+    return ErrorResponse(404, "not_found_error", f"model: {model}", "not_found", final=True)
 
 
-NO_SUCH_PATH = Refusal(404, "not_found_error", "Not Found", "not_found", final=True)
-WRONG_METHOD = Refusal(405, "invalid_request_error", "Method Not Allowed", "invalid_request", final=True)
-TOO_LARGE = Refusal(413, "", "Request Entity Too Large", "too_large", shown="nothing", final=True)
-NO_KEY = Refusal(
+NO_SUCH_PATH = ErrorResponse(404, "not_found_error", "Not Found", "not_found", final=True)
+WRONG_METHOD = ErrorResponse(
+    405, "invalid_request_error", "Method Not Allowed", "invalid_request", final=True
+)
+TOO_LARGE = ErrorResponse(413, "", "Request Entity Too Large", "too_large", shown="nothing", final=True)
+NO_KEY = ErrorResponse(
     401,
     "authentication_error",
     "x-api-key header or Authorization bearer token is required",
     "authentication",
     final=True,
 )
-WRONG_KEY = Refusal(401, "authentication_error", "invalid x-api-key", "authentication", final=True)
-NOT_ADMIN = Refusal(403, "permission_error", "An Admin API key is required.", "permission", final=True)
+WRONG_KEY = ErrorResponse(401, "authentication_error", "invalid x-api-key", "authentication", final=True)
+NOT_ADMIN = ErrorResponse(403, "permission_error", "An Admin API key is required.", "permission", final=True)
 
-OVERLOADED = Refusal(529, "overloaded_error", "Overloaded", "overloaded")
+OVERLOADED = ErrorResponse(529, "overloaded_error", "Overloaded", "overloaded")
 
-BY_CHANCE: dict[str, Refusal] = {
-    "error_500": Refusal(500, "api_error", "Internal server error", "error_500"),
-    "error_502": Refusal(502, "api_error", "Bad gateway", "error_502"),
-    "error_502_html": Refusal(502, "", "Bad Gateway", "error_502_html", shown="nothing"),
-    "error_503": Refusal(503, "api_error", "Service unavailable", "error_503"),
-    "error_504": Refusal(504, "timeout_error", "The request timed out", "error_504"),
+BY_CHANCE: dict[str, ErrorResponse] = {
+    "error_500": ErrorResponse(500, "api_error", "Internal server error", "error_500"),
+    "error_502": ErrorResponse(502, "api_error", "Bad gateway", "error_502"),
+    "error_502_html": ErrorResponse(502, "", "Bad Gateway", "error_502_html", shown="nothing"),
+    "error_503": ErrorResponse(503, "api_error", "Service unavailable", "error_503"),
+    "error_504": ErrorResponse(504, "timeout_error", "The request timed out", "error_504"),
     "overloaded": OVERLOADED,
-    "rate_limited_plain": Refusal(
+    "rate_limited_plain": ErrorResponse(
         429, "rate_limit_error", "Too busy, please slow down.", "rate_limited_plain", shown="nothing"
     ),
 }
@@ -102,7 +104,7 @@ _SELF_SET_MESSAGE = (
 )
 
 
-def episode(faults: Faults, wall: float) -> Refusal | None:
+def episode(faults: Faults, wall: float) -> ErrorResponse | None:
     """The answer that every request gets at present, if there is one (outages apart).
 
     Args:
@@ -112,24 +114,24 @@ def episode(faults: Faults, wall: float) -> Refusal | None:
     if faults.invalid_key:
         return WRONG_KEY
     if faults.permission_403:
-        return Refusal(
+        return ErrorResponse(
             403, "permission_error", "Your API key may not use this resource.", "permission", final=True
         )
     if faults.billing_402:
-        return Refusal(
+        return ErrorResponse(
             402, "billing_error", "There is a problem with your billing details.", "billing", final=True
         )
     if faults.credit_400:
         message = "Your credit balance is too low to access the Claude API. Please go to Plans & Billing."
-        return Refusal(400, "invalid_request_error", message, "credit", final=True)
+        return ErrorResponse(400, "invalid_request_error", message, "credit", final=True)
     if faults.spend_limit_400:
         message = _SELF_SET_MESSAGE.format(month=_next_month(wall))
-        return Refusal(400, "invalid_request_error", message, "spend_limit", final=True)
+        return ErrorResponse(400, "invalid_request_error", message, "spend_limit", final=True)
     if faults.spend_cap or faults.contract_spend:
         code = "enforced_spend_limit_reached" if faults.spend_cap else "contract_spend_limit_reached"
         cause = "spend_cap" if faults.spend_cap else "contract_spend"
         message = _SPEND_MESSAGE.format(month=_next_month(wall))
-        return Refusal(429, "rate_limit_error", message, cause, code=code, final=True)
+        return ErrorResponse(429, "rate_limit_error", message, cause, code=code, final=True)
     return None
 
 
@@ -139,16 +141,16 @@ def _next_month(wall: float) -> str:
     return f"{months // 12:04d}-{months % 12 + 1:02d}-01"
 
 
-def outage(faults: Faults) -> Refusal:
+def outage(faults: Faults) -> ErrorResponse:
     """The 529 of an outage."""
     hint = faults.outage_retry_after
-    return Refusal(529, "overloaded_error", "Overloaded", "outage", retry_after=hint)
+    return ErrorResponse(529, "overloaded_error", "Overloaded", "outage", retry_after=hint)
 
 
 _UNITS = {"requests": "requests", "input_tokens": "input tokens", "output_tokens": "output tokens"}
 
 
-def over_limit(short: Shortage, model: str) -> Refusal:
+def over_limit(short: Shortage, model: str) -> ErrorResponse:
     """The 429 of a limit, or of too steep a climb."""
     if short.cause == "ramp":
         message = (
@@ -165,7 +167,7 @@ def over_limit(short: Shortage, model: str) -> Refusal:
             "headers. Please reduce the prompt length or the maximum tokens requested, or try again later."
         )
         code = None
-    return Refusal(
+    return ErrorResponse(
         429,
         "rate_limit_error",
         message,

@@ -9,7 +9,7 @@ import time
 from functools import lru_cache
 
 from claude_executor.simulator.limits.buckets import Tank
-from claude_executor.simulator.limits.pools import Pool
+from claude_executor.simulator.limits.pools import LimitPool
 from claude_executor.simulator.messages.errors import ORGANIZATION, WORKSPACE
 
 Header = tuple[bytes, bytes]
@@ -62,7 +62,7 @@ def organization() -> list[Header]:
     return _IDS
 
 
-def limits(pool: Pool, now: float, wall: float) -> list[Header]:
+def limits(pool: LimitPool, now: float, wall: float) -> list[Header]:
     """The limits of one pool, as they stand now. Unlimited resources are left out."""
     found: list[Header] = []
     if pool.requests is not None:

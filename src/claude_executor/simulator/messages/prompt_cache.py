@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from claude_executor.simulator.messages.prompts import Mark, Prompt
+from claude_executor.simulator.messages.prompts import CacheMark, Prompt
 
 # Prefixes beyond which those that have expired are dropped: memory stays in proportion to those in use.
 _FIRST_SWEEP = 10_000
@@ -66,5 +66,5 @@ class PromptCache:
             self._until = {digest: until for digest, until in self._until.items() if until > now}
             self._sweep_at = max(_FIRST_SWEEP, 2 * len(self._until))
 
-    def _kept(self, prompt: Prompt) -> list[Mark]:
+    def _kept(self, prompt: Prompt) -> list[CacheMark]:
         return [mark for mark in prompt.marks if mark.tokens >= self._minimum]

@@ -6,14 +6,14 @@ from hashlib import blake2b
 
 import orjson
 
-from claude_executor.simulator.messages.errors import Refusal, invalid_request, unknown_model
+from claude_executor.simulator.messages.errors import ErrorResponse, invalid_request, unknown_model
 from claude_executor.simulator.messages.tokens import PER_MESSAGE, PER_TOOL_LIST, TokenCounter
 from claude_executor.simulator.world.json_values import Json, is_array, is_object
 from claude_executor.simulator.world.settings import Settings
 
 
 @dataclass(slots=True)
-class Mark:
+class CacheMark:
     """A cache mark: everything up to here is one prefix.
 
     Attributes:
@@ -49,7 +49,7 @@ class Prompt:
     max_tokens: int
     stream: bool
     tokens: int
-    marks: list[Mark]
+    marks: list[CacheMark]
 
 
 class PromptReader:
@@ -79,7 +79,9 @@ class PromptReader:
         user = metadata.get("user_id") if is_object(metadata) else None
         return (user if isinstance(user, str) and user else digest), digest, value
 
-    def read(self, identity: str, digest: str, value: Json, *, counting: bool = False) -> Prompt | Refusal:
+    def read(
+        self, identity: str, digest: str, value: Json, *, counting: bool = False
+    ) -> Prompt | ErrorResponse:
         """Check a body and count its tokens.
 
         Args:
@@ -112,9 +114,9 @@ class PromptReader:
             marks,
         )
 
-    def _measure(self, model: str, value: dict[str, Json]) -> tuple[int, list[Mark]]:
+    def _measure(self, model: str, value: dict[str, Json]) -> tuple[int, list[CacheMark]]:
         tokens = 0
-        marks: list[Mark] = []
+        marks: list[CacheMark] = []
         # Hashing the prefix costs more than counting it, and most prompts have no marks.
         marked = _has_marks(value)
         running = blake2b(model.encode(), digest_size=16)
@@ -127,10 +129,10 @@ class PromptReader:
             running.update(_content(block))
             control = block.get("cache_control") if is_object(block) else None
             if is_object(control):
-                marks.append(Mark(running.digest(), tokens, _lifetime(control)))
+                marks.append(CacheMark(running.digest(), tokens, _lifetime(control)))
         whole = value.get("cache_control")
         if is_object(whole) and last is not None:
-            marks.append(Mark(running.digest(), tokens, _lifetime(whole)))
+            marks.append(CacheMark(running.digest(), tokens, _lifetime(whole)))
         return max(1, tokens), marks
 
 

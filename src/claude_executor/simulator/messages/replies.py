@@ -23,7 +23,7 @@ _NORMAL = NormalDist()
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
+class GeneratedReply:
     """One answer.
 
     Attributes:
@@ -148,7 +148,7 @@ def length(prompt: Prompt, lengths: Lengths, seed: int) -> int:
     return max(1, round(exp(middle + lengths.sigma * _NORMAL.inv_cdf(min(chance, 1 - 1e-15)))))
 
 
-def compose(prompt: Prompt, split: Split, number: int, lengths: Lengths, seed: int) -> Reply:
+def compose(prompt: Prompt, split: Split, number: int, lengths: Lengths, seed: int) -> GeneratedReply:
     """Write the answer to a prompt.
 
     Args:
@@ -162,7 +162,7 @@ def compose(prompt: Prompt, split: Split, number: int, lengths: Lengths, seed: i
     tokens = min(wanted, prompt.max_tokens)
     words = max(0, tokens - _HEAD_TOKENS)
     filler = (_WORDS * (words // _WORDS_IN_LOOP + 1))[: words * _BYTES_PER_WORD]
-    return Reply(
+    return GeneratedReply(
         f"msg_01{number:022d}",
         prompt.model,
         f"Answer to {prompt.digest}{filler}" if tokens else "",  # 0: only the cache is written
