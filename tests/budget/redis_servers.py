@@ -31,7 +31,7 @@ class MemoryBudget(RedisBudget):
         self.delay = 0.0
         self.error: Exception | None = None
 
-    async def ask(self, pool, ask):
+    async def lease(self, pool, ask):
         if self.delay:
             await asyncio.sleep(self.delay)
         return await super().lease(pool, ask)

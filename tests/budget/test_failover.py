@@ -72,12 +72,12 @@ async def test_a_failover_loses_no_request_and_admits_little_beyond_the_limit(gu
 async def test_the_refill_of_a_gap_in_which_all_were_alone_has_been_used(memory, clock):
     """Short as it was: each has gone on with its part of it."""
     budget = MemoryBudget(memory)
-    await budget.ask("haiku", an_ask(1, want={"requests": 600.0}))
+    await budget.lease("haiku", an_ask(1, want={"requests": 600.0}))
     clock.now += 3.0
-    grant = await budget.ask("haiku", an_ask(2, returns=True))
+    grant = await budget.lease("haiku", an_ask(2, returns=True))
     assert grant.level["requests"] == pytest.approx(0.0)
     clock.now += 3.0
-    grant = await budget.ask("haiku", an_ask(3))
+    grant = await budget.lease("haiku", an_ask(3))
     assert grant.level["requests"] == pytest.approx(30.0)
     await budget.close()
 
@@ -104,7 +104,7 @@ async def until_told(budget):
     """Ask as a member does: again, a while after it was in vain."""
     for seq in range(3, 100):
         try:
-            return await budget.ask("haiku", an_ask(seq))
+            return await budget.lease("haiku", an_ask(seq))
         except Unreachable:
             await asyncio.sleep(0.1)
     raise AssertionError("never answered")

@@ -239,7 +239,7 @@ async def test_one_that_is_never_reached_takes_its_supposed_share(team):
 
 async def test_where_the_policy_says_so_it_is_refused(team):
     """With what to do about it."""
-    async with team.member(alone="fail") as executor:
+    async with team.member(when_unreachable="fail") as executor:
         team.budgets[0].away = True
         with pytest.raises(BudgetUnreachable, match=r"\(ConnectionError\); see to Redis"):
             await executor.submit(params("a"))
@@ -268,7 +268,7 @@ async def test_copies_of_one_budget_are_members_of_their_own(memory):
         copies = [budget, copy.copy(budget), pickle.loads(pickle.dumps(budget))]
         for each in copies:
             await each.open()
-            grant = await each.ask("haiku", LeaseRequest(seq=1, weight=1.0, version=0))
+            grant = await each.lease("haiku", LeaseRequest(seq=1, weight=1.0, version=0))
         assert grant.members == len(copies)
         for each in copies:
             await each.close()
@@ -331,7 +331,7 @@ async def test_who_goes_while_it_tells_of_what_was_left_over_has_told_it(team):
         budget = team.budgets[0]
         await goes.submit(params("b", max_tokens=550))
         budget.delay = 0.3
-        purse = goes._scheduler._pools["haiku-5.5"].meters["output tokens"].bucket
+        purse = goes._scheduler._pools["haiku-5.5"].estimators["output tokens"].bucket
         back = purse.back
         for _ in range(60):
             await asyncio.sleep(0.05)
@@ -378,7 +378,7 @@ async def test_who_goes_gives_up_its_place(team):
     [
         {"group": ""},
         {"group": "a{b}"},
-        {"alone": "panic"},
+        {"when_unreachable": "panic"},
         {"timeout": 0.0},
         {"members": 0},
         {"max_concurrency": 0},

@@ -25,7 +25,7 @@ def a_job(
     tenant="",
     cost=SOME_COST,
     charge=1.0,
-    build=("", 0),
+    size_class=("", 0),
     deadline_at=float("inf"),
     phase=Phase.WAITING,
     attempts=0,
@@ -33,7 +33,7 @@ def a_job(
 ):
     """A job as the scheduler would have made it, in any phase."""
     job = Job(number, a_shape(model), pool, priority, tenant, 0.0, deadline_at)
-    job.cost, job.charge, job.size_class = cost, charge, build
+    job.cost, job.charge, job.size_class = cost, charge, size_class
     job.phase, job.attempts, job.pays_retry = phase, attempts, pays_retry
     return job
 

@@ -475,7 +475,7 @@ async def test_a_call_that_failed_gave_back_what_its_parts_had_taken(simulator, 
         assert executor.snapshot().attempts == 2
         assert simulator.stats()["by_status"]["200"] == 3
         assert output_used(executor) == output_charged(simulator)
-        assert sum(executor._scheduler._ceiling._spending.spent()) == sum(
+        assert sum(executor._scheduler._executor_limits._spending.spent()) == sum(
             simulator.stats()["tokens"]["haiku-5.5"].values()
         )
 
@@ -700,7 +700,7 @@ async def test_calls_of_several_parts_spoilt_the_estimate_of_requests(simulator,
             for number in range(times):
                 await executor.submit({**params, "metadata": {"user_id": f"{number}"}})
 
-        estimator = executor._scheduler._pricing._estimator
+        estimator = executor._scheduler._cost_model._estimator
         params = request("Hello, " * 200, max_tokens=8_000)
         expected = estimator.cost(shape_of(params))
         await asyncio.gather(*(asked(params, 3) for _ in range(9)))

@@ -99,9 +99,11 @@ STREAMS = [create_stream, create_raw_stream, stream, stream_beta]
 def pair(executor_on):
     """An executor, and a client with its middleware that would retry by itself."""
 
-    def make(simulator, limits=None, terms=None, **options):
+    def make(simulator, limits=None, request_options=None, **options):
         executor = executor_on(simulator, limits, **options)
-        middleware = executor.middleware() if terms is None else executor.middleware(terms)
+        middleware = (
+            executor.middleware() if request_options is None else executor.middleware(request_options)
+        )
         return executor, simulated_client(simulator, max_retries=2, middleware=[middleware])
 
     return make
@@ -115,7 +117,7 @@ def free(executor):
 
 
 def answered(executor):
-    return executor._scheduler.tally.answered
+    return executor._scheduler.counters.answered
 
 
 @pytest.mark.parametrize("door", DOORS)
@@ -163,7 +165,7 @@ async def test_attempts_are_the_policys(pair, door, faults, error):
         with pytest.raises(error):  # the end of one call is not that of the next
             await door(client)
         assert free(executor)
-    tally = executor._scheduler.tally
+    tally = executor._scheduler.counters
     assert tally.failed == 2
     assert simulator.stats()["requests"] == tally.attempts >= 8
 
@@ -289,7 +291,7 @@ async def test_a_stream_holds_its_place_until_it_ends(simulator, pair):
         with pytest.raises(KeyError):
             await leave(client)
         assert free(executor)
-    assert executor._scheduler.tally.cancelled == 2
+    assert executor._scheduler.counters.cancelled == 2
 
 
 @pytest.mark.parametrize("read", [0, 3])
@@ -323,7 +325,7 @@ async def test_a_stream_left_lying_about_gives_up_its_place(simulator, pair):
         await asyncio.sleep(20.0)
         assert free(executor)
         assert [event.type async for event in events][-1] == "message_stop"
-        assert executor._scheduler.tally.cancelled == 1
+        assert executor._scheduler.counters.cancelled == 1
 
 
 @pytest.mark.simulator(FLOWING)
@@ -363,8 +365,8 @@ async def test_a_broken_stream_is_a_failure_told_as_the_sdk_tells_it(pair, door,
         except error:
             pass
         assert free(executor)
-        assert executor._scheduler.tally.failed == 1
-        assert executor._scheduler.tally.answered == 0
+        assert executor._scheduler.counters.failed == 1
+        assert executor._scheduler.counters.answered == 0
     assert simulator.stats()["requests"] == 1
 
 

@@ -249,14 +249,14 @@ def some_history(results, *, seconds=10, **pool):
 
 def test_use_of_more_than_all_that_the_limit_gave(results):
     """A full bucket is given as well: 600 of it and 100 that flowed in within ten seconds are 700."""
-    limits = {"requests": [600.0, "told", 600.0]}
+    limits = {"requests": [600.0, "declared", 600.0]}
     path = some_history(results, running=1, used={"requests": 70.0}, limits=limits)
     assert account_of(path).uses[0].share == pytest.approx(1.0)
 
 
 def test_a_next_limit_that_the_closing_summary_does_not_name(results):
     """As many in flight as there might be at the end, as there; not the most that ever might."""
-    limits = {"requests": [60.0, "told", 1.0]}
+    limits = {"requests": [60.0, "declared", 1.0]}
     path = some_history(results, seconds=120, held={"requests": 1.0}, limits=limits, concurrency=1)
     early = timeline_of(path).read_bytes().replace(b'"concurrency":1', b'"concurrency":200', 60)
     timeline_of(path).write_bytes(early)

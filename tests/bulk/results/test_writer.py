@@ -261,7 +261,7 @@ async def test_what_is_in_flight_when_the_disk_is_full_still_finds_room(tmp_path
     with ResultsFile(path) as results:
         results.keep_spare(lambda: told.append(True))
         monkeypatch.setattr(os, "write", write_if_there_is_room)
-        monkeypatch.setattr(DiskReserve, "give_back", make_room)
+        monkeypatch.setattr(DiskReserve, "release", make_room)
         await results.add(line_of("b"))
         assert told
         await results.add(line_of("c"))
@@ -344,7 +344,7 @@ async def test_new_results_stay_beside_the_old_ones_where_these_cannot_be_writte
     with ResultsFile(target) as results:
         assert [entry.custom_id for _, entry in results.entries()] == ["new", "next"]
         await results.add(line_of("last"))
-        assert ids_in(results.place) == ["new", "next", "last"]
+        assert ids_in(results.offset) == ["new", "next", "last"]
     with pytest.raises(OSError, match="No space"), ResultsFile(target, overwrite=True):
         pass
     fail[0] = False

@@ -34,18 +34,18 @@ async def test_one_bad_count_does_not_lose_the_others(begin, some_rows, rows_in,
     """All lines of a group are on disk, so all of them count; and the mistake is told."""
     rows = some_rows(20)
     run, executor = begin(simulator, len(rows))
-    answered, bad = run.tally.answered, []
+    answered, bad = run.counters.answered, []
 
     def count(model, message):
         answered(model, message)
-        if run.tally.succeeded == 3:
+        if run.counters.succeeded == 3:
             raise RuntimeError("a bad count")
 
-    run.tally.answered = count
+    run.counters.answered = count
     asyncio.get_running_loop().set_exception_handler(lambda _, context: bad.append(context["exception"]))
     async with executor:
         with ResultsFile(tmp_path / "results.jsonl") as results:
             await run_file(rows_in(rows), results, executor=executor, run=run)
-    assert run.tally.done == 20
-    assert run.tally.spent != Spent()
+    assert run.counters.done == 20
+    assert run.counters.spent != Spent()
     assert [str(error) for error in bad] == ["a bad count"]

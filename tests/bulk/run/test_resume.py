@@ -418,7 +418,7 @@ async def test_rows_that_ask_the_same_are_sent_once(begin, rows_in, simulator, t
         async with executor:
             await run_file(rows_in(rows), results, executor=executor, run=run, rest=rest, dedupe=True)
     assert simulator.verdict().requests == 40
-    assert (run.tally.succeeded, run.tally.copies, run.tally.spent.output_tokens) == (150, 150, 0)
+    assert (run.counters.succeeded, run.counters.copies, run.counters.spent.output_tokens) == (150, 150, 0)
     lines = [orjson.loads(line) for line in target.read_bytes().splitlines()]
     assert sorted(line["place"] for line in lines) == list(range(300))
     assert len({line["result"]["message"]["id"] for line in lines}) == 40
@@ -439,9 +439,9 @@ async def test_what_is_asked_again_is_paid_once(
         async with executor:
             await run_file(rows_in(same(60, 3)), results, executor=executor, run=run, dedupe=True)
     assert simulator.verdict().requests == 3
-    assert (run.tally.succeeded, run.tally.copies) == (60, 57)
+    assert (run.counters.succeeded, run.counters.copies) == (60, 57)
     produced = sum(tokens["output"] for tokens in simulator.stats()["tokens"].values())
-    assert run.tally.spent.output_tokens == produced
+    assert run.counters.spent.output_tokens == produced
 
 
 @pytest.mark.simulator(SLOW, faults=Faults(error_500=1.0))
@@ -455,7 +455,7 @@ async def test_the_failure_of_one_is_that_of_all_who_ask_the_same(
     with ResultsFile(target) as results:
         async with executor:
             await run_file(rows_in(same(30, 1)), results, executor=executor, run=run, dedupe=True)
-    assert run.tally.failed == 30
+    assert run.counters.failed == 30
     marks = [orjson.loads(line)["executor"] for line in target.read_bytes().splitlines()]
     assert (len(marks), sum("copy_of" in mark for mark in marks)) == (30, 25)
 

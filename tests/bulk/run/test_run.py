@@ -31,7 +31,7 @@ async def test_every_row_once_with_its_extras(begin, some_rows, simulator):
     assert {result["custom_id"]: result["place"] for result in results} == {
         f"row-{number}": number for number in range(300)
     }
-    assert len(results) == run.tally.succeeded == 300
+    assert len(results) == run.counters.succeeded == 300
     assert run.unsent == 0
     assert simulator.verdict().clean
 
@@ -53,9 +53,9 @@ async def test_an_hour_of_529_is_waited_out(begin, some_rows, simulator):
     """The API is down for an hour in the middle: the run waits, and every row is answered."""
     run, _, results = await collected(begin, simulator, some_rows(300), setup={"max_concurrency": 20})
     assert run.seconds > 3_600
-    assert (len(results), run.tally.succeeded, run.unsent) == (300, 300, 0)
+    assert (len(results), run.counters.succeeded, run.unsent) == (300, 300, 0)
     assert simulator.verdict().clean
-    assert run.tally.overloads < 300
+    assert run.counters.overloads < 300
 
 
 @pytest.mark.simulator(Settings(rates=Rates()))
@@ -83,7 +83,7 @@ async def test_wrong_key_ends_the_run(begin, some_rows, simulator):
         await run_rows(rows, lines.append, executor=executor, run=run)
     assert run.fatal is not None
     assert next(rows, None) is not None, "it went on reading"
-    assert (run.tally.failed, run.unsent, lines) == (0, 2_000, [])
+    assert (run.counters.failed, run.unsent, lines) == (0, 2_000, [])
     assert simulator.verdict().requests == 1
 
 
@@ -100,8 +100,8 @@ async def test_spend_limit_keeps_what_was_answered(begin, some_rows, simulator):
     run, _, results = await collected(begin, simulator, rows, setup={"max_concurrency": 20})
     await task
     assert run.fatal is not None
-    assert 0 < run.tally.succeeded == len(results) < 400
-    assert run.tally.succeeded == simulator.verdict().answered
+    assert 0 < run.counters.succeeded == len(results) < 400
+    assert run.counters.succeeded == simulator.verdict().answered
 
 
 @pytest.mark.simulator(Settings(rates=Rates()))
@@ -109,8 +109,8 @@ async def test_unknown_model_among_others_fails_only_its_rows(begin, some_rows, 
     """Rows of a model that does not exist fail; those of the other are answered."""
     rows = [row for pair in zip(some_rows(50, "claude-nope"), some_rows(50), strict=True) for row in pair]
     run, _, _ = await collected(begin, simulator, rows, setup={"models": ("claude-haiku-5-5", "claude-nope")})
-    assert (run.tally.succeeded, run.tally.failed, run.fatal) == (50, 50, None)
-    assert [(group.kind, group.count) for group in run.tally.failures] == [("not found", 50)]
+    assert (run.counters.succeeded, run.counters.failed, run.fatal) == (50, 50, None)
+    assert [(group.kind, group.count) for group in run.counters.failures] == [("not found", 50)]
 
 
 @pytest.mark.simulator(Settings(rates=Rates()))
@@ -136,7 +136,7 @@ async def test_stop_finishes_what_is_in_flight(begin, some_rows, simulator):
         run.stop()
         await work
     assert 0 < sent <= simulator.verdict().requests <= sent + 1
-    assert len(lines) == simulator.verdict().answered == run.tally.succeeded
+    assert len(lines) == simulator.verdict().answered == run.counters.succeeded
     assert run.unsent == 1_000 - len(lines)
 
 
@@ -151,7 +151,7 @@ async def test_stop_during_an_outage(begin, some_rows, simulator):
         run.stop()
         await asyncio.wait_for(work, 60)
     assert (lines, run.unsent) == ([], 100)
-    assert run.tally.overloads > 3
+    assert run.counters.overloads > 3
 
 
 @pytest.mark.simulator(SLOW)
@@ -225,7 +225,7 @@ async def test_a_full_disk_ends_the_run_and_counts_nothing_unwritten(begin, some
     with pytest.raises(OSError, match="No space left"), ResultsFile(Path("/dev/full")) as results:
         async with executor:
             await run_file(rows_in(some_rows(1_000)), results, executor=executor, run=run)
-    assert run.tally.done == 0
+    assert run.counters.done == 0
     assert simulator.verdict().requests < 100
 
 
@@ -239,11 +239,13 @@ async def test_an_abort_keeps_the_answers_that_are_there(begin, some_rows, rows_
             work = asyncio.create_task(run_file(rows_in(some_rows(500)), results, executor=executor, run=run))
             while simulator.verdict().answered < 20:  # noqa: ASYNC110 - a moment in the middle
                 await asyncio.sleep(0.01)
-            assert run.tally.done < 20
+            assert run.counters.done < 20
             work.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await work
-    assert 20 <= len(target.read_bytes().splitlines()) == run.tally.succeeded == simulator.verdict().answered
+    assert (
+        20 <= len(target.read_bytes().splitlines()) == run.counters.succeeded == simulator.verdict().answered
+    )
 
 
 @pytest.mark.simulator(Settings(rates=Rates(rpm=60), output_tokens=Lengths(20)))
@@ -274,7 +276,7 @@ async def test_failures_are_told_without_the_prompt(begin, simulator):
     """A group of failures has an example, and it quotes no prompt."""
     rows = [Row("a", {"model": "claude-haiku-5-5", "max_tokens": 5, "messages": MESSAGE, "stream": True})]
     run, _, results = await collected(begin, simulator, rows)
-    (group,) = run.tally.failures
+    (group,) = run.counters.failures
     assert (group.kind, group.count) == ("invalid request", 1)
     assert "secret" not in group.example
     assert results[0]["result"]["error"]["error"]["type"] == "invalid_request_error"

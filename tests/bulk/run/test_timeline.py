@@ -31,7 +31,7 @@ def said(path) -> list[dict]:
 
 def idle() -> Snapshot:
     """A snapshot of an executor in which nothing happens."""
-    resources = {"requests": ResourceState(60.0, "told", 30.0, 60.0, 0.0, 0.0, 0.0)}
+    resources = {"requests": ResourceState(60.0, "declared", 30.0, 60.0, 0.0, 0.0, 0.0)}
     pool = PoolState(resources, 0, 0, 1.0, "closed", 0.0, 0.0, None, {}, 0.0, 0)
     return Snapshot(0, 0, 0, 0, 0, 0, 0, {"haiku": pool})
 
@@ -131,14 +131,20 @@ async def test_limits_are_told_when_they_change(tmp_path):
     def changing() -> Snapshot:
         limit = limits.pop(0)
         pool = idle().pools["haiku"]
-        resources = {"requests": ResourceState(limit, "told", 30.0, limit, 0.0, 0.0, 0.0)}
+        resources = {"requests": ResourceState(limit, "declared", 30.0, limit, 0.0, 0.0, 0.0)}
         pool = PoolState(resources, 0, 0, 1.0, "closed", 0.0, 0.0, None, {}, 0.0, 0)
         return Snapshot(0, 0, 0, 0, 0, 0, 0, {"haiku": pool})
 
     with Timeline(path, clock=loop_time, wall=wall).keeping(changing):
         await asyncio.sleep(4.5)
     told = [line["pools"]["haiku"].get("limits") for line in said(path)[1:]]
-    assert told == [{"requests": [60.0, "told", 60.0]}, None, {"requests": [90.0, "told", 90.0]}, None, None]
+    assert told == [
+        {"requests": [60.0, "declared", 60.0]},
+        None,
+        {"requests": [90.0, "declared", 90.0]},
+        None,
+        None,
+    ]
 
 
 async def test_where_it_cannot_be_written_the_run_goes_on(tmp_path, caplog):

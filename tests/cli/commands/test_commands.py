@@ -95,7 +95,7 @@ def test_limits_of_models(environment, invoke):
     assert result.exit_code == 0
     found = {(entry["pool"], entry["resource"]): entry for entry in json.loads(result.stdout)}
     assert found["haiku-5.5", "requests"]["limit"] == 500
-    assert found["haiku-5.5", "requests"]["source"] == "told"
+    assert found["haiku-5.5", "requests"]["source"] == "declared"
     assert found["opus-4", "output tokens"]["limit"] == 400_000
     assert found["opus-4", "output tokens"]["source"] == "response headers"
     assert environment.verdict().requests == 2

@@ -131,21 +131,21 @@ def test_where_a_workspace_may_use_less_there_are_two_lines(environment, invoke,
 
 
 @pytest.mark.parametrize(
-    ("told", "limit", "source"),
-    [(500, 500, "told"), (50_000, 1_000, "response headers"), (1_000, 1_000, "told")],
+    ("declared", "limit", "source"),
+    [(500, 500, "declared"), (50_000, 1_000, "response headers"), (1_000, 1_000, "declared")],
 )
-def test_the_smaller_of_told_and_announced_is_in_force(environment, invoke, told, limit, source):
+def test_the_smaller_of_told_and_announced_is_in_force(environment, invoke, declared, limit, source):
     """What the user told holds only where it is less than what the API announces."""
-    entry = found(invoke("limits", "--rpm", told, "--json"))["haiku-5.5", "requests"]
+    entry = found(invoke("limits", "--rpm", declared, "--json"))["haiku-5.5", "requests"]
     assert (entry["limit"], entry["source"]) == (limit, source)
 
 
 @pytest.mark.parametrize(
-    ("told", "limit", "source"), [(500, 500, "told"), (50_000, 1_000, "rate limits API")]
+    ("declared", "limit", "source"), [(500, 500, "declared"), (50_000, 1_000, "rate limits API")]
 )
-def test_the_smaller_of_told_and_listed_is_in_force(admin, invoke, told, limit, source):
+def test_the_smaller_of_told_and_listed_is_in_force(admin, invoke, declared, limit, source):
     """The same of the list; what is told is told of models, not of counting tokens."""
-    entries = found(invoke("limits", "--rpm", told, "--json"))
+    entries = found(invoke("limits", "--rpm", declared, "--json"))
     entry = entries["Claude haiku-5.5", "requests"]
     assert (entry["limit"], entry["source"]) == (limit, source)
     assert entries["token counting", "requests"]["source"] == "rate limits API"
@@ -154,7 +154,7 @@ def test_the_smaller_of_told_and_listed_is_in_force(admin, invoke, told, limit, 
 def test_a_published_tier_is_told_from_what_was_told(environment, invoke):
     """With --tier nothing is sent; a flag beside it is no published number."""
     entries = found(invoke("limits", "--tier", "build", "--rpm", 7, "--json"))
-    assert entries["every other", "requests"]["source"] == "told"
+    assert entries["every other", "requests"]["source"] == "declared"
     assert entries["every other", "requests"]["limit"] == 7
     assert entries["every other", "input tokens"]["source"] == "published tier"
     assert environment.verdict().requests == 0
@@ -164,7 +164,7 @@ def test_a_published_tier_in_force_for_a_model_is_called_so(environment, invoke)
     """A tier with a model: the published number, if it is the smaller one."""
     entries = found(invoke("limits", "--tier", "start", "-m", MODEL, "--itpm", 9, "--json"))
     assert entries["haiku-5.5", "requests"]["source"] == "published tier"
-    assert entries["haiku-5.5", "input tokens"]["source"] == "told"
+    assert entries["haiku-5.5", "input tokens"]["source"] == "declared"
 
 
 def test_groups_that_are_no_pools_are_shown_in_words(listing, invoke):

@@ -150,7 +150,7 @@ def test_redo_that_is_interrupted_keeps_the_answers_of_rows_that_are_not_replace
         judge(run, *of_what)
         run.stop()
 
-    monkeypatch.setattr(Run, "judge", stop)  # as Ctrl-C would, at the first answer
+    monkeypatch.setattr(Run, "on_result", stop)  # as Ctrl-C would, at the first answer
     words = ("run", source, "--on-changed", "redo", "--max-concurrency", 1)
     assert invoke(*words).exit_code == 1
     monkeypatch.undo()

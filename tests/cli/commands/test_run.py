@@ -257,7 +257,7 @@ def test_limits_are_obeyed(environment, invoke, rows_file):
     began = time.monotonic()
     result = invoke("run", rows_file(20), "--rpm", 300, "--burst", 1, "--json")
     assert time.monotonic() - began > 3.0
-    assert json.loads(result.stdout)["limited"]["by"] == "requests"
+    assert json.loads(result.stdout)["bottleneck"]["held_by"] == "requests"
 
 
 def test_limits_from_the_environment(environment, invoke, rows_file, monkeypatch):

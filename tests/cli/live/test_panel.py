@@ -119,7 +119,7 @@ def test_server_errors_were_counted_nowhere(width):
 
 def test_lines_of_noughts_buried_why_nothing_was_answered():
     """Where nothing came of it, the rows are all there is to tell."""
-    nothing = summary(succeeded=0, failed=0, unsent=100, spent=Spent(), failures=(), limited=None)
+    nothing = summary(succeeded=0, failed=0, unsent=100, spent=Spent(), failures=(), bottleneck=None)
     assert drawn(closing(nothing), 120).strip() == "rows  0 of 100 answered, 100 not done"
 
 
@@ -183,7 +183,9 @@ def summary(**changes) -> Summary:
         "refusals": 1,
         "overloads": 9,
         "failures": (FailureGroup("invalid request", 2, "no [such] field"),),
-        "limited": Bottleneck("output tokens", "haiku-5.5", 50.0, 0.82, 400_000, "told", 20.0, "requests"),
+        "bottleneck": Bottleneck(
+            "output tokens", "haiku-5.5", 50.0, 0.82, 400_000, "declared", 20.0, "requests"
+        ),
         "stopped": None,
     }
     return Summary(**{**values, **changes})
@@ -222,7 +224,7 @@ def test_summary_says_what_failures_took_where_no_price_is_known():
 
 def test_summary_is_plain_values():
     """What goes into JSON is all there."""
-    assert summary().as_dict()["limited"]["share"] == 0.82
+    assert summary().as_dict()["bottleneck"]["share"] == 0.82
     assert summary().as_dict()["spent"]["cache_read_tokens"] == 30
 
 

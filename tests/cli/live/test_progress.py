@@ -52,7 +52,7 @@ def test_the_burst_at_first_foretold_an_early_end(moments):
     """Of 1,000 rows, 100 were answered at once from a full bucket; 100 a minute are the limit."""
     run, watch = watched(moments)
     moments.now, run.counters.succeeded = 6.0, 100
-    moments.resources = {"requests": ResourceState(100.0, "told", 10.0, 100.0, 0.0, 100.0, 100.0)}
+    moments.resources = {"requests": ResourceState(100.0, "declared", 10.0, 100.0, 0.0, 100.0, 100.0)}
     view = watch.look()
     assert view.rate == pytest.approx(1_000)
     assert view.left == pytest.approx(60 * (900 - 10) / 100)
@@ -62,7 +62,7 @@ def test_rows_in_flight_are_not_taken_for_the_use_of_those_that_are_answered(mom
     """Ten answers and 90 requests in flight have used 100."""
     run, watch = watched(moments)
     moments.now, run.counters.succeeded, moments.running = 6.0, 10, 90
-    moments.resources = {"requests": ResourceState(100.0, "told", 0.0, 100.0, 0.0, 100.0, 100.0)}
+    moments.resources = {"requests": ResourceState(100.0, "declared", 0.0, 100.0, 0.0, 100.0, 100.0)}
     assert watch.look().left == pytest.approx(max(990 * 0.6, 540))
 
 

@@ -63,7 +63,7 @@ def timeline_lines():
             }
             if second in {1, 30}:
                 pool["limits"] = {
-                    "requests": [400.0 if second == 1 else 300.0, "told", 400.0],
+                    "requests": [400.0 if second == 1 else 300.0, "declared", 400.0],
                     "output tokens": [40_000.0, "response headers", 6_000.0],
                 }
             other = {"running": 1, "concurrency": 40}
@@ -292,7 +292,7 @@ POOL = {
     "running": 1,
     "concurrency": 9,
     "used": {"requests": 40.0},
-    "limits": {"requests": [600, "told", 900]},
+    "limits": {"requests": [600, "declared", 900]},
 }
 
 
@@ -306,7 +306,12 @@ def test_a_limit_with_an_axis_below_nothing(invoke, tmp_path):
 
 def test_counts_with_the_same_number_twice_at_their_axis(invoke, tmp_path):
     """Counts are whole, and a rate of next to nothing has but its 0."""
-    pool = {**POOL, "concurrency": 1, "used": {"requests": 0.001}, "limits": {"requests": [0.1, "told", 1]}}
+    pool = {
+        **POOL,
+        "concurrency": 1,
+        "used": {"requests": 0.001},
+        "limits": {"requests": [0.1, "declared", 1]},
+    }
     pictures = some_pictures(invoke, tmp_path, errors=1, pools={"p": pool})
     assert numbers_at(pictures, "Failed attempts")[0] == ["0", "1", "2"]
     assert numbers_at(pictures, "Requests in flight")[0] == ["0", "1"]

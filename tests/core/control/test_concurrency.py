@@ -16,7 +16,7 @@ def opened(ceiling=100, to=None):
 
 def overload(window, in_flight, now):
     """A flight that fails together; whether the window was cut for it."""
-    return sum([window.overloaded(in_flight, now) for _ in range(20)])
+    return sum([window.on_overload(in_flight, now) for _ in range(20)])
 
 
 def test_it_starts_with_one_request():
@@ -82,8 +82,8 @@ def test_a_flight_that_fails_together_cuts_once():
     assert window.limit == pytest.approx(100 * DECREASE**2)
 
 
-@pytest.mark.parametrize(("share", "cuts"), [(0.05, False), (0.1, False), (0.5, True), (1.0, True)])
-def test_single_failures_are_no_overload(share, cuts):
+@pytest.mark.parametrize(("share", "decreases"), [(0.05, False), (0.1, False), (0.5, True), (1.0, True)])
+def test_single_failures_are_no_overload(share, decreases):
     """Where one in ten fails whatever the load, fewer in flight would only take longer."""
     window, failures = opened(100), 0.0
     for number in range(300):
@@ -93,7 +93,7 @@ def test_single_failures_are_no_overload(share, cuts):
             window.on_overload(100, number * 0.1)
         else:
             window.on_success(100)
-    assert (window.limit < 70) is cuts
+    assert (window.limit < 70) is decreases
 
 
 def test_after_an_outage_nothing_is_held_against_it():
@@ -186,10 +186,10 @@ def test_a_higher_ceiling_does_not_forget_what_went_wrong():
 
 
 events = st.one_of(
-    st.tuples(st.just("answered"), st.integers(0, 300)),
-    st.tuples(st.just("overloaded"), st.integers(0, 300)),
+    st.tuples(st.just("on_success"), st.integers(0, 300)),
+    st.tuples(st.just("on_overload"), st.integers(0, 300)),
     st.tuples(st.just("restart"), st.floats(0, 300)),
-    st.tuples(st.just("open_to"), st.floats(0, 300)),
+    st.tuples(st.just("raise_to"), st.floats(0, 300)),
     st.tuples(st.just("reconfigure"), st.integers(1, 300)),
 )
 
@@ -203,7 +203,7 @@ def test_the_limit_stays_between_one_and_the_ceiling(ceiling, script):
     window, now = ConcurrencyLimit(ceiling), 0.0
     for gap, (what, number) in script:
         now += gap
-        if what == "overloaded":
+        if what == "on_overload":
             window.on_overload(number, now)
         else:
             getattr(window, what)(number)

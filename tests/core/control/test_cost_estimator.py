@@ -306,12 +306,12 @@ def test_a_platform_that_reserves_max_tokens_is_charged_max_tokens():
 def test_output_that_was_told_was_thrown_away():
     """It is the guess where nothing is learned; what is learned is of its like alone."""
     estimator = CostEstimator()
-    told = a_shape(max_tokens=8_000)._replace(output_told=3_000.0)
+    told = a_shape(max_tokens=8_000)._replace(expected_output=3_000.0)
     assert estimator.cost(told).output_tokens == 3_000
     assert estimator.cost(told._replace(max_tokens=2_000)).output_tokens == 2_000
     for _ in range(100):
         estimator.learn(a_shape(max_tokens=8_000), Usage(10, 20))
-        estimator.learn(told._replace(output_told=30.0), Usage(10, 40))
+        estimator.learn(told._replace(expected_output=30.0), Usage(10, 40))
     assert estimator.cost(told).output_tokens == 3_000
     for _ in range(100):
         estimator.learn(told, Usage(10, 2_000))

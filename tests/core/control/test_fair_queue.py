@@ -27,7 +27,7 @@ def a_line(*jobs):
 def cancel(line, job):
     """A job is over and its line is told."""
     job.phase = Phase.OVER
-    line.left(job)
+    line.discard(job)
 
 
 def drained(line):
@@ -67,7 +67,7 @@ def test_nobody_is_in_an_empty_line():
 
 
 def test_jobs_that_are_alike_go_in_order_of_arrival():
-    """One tenant, one build: a queue."""
+    """One tenant, one size_class: a queue."""
     line = a_line(*(a_job(number) for number in range(10)))
     assert numbers(drained(line)) == list(range(10))
 
@@ -138,7 +138,7 @@ def test_between_two_tenants_no_more_than_a_request_each_is_unfair(tenants, buil
     for tenant, sequence in enumerate(tenants):
         for charge in sequence:
             n = next(number)
-            line.push(a_job(n, tenant=str(tenant), charge=charge, build=("", n % builds)))
+            line.push(a_job(n, tenant=str(tenant), charge=charge, size_class=("", n % builds)))
     steps = served(line)
     for a in range(len(tenants)):
         for b in range(a):
@@ -155,37 +155,37 @@ def test_between_two_tenants_no_more_than_a_request_each_is_unfair(tenants, buil
 def test_builds_of_one_tenant_run_dry_together(builds):
     """Whatever there is of each: none is far ahead of another in the share of its work that is done."""
     line, number = FairQueue(), count()
-    for build, (jobs, charge) in enumerate(builds):
+    for size_class, (jobs, charge) in enumerate(builds):
         for _ in range(jobs):
-            line.push(a_job(next(number), build=("", build), charge=charge))
+            line.push(a_job(next(number), size_class=("", size_class), charge=charge))
     done = [0] * len(builds)
     for _ in range(sum(jobs for jobs, _ in builds)):
         line.head()
-        done[line.pop().build[1]] += 1
+        done[line.pop().size_class[1]] += 1
         shares = [part / jobs for part, (jobs, _) in zip(done, builds, strict=True)]
         assert max(shares) - min(shares) <= 0.2
 
 
 def test_a_single_request_of_its_build_does_not_wait_for_the_many():
     """It goes next, not when the others run dry."""
-    line = a_line(*(a_job(n, build=("requests", 0), charge=0.1) for n in range(1_000)))
+    line = a_line(*(a_job(n, size_class=("requests", 0), charge=0.1) for n in range(1_000)))
     for _ in range(10):
         line.head()
         line.pop()
-    line.push(a_job(1_000, build=("input tokens", 3), charge=5.0))
+    line.push(a_job(1_000, size_class=("input tokens", 3), charge=5.0))
     assert 1_000 in [job.number for job in drained(line)[:3]]
 
 
 def test_cancelled_requests_have_no_weight():
-    """Their build gets no turns for them."""
+    """Their size_class gets no turns for them."""
     line = FairQueue()
-    crowd = [a_job(n, build=("requests", 0)) for n in range(900)]
-    rest = [a_job(n, build=("requests", 1)) for n in range(900, 1_000)]
+    crowd = [a_job(n, size_class=("requests", 0)) for n in range(900)]
+    rest = [a_job(n, size_class=("requests", 1)) for n in range(900, 1_000)]
     for job in [*crowd, *rest]:
         line.push(job)
     for job in crowd[100:]:
         cancel(line, job)
-    order = [job.build[1] for job in drained(line)]
+    order = [job.size_class[1] for job in drained(line)]
     assert 35 <= order[:100].count(1) <= 65
 
 
@@ -200,8 +200,8 @@ def test_the_number_of_requests_gives_no_advantage():
 
 def test_a_file_sorted_by_size_runs_mixed():
     """Small and large requests of one tenant take turns by what they occupy."""
-    small = [a_job(n, build=("requests", -3), charge=0.1) for n in range(300)]
-    large = [a_job(n, build=("input tokens", 1), charge=3.0) for n in range(300, 310)]
+    small = [a_job(n, size_class=("requests", -3), charge=0.1) for n in range(300)]
+    large = [a_job(n, size_class=("input tokens", 1), charge=3.0) for n in range(300, 310)]
     order = [job.charge for job in drained(a_line(*small, *large))]
     for start in range(0, 250, 62):
         assert 1 <= order[start : start + 62].count(3.0) <= 3
@@ -303,7 +303,7 @@ def test_a_surcharge_for_somebody_nobody_remembers_is_nothing():
     line.adjust(a_job(1, priority=3), 5.0)
     line.push(a_job(2))
     line.adjust(a_job(1, tenant="unknown"), 5.0)
-    line.adjust(a_job(1, build=("unknown", 9)), 5.0)
+    line.adjust(a_job(1, size_class=("unknown", 9)), 5.0)
     assert numbers(drained(line)) == [2]
 
 
@@ -320,9 +320,9 @@ def test_a_surcharge_for_somebody_nobody_remembers_is_nothing():
 def test_the_head_stays_the_head_until_it_starts(arrivals, chance):
     """Newcomers of its priority go behind it, whoever they are and however small."""
     line = FairQueue()
-    for number, (tenant, build, charge) in enumerate(arrivals):
+    for number, (tenant, size_class, charge) in enumerate(arrivals):
         head = line.head()
-        line.push(a_job(number, tenant=tenant, build=("", build), charge=charge))
+        line.push(a_job(number, tenant=tenant, size_class=("", size_class), charge=charge))
         assert head is None or line.head() is head
         if chance.random() < 0.5:
             line.head()
@@ -337,10 +337,10 @@ def test_a_large_request_at_the_head_is_not_starved_by_an_endless_row_of_small_o
     def newcomer():
         n = next(number)
         if newcomers == "of other builds":
-            return a_job(n, build=("requests", -3), charge=0.01)
+            return a_job(n, size_class=("requests", -3), charge=0.01)
         return a_job(n, tenant="small" if newcomers == "of one tenant" else str(n), charge=0.01)
 
-    line = a_line(a_job(1, build=("", 5), charge=60.0), a_job(2, build=("", 5), charge=60.0))
+    line = a_line(a_job(1, size_class=("", 5), charge=60.0), a_job(2, size_class=("", 5), charge=60.0))
     line.head()
     line.pop()
     assert line.head().number == 2
@@ -412,7 +412,7 @@ def test_a_flow_of_which_all_have_cancelled_is_no_obstacle():
 
 def test_cancelling_twenty_thousand_is_quick():
     """Each is a mark; nobody walks the line."""
-    jobs = [a_job(n, tenant=str(n % 7), build=("", n % 5)) for n in range(20_000)]
+    jobs = [a_job(n, tenant=str(n % 7), size_class=("", n % 5)) for n in range(20_000)]
     line = a_line(*jobs)
     begun = time.process_time()
     for job in reversed(jobs):
@@ -441,7 +441,7 @@ def test_a_line_that_runs_dry_forgets():
     """With nobody waiting there is nothing to be fair about."""
     line = FairQueue()
     for n in range(3_000):
-        line.push(a_job(n, tenant=f"user {n}", build=("", n % 9)))
+        line.push(a_job(n, tenant=f"user {n}", size_class=("", n % 9)))
         line.head()
         line.pop()
         line.head()
@@ -484,14 +484,14 @@ class AnyCrowd(RuleBasedStateMachine):
     @rule(
         priority=st.integers(-1, 1),
         tenant=st.sampled_from("abc"),
-        build=st.integers(0, 2),
+        size_class=st.integers(0, 2),
         charge=st.floats(0, 5),
         back=st.sampled_from([False, False, False, True]),
     )
-    def join(self, priority, tenant, build, charge, back):
+    def join(self, priority, tenant, size_class, charge, back):
         self.number += 1
         number = -self.number if back else self.number  # one that comes back is older
-        job = a_job(number, priority=priority, tenant=tenant, build=("", build), charge=charge)
+        job = a_job(number, priority=priority, tenant=tenant, size_class=("", size_class), charge=charge)
         self.line.push(job)
         self.there.insert(0 if back else len(self.there), job)
 
@@ -508,7 +508,7 @@ class AnyCrowd(RuleBasedStateMachine):
         alike = [
             job
             for job in self.there
-            if (job.priority, job.tenant, job.build) == (head.priority, head.tenant, head.build)
+            if (job.priority, job.tenant, job.size_class) == (head.priority, head.tenant, head.size_class)
         ]
         assert alike[0] is head
         assert head.priority == max(job.priority for job in self.there)

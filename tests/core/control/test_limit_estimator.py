@@ -20,9 +20,9 @@ LIMIT = 6_000_000.0  # 100,000 a second
 RATE = LIMIT / 60.0
 
 
-def a_meter(resource=Resource.INPUT, told=LIMIT, *, burst=None, level=None, announced=LIMIT):
+def a_meter(resource=Resource.INPUT, declared=LIMIT, *, burst=None, level=None, announced=LIMIT):
     """A meter at second 0 that has heard once, and been confirmed; its bucket at `level`."""
-    meter = LimitEstimator(resource, told, burst=burst, now=0.0)
+    meter = LimitEstimator(resource, declared, burst=burst, now=0.0)
     if announced is not None:
         full = meter.bucket.capacity if meter.bucket is not None else announced
         meter.observe(LimitQuote(announced, full, None), LevelRange(0.0, full, full, 0.0, 0.0), 0.0)
@@ -47,7 +47,7 @@ def hear(
     level = meter.bucket.level(now)
     lowest, highest = believed or (level, level)
     sent_at = now if sent_at is None else sent_at
-    meter.hear(
+    meter.observe(
         LimitQuote(limit, remaining, full_in), LevelRange(sent_at, lowest, highest, unsure, unsettled), now
     )
     return meter.bucket.level(now) - level
@@ -61,18 +61,18 @@ def test_what_is_not_known_limits_nothing():
 
 
 @pytest.mark.parametrize(
-    ("told", "announced", "limit", "source"),
+    ("declared", "announced", "limit", "source"),
     [
-        (600, None, 600, "told"),
+        (600, None, 600, "declared"),
         (None, 600, 600, "response headers"),
-        (600, 1_200, 600, "told"),
+        (600, 1_200, 600, "declared"),
         (1_200, 600, 600, "response headers"),
-        (600, 600, 600, "told"),
+        (600, 600, 600, "declared"),
     ],
 )
-def test_the_smaller_of_what_is_told_and_announced_holds(told, announced, limit, source):
+def test_the_smaller_of_what_is_told_and_announced_holds(declared, announced, limit, source):
     """And it is said where it comes from; the bucket holds a minute of it."""
-    meter = a_meter(Resource.REQUESTS, told, announced=announced)
+    meter = a_meter(Resource.REQUESTS, declared, announced=announced)
     assert (meter.limit, meter.source) == (limit, source)
     assert meter.rate == limit / 60
     assert meter.bucket.capacity == limit
@@ -88,7 +88,7 @@ def test_a_bucket_that_is_only_announced_begins_with_what_is_left():
 
 def test_what_is_announced_afterwards_is_followed():
     """A limit changed in the middle of a run, down and up again."""
-    meter = a_meter(told=None)
+    meter = a_meter(declared=None)
     hear(meter, LIMIT / 2, limit=LIMIT / 2)
     assert (meter.limit, meter.bucket.capacity) == (LIMIT / 2, LIMIT / 2)
     hear(meter, LIMIT, limit=LIMIT)
@@ -180,13 +180,13 @@ def test_requests_are_counted_to_one():
 def test_the_rounding_of_tokens_is_kept_in_reserve():
     """What may not be there is not spent; never more than a small share of a small bucket."""
     assert a_meter().rounding == ROUNDING
-    assert 0.0 < a_meter(told=None, announced=2_000.0).rounding <= 200.0
+    assert 0.0 < a_meter(declared=None, announced=2_000.0).rounding <= 200.0
     assert a_meter(announced=None).rounding == 0.0
 
 
 def test_where_ours_is_tighter_more_room_there_means_nothing():
     """A user's smaller ceiling is not filled up by the organisation's larger bucket."""
-    meter = a_meter(told=600_000.0, level=0.0)
+    meter = a_meter(declared=600_000.0, level=0.0)
     for second in range(1, 20):
         before = meter.bucket.level(float(second))
         assert hear(meter, 5e6, float(second)) == 0.0
@@ -196,7 +196,7 @@ def test_where_ours_is_tighter_more_room_there_means_nothing():
 
 def test_where_ours_is_tighter_less_room_there_still_counts():
     """The organisation's bucket may run out before ours."""
-    meter = a_meter(told=600_000.0, level=600_000.0)
+    meter = a_meter(declared=600_000.0, level=600_000.0)
     assert hear(meter, 100_000.0) == pytest.approx(-500_000.0 + ROUNDING)
 
 
@@ -206,11 +206,11 @@ def test_where_ours_is_tighter_less_room_there_still_counts():
     width=st.floats(0, 2e6),
     remaining=st.floats(0, 6e6),
     slack=st.floats(0, 1e5),
-    told=st.sampled_from([None, 1e6, LIMIT, 2 * LIMIT]),
+    declared=st.sampled_from([None, 1e6, LIMIT, 2 * LIMIT]),
 )
-def test_a_correction_goes_towards_the_news_and_not_past_it(level, width, remaining, slack, told):
+def test_a_correction_goes_towards_the_news_and_not_past_it(level, width, remaining, slack, declared):
     """Down only if it says less than believed, up only if more, and never beyond what it says."""
-    meter = a_meter(told=told)
+    meter = a_meter(declared=declared)
     meter.bucket.correct(level, 0.0)
     level = meter.bucket.level(0.0)
     change = hear(meter, remaining, 10.0, believed=(level - width, level), unsure=slack)

@@ -23,8 +23,8 @@ def a_prefixed(number=1, *, prefix=b"p", prefix_bytes=8_000, model=HAIKU):
 def run(prefixes, job, usage, started_at=0.0, ended_at=1.0):
     """One whole attempt; whether others have waited for it."""
     job.sent_at = started_at
-    prefixes.started(job, started_at)
-    return prefixes.ended(job, usage, ended_at)
+    prefixes.on_start(job, started_at)
+    return prefixes.on_response(job, usage, ended_at)
 
 
 @pytest.mark.parametrize("usage", [WRITTEN, READ])

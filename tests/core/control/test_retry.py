@@ -232,7 +232,7 @@ def test_the_bound_doubles_up_to_the_cap(retries, bound):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"max_attempts": 0}, {"base": 0}, {"cap": 0}, {"base": -1}, {"budget": -0.1}]
+    "wrong", [{"max_attempts": 0}, {"base": 0}, {"cap": 0}, {"base": -1}, {"ratio": -0.1}]
 )
 def test_a_policy_that_makes_no_sense_is_refused(wrong):
     """At least one attempt, positive seconds, no negative budget."""

@@ -22,7 +22,7 @@ def priced(spending, number=1, **shape):
     """A job whose next attempt is priced."""
     job = a_job(number)
     job.shape = a_shape(**shape)
-    spending.price(job)
+    spending.set_worst_case(job)
     return job
 
 

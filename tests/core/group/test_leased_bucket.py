@@ -14,38 +14,38 @@ def purse():
 
 def test_nothing_may_be_spent_before_it_is_granted(purse):
     assert purse.ready_at(1.0) == math.inf
-    purse.stock = 1.0
+    purse.granted = 1.0
     assert purse.ready_at(1.0) == -math.inf
     purse.take(1.0, 0.0)
-    assert purse.stock == 0.0
+    assert purse.granted == 0.0
     assert purse.level(0.0) == 99.0
 
 
 def test_what_settling_leaves_goes_back_to_the_group(purse):
-    purse.stock = 5.0
+    purse.granted = 5.0
     purse.take(5.0, 0.0)
     purse.settle(2.0, 0.0)
-    assert (purse.back, purse.stock) == (2.0, 0.0)
+    assert (purse.owed, purse.granted) == (2.0, 0.0)
 
 
 def test_a_correction_is_for_the_group_once_it_knows_the_bucket(purse):
     purse.correct(70.0, 0.0)
-    assert purse.fix == 0.0  # the level is told as it is
-    purse.heard(80.0, 0.0)
+    assert purse.correction == 0.0  # the level is told as it is
+    purse.on_level(80.0, 0.0)
     purse.correct(75.0, 0.0)
-    assert purse.fix == pytest.approx(-5.0)
+    assert purse.correction == pytest.approx(-5.0)
 
 
 def test_a_refusal_voids_what_was_granted(purse):
-    purse.heard(80.0, 0.0)
-    purse.stock = 5.0
+    purse.on_level(80.0, 0.0)
+    purse.granted = 5.0
     purse.correct(-3.0, 0.0)
-    assert (purse.stock, purse.drain) == (0.0, -3.0)
+    assert (purse.granted, purse.ceiling) == (0.0, -3.0)
 
 
 def test_alone_it_refills_at_its_share_without_a_burst(purse):
-    purse.stock = 50.0
-    purse.go_alone(0.25, 0.0)
+    purse.granted = 50.0
+    purse.detach(0.25, 0.0)
     assert purse.ready_at(2.5) == -math.inf
     purse.take(2.5, 0.0)
     assert purse.ready_at(1.0) == pytest.approx(0.4)
@@ -54,7 +54,7 @@ def test_alone_it_refills_at_its_share_without_a_burst(purse):
 
 
 def test_back_again_it_has_nothing_saved_up(purse):
-    purse.go_alone(0.25, 0.0)
-    purse.rejoin(60.0)
+    purse.detach(0.25, 0.0)
+    purse.reattach(60.0)
     assert purse.ready_at(1.0) == math.inf
     assert purse.level(60.0) <= 0.0

@@ -46,7 +46,7 @@ def joined(scheduler, jobs=1, **grant):
     """In a group, with so many in line, of which nothing has been granted yet."""
     submitted = [scheduler.submit(a_shape(), 0.0) for _ in range(jobs)]
     asked(scheduler.poll(0.0))
-    scheduler.granted(POOL, replace(NOTHING, **grant), 0.0)
+    scheduler.on_lease(POOL, replace(NOTHING, **grant), 0.0)
     return submitted
 
 
@@ -67,7 +67,7 @@ def begin(scheduler, count, **grant):
         actions = scheduler.poll(now)
         begun += started(actions)
         if any(isinstance(action, RequestLease) for action in actions):
-            scheduler.granted(POOL, replace(NOTHING, **grant), now)
+            scheduler.on_lease(POOL, replace(NOTHING, **grant), now)
         assert now < 3.0
     return begun[:count]
 
@@ -287,7 +287,7 @@ def test_no_more_fly_than_the_group_permits():
 def test_growth_that_the_api_limits_is_limited_for_all_by_their_shares():
     one, other = a_group_of_two(jobs=3)
     (job,) = begin(one, 1)
-    refusal = replace(a_failure(FailureKind.RAMP, status=429, retry_after=2.0), growth=(30_000.0, 40_000.0))
+    refusal = replace(a_failure(FailureKind.RAMP, status=429, retry_after=2.0), ramp=(30_000.0, 40_000.0))
     one.on_failure(job, refusal, 3.0, 0.0)
     told = asked(one.poll(3.1))
     assert told.growth == {"allowance": 30_000.0, "step": 10_000.0, "ends": pytest.approx(1.9)}
@@ -305,7 +305,7 @@ def test_growth_that_the_api_limits_is_limited_for_all_by_their_shares():
 def test_overload_and_growth_are_told_again_when_the_call_that_told_them_was_in_vain():
     (one, _) = a_group_of_two(jobs=12)
     running = begin(one, 8)
-    refusal = replace(a_failure(FailureKind.RAMP, status=429, retry_after=30.0), growth=(30_000.0, 40_000.0))
+    refusal = replace(a_failure(FailureKind.RAMP, status=429, retry_after=30.0), ramp=(30_000.0, 40_000.0))
     one.on_failure(running[7], refusal, 3.0, 0.0)
     for job in running[:7]:
         one.on_failure(job, a_failure(FailureKind.OVERLOADED, status=529), 3.0, 0.0)
@@ -353,7 +353,7 @@ def test_alone_it_goes_on_with_its_share():
 
 @pytest.mark.parametrize("alone", [WhenUnreachable.HOLD, WhenUnreachable.FAIL])
 def test_alone_it_waits_or_refuses_where_that_is_the_policy(alone):
-    scheduler = a_scheduler(alone=alone)
+    scheduler = a_scheduler(when_unreachable=alone)
     job = scheduler.submit(a_shape(), 0.0)
     scheduler.poll(0.0)
     scheduler.on_lease_failed(POOL, 0.0, 0.0)

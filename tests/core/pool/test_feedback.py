@@ -199,7 +199,7 @@ def test_a_429_for_growth_limits_growth_and_empties_nothing():
     pool.settle(job, NOTHING, 1.0)
     levels = pool.believed_levels(1.0)
     failure = a_failure(FailureKind.RAMP, status=429, retry_after=20.0, input=(600_000, 0))
-    failure = replace(failure, growth=(2_000.0, 4_000.0))
+    failure = replace(failure, ramp=(2_000.0, 4_000.0))
     assert not feedback.on_quota_refusal(pool, job, failure, 1.0, 0.0)
     assert pool.believed_levels(1.0) == levels
     assert pool.opens_at(a_job(), 1.0)[0] == 21.0

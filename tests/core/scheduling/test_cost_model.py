@@ -19,7 +19,7 @@ def priced(pricing, pool, **shape):
     """A job that joins the line."""
     job = a_job(charge=0.0)
     job.shape = a_shape(**shape)
-    pricing.join(job, pool, 0.0)
+    pricing.on_queued(job, pool, 0.0)
     return job
 
 

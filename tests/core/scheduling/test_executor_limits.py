@@ -15,7 +15,7 @@ def fly(ceiling, count, now=0.0):
     """So many attempts start."""
     jobs = [a_job(n) for n in range(count)]
     for job in jobs:
-        ceiling.price(job)
+        ceiling.set_worst_case(job)
         ceiling.take(job, now)
     return jobs
 

@@ -58,7 +58,7 @@ def refused(scheduler, now=0.0):
 
 def failed(scheduler, job, kind=FailureKind.SERVER, now=0.0, u=0.5, **more):
     """The attempt failed; what becomes of the job."""
-    return scheduler.failed(job, a_failure(kind, **more), now, u)
+    return scheduler.on_failure(job, a_failure(kind, **more), now, u)
 
 
 # ---- starting
@@ -453,7 +453,7 @@ def test_an_outage_is_waited_out():
     assert scheduler.snapshot(now).breaker == "closed"
 
 
-@pytest.mark.parametrize("end", ["cancelled", "lost", "quota", "invalid", "conflict"])
+@pytest.mark.parametrize("end", ["cancelled", "on_abandoned", "quota", "invalid", "conflict"])
 def test_a_probe_that_says_nothing_of_the_service_makes_room_for_the_next(end):
     """Whatever becomes of the one request let through, the pool is not stuck."""
     scheduler = a_scheduler(breaker=BreakerPolicy(streak=1, pause=1.0))
@@ -466,7 +466,7 @@ def test_a_probe_that_says_nothing_of_the_service_makes_room_for_the_next(end):
     assert probe.is_probe
     if end == "cancelled":
         scheduler.cancel(probe, 2.0)
-    elif end == "lost":
+    elif end == "on_abandoned":
         scheduler.on_abandoned(probe, 2.0)
     else:
         kind = {"quota": FailureKind.QUOTA, "invalid": FailureKind.INVALID, "conflict": FailureKind.CONFLICT}[
@@ -479,15 +479,15 @@ def test_a_probe_that_says_nothing_of_the_service_makes_room_for_the_next(end):
 # ---- settling once
 
 
-@pytest.mark.parametrize("first", ["answered", "failed", "lost", "cancel"])
-@pytest.mark.parametrize("second", ["answered", "failed", "lost"])
+@pytest.mark.parametrize("first", ["on_response", "on_failure", "on_abandoned", "cancel"])
+@pytest.mark.parametrize("second", ["on_response", "on_failure", "on_abandoned"])
 def test_nothing_is_settled_twice(first, second):
     """The second time is a mistake of the shell's, and changes nothing."""
 
     def settle(how):
-        if how == "answered":
+        if how == "on_response":
             scheduler.on_response(job, USAGE, NO_HINTS, 1.0)
-        elif how == "failed":
+        elif how == "on_failure":
             failed(scheduler, job, FailureKind.INVALID, 1.0, status=400)
         else:
             getattr(scheduler, how)(job, 1.0)
@@ -516,7 +516,7 @@ def test_what_waits_cannot_be_settled():
 
 def test_cancelling_in_the_moment_of_its_turn_gives_everything_back():
     """Nothing was sent, so nothing was spent; when it was sent it is lost, and was."""
-    for how, spent in (("cancel", 0), ("lost", 1)):
+    for how, spent in (("cancel", 0), ("on_abandoned", 1)):
         scheduler = a_scheduler(Limits(rpm=600))
         bucket = scheduler._pools["haiku-5.5"].estimators[Resource.REQUESTS].bucket
         level = bucket.level(0.0)
@@ -779,7 +779,7 @@ def test_a_snapshot_tells_the_state():
     assert pool.binding == pool.held_by == "requests"
     assert pool.held_for["requests"] == 0.5
     requests = pool.resources["requests"]
-    assert (requests.limit, requests.source, requests.capacity) == (60, "told", 2)
+    assert (requests.limit, requests.source, requests.capacity) == (60, "declared", 2)
     assert set(pool.resources) == {"requests"}
     assert snapshot.breaker == "closed"
 
@@ -823,14 +823,14 @@ def test_followers_do_not_wait_for_ever():
     assert jobs[1].running
 
 
-@pytest.mark.parametrize("how", ["failed", "lost"])
+@pytest.mark.parametrize("how", ["on_failure", "on_abandoned"])
 def test_when_the_first_is_lost_the_next_goes_ahead(how):
     """Without it nobody would."""
     scheduler = a_scheduler()
     jobs = [prefixed(scheduler) for _ in range(3)]
     scheduler.poll(0.0)
     scheduler.poll(1.0)
-    if how == "lost":
+    if how == "on_abandoned":
         scheduler.on_abandoned(jobs[0], 2.0)
     else:
         scheduler.on_failure(jobs[0], a_failure(FailureKind.INVALID, status=400), 2.0, 0.5)

@@ -195,9 +195,9 @@ class AnyTraffic(RuleBasedStateMachine):
             quotes = {r.name.lower(): (10 * x, math.floor(10 * x * others)) for r, x in TOLD.items()}
         for _ in range(min(many, len(self.flying))):
             job = self.pick(which, self.flying)
-            self.tell("answered", ("job", job.number), usage, advice(**quotes), self.now)
+            self.tell("on_response", ("job", job.number), usage, advice(**quotes), self.now)
             self.land(job, None if usage is None else usage.cost())
-            self.end(job, "answered")
+            self.end(job, "on_response")
 
     @precondition(lambda self: self.flying)
     @rule(
@@ -225,7 +225,7 @@ class AnyTraffic(RuleBasedStateMachine):
         failure = Failure(kind, failure.hints, failure.status, usage=used)
         for _ in range(min(many, len(self.flying))):
             job = self.pick(which, self.flying)
-            verdict = self.tell("failed", ("job", job.number), failure, self.now, u)
+            verdict = self.tell("on_failure", ("job", job.number), failure, self.now, u)
             refund = NOTHING if FAILURE_POLICIES[kind].refund else None
             self.land(job, used.cost() if used else refund)
             if kind in (FailureKind.QUOTA, FailureKind.RAMP):
@@ -240,11 +240,11 @@ class AnyTraffic(RuleBasedStateMachine):
             self.poll()
 
     @precondition(lambda self: self.flying)
-    @rule(which=st.integers(0), how=st.sampled_from(["lost", "cancel"]))
+    @rule(which=st.integers(0), how=st.sampled_from(["on_abandoned", "cancel"]))
     def give_up_in_flight(self, which, how):
         job = self.pick(which, self.flying)
         self.tell(how, ("job", job.number), self.now)
-        self.land(job, None if how == "lost" else NOTHING)
+        self.land(job, None if how == "on_abandoned" else NOTHING)
         self.end(job, how)
 
     @precondition(lambda self: self.waiting())
@@ -256,11 +256,11 @@ class AnyTraffic(RuleBasedStateMachine):
             self.end(job, "cancelled")
 
     @precondition(lambda self: self.ended)
-    @rule(which=st.integers(0), how=st.sampled_from(["answered", "failed", "lost", "cancel"]))
+    @rule(which=st.integers(0), how=st.sampled_from(["on_response", "on_failure", "on_abandoned", "cancel"]))
     def settle_again(self, which, how):
         job = self.pick(which, self.ended)
-        more = {"answered": (None, advice()), "failed": (a_failure(),)}.get(how, ())
-        arguments = (*more, self.now) + ((0.5,) if how == "failed" else ())
+        more = {"on_response": (None, advice()), "on_failure": (a_failure(),)}.get(how, ())
+        arguments = (*more, self.now) + ((0.5,) if how == "on_failure" else ())
         before = self.scheduler.snapshot(self.now)
         if how == "cancel":
             self.scheduler.cancel(job, self.now)
@@ -323,9 +323,9 @@ class AnyTraffic(RuleBasedStateMachine):
         polls = 0
         while True:
             for number in list(self.flying):
-                self.tell("answered", ("job", number), Usage(500, 50), advice(), self.now)
+                self.tell("on_response", ("job", number), Usage(500, 50), advice(), self.now)
                 self.land(self.jobs[number], Cost(1.0, 500.0, 50.0))
-                self.end(self.jobs[number], "answered")
+                self.end(self.jobs[number], "on_response")
             self.poll()
             polls += 1
             if not self.flying:
@@ -374,10 +374,10 @@ def test_a_recorded_quarter_of_an_hour_gives_the_same_actions_again():
                 failure = a_failure(
                     (FailureKind.QUOTA, FailureKind.OVERLOADED, FailureKind.SERVER)[step % 3], retry_after=2.0
                 )
-                tell("failed", ("job", job.number), failure, now, u)
+                tell("on_failure", ("job", job.number), failure, now, u)
             else:
                 usage = Usage(100 + step % 900, step % 300)
-                tell("answered", ("job", job.number), usage, advice(requests=(600, 300)), now)
+                tell("on_response", ("job", job.number), usage, advice(requests=(600, 300)), now)
         now += 0.7 * u
     assert starts > 500
     tell.replay()

@@ -25,11 +25,11 @@ def a_crowd():
 
 
 def nothing_left():
-    """A retry budget that is spent, and grows by one a second."""
-    budget = RetryQuota(0.0, 0.0)
-    while budget.ready_at(0.0) <= 0.0:
-        budget.take(0.0)
-    return budget
+    """A retry quota that is spent, and grows by one a second."""
+    quota = RetryQuota(0.0, 0.0)
+    while quota.ready_at(0.0) <= 0.0:
+        quota.take(0.0)
+    return quota
 
 
 def parked(waiting, number, until, **more):
@@ -39,9 +39,9 @@ def parked(waiting, number, until, **more):
     return job
 
 
-def due(waiting, now, budget=None):
+def due(waiting, now, quota=None):
     """Whose turn to stand in line again it is."""
-    return [job.number for job in waiting.due(now, budget or RetryQuota(0.2, 0.0))]
+    return [job.number for job in waiting.due(now, quota or RetryQuota(0.2, 0.0))]
 
 
 def test_who_joins_is_counted_and_stands_in_line():
@@ -60,45 +60,45 @@ def test_parked_jobs_come_up_when_they_are_due():
     waiting = a_crowd()
     for number, until in ((1, 30.0), (2, 10.0), (3, 20.0)):
         parked(waiting, number, until)
-    budget = RetryQuota(0.2, 0.0)
-    assert waiting.next_due(0.0, budget) == 10.0
+    quota = RetryQuota(0.2, 0.0)
+    assert waiting.next_due(0.0, quota) == 10.0
     assert due(waiting, 9.99) == []
     assert due(waiting, 20.0) == [2, 3]
-    assert (waiting.parked, waiting.next_due(20.0, budget)) == (1, 30.0)
+    assert (waiting.parked, waiting.next_due(20.0, quota)) == (1, 30.0)
     assert due(waiting, 99.0) == [1]
-    assert waiting.next_due(99.0, budget) == NEVER
+    assert waiting.next_due(99.0, quota) == NEVER
 
 
 def test_a_retry_waits_until_it_can_be_paid_for():
-    """Nothing fails for want of budget; one after the other they are affordable."""
-    waiting, budget = a_crowd(), nothing_left()
+    """Nothing fails for want of quota; one after the other they are affordable."""
+    waiting, quota = a_crowd(), nothing_left()
     for number in range(3):
         parked(waiting, number, 0.0, pays_retry=True)
-    assert due(waiting, 0.0, budget) == []
-    assert waiting.next_due(0.0, budget) == pytest.approx(1.0)
-    assert due(waiting, 1.0, budget) == [0]
-    assert due(waiting, 3.0, budget) == [1, 2]
-    assert waiting.next_due(3.0, budget) == NEVER
+    assert due(waiting, 0.0, quota) == []
+    assert waiting.next_due(0.0, quota) == pytest.approx(1.0)
+    assert due(waiting, 1.0, quota) == [0]
+    assert due(waiting, 3.0, quota) == [1, 2]
+    assert waiting.next_due(3.0, quota) == NEVER
 
 
 def test_who_need_not_pay_does_not_wait_behind_those_who_must():
-    """A spent retry budget holds up the retries it is for and nobody else."""
-    waiting, budget = a_crowd(), nothing_left()
+    """A spent retry quota holds up the retries it is for and nobody else."""
+    waiting, quota = a_crowd(), nothing_left()
     for number in range(1_000):
         parked(waiting, number, 0.0, pays_retry=True)
     parked(waiting, 1_000, 0.5)
-    assert waiting.next_due(0.0, budget) == 0.5
-    assert due(waiting, 0.5, budget) == [1_000]
+    assert waiting.next_due(0.0, quota) == 0.5
+    assert due(waiting, 0.5, quota) == [1_000]
 
 
 def test_a_retry_is_paid_for_once_and_only_when_it_goes():
-    """Asking when it is due takes nothing from the budget."""
-    waiting, budget = a_crowd(), RetryQuota(0.0, 0.0)
+    """Asking when it is due takes nothing from the quota."""
+    waiting, quota = a_crowd(), RetryQuota(0.0, 0.0)
     for number in range(20):
         parked(waiting, number, 0.0, pays_retry=True)
     for _ in range(50):
-        waiting.next_due(0.0, budget)
-    assert len(due(waiting, 0.0, budget)) == RetryQuota.FLOOR
+        waiting.next_due(0.0, quota)
+    assert len(due(waiting, 0.0, quota)) == RetryQuota.FLOOR
 
 
 def test_who_leaves_is_gone_wherever_he_was():
@@ -158,7 +158,7 @@ def test_deadlines_of_jobs_that_are_over_are_swept_out():
 
 def test_a_stop_recalls_those_it_concerns_and_nobody_else():
     """The others were told how long to wait, and wait as long."""
-    waiting, budget = a_crowd(), nothing_left()
+    waiting, quota = a_crowd(), nothing_left()
     parked(waiting, 1, 30.0, model=HAIKU)
     parked(waiting, 2, 30.0, model=OPUS, pool="opus-5")
     parked(waiting, 3, 40.0, model=OPUS, pool="opus-5", pays_retry=True)
@@ -166,9 +166,9 @@ def test_a_stop_recalls_those_it_concerns_and_nobody_else():
     gone = parked(waiting, 5, 40.0, model=OPUS, pool="opus-5")
     waiting.leave(gone)
     waiting.recall(lambda job: job.shape.model == OPUS, 5.0)
-    assert due(waiting, 0.0, budget) == []
-    assert sorted(due(waiting, 5.0, budget)) == [2, 3]
-    assert due(waiting, 30.0, budget) == [1]
+    assert due(waiting, 0.0, quota) == []
+    assert sorted(due(waiting, 5.0, quota)) == [2, 3]
+    assert due(waiting, 30.0, quota) == [1]
     assert due(waiting, 40.0, RetryQuota(0.2, 0.0)) == [4]
 
 
@@ -181,9 +181,9 @@ def test_after_a_recall_the_others_still_come_up_in_order(pays):
         parked(waiting, number, float(until), model=model, pool=pool, pays_retry=pays)
     waiting.recall(lambda job: job.shape.model == OPUS, -1.0)
     assert sorted(untils[number] for number in due(waiting, -1.0)) == sorted(u for u in untils if u % 3 == 0)
-    budget, found = RetryQuota(0.0, 0.0), []
+    quota, found = RetryQuota(0.0, 0.0), []
     for second in range(500):
-        found += due(waiting, float(second), budget)
+        found += due(waiting, float(second), quota)
     assert [untils[number] for number in found] == sorted(u for u in untils if u % 3)
 
 
@@ -192,7 +192,7 @@ class AnyWait(RuleBasedStateMachine):
 
     @initialize()
     def begin(self):
-        self.waiting, self.budget, self.now = a_crowd(), RetryQuota(0.2, 0.0), 0.0
+        self.waiting, self.quota, self.now = a_crowd(), RetryQuota(0.2, 0.0), 0.0
         self.jobs = []
 
     def those(self, *phases):
@@ -232,10 +232,10 @@ class AnyWait(RuleBasedStateMachine):
         for job in list(self.waiting.late(self.now)):
             assert job.deadline_at <= self.now
             assert self.waiting.leave(job)
-        for job in self.waiting.due(self.now, self.budget):
+        for job in self.waiting.due(self.now, self.quota):
             assert job.phase is Phase.PARKED
             self.waiting.join(job)
-        assert self.waiting.next_due(self.now, self.budget) > self.now
+        assert self.waiting.next_due(self.now, self.quota) > self.now
         assert self.waiting.next_late() > self.now
 
     @rule(model=st.sampled_from([HAIKU, OPUS]))

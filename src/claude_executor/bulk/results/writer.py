@@ -77,11 +77,11 @@ class ResultsFile(ResultsReader):
                     self._begin_anew()
             self._open(os.O_TRUNC if overwrite else 0)
             if self.untouched:
-                self.place.chmod(path.stat().st_mode & 0o7777)
+                self.offset.chmod(path.stat().st_mode & 0o7777)
             if self._ours:
                 sync_directory(path.parent)
             if self._lasting:
-                self.end = repair(self._file, self.place)
+                self.end = repair(self._file, self.offset)
         except BaseException:
             self.close()
             raise
@@ -95,7 +95,7 @@ class ResultsFile(ResultsReader):
     @property
     def begun(self) -> bool:
         """Whether anything of them is on disk, where they belong or as near as they come."""
-        return not self.untouched and self.place.stat().st_size > 0
+        return not self.untouched and self.offset.stat().st_size > 0
 
     def close(self) -> None:
         """Write what is not yet written, close it, and take it away if it is new and empty.
@@ -154,7 +154,7 @@ class ResultsFile(ResultsReader):
         except BaseException:
             fresh.unlink(missing_ok=True)
             raise
-        if self.place == self.path:
+        if self.offset == self.path:
             self._take_its_place()
         else:
             sync_directory(self.path.parent)
@@ -284,16 +284,16 @@ class ResultsFile(ResultsReader):
         if self.stuck is not None:  # there are answers where the new ones would have to go
             raise self.stuck
         os.close(os.open(self.path, os.O_WRONLY))  # who may not write it may not replace it either
-        self.untouched, self.place = True, self._anew.path
+        self.untouched, self.offset = True, self._anew.path
 
     def _take_its_place(self) -> None:
         self.untouched = False
         try:
             self._anew.take_its_place()
         except OSError as error:
-            self.stuck, self.place = error, self._anew.path
+            self.stuck, self.offset = error, self._anew.path
         else:
-            self.place = self.path
+            self.offset = self.path
         if self._file >= 0:
             self._open_again()
 
@@ -304,4 +304,4 @@ class ResultsFile(ResultsReader):
 
     def _open(self, flags: int = 0) -> None:
         flags |= os.O_WRONLY | os.O_APPEND | os.O_CREAT | getattr(os, "O_BINARY", 0)
-        self._file = os.open(self.place, flags, 0o666)
+        self._file = os.open(self.offset, flags, 0o666)

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "claude-haiku-5-5"
 EVERY_OTHER = "every other"
-TOLD = "told"
+TOLD = "declared"
 PUBLISHED = "published tier"
 
 _NO_ACCESS = frozenset(

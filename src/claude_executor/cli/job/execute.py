@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     from claude_executor.cli.options.job import JobOptions
 
 
-def dry_run(bulk: JobOptions, *, exact: int, tier: str | None) -> None:
+def show_plan(bulk: JobOptions, *, exact: int, tier: str | None) -> None:
     """Say what it will take, and send nothing but the rows that the API is to count."""
     from claude_executor.cli.job.plan import foreseen, show
 
@@ -236,7 +236,7 @@ def _elsewhere(job: PreparedJob) -> str:
     if results is None or results.stuck is None:
         return ""
     why = reason(results.stuck)
-    return f"the results are in {results.place}, for {job.bulk.target} cannot be replaced: {why}; keep both"
+    return f"the results are in {results.offset}, for {job.bulk.target} cannot be replaced: {why}; keep both"
 
 
 def _is_of_target(error: OSError, job: PreparedJob) -> bool:

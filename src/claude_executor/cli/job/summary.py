@@ -112,7 +112,7 @@ def limited_sentence(limited: Bottleneck) -> str:
     text = f"you were limited by {name} for {percent(limited.share)} of the time"
     if limited.limit is None:
         return text + _RAISE.get(limited.held_by, "")
-    origin = "as you told" if limited.source == "told" else "says the API"
+    origin = "as you told" if limited.source == "declared" else "says the API"
     text += f" ({amount(limited.limit)} a minute, {origin})"
     if limited.saving is not None:
         text += f"; twice that would have saved {span(limited.saving)}"

@@ -144,7 +144,7 @@ class LimitEstimator:
         """Where the limit in force comes from."""
         if self.limit is None:
             return "not known"
-        return "told" if self.limit in (self.declared, self._declared_by_group) else "response headers"
+        return "declared" if self.limit in (self.declared, self._declared_by_group) else "response headers"
 
     @property
     def rate(self) -> float:

@@ -9,7 +9,7 @@ class ResourceState:
 
     Attributes:
         limit: Amount per minute in force.
-        source: Where that number comes from: ``"told"`` or ``"response headers"``.
+        source: Where that number comes from: ``"declared"`` or ``"response headers"``.
         level: What the bucket holds now; negative in debt.
         capacity: What it holds when full.
         foreign_rate: Amount per minute that others of the organisation seem to draw.

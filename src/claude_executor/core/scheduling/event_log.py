@@ -34,7 +34,7 @@ class EventBuffer:
             waited = now - job.submitted_at
             held_by = held_by if waited > 0.0 else None
             self._request(
-                ev.AttemptStarted, job, now, attempt=job.attempts, waited_for=waited, held_by=held_by
+                ev.AttemptStarted, job, now, attempt=job.attempts, queue_time=waited, held_by=held_by
             )
 
     def answered(self, job: Job, usage: Usage | None, now: float) -> None:
@@ -42,7 +42,13 @@ class EventBuffer:
         if self.listening:
             waited, took = job.sent_at - job.submitted_at, now - job.sent_at
             self._request(
-                ev.RequestAnswered, job, now, attempts=job.attempts, waited_for=waited, took=took, usage=usage
+                ev.RequestAnswered,
+                job,
+                now,
+                attempts=job.attempts,
+                queue_time=waited,
+                duration=took,
+                usage=usage,
             )
 
     def failed(self, job: Job, failure: Failure, retry_in: float | None, now: float) -> None:
@@ -53,10 +59,10 @@ class EventBuffer:
                 request_id=failure.request_id, retry_in=retry_in, usage=failure.usage,
             )  # fmt: skip
 
-    def refused(self, job: Job, because: str, now: float) -> None:
+    def refused(self, job: Job, reason: str, now: float) -> None:
         """A request was turned away."""
         if self.listening:
-            self._request(ev.RequestRefused, job, now, because=because)
+            self._request(ev.RequestRefused, job, now, reason=reason)
 
     def cancelled(self, job: Job, usage: Usage | None, now: float) -> None:
         """A request was given up by its caller."""
