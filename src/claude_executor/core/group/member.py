@@ -45,7 +45,7 @@ REMEMBERED = 60.0
 
 
 class GroupMember:
-    """One pool of one member. Attached to its `LimitPool`, whose buckets are purses then.
+    """One pool of one member. Attached to its `Pool`, whose buckets are purses then.
 
     Attributes:
         state: How it stands to the group.

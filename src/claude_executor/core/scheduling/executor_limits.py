@@ -42,7 +42,7 @@ class ExecutorLimits:
         self._spending.set_worst_case(job)
 
     def opens_at(self, job: Job, keep: float) -> tuple[float, str]:
-        """The instant from which `job` may start, and what holds it until then; see `LimitPool.opens_at`.
+        """The instant from which `job` may start, and what holds it until then; see `Pool.opens_at`.
 
         `keep` is the share of the requests in flight to leave for more urgent work.
         """
