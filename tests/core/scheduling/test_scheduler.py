@@ -555,8 +555,7 @@ def test_bulk_leaves_the_last_twentieth_to_urgent_work(resource):
             scheduler.poll(now)
             scheduler.on_response(job, USAGE, NO_HINTS, now)
             scheduler._pools["haiku-5.5"].estimators[Resource.REQUESTS].bucket.settle(1.0, now)
-        for running in range(1, 301):  # connections enough are open
-            scheduler._executor_limits._opening.take(running, 0.0)
+        scheduler._executor_limits.gates[-1]._open = 300  # connections enough are open
         for _ in range(200):
             submit(scheduler, now)
         flight = len(started(scheduler, now))

@@ -8,6 +8,7 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import lru_cache
 from types import MappingProxyType
 
@@ -15,6 +16,14 @@ DEFAULT = "*"
 """Key, in a mapping of limits, for every pool that has no entry of its own."""
 COUNT_TOKENS = "count_tokens"
 """Key for what counts tokens: requests with a limit of their own, whatever the model."""
+
+
+class LimitSource(StrEnum):
+    """Where a limit in force comes from."""
+
+    UNKNOWN = "not known"
+    DECLARED = "declared"
+    HEADERS = "response headers"
 
 
 @dataclass(frozen=True, slots=True)

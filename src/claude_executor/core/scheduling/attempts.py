@@ -5,11 +5,11 @@ Every way out of an attempt settles it exactly once.
 
 from collections.abc import Mapping
 
-from claude_executor.core.control.breaker import BreakerState
 from claude_executor.core.control.retry import RetryPolicy, RetryQuota
 from claude_executor.core.model.actions import Disposition
 from claude_executor.core.model.cost import NOTHING, NOTHING_USED, Cost, Usage
 from claude_executor.core.model.failure import FAILURE_POLICIES, Failure, Scope
+from claude_executor.core.model.gate import BreakerState
 from claude_executor.core.model.headers import ResponseHints
 from claude_executor.core.model.job import Job, Phase
 from claude_executor.core.pool import feedback
@@ -73,7 +73,6 @@ class Attempts:
         """Take what it needs; the caller has seen that it is there."""
         self._cost_model.on_start(job)
         self._waiting.start(job)
-        self._executor_limits.take(job, now)
         pool.take(job, now)
         if job.shape.prefix is not None:
             self._cost_model.prompt_cache.on_start(job, now)

@@ -2,8 +2,10 @@
 
 from claude_executor.core.group.member import GroupMember
 from claude_executor.core.model import events as ev
+from claude_executor.core.model.actions import Refusal
 from claude_executor.core.model.cost import Usage
 from claude_executor.core.model.failure import Failure, FailureKind, Scope
+from claude_executor.core.model.gate import HeldBy
 from claude_executor.core.model.job import Job
 from claude_executor.core.pool.pool import Pool
 
@@ -28,7 +30,7 @@ class EventBuffer:
         if self.listening:
             self._request(ev.RequestSubmitted, job, now)
 
-    def started(self, job: Job, now: float, held_by: str | None = None) -> None:
+    def started(self, job: Job, now: float, held_by: HeldBy | None = None) -> None:
         """An attempt is sent; `held_by` is what its pool's line was held up by until now."""
         if self.listening:
             waited = now - job.submitted_at
@@ -59,7 +61,7 @@ class EventBuffer:
                 request_id=failure.request_id, retry_in=retry_in, usage=failure.usage,
             )  # fmt: skip
 
-    def refused(self, job: Job, reason: str, now: float) -> None:
+    def refused(self, job: Job, reason: Refusal, now: float) -> None:
         """A request was turned away."""
         if self.listening:
             self._request(ev.RequestRefused, job, now, reason=reason)
@@ -79,7 +81,7 @@ class EventBuffer:
         if self.listening:
             until = pool.breaker.opens_at if pool.breaker.opens_at > now else None
             self._collected.append(
-                ev.BreakerChanged(at=now, pool=pool.name, state=pool.breaker.state.value, until=until)
+                ev.BreakerChanged(at=now, pool=pool.name, state=pool.breaker.state, until=until)
             )
 
     def limits(self, pool: Pool, now: float) -> None:
@@ -92,7 +94,7 @@ class EventBuffer:
                 self._limits[key] = limit
                 self._collected.append(
                     ev.LimitLearned(
-                        at=now, pool=pool.name, resource=resource.value, limit=limit, source=meter.source
+                        at=now, pool=pool.name, resource=resource, limit=limit, source=meter.source
                     )
                 )
 
@@ -103,7 +105,7 @@ class EventBuffer:
                 ev.SharingChanged(
                     at=now,
                     pool=pool.name,
-                    state=share.state.value,
+                    state=share.state,
                     members=share.members,
                     share=share.share,
                     reason=share.unreachable_reason,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from claude_executor.core.control.breaker import BreakerState
+from claude_executor.core.model.gate import BreakerState
 from claude_executor.core.model.snapshot import PoolState, ResourceState, Snapshot
 from claude_executor.core.pool.pool import Pool
 from claude_executor.core.scheduling.waiting import WaitingRoom
@@ -61,14 +61,14 @@ def state_of(pool: Pool, now: float) -> PoolState:
         queued=len(pool.queue),
         running=pool.in_flight,
         concurrency=pool.concurrency.limit,
-        breaker=pool.breaker.state.value,
+        breaker=pool.breaker.state,
         probe_in=max(0.0, pool.breaker.opens_at - now) if pool.breaker.state is BreakerState.OPEN else 0.0,
         closed_for=max(0.0, pool.closed_until - now),
         held_by=pool.held_by,
         held_for=held_for,
         round_trip=pool.round_trip,
         refusals=pool.refusals,
-        sharing=None if pool.member is None else pool.member.state.value,
+        sharing=None if pool.member is None else pool.member.state,
         members=1 if pool.member is None else pool.member.members,
         share=1.0 if pool.member is None else pool.member.share,
         unreachable_reason=None if pool.member is None else pool.member.unreachable_reason,

@@ -18,12 +18,13 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from claude_executor.core.control.breaker import BreakerPolicy
+from claude_executor.core.control.bucket import TokenBucket
 from claude_executor.core.control.retry import RetryPolicy
 from claude_executor.core.control.spending import SpendingCap
 from claude_executor.core.model.actions import Action, Disposition, Refusal, Refuse, Start
 from claude_executor.core.model.cost import NOTHING_USED, Usage
 from claude_executor.core.model.failure import Failure
-from claude_executor.core.model.gate import NEVER
+from claude_executor.core.model.gate import NEVER, HeldBy
 from claude_executor.core.model.headers import ResponseHints
 from claude_executor.core.model.job import Job, Phase
 from claude_executor.core.model.limits import Limits, normalized, pool_of
@@ -223,7 +224,8 @@ class Scheduler:
             self.group.on_lease_failed(name, now, u, because)
 
     def _drain(self, pool: Pool, now: float, actions: list[Action]) -> None:
-        held_by, held = None, None
+        held_by: HeldBy | None = None
+        held: Job | None = None
         while (job := pool.queue.head()) is not None:
             if (stop := self._stop_list.reason(job.shape.model, now)) is not None:
                 actions.append(self._refuse_waiting(job, Refusal.STOPPED, now, stop))
@@ -255,13 +257,8 @@ class Scheduler:
         if held_by != pool.held_by:
             pool.note_held(held_by, now)
 
-    def _opens_at(self, pool: Pool, job: Job, now: float) -> tuple[float, str]:
-        keep = self._priority_reserve.headroom_for(job.priority, now)
-        ready, short = self._executor_limits.opens_at(job, keep)
-        if ready == NEVER:
-            return ready, short
-        at, why = pool.opens_at(job, now, keep=keep)
-        return (ready, short) if ready > max(at, now) else (at, why)
+    def _opens_at(self, pool: Pool, job: Job, now: float) -> tuple[float, HeldBy | None]:
+        return pool.opens_at(job, now, keep=self._priority_reserve.headroom_for(job.priority, now))
 
     # ---- an attempt is over
 
@@ -307,7 +304,7 @@ class Scheduler:
     def _refuse(self, job: Job, refusal: Refusal, now: float, because: Failure | None = None) -> Refuse:
         job.phase = Phase.OVER
         self.counters.failed += 1
-        self.event_buffer.refused(job, refusal.value, now)
+        self.event_buffer.refused(job, refusal, now)
         return Refuse(job, refusal, because)
 
     def _pool(self, name: str, now: float) -> Pool:
@@ -315,14 +312,19 @@ class Scheduler:
         if pool is None:
             if len(self._pools) >= self._most_pools:
                 self._forget_unused_pools(now)
+            member = None if self.group is None else self.group.new_member(name)
             pool = self._pools[name] = Pool(
                 name,
                 self._limits,
                 ceiling=self._executor_limits.max_running,
                 breaker=self._breaker_policy,
                 now=now,
-                share=None if self.group is None else self.group.new_member(),
+                member=member,
+                new_bucket=TokenBucket if member is None else member.new_bucket,
+                executor_gates=self._executor_limits.gates,
             )
+            if member is not None:
+                member.attach(pool)
         return pool
 
     def _forget_unused_pools(self, now: float) -> None:
