@@ -44,9 +44,11 @@ class Gate(Protocol):
 
     Attributes:
         held_by: What a queue is held by while this gate is the last to open.
+        takes: Whether a job takes anything here; a gate that only looks is not asked to `take`.
     """
 
     held_by: HeldBy
+    takes: bool
 
     def opens_at(self, job: Job, now: float, keep: float) -> float:
         """Return the instant from which the job may pass; any instant up to `now` means at once.

@@ -13,6 +13,7 @@ from claude_executor.core.control.concurrency import ConcurrencyLimit
 from claude_executor.core.control.limit_estimator import LimitEstimator
 from claude_executor.core.control.ramp import RampLimit
 from claude_executor.core.control.slow_start import SlowStart
+from claude_executor.core.model.cost import Resource
 from claude_executor.core.model.gate import NEVER, BreakerState, HeldBy
 from claude_executor.core.model.job import Job
 from claude_executor.core.model.sharing import SharedLimit, SharingState
@@ -35,6 +36,7 @@ class BreakerGate:
     """Holds requests while the circuit breaker is open, except one probe at a time."""
 
     held_by = HeldBy.BREAKER
+    takes = True
     __slots__ = ("_breaker",)
 
     def __init__(self, breaker: CircuitBreaker) -> None:
@@ -42,7 +44,6 @@ class BreakerGate:
 
     def opens_at(self, job: Job, now: float, keep: float) -> float:
         """Return the end of the breaker's pause, or `NEVER` while a probe is out."""
-        del job, keep
         if self._breaker.state is BreakerState.CLOSED:
             return -math.inf
         at = self._breaker.admits_at(now)
@@ -50,7 +51,6 @@ class BreakerGate:
 
     def take(self, job: Job, now: float) -> None:
         """Count the request; the first one after a pause is the probe."""
-        del now
         job.is_probe = self._breaker.on_start()
 
 
@@ -58,6 +58,7 @@ class MembershipGate:
     """Holds requests until the group has answered for the first time, or while its policy is to wait."""
 
     held_by = HeldBy.BUDGET
+    takes = True
     __slots__ = ("_member",)
 
     def __init__(self, member: SharedLimit) -> None:
@@ -65,12 +66,10 @@ class MembershipGate:
 
     def opens_at(self, job: Job, now: float, keep: float) -> float:
         """Return `NEVER` while nothing may start without the group."""
-        del job, now, keep
         return NEVER if self._member.waits else -math.inf
 
     def take(self, job: Job, now: float) -> None:
         """Count the request towards what the next lease asks for."""
-        del now
         self._member.on_start(job.cost)
 
 
@@ -78,6 +77,7 @@ class PermitGate:
     """Holds requests beyond the number that the group lets this member have in flight."""
 
     held_by = HeldBy.CONCURRENCY
+    takes = False
     __slots__ = ("_in_flight", "_member")
 
     def __init__(self, member: SharedLimit, in_flight: InFlight) -> None:
@@ -86,7 +86,6 @@ class PermitGate:
 
     def opens_at(self, job: Job, now: float, keep: float) -> float:
         """Return `NEVER` while all permits are in use."""
-        del job, now, keep
         return NEVER if self._member.full(self._in_flight.count) else -math.inf
 
     def take(self, job: Job, now: float) -> None:
@@ -97,6 +96,7 @@ class ProbePermitGate:
     """Holds the breaker's probe until the group has granted it to this member."""
 
     held_by = HeldBy.BREAKER
+    takes = False
     __slots__ = ("_breaker", "_member")
 
     def __init__(self, member: SharedLimit, breaker: CircuitBreaker) -> None:
@@ -105,7 +105,6 @@ class ProbePermitGate:
 
     def opens_at(self, job: Job, now: float, keep: float) -> float:
         """Return `NEVER` where the next request would be a probe that another member may send instead."""
-        del job, keep
         if self._breaker.state is BreakerState.CLOSED:
             return -math.inf
         at = self._breaker.admits_at(now)
@@ -125,6 +124,7 @@ class RetryAfterGate:
     """
 
     held_by = HeldBy.RETRY_AFTER
+    takes = False
     __slots__ = ("until",)
 
     def __init__(self) -> None:
@@ -132,7 +132,6 @@ class RetryAfterGate:
 
     def opens_at(self, job: Job, now: float, keep: float) -> float:
         """Return the instant that the API named."""
-        del job, now, keep
         return self.until
 
     def take(self, job: Job, now: float) -> None:
@@ -150,6 +149,7 @@ class DiscoveryGate:
     """
 
     held_by = HeldBy.RAMP_UP
+    takes = True
     __slots__ = ("_declared", "_first_at", "_in_flight", "active")
 
     def __init__(self, in_flight: InFlight, declared: Callable[[], bool], now: float) -> None:
@@ -166,14 +166,12 @@ class DiscoveryGate:
 
     def opens_at(self, job: Job, now: float, keep: float) -> float:
         """Return the instant at which one more unanswered request is safe."""
-        del job, now, keep
         if not self.active or not self._in_flight.count or self._declared():
             return -math.inf
         return self._first_at + PROBING * math.log2(self._in_flight.count + 1)
 
     def take(self, job: Job, now: float) -> None:
         """Start counting with the first request."""
-        del job
         if self.active and not self._in_flight.count:
             self._first_at = now
 
@@ -182,6 +180,7 @@ class ConcurrencyGate:
     """Holds requests beyond the concurrency limit of the pool, once it has been answered."""
 
     held_by = HeldBy.CONCURRENCY
+    takes = False
     __slots__ = ("_concurrency", "_discovery", "_in_flight")
 
     def __init__(self, concurrency: ConcurrencyLimit, in_flight: InFlight, discovery: DiscoveryGate) -> None:
@@ -191,7 +190,6 @@ class ConcurrencyGate:
 
     def opens_at(self, job: Job, now: float, keep: float) -> float:
         """Return `NEVER` while the limit is in use; one request may always be in flight."""
-        del job, now
         in_flight, limit = self._in_flight.count, self._concurrency.limit
         if not in_flight or self._discovery.active:
             return -math.inf
@@ -208,7 +206,17 @@ class ResourceGate:
     variances add up, and one pooled margin does instead of padding every request.
     """
 
-    __slots__ = ("_amount", "_bucket", "_estimator", "_in_flight", "_variance", "held_by")
+    takes = True
+    __slots__ = (
+        "_amount",
+        "_bucket",
+        "_estimator",
+        "_in_flight",
+        "_resource",
+        "_variance",
+        "_varies",
+        "held_by",
+    )
 
     def __init__(self, estimator: LimitEstimator, bucket: TokenBucket, in_flight: InFlight) -> None:
         self.held_by = HeldBy(estimator.name)
@@ -217,26 +225,32 @@ class ResourceGate:
         self._in_flight = in_flight
         self._amount = estimator.amount
         self._variance = estimator.variance
+        self._resource = estimator.resource
+        self._varies = estimator.resource is not Resource.REQUESTS  # every request is one
 
     def opens_at(self, job: Job, now: float, keep: float) -> float:
         """Return the instant at which the bucket holds the job's cost above the margin."""
-        del now
         bucket, cost = self._bucket, job.cost
-        floor = self._estimator.rounding + keep * bucket.capacity
-        variance = self._variance(self._in_flight.reserved) + self._variance(cost)
-        if variance:
+        floor = self._estimator.rounding
+        if keep:
+            floor += keep * bucket.capacity
+        if self._varies:
+            variance = self._variance(self._in_flight.reserved) + self._variance(cost)
             floor += min(MARGIN * math.sqrt(variance), MARGIN_MOST * bucket.capacity)
         return bucket.ready_at(self._amount(cost), floor)
 
     def take(self, job: Job, now: float) -> None:
         """Take the job's cost. A full bucket earns nothing until the request arrives at the server."""
-        self._bucket.take(self._amount(job.cost), now, idle=ON_THE_WAY)
+        assert job.levels_at_start is not None
+        level = self._bucket.take(self._amount(job.cost), now, idle=ON_THE_WAY)
+        job.levels_at_start[self._resource] = level
 
 
 class SlowStartGate:
     """Holds requests to the pace of slow start, once something has been sent."""
 
     held_by = HeldBy.RAMP_UP
+    takes = True
     __slots__ = ("_discovery", "_in_flight", "_round_trip", "_scale", "_slow_start")
 
     def __init__(
@@ -255,7 +269,6 @@ class SlowStartGate:
 
     def opens_at(self, job: Job, now: float, keep: float) -> float:
         """Return the instant at which the pace allows the job."""
-        del now, keep
         if self._slow_start.off or (self._discovery.active and not self._in_flight.count):
             return -math.inf
         return self._slow_start.ready_at(self._scale(job.demand.slow_start_seconds))
@@ -271,6 +284,7 @@ class RampGate:
     """Holds requests to the growth that the API has allowed, after it has refused a steeper one."""
 
     held_by = HeldBy.RAMP_UP
+    takes = True
     __slots__ = ("_limit", "_ramp", "_scale")
 
     def __init__(self, ramp: RampLimit, scale: Scale, limit: Callable[[], float]) -> None:
@@ -281,13 +295,11 @@ class RampGate:
 
     def opens_at(self, job: Job, now: float, keep: float) -> float:
         """Return the end of the minute whose allowance is used up."""
-        del keep
         if not self._ramp.active:
             return -math.inf
         return self._ramp.ready_at(self._scale(job.cost.input_tokens), now, self._limit())
 
     def take(self, job: Job, now: float) -> None:
         """Take the job's input tokens from the allowance of this minute."""
-        del now
         if self._ramp.active:
             self._ramp.take(self._scale(job.cost.input_tokens))

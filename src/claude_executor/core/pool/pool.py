@@ -70,7 +70,7 @@ class Pool:
 
     __slots__ = (
         "_cache_reads_count", "_discovery", "_first_gates", "_gates", "_headerless_at", "_last_gates",
-        "_resource_gates", "_retry_after", "admitted", "breaker", "concurrency", "estimators", "flight", "headers_at", "held", "held_by",
+        "_resource_gates", "_retry_after", "_takers", "admitted", "breaker", "concurrency", "estimators", "flight", "headers_at", "held", "held_by",
         "held_for", "held_since", "limited", "member", "name", "queue", "ramp", "refusals",
         "refused_in_row", "round_trip", "slow_start", "trouble", "used",
     )  # fmt: skip
@@ -136,7 +136,6 @@ class Pool:
             )
         self._first_gates += (
             self._retry_after,
-            self._discovery,
             ConcurrencyGate(self.concurrency, self.flight, self._discovery),
         )
         self._last_gates: tuple[Gate, ...] = (
@@ -145,6 +144,9 @@ class Pool:
             ),
             RampGate(self.ramp, self.group_total, lambda: self.estimators[Resource.INPUT].limit or NEVER),
         )
+        self.limited: list[tuple[LimitEstimator, TokenBucket]] = []
+        self._resource_gates: tuple[ResourceGate, ...] = ()
+        self._collect_gates()
         self._find_limited()
 
     def __repr__(self) -> str:
@@ -175,9 +177,16 @@ class Pool:
 
     def _find_limited(self) -> None:
         limited = [(e, e.bucket) for e in self.estimators.values() if e.bucket is not None]
-        self.limited: list[tuple[LimitEstimator, TokenBucket]] = limited
+        if limited == self.limited:  # asked after every response with headers, and seldom other than before
+            return
+        self.limited = limited
         self._resource_gates = tuple(ResourceGate(each, bucket, self.flight) for each, bucket in limited)
-        self._gates = (*self._first_gates, *self._resource_gates, *self._last_gates)
+        self._collect_gates()
+
+    def _collect_gates(self) -> None:
+        discovery = (self._discovery,) if self._discovery.active else ()
+        self._gates = (*self._first_gates, *discovery, *self._resource_gates, *self._last_gates)
+        self._takers = tuple(gate for gate in self._gates if gate.takes)
 
     def _is_declared(self) -> bool:
         return any(estimator.declared is not None for estimator in self.estimators.values())
@@ -195,6 +204,7 @@ class Pool:
     def on_first_answer(self, concurrency: float) -> None:
         """Leave discovery, with at least `concurrency` requests allowed in flight."""
         self._discovery.active = False
+        self._collect_gates()  # the gate of discovery has done its work
         self.concurrency.raise_to(concurrency)
 
     @property
@@ -288,9 +298,9 @@ class Pool:
 
     def take(self, job: Job, now: float) -> None:
         """Start `job`: take what it needs from every gate."""
-        for gate in self._gates:
+        job.levels_at_start = {}
+        for gate in self._takers:
             gate.take(job, now)
-        job.levels_at_start = self.believed_levels(now)
         self.flight.add(job.cost)
         if self.headerless:
             self.admitted.add(job.cost, now)

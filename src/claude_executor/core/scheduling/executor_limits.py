@@ -62,6 +62,7 @@ class ExecutorConcurrencyGate:
     """Holds requests beyond `max_concurrency` in flight, and counts those that are; one may always be."""
 
     held_by = HeldBy.CONCURRENCY
+    takes = True
     __slots__ = ("_limits",)
 
     def __init__(self, limits: ExecutorLimits) -> None:
@@ -69,13 +70,11 @@ class ExecutorConcurrencyGate:
 
     def opens_at(self, job: Job, now: float, keep: float) -> float:
         """Return `NEVER` while the limit is in use."""
-        del job, now
         running, most = self._limits.running, self._limits.max_running
         return NEVER if running and running + keep * most > most - 1 else -math.inf
 
     def take(self, job: Job, now: float) -> None:
         """Count one more in flight."""
-        del job, now
         self._limits.running += 1
 
 
@@ -83,6 +82,7 @@ class SpendingGate:
     """Holds requests that could pass a spending cap, until what is in flight is settled."""
 
     held_by = HeldBy.SPENDING
+    takes = True
     __slots__ = ("_spending",)
 
     def __init__(self, spending: SpendingCaps) -> None:
@@ -90,12 +90,10 @@ class SpendingGate:
 
     def opens_at(self, job: Job, now: float, keep: float) -> float:
         """Return `NEVER` while the worst case of the job does not fit."""
-        del now, keep
         return NEVER if job.worst_case and not self._spending.fits(job) else -math.inf
 
     def take(self, job: Job, now: float) -> None:
         """Reserve the job's worst case."""
-        del now
         if job.worst_case:
             self._spending.reserve(job)
 
@@ -104,6 +102,7 @@ class ConnectionGate:
     """Paces requests that need a new connection; connections that are open already are free."""
 
     held_by = HeldBy.CONNECTIONS
+    takes = True
     __slots__ = ("_bucket", "_limits", "_open")
 
     def __init__(self, limits: ExecutorLimits, now: float) -> None:
@@ -113,12 +112,10 @@ class ConnectionGate:
 
     def opens_at(self, job: Job, now: float, keep: float) -> float:
         """Return the instant from which one more request may be in flight."""
-        del job, now, keep
         return -math.inf if self._limits.running < self._open else self._bucket.ready_at(1.0)
 
     def take(self, job: Job, now: float) -> None:
         """Open a connection if more requests are in flight than ever before, this one included."""
-        del job
         if self._limits.running > self._open:
             self._open = self._limits.running
             self._bucket.take(1.0, now)
