@@ -13,7 +13,7 @@ CONNECTION = "claude_executor.simulator.api.connection"
 """The name of the ASGI extension."""
 
 Cut = Literal["reset", "close", "refuse"]
-"""How a connection breaks: a TCP reset, an early end, or a refused connection."""
+"""The ways in which a connection breaks: a TCP reset, an early end, or a refusal to connect."""
 
 
 class CannotCutError(RuntimeError):

@@ -95,6 +95,8 @@ def application(owner: Owner) -> Starlette:
 
 
 class _Endpoints:
+    """The handlers, one for each path."""
+
     def __init__(self, owner: Owner) -> None:
         self._owner = owner
 
