@@ -66,7 +66,7 @@ async def test_gone_while_the_api_works(serve, streamed):
         assert served.free
         await asyncio.sleep(0.1)
         assert served.simulator.stats()["by_status"] == {"0": 1}
-        assert served.executor._scheduler.counters.cancelled == 1
+        assert served.executor._scheduler.event_buffer.counters.cancelled == 1
     assert answer.status is None
 
 
@@ -83,7 +83,7 @@ async def test_gone_in_the_middle_of_a_stream(serve):
         assert used.output_tokens > 0
         await asyncio.sleep(0.1)
         assert len(served.api.last.pieces) <= 4
-        assert served.executor._scheduler.counters.cancelled == 1
+        assert served.executor._scheduler.event_buffer.counters.cancelled == 1
     assert not answer.over
 
 

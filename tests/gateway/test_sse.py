@@ -119,7 +119,7 @@ async def test_a_broken_stream_is_an_error_to_the_sdk(serve, door, fault, kind):
         with pytest.raises(anthropic.APIStatusError) as raised:
             await door(served.sdk())
         assert served.free
-        assert served.executor._scheduler.counters.failed == 1
+        assert served.executor._scheduler.event_buffer.counters.failed == 1
     assert raised.value.type == kind
     assert "of its own" not in str(raised.value)
     assert len(served.api.exchanges) == 1

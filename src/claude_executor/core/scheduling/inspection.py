@@ -5,53 +5,41 @@ from collections.abc import Mapping
 from claude_executor.core.model.gate import BreakerState
 from claude_executor.core.model.snapshot import PoolState, ResourceState, Snapshot
 from claude_executor.core.pool.pool import Pool
+from claude_executor.core.scheduling.event_log import Counters
 from claude_executor.core.scheduling.waiting import WaitingRoom
 
 
-class Counters:
-    """Counts over the executor's whole life."""
-
-    __slots__ = ("answered", "attempts", "cancelled", "failed", "retries")
-
-    def __init__(self) -> None:
-        self.answered = 0
-        self.failed = 0
-        self.cancelled = 0
-        self.attempts = 0
-        self.retries = 0
-
-
 def snapshot(
-    waiting: WaitingRoom, running: int, tally: Counters, pools: Mapping[str, Pool], now: float
+    waiting: WaitingRoom, running: int, counters: Counters, pools: Mapping[str, Pool], now: float
 ) -> Snapshot:
-    """The state at this moment."""
+    """Return the state of an executor at this moment."""
     return Snapshot(
         queued=waiting.queued + waiting.aside,
         running=running,
         waiting_to_retry=waiting.parked - waiting.aside,
-        answered=tally.answered,
-        failed=tally.failed,
-        attempts=tally.attempts,
-        retries=tally.retries,
+        answered=counters.answered,
+        failed=counters.failed,
+        attempts=counters.attempts,
+        retries=counters.retries,
         pools={name: state_of(pool, now) for name, pool in pools.items()},
     )
 
 
 def state_of(pool: Pool, now: float) -> PoolState:
-    """Read off a pool's state."""
+    """Return the state of one pool."""
     used = pool.used.last_minute(now)
     resources = {
         resource.value: ResourceState(
             limit=limit,
-            source=meter.source,
-            level=meter.bucket.level(now),
-            capacity=meter.bucket.capacity,
-            foreign_rate=meter.foreign_rate * 60.0,
-            used=meter.amount(used),
-            used_in_all=meter.amount(pool.used.in_all),
+            source=estimator.source,
+            level=estimator.bucket.level(now),
+            capacity=estimator.bucket.capacity,
+            foreign_rate=estimator.foreign_rate * 60.0,
+            used=estimator.amount(used),
+            used_in_all=estimator.amount(pool.used.in_all),
         )
-        for resource, meter in pool.estimators.items()
-        if meter.bucket is not None and (limit := meter.limit) is not None
+        for resource, estimator in pool.estimators.items()
+        if estimator.bucket is not None and (limit := estimator.limit) is not None
     }
     held_for = dict(pool.held_for)
     if pool.held_by is not None:
