@@ -114,7 +114,7 @@ async def test_health_is_always_told(serve, headers, options):
 async def test_who_is_about_to_stop_is_not_well(serve):
     """So that nobody new is sent there."""
     async with serve() as served:
-        served.app.leaving = True
+        served.app.stopping = True
         answer = await served.ask(None, "/claude-executor/health", method="GET").end()
     assert answer.status == 503
 

@@ -25,8 +25,8 @@ from claude_executor import (
     Stopped,
     TooLarge,
 )
+from claude_executor.gateway.error_replies import error_reply_for
 from claude_executor.gateway.headers import BadHeader, options_of
-from claude_executor.gateway.refusals import error_reply_for
 from claude_executor.simulator import Faults
 
 REQUEST = httpx2.Request("POST", "http://api/v1/messages")
