@@ -164,7 +164,10 @@ except ModuleNotFoundError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "prometheus_client is not installed; run: pip install 'claude-executor[metrics]'"
+    assert (
+        done.stdout.strip()
+        == "prometheus_client is not installed; run: pip install 'claude-executor[metrics]'"
+    )
 
 
 NOW = Snapshot(queued=0, running=0, waiting_to_retry=3, answered=0, failed=0, attempts=0, retries=0, pools={})
