@@ -13,7 +13,7 @@ _UNENCODED = "/:@!$&'()*+,;="
 
 
 class Route(Enum):
-    """How the gateway treats a request."""
+    """The gateway's treatment of a request."""
 
     PACED = auto()
     """Queued: the request uses a limit that the executor keeps."""
