@@ -159,6 +159,6 @@ async def test_closing_finishes_what_is_in_flight_and_turns_away_what_waits(serv
     assert [answer.status for answer in answers] == [200] * 2 + [503] * 4
     assert b"message_stop" in answers[1].body
     for answer in [*answers[2:], late, after, counted]:
-        assert answer.told == (503, "api_error", "true")
+        assert answer.error == (503, "api_error", "true")
         assert answer.headers["retry-after"] == ["5"]
     assert len(served.api.exchanges) == 3

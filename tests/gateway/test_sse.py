@@ -137,7 +137,7 @@ async def test_half_an_event_was_no_json_to_the_sdk(serve, cut):
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
     async with serve(api=api) as served:
-        with pytest.raises(anthropic.APIStatusError, match="broken off") as raised:
+        with pytest.raises(anthropic.APIStatusError, match="ended before it was complete") as raised:
             await stream(served.sdk())
     assert raised.value.type == "api_error"
 
