@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping
 from operator import attrgetter
 from types import MappingProxyType
 
-from claude_executor.core.control.breaker import BreakerState
 from claude_executor.core.model import events as ev
 from claude_executor.core.model.cost import Usage
+from claude_executor.core.model.gate import BreakerState
 from claude_executor.core.model.sharing import SharingState
 
 

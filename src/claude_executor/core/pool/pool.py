@@ -22,7 +22,7 @@ from claude_executor.core.model.cost import AMOUNT, NOTHING, Cost, Resource, Usa
 from claude_executor.core.model.failure import Failure
 from claude_executor.core.model.gate import NEVER, Gate, HeldBy
 from claude_executor.core.model.job import UNKNOWN_DEMAND, Demand, Job
-from claude_executor.core.model.limits import DEFAULT, Limits, cache_reads_count
+from claude_executor.core.model.limits import Limits, cache_reads_count, limits_of
 from claude_executor.core.model.sharing import SharedLimit
 from claude_executor.core.pool.gates import (
     BreakerGate,
@@ -70,8 +70,8 @@ class Pool:
 
     __slots__ = (
         "_cache_reads_count", "_discovery", "_first_gates", "_gates", "_headerless_at", "_last_gates",
-        "_resource_gates", "_retry_after", "_takers", "admitted", "breaker", "concurrency", "estimators", "flight", "headers_at", "held", "held_by",
-        "held_for", "held_since", "limited", "member", "name", "queue", "ramp", "refusals",
+        "_resource_gates", "_retry_after", "_takers", "admitted", "breaker", "concurrency", "estimators",
+        "flight", "headers_at", "held", "held_by", "held_for", "held_since", "limited", "member", "name", "queue", "ramp", "refusals",
         "refused_in_row", "round_trip", "slow_start", "trouble", "used",
     )  # fmt: skip
 
@@ -102,10 +102,10 @@ class Pool:
         self.name = name
         self.member = member
         self._cache_reads_count = cache_reads_count(name)
-        declared = _declared(limits, name)
+        declared = limits_of(limits, name)
         self.estimators = {
             resource: LimitEstimator(resource, limit, burst=declared.burst, now=now, make=new_bucket)
-            for resource, limit in _by_resource(declared)
+            for resource, limit in declared.by_resource()
         }
         self.queue: FairQueue[Job] = FairQueue()
         self.concurrency = ConcurrencyLimit(ceiling)
@@ -162,8 +162,8 @@ class Pool:
 
     def set_declared(self, limits: Mapping[str, Limits], now: float) -> None:
         """Take over the limits that the user declares now."""
-        declared = _declared(limits, self.name)
-        for resource, limit in _by_resource(declared):
+        declared = limits_of(limits, self.name)
+        for resource, limit in declared.by_resource():
             self.estimators[resource].set_declared(limit, declared.burst, now)
         self.relimit(now)
         if self.member is not None:
@@ -354,16 +354,3 @@ class Pool:
             self.held_for[self.held_by] = self.held_for.get(self.held_by, 0.0) + now - self.held_since
         self.held_by = why
         self.held_since = now
-
-
-def _by_resource(limits: Limits) -> tuple[tuple[Resource, float | None], ...]:
-    return (
-        (Resource.REQUESTS, limits.rpm),
-        (Resource.INPUT, limits.itpm),
-        (Resource.OUTPUT, limits.otpm),
-        (Resource.TOKENS, limits.tpm),
-    )
-
-
-def _declared(limits: Mapping[str, Limits], pool: str) -> Limits:
-    return limits.get(pool) or limits.get(DEFAULT) or Limits()

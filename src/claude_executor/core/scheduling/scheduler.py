@@ -99,9 +99,14 @@ class Scheduler:
         self.wake_at = NEVER
         self.event_buffer = EventBuffer()
         self._attempts = Attempts(
-            self._pools, self._waiting, self._executor_limits, self._cost_model, self.event_buffer,
-            retry or RetryPolicy(), now,
-        )  # fmt: skip
+            self._pools,
+            self._waiting,
+            self._executor_limits,
+            self._cost_model,
+            self.event_buffer,
+            retry or RetryPolicy(),
+            now,
+        )
         self._stop_list = self._attempts.stop_list
         self.group = None
         if membership is not None:
