@@ -7,7 +7,7 @@ import pytest
 from tests.core.factories import HAIKU, OPUS, a_failure, a_shape, advice
 
 from claude_executor.core.control.breaker import BreakerPolicy
-from claude_executor.core.control.prompt_cache import PATIENCE
+from claude_executor.core.control.prompt_cache import MAX_WAIT
 from claude_executor.core.control.retry import RetryPolicy
 from claude_executor.core.control.spending import SpendingCap
 from claude_executor.core.model import events as ev
@@ -817,8 +817,8 @@ def test_followers_do_not_wait_for_ever():
     scheduler.poll(0.0)
     scheduler.poll(1.0)
     assert [job.running for job in jobs] == [True, False, False]
-    assert scheduler.wake_at <= 1.0 + PATIENCE
-    scheduler.poll(1.0 + PATIENCE)
+    assert scheduler.wake_at <= 1.0 + MAX_WAIT
+    scheduler.poll(1.0 + MAX_WAIT)
     assert jobs[1].running
 
 

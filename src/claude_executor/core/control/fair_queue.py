@@ -68,37 +68,37 @@ J = TypeVar("J", bound=Queueable)
 class FairQueue(Generic[J]):
     """Jobs waiting for one pool. `head` looks, `pop` takes what `head` showed."""
 
-    __slots__ = ("_classes", "_gone", "_length", "_priorities", "_shown")
+    __slots__ = ("_discarded", "_head", "_length", "_priorities", "_shares")
 
     def __init__(self) -> None:
-        self._shown: J | None = None  # the head, until it starts or goes away, or somebody goes before it
-        self._classes: dict[int, _FairShare[J]] = {}
+        self._head: J | None = None  # the head, until it starts or goes away, or somebody goes before it
+        self._shares: dict[int, _FairShare[J]] = {}
         self._priorities: list[int] = []  # of the classes, in ascending order
         self._length = 0
-        self._gone = 0
+        self._discarded = 0
 
     def __len__(self) -> int:
         return self._length
 
     def push(self, job: J) -> None:
         """Join the line; among its like a job stands by its number, also when it comes back to try again."""
-        shared = self._classes.get(job.priority)
+        shared = self._shares.get(job.priority)
         if shared is None:
-            shared = self._classes[job.priority] = _FairShare(depth=0)
+            shared = self._shares[job.priority] = _FairShare(depth=0)
             insort(self._priorities, job.priority)
         shared.push(job)
         self._length += 1
-        shown = self._shown
+        shown = self._head
         if shown is not None and (job.priority > shown.priority or job.number < shown.number):
-            self._shown = None
+            self._head = None
 
     def head(self) -> J | None:
         """Whose turn it is."""
-        while self._shown is None and self._priorities:
-            self._shown = self._classes[self._priorities[-1]].head()
-            if self._shown is None:
-                del self._classes[self._priorities.pop()]
-        return self._shown
+        while self._head is None and self._priorities:
+            self._head = self._shares[self._priorities[-1]].head()
+            if self._head is None:
+                del self._shares[self._priorities.pop()]
+        return self._head
 
     def pop(self) -> J:
         """Let the head go and charge its flow for it.
@@ -109,32 +109,32 @@ class FairQueue(Generic[J]):
         if self.head() is None:
             raise LookupError("nobody is waiting")
         self._length -= 1
-        self._shown = None
-        shared = self._classes[self._priorities[-1]]
+        self._head = None
+        shared = self._shares[self._priorities[-1]]
         job = shared.pop()
         if shared.empty:
-            del self._classes[self._priorities.pop()]
+            del self._shares[self._priorities.pop()]
         return job
 
-    def all(self) -> list[J]:
+    def jobs(self) -> list[J]:
         """Everybody in line, in no particular order."""
-        return [job for shared in self._classes.values() for job in shared.all()]
+        return [job for shared in self._shares.values() for job in shared.jobs()]
 
     def discard(self, job: J) -> None:
         """A job that was waiting has been cancelled; skipped when it comes up, or swept out with many."""
-        self._classes[job.priority].discard(job)
+        self._shares[job.priority].discard(job)
         self._length -= 1
-        self._gone += 1
-        if job is self._shown:
-            self._shown = None
-        if self._gone > _SWEEP_AT + 2 * self._length:
-            self._gone = 0
-            for shared in self._classes.values():
+        self._discarded += 1
+        if job is self._head:
+            self._head = None
+        if self._discarded > _SWEEP_AT + 2 * self._length:
+            self._discarded = 0
+            for shared in self._shares.values():
                 shared.sweep()
 
     def adjust(self, job: J, surcharge: float) -> None:
         """Charge a job's tenant for what it took beyond its estimate (negative: give back)."""
-        shared = self._classes.get(job.priority)
+        shared = self._shares.get(job.priority)
         if shared is not None:
             shared.adjust(job, surcharge)
 
@@ -172,7 +172,7 @@ class _Queue(Generic[J]):
     def discard(self, job: J) -> None:
         self.work -= job.charge
 
-    def all(self) -> list[J]:
+    def jobs(self) -> list[J]:
         return [job for _, _, job, _ in self._jobs if job.waiting]
 
     def sweep(self) -> None:
@@ -194,7 +194,7 @@ class _Flow(Generic[J]):
 
 _LEVELS = 2  # tenants, and within each of them builds
 _SWEEP_AT = 1_000  # cancelled jobs
-_MOST_PAUSING = 1_000  # flows without jobs that are remembered while others wait
+_MAX_IDLE_FLOWS = 1_000  # flows without jobs that are remembered while others wait
 
 
 class _FairShare(Generic[J]):
@@ -264,8 +264,8 @@ class _FairShare(Generic[J]):
             heapq.heapreplace(self._starts, (max(self._virtual_time, finish), self._order, key))
         return job
 
-    def all(self) -> list[J]:
-        return [job for flow in self._flows.values() for job in flow.queue.all()]
+    def jobs(self) -> list[J]:
+        return [job for flow in self._flows.values() for job in flow.queue.jobs()]
 
     def sweep(self) -> None:
         for flow in self._flows.values():
@@ -280,7 +280,7 @@ class _FairShare(Generic[J]):
             self._flows.clear()  # nobody waits, so there is nothing to be fair about
         elif flow.finish <= self._virtual_time:
             del self._flows[key]
-        elif len(self._flows) - len(self._starts) > _MOST_PAUSING:
+        elif len(self._flows) - len(self._starts) > _MAX_IDLE_FLOWS:
             self._forget()
 
     def _forget(self) -> None:

@@ -12,13 +12,13 @@ from claude_executor.core.model.cost import NOTHING_USED, Usage
 from claude_executor.core.model.job import Job
 from claude_executor.core.model.request import RequestShape
 
-LIFETIME = 300.0
+CACHE_LIFETIME = 300.0
 """Seconds that the cache lives after its last use."""
-WORTH_WAITING = 4_000
+MIN_PREFIX_BYTES = 4_000
 """Bytes of a prefix from which it may be long enough for the cache: 1,024 tokens for most models."""
-PATIENCE = 60.0
+MAX_WAIT = 60.0
 """Seconds for which the others wait for the one that goes ahead."""
-MOST = 4_096
+MAX_PREFIXES = 4_096
 """Prefixes remembered at once."""
 
 _Key = tuple[str, bytes]
@@ -44,12 +44,12 @@ class PromptCacheTracker:
         leader = self._leader_of(job)
         if leader is None or job.attempts or job.priority > leader.priority:
             return False
-        return now < leader.sent_at + PATIENCE < job.deadline_at
+        return now < leader.sent_at + MAX_WAIT < job.deadline_at
 
     def wait_until(self, job: Job) -> float:
         """Until when it had better wait, at most."""
         leader = self._leader_of(job)
-        return -math.inf if leader is None else leader.sent_at + PATIENCE
+        return -math.inf if leader is None else leader.sent_at + MAX_WAIT
 
     def _leader_of(self, job: Job) -> Job | None:
         key = _key(job.shape)
@@ -62,7 +62,7 @@ class PromptCacheTracker:
         if (
             key is not None
             and self._leader_of(job) is None
-            and job.shape.prefix_bytes >= WORTH_WAITING
+            and job.shape.prefix_bytes >= MIN_PREFIX_BYTES
             and self._warm_until.get(key, -math.inf) <= now
             and self._cold_until.get(key, -math.inf) <= now
         ):
@@ -78,9 +78,9 @@ class PromptCacheTracker:
             cached = usage.cache_creation_tokens or usage.cache_read_tokens
             remembered = self._warm_until if cached else self._cold_until
             news = bool(cached) and self._warm_until.get(key, -math.inf) <= now
-            remembered[key] = now + LIFETIME
+            remembered[key] = now + CACHE_LIFETIME
             remembered.move_to_end(key)
-            if len(remembered) > MOST:
+            if len(remembered) > MAX_PREFIXES:
                 remembered.popitem(last=False)  # the one that was used least lately
         if self._leaders.get(key) is job:
             del self._leaders[key]

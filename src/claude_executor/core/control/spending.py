@@ -18,7 +18,7 @@ from claude_executor.core.model.request import RequestShape
 
 Price = Callable[[str, Usage], float]
 
-OTHER_MOST = 3
+MAX_OTHER_FACTOR = 3
 """Images, documents and hidden prompts are at most so many times what is estimated for them."""
 
 
@@ -49,7 +49,7 @@ class SpendingCap:
 
     def worst_case(self, shape: RequestShape) -> float:
         """What one attempt can cost at most: with its input read, or written to the cache for an hour."""
-        inputs, outputs = shape.max_text_tokens + OTHER_MOST * shape.other_tokens, shape.max_tokens
+        inputs, outputs = shape.max_text_tokens + MAX_OTHER_FACTOR * shape.other_tokens, shape.max_tokens
         written = Usage(0, outputs, cache_creation_tokens=inputs, cache_hour_tokens=inputs)
         return max(self.price(shape.model, Usage(inputs, outputs)), self.price(shape.model, written))
 

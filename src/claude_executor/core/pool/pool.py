@@ -104,7 +104,7 @@ class Pool:
         self._cache_reads_count = cache_reads_count(name)
         declared = _declared(limits, name)
         self.estimators = {
-            resource: LimitEstimator(resource, limit, burst=declared.burst, now=now, make=new_bucket)
+            resource: LimitEstimator(resource, limit, burst=declared.burst, now=now, new_bucket=new_bucket)
             for resource, limit in _by_resource(declared)
         }
         self.queue: FairQueue[Job] = FairQueue()

@@ -113,7 +113,7 @@ class WaitingRoom:
         """All of them, in no particular order."""
         jobs = [job for _, _, job in self._parked + self._paying if job.phase is Phase.PARKED]
         for pool in self._pools.values():
-            jobs.extend(pool.queue.all())
+            jobs.extend(pool.queue.jobs())
         return jobs
 
     def due(self, now: float, quota: RetryQuota) -> Iterator[Job]:
