@@ -62,7 +62,7 @@ def test_nobody_is_in_an_empty_line():
     """It has no head, no length and nobody to let go."""
     line = FairQueue()
     assert (line.head(), len(line), line.jobs()) == (None, 0, [])
-    with pytest.raises(LookupError, match="nobody is waiting"):
+    with pytest.raises(LookupError, match="the queue is empty"):
         line.pop()
 
 

@@ -1,4 +1,4 @@
-"""Tells foreign spending from our own: lowerings of a level that answers may still explain.
+"""Disputed draw: lowerings of a level that look foreign until answers explain them as our own.
 
 Answers longer than estimated draw on the server's bucket before they arrive and report it. Meanwhile it looks
 as if other users of the organization had spent. So each lowering stays *disputed* for a while. When

@@ -271,7 +271,7 @@ class LimitEstimator:
         if self.resource is not Resource.REQUESTS and quote.remaining > 0.0:
             self._disputed.on_shift(missing)
         if quote.full_in == 0.0:
-            # The server's bucket is full and holds less than ours: it is smaller, and nobody has drawn on it.
+            # The server's bucket is full and holds less than ours: it is smaller, and no one has drawn on it.
             self._capacity_seen = self._quoted_range(quote)[1]
             self._reconfigure(now)
         else:
