@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.core.factories import a_job
 
 from claude_executor.core.control.breaker import BreakerPolicy
-from claude_executor.core.control.slow_start import OFF
+from claude_executor.core.control.slow_start import OFF_FACTOR
 from claude_executor.core.model.cost import NOTHING, Cost, Resource
 from claude_executor.core.model.gate import NEVER, HeldBy
 from claude_executor.core.model.limits import DEFAULT, Limits
@@ -24,7 +24,7 @@ def a_pool(limits=LIMITS, *, ceiling=100, opened=True, name="haiku-5.5"):
     pool = Pool(name, limits, ceiling=ceiling, breaker=BreakerPolicy(streak=1, pause=5.0), now=0.0)
     if opened:
         pool.on_first_answer(ceiling)
-        pool.slow_start.restart(0.0, factor=OFF)
+        pool.slow_start.restart(0.0, factor=OFF_FACTOR)
     return pool
 
 
@@ -292,4 +292,4 @@ def test_the_repr_tells_the_state():
     """Name, line, flight and window."""
     pool = a_pool(ceiling=5)
     start(pool)
-    assert repr(pool) == "<Pool haiku-5.5: 0 waiting, 1 in flight, <Window 5.0/5>>"
+    assert repr(pool) == "<Pool haiku-5.5: 0 waiting, 1 in flight, <ConcurrencyLimit 5.0/5>>"

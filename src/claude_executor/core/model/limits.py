@@ -1,7 +1,7 @@
-"""Limits as somebody declares them, and which models share them.
+"""Declared limits, and the pools of models that share them.
 
-A limit is an amount per minute. What is not declared is discovered from the API's response headers; what is
-declared is a ceiling, and the smaller of the two holds.
+A limit is an amount per minute. Limits that are not declared are discovered from the API's response headers.
+A declared limit is a ceiling: the smaller of the two holds.
 """
 
 import math
@@ -17,11 +17,11 @@ from claude_executor.core.model.cost import Resource
 DEFAULT = "*"
 """Key, in a mapping of limits, for every pool that has no entry of its own."""
 COUNT_TOKENS = "count_tokens"
-"""Key for what counts tokens: requests with a limit of their own, whatever the model."""
+"""Key, in a mapping of limits, for token-counting requests: one limit for all models."""
 
 
 class LimitSource(StrEnum):
-    """Where a limit in force comes from."""
+    """Source of a limit in force."""
 
     UNKNOWN = "not known"
     DECLARED = "declared"
@@ -30,7 +30,7 @@ class LimitSource(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Ceilings for one pool of models. `None` means: not declared, learn it from the API.
+    """Ceilings for one pool of models. None means undeclared: learn it from the API.
 
     Attributes:
         rpm: Requests per minute.
@@ -74,11 +74,11 @@ class Limits:
 
     @staticmethod
     def tier(name: str) -> "Mapping[str, Limits]":
-        """The published limits of one usage tier, for every pool.
+        """Return the published limits of one usage tier, for every pool.
 
         Args:
             name: ``"evaluation"``, ``"start"``, ``"build"`` or ``"scale"``. The evaluation tier has no
-                published numbers; its entry declares nothing, so that everything is learned.
+                published numbers; its entry declares none, so all are learned.
 
         Raises:
             ValueError: No such tier.
@@ -106,7 +106,7 @@ def _tier(general: _Row, fable: _Row, haiku_3_5: _Row, counting: int) -> Mapping
     )
 
 
-# The published table of autumn 2026 (platform.claude.com/docs/en/api/rate-limits).
+# The published table of fall 2026 (platform.claude.com/docs/en/api/rate-limits).
 _TIERS: Mapping[str, Mapping[str, Limits]] = MappingProxyType(
     {
         "evaluation": MappingProxyType({DEFAULT: Limits()}),
@@ -134,10 +134,10 @@ _SHARED_BY_MAJOR = frozenset({("opus", "4"), ("sonnet", "4"), ("fable", "5"), ("
 
 @lru_cache(maxsize=1024)
 def pool_of(model: str) -> str:
-    """The name of the pool that a model's requests are counted in.
+    """Return the name of the pool that counts a model's requests.
 
-    Works for plain ids, dated ids and the prefixed ids of cloud platforms. A model that is not known gets a
-    pool of its own under its own name: separate buckets are a harmless guess, shared ones are not.
+    Works for plain ids, dated ids and the prefixed ids of cloud platforms. An unknown model gets a pool
+    of its own under its own name: separate buckets are a harmless guess, shared ones are not.
 
     >>> pool_of("claude-opus-4-8"), pool_of("claude-haiku-5-5"), pool_of("claude-sonnet-4-5-20250929")
     ('opus-4', 'haiku-5.5', 'sonnet-4')
@@ -152,7 +152,7 @@ def pool_of(model: str) -> str:
 
 
 def cache_reads_count(pool: str) -> bool:
-    """Whether reads from the prompt cache count towards the input limit of a pool (true of one old model)."""
+    """Whether prompt-cache reads count towards the input limit of a pool (true for one old model)."""
     return pool == "haiku-3.5"
 
 
@@ -162,10 +162,10 @@ def limits_of(limits: Mapping[str, Limits], pool: str) -> Limits:
 
 
 def normalized(limits: Limits | Mapping[str, Limits]) -> dict[str, Limits]:
-    """Limits keyed by pool, whatever form they were declared in; keys may be models or pools.
+    """Return declared limits keyed by pool; the keys given may be models or pools.
 
     Raises:
-        TypeError: Something other than `Limits` was given.
+        TypeError: A value is not a `Limits`.
         ValueError: Two keys mean the same pool but declare different limits.
     """
     if isinstance(limits, Limits):

@@ -169,7 +169,7 @@ def on_quota_refusal(pool: Pool, job: Job, failure: Failure, now: float, u: floa
 
 def _learn_from_refusal(pool: Pool, estimator: LimitEstimator, job: Job, now: float) -> None:
     """Take what the API let in lately for the limit, since no headers tell it."""
-    lately = min(HEADERLESS_SPAN, now - pool.first_at)
+    lately = min(HEADERLESS_SPAN, now - pool.discovery.first_at)
     if lately < SHORTEST_SPAN:
         return
     got = estimator.amount(pool.admitted.last(round(lately), now)) / lately
@@ -182,7 +182,7 @@ def on_overload(pool: Pool, job: Job, hint: float | None, now: float, u: float) 
     """Learn from an attempt that met overload. Return whether it opened the circuit breaker."""
     if pool.breaker.state is BreakerState.CLOSED:  # a failed probe says nothing about how many are too many
         pool.concurrency.on_overload(pool.in_flight + 1, now)
-    return pool.breaker.on_failure(job.sent_at, now, u, probe=job.is_probe, hint=hint)
+    return pool.breaker.on_failure(job.sent_at, now, u, probe=job.is_probe, retry_after=hint)
 
 
 def _culprits(pool: Pool, job: Job, failure: Failure) -> list[Resource]:

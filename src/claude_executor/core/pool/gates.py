@@ -146,34 +146,30 @@ class DiscoveryGate:
 
     Attributes:
         active: Whether the pool has no answer yet.
+        first_at: The instant at which the first request was sent.
     """
 
     held_by = HeldBy.RAMP_UP
     takes = True
-    __slots__ = ("_declared", "_first_at", "_in_flight", "active")
+    __slots__ = ("_declared", "_in_flight", "active", "first_at")
 
     def __init__(self, in_flight: InFlight, declared: Callable[[], bool], now: float) -> None:
         """`declared` says whether the user has declared any limit, whose own pace holds then."""
         self._in_flight = in_flight
         self._declared = declared
-        self._first_at = now
+        self.first_at = now
         self.active = True
-
-    @property
-    def first_at(self) -> float:
-        """The instant at which the first request was sent."""
-        return self._first_at
 
     def opens_at(self, job: Job, now: float, keep: float) -> float:
         """Return the instant at which one more unanswered request is safe."""
         if not self.active or not self._in_flight.count or self._declared():
             return -math.inf
-        return self._first_at + PROBING * math.log2(self._in_flight.count + 1)
+        return self.first_at + PROBING * math.log2(self._in_flight.count + 1)
 
     def take(self, job: Job, now: float) -> None:
         """Start counting with the first request."""
         if self.active and not self._in_flight.count:
-            self._first_at = now
+            self.first_at = now
 
 
 class ConcurrencyGate:

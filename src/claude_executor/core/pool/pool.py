@@ -3,9 +3,8 @@
 Admission is one question, `Pool.opens_at`, and one act, `Pool.take`, put to all gates of the pool (see
 `gates`): they are asked together and taken together, or not at all.
 
-Output tokens. The server draws output while it is produced. We take the whole answer when it starts, the
-server has not yet. What the server announces therefore lies between our level and our level with everything
-in flight given back.
+Output tokens. The server draws output while it is produced; we take the whole answer when it starts. What the
+server announces therefore lies between our level and that with everything in flight given back.
 """
 
 import math
@@ -53,6 +52,7 @@ class Pool:
         queue: The jobs that wait.
         concurrency: How many requests may be in flight.
         breaker: Whether the service is taken to be up.
+        discovery: Whether any answer has come yet.
         slow_start: How fast the pool may open up.
         ramp: How fast the API lets usage grow.
         flight: What the requests in flight have reserved.
@@ -69,8 +69,8 @@ class Pool:
     """
 
     __slots__ = (
-        "_cache_reads_count", "_discovery", "_first_gates", "_gates", "_headerless_at", "_last_gates",
-        "_resource_gates", "_retry_after", "_takers", "admitted", "breaker", "concurrency", "estimators",
+        "_cache_reads_count", "_first_gates", "_gates", "_headerless_at", "_last_gates",
+        "_resource_gates", "_retry_after", "_takers", "admitted", "breaker", "concurrency", "discovery", "estimators",
         "flight", "headers_at", "held", "held_by", "held_for", "held_since", "limited", "member", "name", "queue", "ramp", "refusals",
         "refused_in_row", "round_trip", "slow_start", "trouble", "used",
     )  # fmt: skip
@@ -96,15 +96,15 @@ class Pool:
             breaker: When its circuit breaker opens.
             now: The current instant.
             member: The group that shares the limits, if one does.
-            new_bucket: Makes the bucket of a resource whose limit becomes known.
-            executor_gates: The gates of the whole executor, which are asked first.
+            new_bucket: Makes the bucket of a resource.
+            executor_gates: Gates of the whole executor, asked first.
         """
         self.name = name
         self.member = member
         self._cache_reads_count = cache_reads_count(name)
         declared = limits_of(limits, name)
         self.estimators = {
-            resource: LimitEstimator(resource, limit, burst=declared.burst, now=now, make=new_bucket)
+            resource: LimitEstimator(resource, limit, burst=declared.burst, now=now, new_bucket=new_bucket)
             for resource, limit in declared.by_resource()
         }
         self.queue: FairQueue[Job] = FairQueue()
@@ -126,7 +126,7 @@ class Pool:
         self.held_for: dict[HeldBy, float] = {}
         self.held_since = now
         self._retry_after = RetryAfterGate()
-        self._discovery = DiscoveryGate(self.flight, self._is_declared, now)
+        self.discovery = DiscoveryGate(self.flight, self._is_declared, now)
         self._first_gates: tuple[Gate, ...] = (*executor_gates, BreakerGate(self.breaker))
         if member is not None:
             self._first_gates += (
@@ -136,11 +136,11 @@ class Pool:
             )
         self._first_gates += (
             self._retry_after,
-            ConcurrencyGate(self.concurrency, self.flight, self._discovery),
+            ConcurrencyGate(self.concurrency, self.flight, self.discovery),
         )
         self._last_gates: tuple[Gate, ...] = (
             SlowStartGate(
-                self.slow_start, self.flight, self._discovery, self.group_total, lambda: self.round_trip
+                self.slow_start, self.flight, self.discovery, self.group_total, lambda: self.round_trip
             ),
             RampGate(self.ramp, self.group_total, lambda: self.estimators[Resource.INPUT].limit or NEVER),
         )
@@ -184,7 +184,7 @@ class Pool:
         self._collect_gates()
 
     def _collect_gates(self) -> None:
-        discovery = (self._discovery,) if self._discovery.active else ()
+        discovery = (self.discovery,) if self.discovery.active else ()
         self._gates = (*self._first_gates, *discovery, *self._resource_gates, *self._last_gates)
         self._takers = tuple(gate for gate in self._gates if gate.takes)
 
@@ -194,23 +194,18 @@ class Pool:
     @property
     def answered(self) -> bool:
         """Whether an answer has come, or a peer has passed on what its answers taught."""
-        return not self._discovery.active
+        return not self.discovery.active
 
     def on_peer_limits(self) -> None:
         """Open up as after the pool's own first answer: a peer has learned the limits."""
-        if self._discovery.active:
+        if self.discovery.active:
             self.on_first_answer(NEVER)
 
     def on_first_answer(self, concurrency: float) -> None:
         """Leave discovery, with at least `concurrency` requests allowed in flight."""
-        self._discovery.active = False
+        self.discovery.active = False
         self._collect_gates()  # the gate of discovery has done its work
         self.concurrency.raise_to(concurrency)
-
-    @property
-    def first_at(self) -> float:
-        """The instant at which the first request was sent."""
-        return self._discovery.first_at
 
     @property
     def headerless(self) -> bool:
@@ -261,8 +256,7 @@ class Pool:
             keep: The fraction of every limit to leave free for jobs of a higher priority.
 
         Returns:
-            `NEVER` where no amount of waiting helps, only the end of something in flight. The first gate in
-            order names the reason, where several never open by themselves.
+            The instant, `NEVER` where only the end of something in flight helps, and the first gate that says so.
         """
         at, why = -math.inf, None
         for gate in self._gates:

@@ -54,7 +54,7 @@ def decide(
     elif failure.kind is FailureKind.DROPPED and job.attempts == 1:
         delay = 0.0  # most likely a kept-alive connection that the other side had already closed
     else:
-        delay = policy.delay(job.attempts - 1, u, hint=failure.hints.retry_after)
+        delay = policy.delay(job.attempts - 1, u, retry_after=failure.hints.retry_after)
     most = min(policy.max_attempts, FIRST_ATTEMPTS) if nowhere else policy.max_attempts
     final = failure.hints.should_retry is False and not waits_for_quota
     if not context.fits:

@@ -19,7 +19,6 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from claude_executor.core.control.breaker import BreakerPolicy
-from claude_executor.core.control.bucket import TokenBucket
 from claude_executor.core.control.retry import RetryPolicy
 from claude_executor.core.control.spending import SpendingCap
 from claude_executor.core.model.actions import Action, Disposition, Refusal, Refuse, Start
@@ -28,7 +27,7 @@ from claude_executor.core.model.failure import Failure
 from claude_executor.core.model.gate import NEVER, HeldBy
 from claude_executor.core.model.headers import ResponseHints
 from claude_executor.core.model.job import Job, Phase
-from claude_executor.core.model.limits import Limits, normalized, pool_of
+from claude_executor.core.model.limits import Limits, pool_of
 from claude_executor.core.model.request import RequestShape
 from claude_executor.core.model.sharing import Lease, Membership
 from claude_executor.core.model.snapshot import Snapshot
@@ -40,10 +39,8 @@ from claude_executor.core.scheduling.event_log import EventBuffer
 from claude_executor.core.scheduling.executor_limits import ExecutorLimits
 from claude_executor.core.scheduling.group import GroupCoordinator
 from claude_executor.core.scheduling.inspection import snapshot
+from claude_executor.core.scheduling.pools import PoolRegistry
 from claude_executor.core.scheduling.waiting import PriorityReserve, WaitingRoom
-
-MOST_POOLS = 100
-"""Pools before those are forgotten that have never answered."""
 
 
 class Scheduler:
@@ -84,13 +81,11 @@ class Scheduler:
                 `RequestLease` actions to perform.
             now: The current instant.
         """
-        self._limits = normalized(limits)
         self._executor_limits = ExecutorLimits(max_concurrency, spending_caps, now)
-        self._breaker_policy = breaker or BreakerPolicy()
         self._cost_model = CostModel(reserve_max_tokens=reserve_max_tokens)
         self._priority_reserve = PriorityReserve()
-        self._pools: dict[str, Pool] = {}
-        self._most_pools = MOST_POOLS
+        self._registry = PoolRegistry(limits, self._executor_limits, breaker or BreakerPolicy())
+        self._pools = self._registry.pools
         self._rotation = 0
         self._waiting = WaitingRoom(self._pools, max_queued)
         self._closed = False
@@ -110,7 +105,7 @@ class Scheduler:
         self._stop_list = self._attempts.stop_list
         self.group = None
         if membership is not None:
-            self.group = GroupCoordinator(
+            self.group = self._registry.group = GroupCoordinator(
                 membership, self._pools, self._executor_limits, self._priority_reserve, self.event_buffer
             )
 
@@ -126,7 +121,7 @@ class Scheduler:
         deadline_at: float = NEVER,
     ) -> Job | Refuse:
         """Queue a request. Return its job, or `Refuse` where it cannot be served: queue full, deadline too near."""
-        pool = self._pool(pool_of(shape.model), now)
+        pool = self._registry.obtain(pool_of(shape.model), self._waiting, now)
         self._numbers += 1
         job = Job(self._numbers, shape, pool.name, priority, tenant, now, deadline_at)
         self.event_buffer.submitted(job, now)
@@ -185,16 +180,8 @@ class Scheduler:
         max_concurrency: int | None = None,
     ) -> None:
         """Change the declared limits, all of them or by field, or how many requests may be in flight."""
-        declared = self._limits if limits is None else normalized(limits)
-        if changes:
-            declared = {pool: replace(limit, **changes) for pool, limit in declared.items()}
-        if max_concurrency is not None:
-            self._executor_limits.reconfigure(max_concurrency)
-        self._limits = declared
+        self._registry.reconfigure(limits, changes, max_concurrency, now)
         self._dirty = True
-        for pool in self._pools.values():
-            pool.set_declared(declared, now)
-            pool.concurrency.reconfigure(self._executor_limits.max_running)
 
     def snapshot(self, now: float) -> Snapshot:
         """Return the state at this moment."""
@@ -329,32 +316,3 @@ class Scheduler:
         job.phase = Phase.OVER
         self.event_buffer.refused(job, refusal, now)
         return Refuse(job, refusal, because)
-
-    def _pool(self, name: str, now: float) -> Pool:
-        pool = self._pools.get(name)
-        if pool is None:
-            if len(self._pools) >= self._most_pools:
-                self._forget_unused_pools(now)
-            member = None if self.group is None else self.group.new_member(name)
-            pool = self._pools[name] = Pool(
-                name,
-                self._limits,
-                ceiling=self._executor_limits.max_running,
-                breaker=self._breaker_policy,
-                now=now,
-                member=member,
-                new_bucket=TokenBucket if member is None else member.new_bucket,
-                executor_gates=self._executor_limits.gates,
-            )
-            if member is not None:
-                member.attach(pool)
-        return pool
-
-    def _forget_unused_pools(self, now: float) -> None:
-        """Drop idle pools that never answered: callers may send any text as a model name."""
-        used = {job.pool for job in self._waiting.everyone()}
-        for name, pool in tuple(self._pools.items()):
-            idle = not pool.in_flight and name not in used and pool.closed_until <= now
-            if idle and not pool.answered and pool.member is None:
-                del self._pools[name]
-        self._most_pools = max(MOST_POOLS, 2 * len(self._pools))

@@ -116,7 +116,7 @@ class WaitingRoom:
         """Return all waiting jobs, in no particular order."""
         jobs = [job for _, _, job in self._parked + self._paying if job.phase is Phase.PARKED]
         for pool in self._pools.values():
-            jobs.extend(pool.queue.all())
+            jobs.extend(pool.queue.jobs())
         return jobs
 
     def due(self, now: float, quota: RetryQuota) -> Iterator[Job]:
