@@ -103,11 +103,11 @@ def test_looking_changes_nothing_and_is_kept_out_by_nobody(environment, invoke, 
     before = as_it_is(source.parent)
     assert "3 of 10 rows are done already" in said(invoke("run", source, "--dry-run", "--dedupe"))
     assert as_it_is(source.parent) == before
-    target.with_name(target.name + ".anew").write_bytes(answers[0])
+    target.with_name(target.name + ".staged").write_bytes(answers[0])
     before = as_it_is(source.parent)
     assert "1 of 10 rows are done already" in said(invoke("run", source, "--dry-run"))
     assert as_it_is(source.parent) == before
-    with ResultsFile(target):
+    with ResultsFile.open(target):
         assert "1 of 10 rows are done already" in said(invoke("run", source, "--dry-run"))
 
 

@@ -20,64 +20,75 @@ from claude_executor.bulk.results.line import (
     json_of,
     read_entry,
 )
-from claude_executor.bulk.results.recovery import Replacement
+from claude_executor.bulk.results.replacement import Replacement
 
 _READ_AT_ONCE = 1 << 20
 _LOOKED_AT_ONCE = 1 << 16
 
 
 class ResultsReader:
-    """What there is to read of results.
+    """Reads a results file."""
 
-    Attributes:
-        offset: Where their lines are.
-        end: How long that is.
-    """
+    def __init__(self, path: Path, *, lasting: bool, end: int = 0) -> None:
+        """Nothing is read yet.
 
-    def __init__(self, place: Path, *, lasting: bool, end: int = 0) -> None:
-        """`lasting` is whether what is there can be read again, which needs a file."""
-        self.offset = place
-        self.end = end
+        Args:
+            path: Where the lines are.
+            lasting: Whether they can be read again, which needs a file.
+            end: Length of the file in bytes.
+        """
+        self._location = path
+        self._end = end
         self._lasting = lasting
 
     @classmethod
     def open_readonly(cls, path: Path) -> "ResultsReader":
-        """Those that the next start would find at `path`, if any: nothing is locked, repaired or replaced.
+        """Read the results that the next start would find. Nothing is locked, repaired or replaced.
 
         Raises:
-            FileExistsError: What is beside it is in the way of results that are begun anew.
-            OSError: It cannot be looked at.
+            FileExistsError: Another file has the name of the staged replacement.
+            OSError: A file cannot be read.
         """
         path = resolve_symlink(path)
-        anew = Replacement(path)
-        place = anew.path if anew.has_answer() else path
-        lasting = place.is_file()
-        return ResultsReader(place, lasting=lasting, end=place.stat().st_size if lasting else 0)
+        replacement = Replacement(path)
+        location = replacement.staged if replacement.has_answer() else path
+        lasting = location.is_file()
+        return ResultsReader(location, lasting=lasting, end=location.stat().st_size if lasting else 0)
+
+    @property
+    def location(self) -> Path:
+        """The file that holds the lines."""
+        return self._location
+
+    @property
+    def end(self) -> int:
+        """Length of that file in bytes."""
+        return self._end
 
     def entries(self) -> Iterator[tuple[int, ResultEntry]]:
-        """What its lines say, with the places where they begin; see `entries_in`."""
-        return entries_in(self.offset) if self._lasting else iter(())
+        """Iterate over the lines, each with its offset; see `entries_in`."""
+        return entries_in(self.location) if self._lasting else iter(())
 
     def batches(self) -> "Iterator[tuple[list[str], array[int], list[ResultEntry]]]":
-        """What its lines say, many at a time, for who reads them all; see `batches_in`."""
-        return batches_in(self.offset) if self._lasting else iter(())
+        """Iterate over the lines, many at a time; see `batches_in`."""
+        return batches_in(self.location) if self._lasting else iter(())
 
-    def read(self, places: Iterable[int]) -> Iterator[bytes]:
-        """The lines that begin at these places."""
-        return lines_at(self.offset, places)
+    def read(self, offsets: Iterable[int]) -> Iterator[bytes]:
+        """Read the lines at these offsets."""
+        return lines_at(self.location, offsets)
 
-    def parsed(self, places: Iterable[int]) -> Iterator[dict[str, Any]]:
-        """All that the answers say which begin at these places; see `values_at`."""
-        return values_at(self.offset, places)
+    def parsed(self, offsets: Iterable[int]) -> Iterator[dict[str, Any]]:
+        """Parse the answers at these offsets; see `values_at`."""
+        return values_at(self.location, offsets)
 
     def rewrite(self, lines: Iterable[bytes]) -> None:
-        """They are only looked at.
+        """Refuse to rewrite a file that is only read.
 
         Raises:
             UnsupportedOperation: Always.
         """
         del lines
-        raise UnsupportedOperation(f"{self.offset} is only looked at")
+        raise UnsupportedOperation(f"{self.location} is open for reading only")
 
 
 def entries_in(path: Path) -> Iterator[tuple[int, ResultEntry]]:
@@ -128,29 +139,29 @@ def batches_in(path: Path) -> "Iterator[tuple[list[str], array[int], list[Result
             number += len(lines)
 
 
-def lines_at(path: Path, places: Iterable[int]) -> Iterator[bytes]:
+def lines_at(path: Path, offsets: Iterable[int]) -> Iterator[bytes]:
     """The lines that begin at these places."""
     with path.open("rb") as file:
-        for place in places:
-            file.seek(place)
+        for offset in offsets:
+            file.seek(offset)
             yield file.readline()
 
 
-def values_at(path: Path, places: Iterable[int]) -> Iterator[dict[str, Any]]:
+def values_at(path: Path, offsets: Iterable[int]) -> Iterator[dict[str, Any]]:
     """All that the lines say which begin at these places, and are answers.
 
     Raises:
         NotResults: One is damaged where a glance at it has not shown it.
     """
     with path.open("rb") as file:
-        for place in places:
-            file.seek(place)
+        for offset in offsets:
+            file.seek(offset)
             try:
                 value = json_of(file.readline())
                 value["result"]["message"].keys()
             except (ValueError, TypeError, LookupError, AttributeError):
                 why = "it is damaged: there is no answer in it that can be read"
-                raise NotResults(path, _number_of(path, place), why) from None
+                raise NotResults(path, _number_of(path, offset), why) from None
             yield value
 
 
@@ -165,10 +176,10 @@ def _is_torn(line: bytes, number: int) -> bool:
     return False
 
 
-def _number_of(path: Path, place: int) -> int:
+def _number_of(path: Path, offset: int) -> int:
     with path.open("rb") as file:
         number = 1
-        while file.tell() < place:
+        while file.tell() < offset:
             file.readline()
             number += 1
     return number

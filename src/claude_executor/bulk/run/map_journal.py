@@ -99,7 +99,7 @@ class Journal:
             await asyncio.shield(self._results.add(line))
 
     def _open(self, opening: "_Opening") -> None:
-        results = ResultsFile(self.path)
+        results = ResultsFile.open(self.path)
         # A journal may be given to one call after another, and each of them begins to count anew.
         self._places, self._seen = HashIndex(), HashIndex()
         self._pending.clear()
