@@ -17,7 +17,7 @@ import pytest
 from claude_executor.bulk import FileBusy, NotResults, ResultsFile
 from claude_executor.bulk.results import writer
 from claude_executor.bulk.results.disk import DiskReserve
-from claude_executor.bulk.results.line import Provenance, read_entry, succeeded
+from claude_executor.bulk.results.line import Provenance, ResultLine, succeeded
 from claude_executor.bulk.results.replacement import Replacement
 
 MESSAGE = {"id": "m", "content": []}
@@ -126,11 +126,11 @@ def test_overwriting(target):
 def test_results_of_others_are_results(tmp_path):
     """Lines from the Message Batches API, and lines written with spaces, are understood."""
     batch = b'{"custom_id": "a", "result": {"type": "succeeded", "message": {}}}\n'
-    assert read_entry(batch) == ("a", None, True, True)
-    assert read_entry(b'{"custom_id":"a","result":{"type":"expired"}}') == ("a", None, False, False)
+    assert ResultLine.glance(batch) == ("a", None, True, True)
+    assert ResultLine.glance(b'{"custom_id":"a","result":{"type":"expired"}}') == ("a", None, False, False)
     odd = line_of('say "a"', executor_like=',"executor":{"hash":"0000000000000000"')
-    assert read_entry(odd) == ('say "a"', 7, True, True)
-    assert read_entry(line_of("\ud800")) == ("\ud800", 7, True, True)
+    assert ResultLine.glance(odd) == ('say "a"', 7, True, True)
+    assert ResultLine.glance(line_of("\ud800")) == ("\ud800", 7, True, True)
 
 
 def test_a_rewrite_is_all_or_nothing(target, monkeypatch):

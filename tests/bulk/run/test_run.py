@@ -44,8 +44,8 @@ async def test_results_say_how_it_went(begin, some_rows, simulator):
     assert len({mark["hash"] for mark in marks}) == 100
     assert {len(mark["hash"]) for mark in marks} == {16}
     assert {mark["attempts"] for mark in marks} == {1}
-    assert all(mark["took"] > 0.1 and mark["at"] > 1.7e9 for mark in marks)
-    assert max(mark["waited"] for mark in marks) > 10
+    assert all(mark["duration"] > 0.1 and mark["at"] > 1.7e9 for mark in marks)
+    assert max(mark["queue_time"] for mark in marks) > 10
 
 
 @pytest.mark.simulator(SLOW, schedule=[(10.0, {"outage": 3_600.0})])

@@ -122,4 +122,4 @@ def test_what_a_run_would_refuse_is_refused(environment, invoke, half_done):
     target.write_text("precious")
     refused = invoke("run", source, "--dry-run")
     assert refused.exit_code == 2
-    assert "is no results file (line 1:" in refused.stderr
+    assert "is not a results file (line 1:" in refused.stderr

@@ -116,7 +116,7 @@ class Account:
     @property
     def spreads(self) -> list[Spread]:
         """Percentiles of the waits and of the answers."""
-        columns = {"waiting in line": self.rows.waited, "the answer, once sent": self.rows.took}
+        columns = {"waiting in line": self.rows.queue_time, "the answer, once sent": self.rows.duration}
         return [
             Spread(name, tuple(np.percentile(known, TOLD, method="inverted_cdf").tolist()))
             for name, values in columns.items()
@@ -147,7 +147,7 @@ def account_of(results: Path) -> Account:
     """
     rows, history = read_rows(results), read_history(timeline_of(results))
     came = ~np.isnan(rows.at)
-    first = float((rows.at - np.nan_to_num(rows.took))[came].min(initial=math.inf))
+    first = float((rows.at - np.nan_to_num(rows.duration))[came].min(initial=math.inf))
     axis = Axis(history.runs, first, float(rows.at[came].max(initial=-math.inf)))
     attempts, retries, refusals, overloads = (
         int(history.counts(name).sum()) if history else None for name in ("attempts", "retries", "429", "529")
@@ -166,7 +166,7 @@ def _limited(rows: Rows, history: History, seconds: float, attempts: int) -> Bot
     run = Run(len(rows), clock=lambda: now)
     now = seconds
     run.counters.spent = rows.spent
-    took = rows.took[~np.isnan(rows.took)]
+    took = rows.duration[~np.isnan(rows.duration)]
     pools = {name: _pool(history, name, float(took.mean()) if len(took) else 0.0) for name in history.pools}
     return summarise(run, Snapshot(0, 0, 0, 0, 0, attempts, 0, pools)).bottleneck
 

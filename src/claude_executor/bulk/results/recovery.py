@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from claude_executor.bulk.results.line import NotResults, begins_like_a_result, json_of
+from claude_executor.bulk.results.line import NotResults, begins_like_a_result, is_whole
 
 _READ_AT_ONCE = 1 << 20
 
@@ -28,11 +28,9 @@ def repair(path: Path) -> None:
         if not last:
             return
         if not begins_like_a_result(first):
-            raise NotResults(path, 1, "it is not of the form of a result")
-        try:
-            json_of(last)
-        except ValueError:
-            file.truncate(size - len(last))
-        else:
+            raise NotResults(path, 1, "it does not look like a result")
+        if is_whole(last):
             file.seek(size)
             file.write(b"\n")
+        else:
+            file.truncate(size - len(last))

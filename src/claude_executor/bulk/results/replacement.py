@@ -12,11 +12,12 @@ import errno
 import os
 import shutil
 from collections.abc import Iterable
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 
 from claude_executor.bulk.results.disk import sync_directory
-from claude_executor.bulk.results.line import NotAResult, begins_like_a_result, has_answer, read_entry
+from claude_executor.bulk.results.line import NotAResult, ResultLine, begins_like_a_result
 from claude_executor.bulk.results.lock import FileLock
 
 STAGED = ".staged"
@@ -62,7 +63,7 @@ class Replacement:
                 what_to_do = "it is in the way, and no results file; move it, or name another with -o"
                 raise FileExistsError(errno.EEXIST, what_to_do, str(self.staged))
             lines.seek(0)
-            return has_answer(lines)
+            return _has_answer(lines)
 
     def recover(self) -> None:
         """Settle a staged file: it takes the old one's place if it holds an answer, and is deleted if not.
@@ -101,7 +102,7 @@ class Replacement:
         Returns:
             Where the lines are now, if they have moved.
         """
-        if not (self.untouched and has_answer(BytesIO(text))):
+        if not (self.untouched and _has_answer(BytesIO(text))):
             return None
         self._replace()
         return self.location
@@ -171,12 +172,23 @@ class Replacement:
             os.fsync(old.fileno())
 
 
+def _has_answer(lines: Iterable[bytes]) -> bool:
+    """Whether any of these lines, the last of which may be torn, is an answer."""
+    for line in lines:
+        with suppress(NotAResult):
+            # A last line that lacks only its line end counts, which a glance cannot tell from a torn one.
+            entry = ResultLine.glance(line) if line.endswith(b"\n") else ResultLine.parse(line).entry()
+            if entry.answered:
+                return True
+    return False
+
+
 def _begins_with_a_result(first: bytes) -> bool:
     """Whether the first line of a file is a result. It may be torn, or empty."""
     if not first.endswith(b"\n"):
         return begins_like_a_result(first)
     try:
-        read_entry(first)
+        ResultLine.glance(first)
     except NotAResult:
         return False
     return True

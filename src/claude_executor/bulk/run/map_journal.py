@@ -83,8 +83,8 @@ class Journal:
             return None
         from anthropic.types import Message
 
-        message = next(self._results.parsed([place]))["result"]["message"]
-        return Result(index, params, Message.construct(**message))
+        message = next(self._results.parsed([place])).message
+        return Result(index, params, Message.construct(**(message or {})))
 
     async def keep(self, result: Result) -> None:
         """Keep an answer; returns when it is on disk.

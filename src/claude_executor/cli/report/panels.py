@@ -165,7 +165,7 @@ class Panels:
         rows = self._account.rows
         answered = rows.succeeded[self._timed]
         panels: list[Panel] = []
-        for title, values in (("The answer, once sent", rows.took), ("Waiting in line", rows.waited)):
+        for title, values in (("The answer, once sent", rows.duration), ("Waiting in line", rows.queue_time)):
             known = np.where(answered, values[self._timed], np.nan)
             if np.isnan(known).all():
                 continue

@@ -92,6 +92,7 @@ class Usage(NamedTuple):
         """
         read = _fields_of(usage)
         written, tools = read("cache_creation"), read("server_tool_use")
+        speed, geo, tier = read("speed"), read("inference_geo"), read("service_tier")
         return cls(
             _count(read("input_tokens")),
             _count(read("output_tokens")),
@@ -99,9 +100,9 @@ class Usage(NamedTuple):
             _count(read("cache_read_input_tokens")),
             _count(_fields_of(written)("ephemeral_1h_input_tokens")) if written is not None else 0,
             _count(_fields_of(tools)("web_search_requests")) if tools is not None else 0,
-            _word(read("speed")),
-            _word(read("inference_geo")),
-            _word(read("service_tier")),
+            speed if isinstance(speed, str) else None,
+            geo if isinstance(geo, str) else None,
+            tier if isinstance(tier, str) else None,
         )
 
     def cost(self, *, cache_reads_count: bool = False) -> Cost:
@@ -138,7 +139,3 @@ def _fields_of(holder: object) -> Callable[[str], object]:
 
 def _count(value: object) -> int:
     return value if isinstance(value, int) and 0 < value < _MOST_TOKENS else 0
-
-
-def _word(value: object) -> str | None:
-    return value if isinstance(value, str) else None
