@@ -81,7 +81,7 @@ def test_rows_are_counted(results):
     assert (account.attempts, account.retries, account.refusals) == (4, 2, None)
     assert account.seconds == pytest.approx(62.0)
     spreads = {spread.name: spread.values for spread in account.spreads}
-    assert spreads["waiting in line"] == (1.0, 5.0, 5.0, 5.0, 5.0)
+    assert spreads["time in queue"] == (1.0, 5.0, 5.0, 5.0, 5.0)
 
 
 def test_the_last_line_of_an_id_holds(results):

@@ -1,7 +1,7 @@
 """Reads a results file into columns of numbers; no prompt and no answer is kept.
 
-Results of `run` tell of each row when it came and how long it took, under ``"executor"``. Results of Message
-Batches, and whatever else has their shape, do not; then those columns hold nothing but `nan`.
+Results of `run` record when each row was done and how long it took, under ``"executor"``. Results of Message
+Batches, and of other programs with the same format, do not; those columns are `nan` then.
 """
 
 from array import array
@@ -29,7 +29,7 @@ NOTHING_USED = Usage()
 
 
 class Example(NamedTuple):
-    """One row that failed, and what its error says."""
+    """One row that failed, and the message of its error."""
 
     custom_id: str
     message: str
@@ -37,7 +37,7 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FailureExamples:
-    """Rows that failed in one way: its name, their number, and some of them."""
+    """Rows that failed with the same error: its name, the number of rows, and some of them."""
 
     kind: str
     count: int
@@ -46,19 +46,19 @@ class FailureExamples:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What a results file holds, a column for each thing, in the order of the file.
+    """A results file in columns, in the order of the file.
 
     Attributes:
         at: Unix time of the result.
         queue_time: Seconds in the queue.
         duration: Seconds of the last attempt.
         attempts: Attempts made.
-        dollars: The price of the answer; `nan` where it is not known, 0 for a failure or a copy.
+        dollars: The price of the answer; `nan` where it is unknown, 0 for a failure or a copy.
         succeeded: Whether the row was answered.
-        failures: The failures by kind, the commonest first.
+        failures: The failures by kind, the most common first.
         spent: Tokens and money of all answers.
-        unreadable: Lines that are no results.
-        doubled: Rows that have several lines.
+        unreadable: Lines that are not results.
+        doubled: Rows with more than one line.
     """
 
     at: Floats
@@ -77,10 +77,10 @@ class Rows:
 
 
 def read_rows(path: Path) -> Rows:
-    """Read a results file. Where an id comes more than once, its last answer holds, else its last line.
+    """Read a results file. If an id occurs more than once, its last answer counts, else its last line.
 
     Raises:
-        OSError: It cannot be read.
+        OSError: The file cannot be read.
     """
     reader = _Reader()
     with path.open("rb") as file:
@@ -131,7 +131,7 @@ class _Reader:
         self._written.append(usage.cache_creation_tokens)
 
     def rows(self) -> Rows:
-        """What was read."""
+        """Return the columns of the lines that count."""
         kept, doubled = self._kept()
         kinds = np.frombuffer(self._kind, np.int16)[kept]
         dollars = np.frombuffer(self._dollars, np.float32)[kept]
@@ -155,9 +155,9 @@ class _Reader:
         )
 
     def _kept(self) -> tuple[npt.NDArray[np.bool_], int]:
-        """Which lines hold, of those of an id, and how many ids have several."""
+        """Return which lines count, one for each id, and how many ids have more than one."""
         succeeded = np.frombuffer(self._kind, np.int16) == SUCCEEDED
-        # The line that holds comes first: answers before failures, and of either the last.
+        # The line that counts comes first: answers before failures, and of either the last.
         order = np.argsort(succeeded, kind="stable")[::-1]
         _, first, counts = np.unique(
             np.frombuffer(self._ids, np.int64)[order], return_index=True, return_counts=True

@@ -60,7 +60,9 @@ class Replacement:
             return False
         with self.staged.open("rb") as lines:
             if not _begins_with_a_result(lines.readline()):
-                what_to_do = "it is in the way, and no results file; move it, or name another with -o"
+                what_to_do = (
+                    "it is in the way, and is not a results file; move it, or choose another output with -o"
+                )
                 raise FileExistsError(errno.EEXIST, what_to_do, str(self.staged))
             lines.seek(0)
             return _has_answer(lines)

@@ -69,8 +69,8 @@ class Panels:
         self._account = account
         self._steps = Steps.of(account.axis.length)
         self._bars = Steps.of(account.axis.length, BARS)
-        self._told = account.told
-        came = account.came
+        self._told = account.line_times
+        came = account.arrived_at
         self._timed = ~np.isnan(came)
         self._came = came[self._timed]
         self._pools = account.history.pools[:MOST_POOLS]
