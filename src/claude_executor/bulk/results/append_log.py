@@ -15,7 +15,7 @@ from pathlib import Path
 GROUP_EVERY = 0.1
 GROUP_LINES = 100
 MOST_UNWRITTEN = 16_000_000
-"""Bytes that may wait for a slow disk before `AppendLog.backpressure` holds new lines back."""
+"""Bytes that may wait for a slow disk, or a slow reader, before `backpressure` holds new lines back."""
 
 
 class AppendLog:

@@ -9,8 +9,7 @@ import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 
-MOST_UNWRITTEN = 16_000_000
-"""Bytes that may wait for a slow reader before `PipeWriter.backpressure` holds new lines back."""
+from claude_executor.bulk.results.append_log import MOST_UNWRITTEN
 
 _Line = tuple[bytes, "asyncio.Future[None]"]
 _END = None
