@@ -198,7 +198,7 @@ async def job(source: Path, rows: int, sdk: Any) -> dict[str, float]:  # noqa: A
     ample = Limits(rpm=6e9, itpm=6e9, otpm=6e9)
     run = Run(rows)
     early = 0.0
-    with ResultsFile(source.with_name("rows.results.jsonl"), overwrite=True) as results:
+    with ResultsFile.open(source.with_name("rows.results.jsonl"), overwrite=True) as results:
         async with Executor(ample, client=sdk, max_concurrency=WORKERS, on_event=run.listen) as executor:
             began = time.perf_counter(), time.process_time()
             work = asyncio.create_task(run_file(source, results, executor=executor, run=run))

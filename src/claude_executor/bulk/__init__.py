@@ -2,7 +2,7 @@
 
 ::
 
-    with ResultsFile(target) as results:                   # locked, and repaired after a crash
+    with ResultsFile.open(target) as results:              # locked, and repaired after a crash
         resumption = Resumption(results)                   # what is done already
         survey = check(source, see=resumption.see)         # every line, before anything is sent
         rest = resumption.planned()

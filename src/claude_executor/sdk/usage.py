@@ -1,4 +1,4 @@
-"""What the SDK says an answer took, in our terms."""
+"""The usage of answers, as the SDK reports it, in our terms."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -10,49 +10,28 @@ if TYPE_CHECKING:
     from anthropic.types.beta import BetaUsage
 
 BYTES_PER_TOKEN = 3
-"""Of output that was being written when it was broken off, before the API counted it; rather too many."""
+"""For output that was cut off before the API had counted it; an estimate on the high side."""
 
 
 def usage_from_sdk(usage: "SdkUsage | BetaUsage") -> Usage:
-    """What an answer took, and how it was served; what is not said counts as nothing.
-
-    The SDK does not validate, proxies leave things out, and other clients know of two counts only.
-    """
-    written, tools = getattr(usage, "cache_creation", None), getattr(usage, "server_tool_use", None)
-    return Usage(
-        input_tokens=_count(usage, "input_tokens"),
-        output_tokens=_count(usage, "output_tokens"),
-        cache_creation_tokens=_count(usage, "cache_creation_input_tokens"),
-        cache_read_tokens=_count(usage, "cache_read_input_tokens"),
-        cache_hour_tokens=_count(written, "ephemeral_1h_input_tokens"),
-        searches=_count(tools, "web_search_requests"),
-        speed=getattr(usage, "speed", None),
-        geo=getattr(usage, "inference_geo", None),
-        tier=getattr(usage, "service_tier", None),
-    )
+    """Return what an answer took and how it was served; see `Usage.from_api`."""
+    return Usage.from_api(usage)
 
 
-def usage_from_json(said: Mapping[str, object]) -> Usage:
-    """The same of an answer that is read without the SDK's client.
+def usage_from_json(usage: Mapping[str, object]) -> Usage:
+    """Return the usage of an answer that is read without the SDK's client.
 
     Raises:
-        TypeError: It is no mapping.
+        TypeError: `usage` is no mapping.
     """
-    from anthropic.types import Usage as SdkUsage
-
-    return usage_from_sdk(SdkUsage.construct(None, **said))
+    return Usage.from_api(dict(**usage))
 
 
 def usage_by_now(usage: Usage, written: int) -> Usage:
-    """What an answer has taken that is still being written: the API counts output at the end.
+    """Estimate the usage of an answer that is still being written: the API counts output at the end.
 
     Args:
-        usage: What the API has counted.
-        written: Bytes of output that have come.
+        usage: The counts the API has sent so far.
+        written: Bytes of output received.
     """
     return usage._replace(output_tokens=max(usage.output_tokens, written // BYTES_PER_TOKEN))
-
-
-def _count(source: object, name: str) -> int:
-    value: object = getattr(source, name, None)
-    return value if isinstance(value, int) else 0

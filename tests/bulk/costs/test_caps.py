@@ -144,7 +144,7 @@ async def test_a_later_start_with_more_goes_on(rows_in, simulator, tmp_path):
     seen, costs = set(), []
     most = most_of(rows, Caps(dollars=1))
     for budget in (20 * most, 40 * most, 1.0):
-        with ResultsFile(target) as results:
+        with ResultsFile.open(target) as results:
             before = spent_on(results, PRICES, in_dollars=True)
             rest = resumption_of(results, rows)
             caps = Caps(dollars=budget)
@@ -316,12 +316,12 @@ def test_what_earlier_starts_spent(tmp_path):
         {"custom_id": "e", "result": {"type": "succeeded", "message": {"model": MODEL}}},
     ]
     path.write_bytes(b"".join(orjson.dumps(line) + b"\n" for line in lines))
-    with ResultsFile(path) as results:
+    with ResultsFile.open(path) as results:
         spent = spent_on(results, PRICES, in_dollars=True)
     assert spent == Spent(200, 20, 0, 0, 2 * PRICES.dollars(MODEL, 100, 10))
     with path.open("ab") as file:
         file.write(orjson.dumps(answer("f", model="claude-mythos-5")) + b"\n")
-    with ResultsFile(path) as results:
+    with ResultsFile.open(path) as results:
         assert spent_on(results, PRICES, in_dollars=False).tokens == 330
         with pytest.raises(Unpriced, match="claude-mythos-5"):
             spent_on(results, PRICES, in_dollars=True)

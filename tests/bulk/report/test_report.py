@@ -63,8 +63,8 @@ def test_rows_are_counted(results):
     """Answers, failures by kind with examples, tokens and cost."""
     account = account_of(
         results(
-            answered("a", at=BEGAN + 60, attempts=3, waited=5.0, took=2.0),
-            answered("b", at=BEGAN + 120, attempts=1, waited=1.0, took=4.0),
+            answered("a", at=BEGAN + 60, attempts=3, queue_time=5.0, duration=2.0),
+            answered("b", at=BEGAN + 120, attempts=1, queue_time=1.0, duration=4.0),
             failed("c"),
             failed("d", message="it broke again"),
             failed("e", "overloaded_error"),
@@ -81,7 +81,7 @@ def test_rows_are_counted(results):
     assert (account.attempts, account.retries, account.refusals) == (4, 2, None)
     assert account.seconds == pytest.approx(62.0)
     spreads = {spread.name: spread.values for spread in account.spreads}
-    assert spreads["waiting in line"] == (1.0, 5.0, 5.0, 5.0, 5.0)
+    assert spreads["time in queue"] == (1.0, 5.0, 5.0, 5.0, 5.0)
 
 
 def test_the_last_line_of_an_id_holds(results):
@@ -147,7 +147,7 @@ def test_fields_of_any_type_are_borne(results, value):
     usage = dict.fromkeys(
         ("input_tokens", "cache_creation", "server_tool_use", "speed", "service_tier"), value
     )
-    line = answered("a", usage=usage, at=value, attempts=value, waited=value, took=value)
+    line = answered("a", usage=usage, at=value, attempts=value, queue_time=value, duration=value)
     odd = [{**answered(value), "executor": value}, failed(value, value, value)]
     odd += [{"custom_id": "x", "result": {"type": value, "error": value, "message": value}}]
     assert len(account_of(results(line, *odd)).rows) >= 2
@@ -176,7 +176,7 @@ async def test_it_says_what_the_closing_summary_said(some_rows, simulator, tmp_p
 
         def write(line):
             file.write(
-                orjson.dumps({**orjson.loads(line), "executor": {"at": BEGAN + loop_time(), "took": 0.5}})
+                orjson.dumps({**orjson.loads(line), "executor": {"at": BEGAN + loop_time(), "duration": 0.5}})
                 + b"\n"
             )
 
@@ -240,7 +240,7 @@ def test_a_timeline_with_anything_in_it(results):
 
 def some_history(results, *, seconds=10, **pool):
     """A results file of an answer, and a timeline that says the same of a pool every second."""
-    path = results(answered("a", at=BEGAN + seconds, took=0.8))
+    path = results(answered("a", at=BEGAN + seconds, duration=0.8))
     told = [{"at": BEGAN, "start": 1}]
     told += [{"at": BEGAN + second, "attempts": 1, "pools": {"p": pool}} for second in range(1, seconds + 1)]
     timeline_of(path).write_bytes(b"\n".join(map(orjson.dumps, told)))
@@ -301,3 +301,11 @@ def test_percentiles_of_each_step():
     for part in report.PERCENTILES:
         assert found[part][7] == np.percentile(inside, part, method="inverted_cdf")
         assert np.isnan(found[part][-1])
+
+
+def test_half_a_surrogate_pair_is_read_and_can_be_shown(results):
+    """JSON can hold one, UTF-8 cannot: the row counts, and what is shown of it can be written to a page."""
+    line = json.dumps(failed("\ud800", message="bad \udc00")).encode() + b"\n"
+    account = account_of(results(line))
+    assert (account.failed, account.rows.unreadable) == (1, 0)
+    assert account.rows.failures[0].examples == (("?", "bad ?"),)

@@ -15,8 +15,10 @@ import orjson
 import pytest
 
 from claude_executor.bulk import FileBusy, NotResults, ResultsFile
+from claude_executor.bulk.results import writer
 from claude_executor.bulk.results.disk import DiskReserve
-from claude_executor.bulk.results.line import Provenance, read_entry, succeeded
+from claude_executor.bulk.results.line import Provenance, ResultLine, succeeded
+from claude_executor.bulk.results.replacement import Replacement
 
 MESSAGE = {"id": "m", "content": []}
 
@@ -48,7 +50,7 @@ async def test_a_line_counts_when_it_is_synced(tmp_path, monkeypatch):
         go.wait(10)
         synced += 1
 
-    with ResultsFile(tmp_path / "r.jsonl") as results:
+    with ResultsFile.open(tmp_path / "r.jsonl") as results:
         monkeypatch.setattr(os, "fsync", sync)
         group = results.add(line_of("a"))
         assert results.add(line_of("b")) is group
@@ -65,7 +67,7 @@ async def test_groups_are_of_a_hundred_lines_or_a_tenth_of_a_second(tmp_path, mo
     syncs: list[float] = []
     loop = asyncio.get_running_loop()
     monkeypatch.setattr(os, "fsync", lambda file: syncs.append(loop.time()))
-    with ResultsFile(tmp_path / "r.jsonl") as results:
+    with ResultsFile.open(tmp_path / "r.jsonl") as results:
         del syncs[:]
         began = loop.time()
         for number in range(100):
@@ -83,7 +85,7 @@ def test_a_torn_last_line_is_cut_off(target, torn):
     """The beginning of a line, as a crash leaves it, is gone before anything is added."""
     whole = target.read_bytes()
     target.write_bytes(whole + torn)
-    with ResultsFile(target) as results:
+    with ResultsFile.open(target) as results:
         assert target.read_bytes() == whole
         assert results.end == len(whole)
 
@@ -92,7 +94,7 @@ def test_a_last_line_without_its_end_is_completed(target):
     """A whole result that only lacks its line end is not thrown away."""
     whole = target.read_bytes()
     target.write_bytes(whole[:-1])
-    with ResultsFile(target):
+    with ResultsFile.open(target):
         assert target.read_bytes() == whole
 
 
@@ -100,7 +102,7 @@ def test_a_file_that_is_nothing_but_a_torn_line_is_ours(tmp_path):
     """A crash in the first write leaves a file to begin anew; the same length of something else is left."""
     path = tmp_path / "r.jsonl"
     path.write_bytes(b'{"custom_id":"a","resu')
-    with ResultsFile(path):
+    with ResultsFile.open(path):
         assert path.read_bytes() == b""
 
 
@@ -109,7 +111,7 @@ def test_what_is_no_results_file_is_left_alone(tmp_path, text):
     """Something else is refused, and not a byte of it is touched."""
     path = tmp_path / "r.jsonl"
     path.write_bytes(text)
-    with pytest.raises(NotResults, match=r"line 1: .*--force"), ResultsFile(path) as results:
+    with pytest.raises(NotResults, match=r"line 1: .*--force"), ResultsFile.open(path) as results:
         list(results.entries())
     assert path.read_bytes() == text
     assert [*path.parent.iterdir()] == [path]
@@ -117,18 +119,18 @@ def test_what_is_no_results_file_is_left_alone(tmp_path, text):
 
 def test_overwriting(target):
     """On request it begins anew."""
-    with ResultsFile(target, overwrite=True) as results:
+    with ResultsFile.open(target, overwrite=True) as results:
         assert list(results.entries()) == []
 
 
 def test_results_of_others_are_results(tmp_path):
     """Lines from the Message Batches API, and lines written with spaces, are understood."""
     batch = b'{"custom_id": "a", "result": {"type": "succeeded", "message": {}}}\n'
-    assert read_entry(batch) == ("a", None, True, True)
-    assert read_entry(b'{"custom_id":"a","result":{"type":"expired"}}') == ("a", None, False, False)
+    assert ResultLine.glance(batch) == ("a", None, True, True)
+    assert ResultLine.glance(b'{"custom_id":"a","result":{"type":"expired"}}') == ("a", None, False, False)
     odd = line_of('say "a"', executor_like=',"executor":{"hash":"0000000000000000"')
-    assert read_entry(odd) == ('say "a"', 7, True, True)
-    assert read_entry(line_of("\ud800")) == ("\ud800", 7, True, True)
+    assert ResultLine.glance(odd) == ('say "a"', 7, True, True)
+    assert ResultLine.glance(line_of("\ud800")) == ("\ud800", 7, True, True)
 
 
 def test_a_rewrite_is_all_or_nothing(target, monkeypatch):
@@ -138,7 +140,7 @@ def test_a_rewrite_is_all_or_nothing(target, monkeypatch):
     def full(file):
         raise OSError(28, "No space left on device")
 
-    with ResultsFile(target) as results:
+    with ResultsFile.open(target) as results:
         monkeypatch.setattr(os, "fsync", full)
         with pytest.raises(OSError, match="No space"):
             results.rewrite([line_of("a"), line_of("c")])
@@ -152,7 +154,7 @@ def test_a_rewrite_is_all_or_nothing(target, monkeypatch):
 
 async def test_lines_are_added_after_a_rewrite(target):
     """What is added after a rewrite is in the new file, at the place that is told."""
-    with ResultsFile(target) as results:
+    with ResultsFile.open(target) as results:
         results.rewrite([line_of("b"), line_of("c")])
         place = results.end
         await results.add(line_of("d"))
@@ -165,7 +167,7 @@ async def test_a_disk_that_fills_up_leaves_whole_lines(tmp_path):
     path = tmp_path / "r.jsonl"
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     lines = [line_of(f"{number}") for number in range(50)]
-    with ResultsFile(path) as results:
+    with ResultsFile.open(path) as results:
         resource.setrlimit(resource.RLIMIT_FSIZE, (10 * len(lines[0]) + 9, old[1]))
         try:
             groups = {results.add(line) for line in lines}
@@ -181,11 +183,11 @@ async def test_a_disk_that_fills_up_leaves_whole_lines(tmp_path):
 
 def test_a_second_writer_is_refused(target):
     """Two at once: the second is told the process id of the first; afterwards it may."""
-    with ResultsFile(target):
+    with ResultsFile.open(target):
         with pytest.raises(FileBusy, match=f"process {os.getpid()}"):
-            ResultsFile(target)
+            ResultsFile.open(target)
         assert target.read_bytes()
-    with ResultsFile(target):
+    with ResultsFile.open(target):
         pass
 
 
@@ -194,12 +196,12 @@ def test_a_lock_left_by_a_killed_process_is_free(target):
     code = (
         "import os, pathlib, signal, sys\n"
         "from claude_executor.bulk import ResultsFile\n"
-        "results = ResultsFile(pathlib.Path(sys.argv[1]))\n"
+        "results = ResultsFile.open(pathlib.Path(sys.argv[1]))\n"
         "os.kill(os.getpid(), signal.SIGKILL)\n"
     )
     subprocess.run([sys.executable, "-c", code, str(target)], check=False)
     assert target.with_name("r.jsonl.lock").exists()
-    with ResultsFile(target):
+    with ResultsFile.open(target):
         pass
     assert not target.with_name("r.jsonl.lock").exists()
 
@@ -209,14 +211,14 @@ def test_a_link_and_its_file_have_one_lock(target, tmp_path):
     """Whoever writes it by another name is another writer; a link that leads nowhere yet is a new file."""
     link = tmp_path / "link.jsonl"
     link.symlink_to(target)
-    with ResultsFile(link) as results:
+    with ResultsFile.open(link) as results:
         assert results.path == target
         with pytest.raises(FileBusy):
-            ResultsFile(target)
+            ResultsFile.open(target)
     fresh = tmp_path / "fresh.jsonl"
     link.unlink()
     link.symlink_to(fresh)
-    with ResultsFile(link) as results:
+    with ResultsFile.open(link) as results:
         results.rewrite([line_of("a")])
     assert link.is_symlink()
     assert ids_in(fresh) == ["a"]
@@ -227,7 +229,7 @@ def test_when_all_tasks_are_cancelled_it_does_not_wait_for_its_own(tmp_path):
     path = tmp_path / "r.jsonl"
 
     async def end():
-        with ResultsFile(path) as results:
+        with ResultsFile.open(path) as results:
             results.add(line_of("a"))
             asyncio.get_running_loop().call_soon(sys.exit, 7)  # before the writer has begun
             try:
@@ -248,7 +250,7 @@ async def test_what_is_in_flight_when_the_disk_is_full_still_finds_room(tmp_path
     give_back = DiskReserve.release
 
     def write_if_there_is_room(file, data):
-        if full[0] and file == results._file:
+        if full[0] and file == results._log._file:
             if len(data) > 10:
                 return write(file, data[:10])
             raise OSError(errno.ENOSPC, "No space left on device")
@@ -258,8 +260,8 @@ async def test_what_is_in_flight_when_the_disk_is_full_still_finds_room(tmp_path
         full[0] = False
         return give_back(spare)
 
-    with ResultsFile(path) as results:
-        results.keep_spare(lambda: told.append(True))
+    with ResultsFile.open(path) as results:
+        results.keep_reserve(lambda: told.append(True))
         monkeypatch.setattr(os, "write", write_if_there_is_room)
         monkeypatch.setattr(DiskReserve, "release", make_room)
         await results.add(line_of("b"))
@@ -274,36 +276,13 @@ async def test_what_is_in_flight_when_the_disk_is_full_still_finds_room(tmp_path
     assert ids_in(path) == ["b", "c"]
 
 
-def test_room_that_is_kept_is_no_file_that_could_stay_behind(tmp_path):
-    """Nobody sees it, and it is given back once."""
-    spare = DiskReserve(tmp_path)
-    assert list(tmp_path.iterdir()) == []
-    assert spare.release()
-    assert not spare.release()
-
-
-@pytest.mark.parametrize(("number", "is_full"), [(errno.ENOSPC, True), (errno.EOPNOTSUPP, False)])
-def test_no_room_is_told_and_a_system_that_cannot_keep_any_is_not(tmp_path, monkeypatch, number, is_full):
-    """Some file systems know of no such thing."""
-
-    def fail(*_):
-        raise OSError(number, "no")
-
-    monkeypatch.setattr(os, "posix_fallocate", fail, raising=False)
-    if is_full:
-        with pytest.raises(OSError, match=r"no \(4 MB must be free"):
-            DiskReserve(tmp_path)
-    else:
-        assert not DiskReserve(tmp_path).release()
-
-
 @pytest.fixture
 def immovable(monkeypatch):
     """Nothing can take the place of a results file by its name, as where it is mounted by itself."""
     replace = Path.replace
 
     def refuse(path, target):
-        if path.suffix == ".anew":
+        if path.suffix == ".staged":
             raise OSError(errno.EBUSY, "Device or resource busy", str(path))
         return replace(path, target)
 
@@ -313,7 +292,7 @@ def immovable(monkeypatch):
 @pytest.mark.usefixtures("immovable")
 async def test_results_that_cannot_be_renamed_over_are_begun_anew_all_the_same(target):
     """The first answer is copied into the old file, and what comes then is added to that."""
-    with ResultsFile(target, overwrite=True) as results:
+    with ResultsFile.open(target, overwrite=True) as results:
         await results.add(line_of("new"))
         assert ids_in(target) == ["new"]
         await results.add(line_of("next"))
@@ -321,7 +300,7 @@ async def test_results_that_cannot_be_renamed_over_are_begun_anew_all_the_same(t
         await results.add(line_of("last"))
     assert ids_in(target) == ["next", "new", "last"]
     assert [*target.parent.iterdir()] == [target]
-    with ResultsFile(target) as results:
+    with ResultsFile.open(target) as results:
         assert results.stuck is None
 
 
@@ -337,18 +316,18 @@ async def test_new_results_stay_beside_the_old_ones_where_these_cannot_be_writte
         copy(*files)
 
     monkeypatch.setattr(shutil, "copyfileobj", copy_if_there_is_room)
-    with ResultsFile(target, overwrite=True) as results:
+    with ResultsFile.open(target, overwrite=True) as results:
         await results.add(line_of("new"))
         assert results.stuck is not None
         await results.add(line_of("next"))
-    with ResultsFile(target) as results:
+    with ResultsFile.open(target) as results:
         assert [entry.custom_id for _, entry in results.entries()] == ["new", "next"]
         await results.add(line_of("last"))
-        assert ids_in(results.offset) == ["new", "next", "last"]
-    with pytest.raises(OSError, match="No space"), ResultsFile(target, overwrite=True):
+        assert ids_in(results.location) == ["new", "next", "last"]
+    with pytest.raises(OSError, match="No space"), ResultsFile.open(target, overwrite=True):
         pass
     fail[0] = False
-    with ResultsFile(target):
+    with ResultsFile.open(target):
         assert ids_in(target) == ["new", "next", "last"]
     assert [*target.parent.iterdir()] == [target]
 
@@ -359,19 +338,19 @@ async def test_the_lock_is_free_although_closing_fails(target, monkeypatch):
     def fail(*_, **__):
         raise OSError(errno.EPERM, "Operation not permitted")
 
-    results = ResultsFile(target, overwrite=True)
+    results = ResultsFile.open(target, overwrite=True)
     monkeypatch.setattr(Path, "unlink", fail)
     with pytest.raises(OSError, match="not permitted"):
         results.close()
     monkeypatch.undo()
-    with ResultsFile(target) as results:
+    with ResultsFile.open(target) as results:
         assert ids_in(target) == ["a", "b", "c"]
 
 
 async def test_lines_that_wait_for_their_group_are_written_when_it_is_closed(tmp_path):
     """As after an abort, when nobody waits any more."""
     path = tmp_path / "r.jsonl"
-    with ResultsFile(path) as results:
+    with ResultsFile.open(path) as results:
         results.add(line_of("a"))
     assert ids_in(path) == ["a"]
 
@@ -383,13 +362,13 @@ async def test_what_cannot_be_written_when_it_is_closed_is_told(tmp_path, monkey
     def fail(*_):
         raise OSError(errno.EIO, "Input/output error")
 
-    results = ResultsFile(path)
+    results = ResultsFile.open(path)
     results.add(line_of("a"))
     monkeypatch.setattr(os, "write", fail)
     with pytest.raises(OSError, match="Input/output"):
         results.close()
     monkeypatch.undo()
-    with ResultsFile(path):
+    with ResultsFile.open(path):
         pass
 
 
@@ -398,11 +377,11 @@ async def test_a_group_whose_writer_was_cancelled_is_not_lost(tmp_path):
     path, go, loop = tmp_path / "r.jsonl", threading.Event(), asyncio.get_running_loop()
     pool = ThreadPoolExecutor(1)
     loop.set_default_executor(pool)
-    with ResultsFile(path) as results:
+    with ResultsFile.open(path) as results:
         pool.submit(go.wait, 10)
         group = results.add(line_of("a"))
         await asyncio.sleep(0.5)
-        results._writer.cancel()
+        results._log._writer.cancel()
         await asyncio.sleep(0)
         later = results.add(line_of("b"))
         go.set()
@@ -415,13 +394,13 @@ async def test_a_group_whose_writer_was_cancelled_is_not_lost(tmp_path):
 
 def test_an_answer_that_was_begun_anew_counts_without_its_line_end(target):
     """It is whole, and was paid for; a torn one is none."""
-    beside = target.with_name(target.name + ".anew")
+    beside = target.with_name(target.name + ".staged")
     beside.write_bytes(line_of("new")[:-3])
-    with ResultsFile(target):
+    with ResultsFile.open(target):
         assert ids_in(target) == ["a", "b", "c"]
     assert not beside.exists()
     beside.write_bytes(line_of("new")[:-1])
-    with ResultsFile(target):
+    with ResultsFile.open(target):
         assert target.read_bytes() == line_of("new")
     assert not beside.exists()
 
@@ -430,22 +409,64 @@ def test_an_answer_that_was_begun_anew_counts_without_its_line_end(target):
 @pytest.mark.parametrize("text", [b"my notes\n", b"my notes", b'{"custom":1}\n' + line_of("a"), b"\0\0"])
 def test_a_file_of_that_name_that_is_not_ours_is_left_alone(target, text, overwrite):
     """It neither goes nor takes the place of the results, and it is said what to do."""
-    beside, before = target.with_name(target.name + ".anew"), target.read_bytes()
+    beside, before = target.with_name(target.name + ".staged"), target.read_bytes()
     beside.write_bytes(text)
     with pytest.raises(FileExistsError, match=r"in the way.*move it") as told:
-        ResultsFile(target, overwrite=overwrite)
+        ResultsFile.open(target, overwrite=overwrite)
     assert told.value.filename == str(beside)
     assert (target.read_bytes(), beside.read_bytes()) == (before, text)
     beside.unlink()
-    with ResultsFile(target):
+    with ResultsFile.open(target):
         pass
 
 
 async def test_results_of_that_name_that_another_process_writes_are_left_alone(target):
     """They are its own."""
-    beside, before = target.with_name(target.name + ".anew"), target.read_bytes()
-    with ResultsFile(beside) as other:
+    beside, before = target.with_name(target.name + ".staged"), target.read_bytes()
+    with ResultsFile.open(beside) as other:
         await other.add(line_of("other"))
-        with pytest.raises(FileBusy, match="anew is being written"):
-            ResultsFile(target)
+        with pytest.raises(FileBusy, match="staged is being written"):
+            ResultsFile.open(target)
         assert (target.read_bytes(), ids_in(beside)) == (before, ["other"])
+
+
+def test_answers_left_beside_a_file_that_is_gone_are_not_overwritten_unanswered(target):
+    """They are all there is: `overwrite` puts them in place, where they stay until it has answers."""
+    answers = target.read_bytes()
+    target.rename(target.with_name(target.name + ".staged"))
+    with ResultsFile.open(target, overwrite=True) as results:
+        assert results.untouched
+        assert list(results.entries()) == []
+    assert target.read_bytes() == answers
+    assert [*target.parent.iterdir()] == [target]
+
+
+@pytest.mark.parametrize("step", ["recover", "stage", "log"])
+def test_an_opening_that_fails_leaves_everything_as_it_was(target, monkeypatch, step):
+    """No lock stays, no file beside it, and nothing is changed."""
+    before = target.read_bytes()
+
+    def fail(*_, **__):
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    where = {"recover": Replacement, "stage": Replacement, "log": writer}[step]
+    monkeypatch.setattr(where, "AppendLog" if step == "log" else step, fail)
+    with pytest.raises(OSError, match="Too many"):
+        ResultsFile.open(target, overwrite=True)
+    monkeypatch.undo()
+    assert [*target.parent.iterdir()] == [target]
+    with ResultsFile.open(target):
+        assert target.read_bytes() == before
+
+
+def test_a_new_file_stays_only_with_results(tmp_path):
+    """One that was begun and got none is gone."""
+    path = tmp_path / "r.jsonl"
+    with ResultsFile.open(path) as results:
+        assert path.exists()
+        assert not results.begun
+    assert list(tmp_path.iterdir()) == []
+    with ResultsFile.open(path, overwrite=True) as results:
+        results.rewrite([line_of("a")])
+        assert results.begun
+    assert ids_in(path) == ["a"]

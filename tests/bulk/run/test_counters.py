@@ -44,7 +44,7 @@ async def test_one_bad_count_does_not_lose_the_others(begin, some_rows, rows_in,
     run.counters.answered = count
     asyncio.get_running_loop().set_exception_handler(lambda _, context: bad.append(context["exception"]))
     async with executor:
-        with ResultsFile(tmp_path / "results.jsonl") as results:
+        with ResultsFile.open(tmp_path / "results.jsonl") as results:
             await run_file(rows_in(rows), results, executor=executor, run=run)
     assert run.counters.done == 20
     assert run.counters.spent != Spent()

@@ -175,7 +175,7 @@ async def test_who_is_cancelled_while_it_opens_leaves_no_lock(path, monkeypatch,
         await entering
     go_on.set()
     await asyncio.to_thread(over.wait)
-    ResultsFile(path).close()
+    ResultsFile.open(path).close()
 
 
 @pytest.mark.simulator(SLOW)

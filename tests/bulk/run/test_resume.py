@@ -48,7 +48,7 @@ def planned(tmp_path):
     path = tmp_path / "r.jsonl"
 
     def plan(rows: list[Row], options: dict[str, object], *, at_a_glance: bool) -> RemainingRows:
-        with ResultsFile(path) as results:
+        with ResultsFile.open(path) as results:
             resumption = Resumption(results, **options)
             records = [
                 (number, orjson.dumps({"custom_id": row.custom_id, "params": row.params, **row.extras}))
@@ -87,7 +87,7 @@ def test_only_a_row_that_is_as_it_was_sent_is_known_at_a_glance(some_rows, tmp_p
     rows = [Row("a", params), Row("b", params), Row("c", lacking)]
     path = tmp_path / "r.jsonl"
     path.write_bytes(result(rows[0]) + result(rows[1], "invalid_request_error") + result(rows[2]))
-    with ResultsFile(path) as results:
+    with ResultsFile.open(path) as results:
 
         def is_known(record: Record) -> bool:
             known = Resumption(results).known
@@ -145,7 +145,7 @@ def test_an_id_that_comes_twice_is_found_though_its_row_is_done(some_rows, tmp_p
     )
     target = tmp_path / "r.jsonl"
     target.write_bytes(b"".join(map(result, rows)))
-    with ResultsFile(target) as results:
+    with ResultsFile.open(target) as results:
         resumption = Resumption(results, on_changed="redo")
         with pytest.raises(BadInput, match=f"'{rows[1].custom_id}' is already that of line"):
             validate(path, see=resumption.see, known=resumption.known)
@@ -183,7 +183,7 @@ def test_an_odd_line_among_answers_is_read_as_it_would_be_alone(some_rows, tmp_p
     lines[1] = lines[1].replace(part, odd)
     path = tmp_path / "r.jsonl"
     path.write_bytes(b"".join(lines))
-    with ResultsFile(path) as results:
+    with ResultsFile.open(path) as results:
         found = read_in_blocks(results)
         assert found == [entry for _, entry in results.entries()]
         assert len(found) == 3
@@ -196,7 +196,7 @@ def test_a_hash_that_is_none_is_a_damaged_line(some_rows, tmp_path, sign, error)
     lines = [result(row, error) for row in some_rows(3)]
     path = tmp_path / "r.jsonl"
     path.write_bytes(lines[0] + lines[1].replace(b'"hash":"', b'"hash":"' + sign) + lines[2])
-    with ResultsFile(path) as results:
+    with ResultsFile.open(path) as results:
         with pytest.raises(NotResults, match="line 2:"):
             list(results.entries())
         with pytest.raises(NotResults, match="line 2:"):
@@ -209,7 +209,7 @@ def test_half_a_line_that_has_run_together_with_the_next_is_no_answer(some_rows,
     good, torn, whole = (result(row) for row in some_rows(3))
     path = tmp_path / "r.jsonl"
     path.write_bytes((b"" if alone else good) + torn[: torn.index(b"content") + 4] + whole)
-    with ResultsFile(path) as results:
+    with ResultsFile.open(path) as results:
         with pytest.raises(NotResults, match=f"line {1 if alone else 2}:"):
             list(results.entries())
         with pytest.raises(NotResults, match=f"line {1 if alone else 2}:"):
@@ -221,7 +221,7 @@ def test_a_line_that_only_looks_like_an_answer_is_none(some_rows, tmp_path):
     good, bad = (result(row) for row in some_rows(2))
     path = tmp_path / "r.jsonl"
     path.write_bytes(good + bad.replace(b"custom_id", b"custom_ix") + good)
-    with ResultsFile(path) as results, pytest.raises(NotResults, match="line 2:"):
+    with ResultsFile.open(path) as results, pytest.raises(NotResults, match="line 2:"):
         read_in_blocks(results)
 
 
@@ -240,7 +240,7 @@ def test_results_read_in_blocks_are_those_read_line_by_line(some_rows, tmp_path)
                 orjson.dumps({"custom_id": f"other-{row.custom_id}", "result": {"type": "succeeded"}}) + b"\n"
             )
     path.write_bytes(b"".join(lines))
-    with ResultsFile(path) as results:
+    with ResultsFile.open(path) as results:
         batches = list(results.batches())
         assert any(ids for ids, _, _ in batches)
         assert any(entries for _, _, entries in batches)
@@ -345,7 +345,7 @@ async def in_parts(begin, simulator, source, target, *, stop_after, ordered=Fals
     starts = 0
     while True:
         starts += 1
-        with ResultsFile(target) as results:
+        with ResultsFile.open(target) as results:
             resumption = Resumption(results)
             for row in map(orjson.loads, source.read_bytes().splitlines()):
                 resumption.see(row["custom_id"], row["params"])
@@ -409,7 +409,7 @@ async def test_rows_that_ask_the_same_are_sent_once(begin, rows_in, simulator, t
     rows, target = same(300, 40), tmp_path / "r.jsonl"
     await in_parts(begin, simulator, rows_in(rows[:150]), target, stop_after=3, dedupe=True)
     assert simulator.verdict().requests == 40
-    with ResultsFile(target) as results:
+    with ResultsFile.open(target) as results:
         resumption = Resumption(results)
         for row in rows:
             resumption.see(row.custom_id, row.params)
@@ -435,7 +435,7 @@ async def test_what_is_asked_again_is_paid_once(
     """Whether the others wait for the answer or come when it is there: tokens are those of what was sent."""
     monkeypatch.setattr("claude_executor.bulk.run.dedupe.MOST_WAITING", most_waiting)
     run, executor = begin(simulator, 60)
-    with ResultsFile(tmp_path / "r.jsonl") as results:
+    with ResultsFile.open(tmp_path / "r.jsonl") as results:
         async with executor:
             await run_file(rows_in(same(60, 3)), results, executor=executor, run=run, dedupe=True)
     assert simulator.verdict().requests == 3
@@ -452,7 +452,7 @@ async def test_the_failure_of_one_is_that_of_all_who_ask_the_same(
     monkeypatch.setattr("claude_executor.bulk.run.dedupe.MOST_WAITING", 5)
     run, executor = begin(simulator, 30)
     target = tmp_path / "r.jsonl"
-    with ResultsFile(target) as results:
+    with ResultsFile.open(target) as results:
         async with executor:
             await run_file(rows_in(same(30, 1)), results, executor=executor, run=run, dedupe=True)
     assert run.counters.failed == 30
@@ -468,7 +468,7 @@ def test_a_new_failure_does_not_take_the_place_of_an_old_answer(some_rows, tmp_p
     new = [again(rows[2]), result(rows[1], "overloaded_error"), result(rows[0], "invalid_request_error")]
     path = tmp_path / "r.jsonl"
     path.write_bytes(b"".join(old))
-    with ResultsFile(path) as results:
+    with ResultsFile.open(path) as results:
         resumption = Resumption(results, on_changed="redo")
         for row in rows:
             resumption.see(row.custom_id, row.params)

@@ -44,8 +44,8 @@ async def test_results_say_how_it_went(begin, some_rows, simulator):
     assert len({mark["hash"] for mark in marks}) == 100
     assert {len(mark["hash"]) for mark in marks} == {16}
     assert {mark["attempts"] for mark in marks} == {1}
-    assert all(mark["took"] > 0.1 and mark["at"] > 1.7e9 for mark in marks)
-    assert max(mark["waited"] for mark in marks) > 10
+    assert all(mark["duration"] > 0.1 and mark["at"] > 1.7e9 for mark in marks)
+    assert max(mark["queue_time"] for mark in marks) > 10
 
 
 @pytest.mark.simulator(SLOW, schedule=[(10.0, {"outage": 3_600.0})])
@@ -197,7 +197,7 @@ async def test_file_to_file(begin, tmp_path, simulator):
     params = {"model": "claude-haiku-5-5", "max_tokens": 5, "messages": MESSAGE}
     source.write_bytes(orjson.dumps({"custom_id": "a", "params": params, "mine": 1}))
     run, executor = begin(simulator, 1)
-    with ResultsFile(target) as results:
+    with ResultsFile.open(target) as results:
         async with executor:
             await run_file(source, results, executor=executor, run=run)
         assert orjson.loads(target.read_bytes())["mine"] == 1
@@ -211,7 +211,7 @@ async def test_a_run_without_results_leaves_no_file(begin, tmp_path, simulator):
     params = {"model": "claude-haiku-5-5", "max_tokens": 5, "messages": MESSAGE}
     source.write_bytes(orjson.dumps({"custom_id": "a", "params": params}))
     run, executor = begin(simulator, 1)
-    with ResultsFile(target) as results:
+    with ResultsFile.open(target) as results:
         async with executor:
             await run_file(source, results, executor=executor, run=run)
     assert not target.exists()
@@ -222,7 +222,7 @@ async def test_a_run_without_results_leaves_no_file(begin, tmp_path, simulator):
 async def test_a_full_disk_ends_the_run_and_counts_nothing_unwritten(begin, some_rows, rows_in, simulator):
     """What cannot be written is not counted, and no more is sent."""
     run, executor = begin(simulator, 1_000, max_concurrency=20)
-    with pytest.raises(OSError, match="No space left"), ResultsFile(Path("/dev/full")) as results:
+    with pytest.raises(OSError, match="No space left"), ResultsFile.open(Path("/dev/full")) as results:
         async with executor:
             await run_file(rows_in(some_rows(1_000)), results, executor=executor, run=run)
     assert run.counters.done == 0
@@ -234,7 +234,7 @@ async def test_an_abort_keeps_the_answers_that_are_there(begin, some_rows, rows_
     """Cancelled, a run still writes and counts what has been answered, even a moment ago."""
     run, executor = begin(simulator, 500, max_concurrency=50)
     target = tmp_path / "r.jsonl"
-    with ResultsFile(target) as results:
+    with ResultsFile.open(target) as results:
         async with executor:
             work = asyncio.create_task(run_file(rows_in(some_rows(500)), results, executor=executor, run=run))
             while simulator.verdict().answered < 20:  # noqa: ASYNC110 - a moment in the middle

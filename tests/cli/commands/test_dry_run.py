@@ -103,11 +103,11 @@ def test_looking_changes_nothing_and_is_kept_out_by_nobody(environment, invoke, 
     before = as_it_is(source.parent)
     assert "3 of 10 rows are done already" in said(invoke("run", source, "--dry-run", "--dedupe"))
     assert as_it_is(source.parent) == before
-    target.with_name(target.name + ".anew").write_bytes(answers[0])
+    target.with_name(target.name + ".staged").write_bytes(answers[0])
     before = as_it_is(source.parent)
     assert "1 of 10 rows are done already" in said(invoke("run", source, "--dry-run"))
     assert as_it_is(source.parent) == before
-    with ResultsFile(target):
+    with ResultsFile.open(target):
         assert "1 of 10 rows are done already" in said(invoke("run", source, "--dry-run"))
 
 
@@ -122,4 +122,4 @@ def test_what_a_run_would_refuse_is_refused(environment, invoke, half_done):
     target.write_text("precious")
     refused = invoke("run", source, "--dry-run")
     assert refused.exit_code == 2
-    assert "is no results file (line 1:" in refused.stderr
+    assert "is not a results file (line 1:" in refused.stderr

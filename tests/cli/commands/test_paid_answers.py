@@ -10,7 +10,7 @@ import time
 import pytest
 
 from claude_executor.bulk import Run
-from claude_executor.bulk.results.recovery import Replacement
+from claude_executor.bulk.results.replacement import Replacement
 from claude_executor.bulk.run.timeline import timeline_of
 from claude_executor.simulator import Latency, Rates, Settings, running
 
@@ -196,7 +196,7 @@ def test_force_that_was_killed_before_its_first_answer_has_thrown_nothing_away(e
     """What it left beside the results has no answer and goes; one that has an answer takes their place."""
     source, target = done
     old = target.read_bytes()
-    beside = target.with_name(target.name + ".anew")
+    beside = target.with_name(target.name + ".staged")
     beside.write_bytes(b'{"custom_id":"r0","resu')
     result = invoke("run", source)
     assert "nothing to do" in result.stderr
@@ -264,10 +264,10 @@ def test_force_says_where_the_results_are_if_they_cannot_take_the_place_of_the_o
     def refuse(*_):
         raise OSError(errno.EBUSY, "Device or resource busy")
 
-    monkeypatch.setattr(Replacement, "take_its_place", refuse)
+    monkeypatch.setattr(Replacement, "take_place", refuse)
     result = invoke("run", source, "--force")
     assert result.exit_code == 0
-    beside = target.with_name(target.name + ".anew")
+    beside = target.with_name(target.name + ".staged")
     said = f"the results are in {beside}, for {target} cannot be replaced: device or resource busy"
     assert said in result.stderr
     again = invoke("run", source)

@@ -276,6 +276,6 @@ def test_an_answer_that_is_damaged_is_told_with_its_line(environment, invoke, do
         file.writelines(json.dumps({**row, "custom_id": f"x-{row['custom_id']}"}) + "\n" for row in more)
     result = invoke("run", source, *words)
     assert result.exit_code == 2
-    assert f"{target} is no results file (line 3: it is damaged" in result.stderr
+    assert f"{target} is not a results file (line 3: it is damaged" in result.stderr
     assert b"".join(lines) in target.read_bytes()
     assert environment.verdict().requests == 4

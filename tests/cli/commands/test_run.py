@@ -157,7 +157,7 @@ def test_bad_files(environment, invoke, rows_file, tmp_path):
         ((tmp_path / "missing.jsonl",), "no such file or directory"),
         ((tmp_path,), "cannot"),
         ((empty,), "there are no rows in it"),
-        ((source, "-o", existing), "is no results file (line 1: it is not of the form of a result)"),
+        ((source, "-o", existing), "is not a results file (line 1: it does not look like a result)"),
         ((source, "-o", source, "--force"), "is the input"),
         ((source, "-o", tmp_path), "is a directory"),
         ((source, "-o", tmp_path / "nowhere" / "x.jsonl"), "there is no directory"),

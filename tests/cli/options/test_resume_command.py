@@ -72,7 +72,7 @@ def test_an_input_that_is_damaged_on_the_way_does_not_look_as_if_nothing_was_sen
 
 
 @pytest.mark.parametrize(
-    "name", ["rows.timeline.jsonl", "rows.jsonl.lock", "rows.jsonl.anew", "rows.jsonl.new"]
+    "name", ["rows.timeline.jsonl", "rows.jsonl.lock", "rows.jsonl.staged", "rows.jsonl.new"]
 )
 def test_an_input_that_stands_where_something_of_the_results_goes_is_not_overwritten(
     environment, invoke, rows_file, name

@@ -29,8 +29,8 @@ def result_lines():
             "hash": "h",
             "at": BEGAN + 30 + number % 100 * 0.3 + (5_000 if number >= ROWS / 2 else 0),
             "attempts": 1 + (number % 9 == 0),
-            "waited": chance.uniform(0, 20),
-            "took": chance.lognormvariate(0.5, 0.4),
+            "queue_time": chance.uniform(0, 20),
+            "duration": chance.lognormvariate(0.5, 0.4),
         }
         if number % 50 == 7:
             error = {
@@ -267,7 +267,7 @@ def some_pictures(invoke, tmp_path, *, tokens=700, seconds=20, **line):
         {
             "custom_id": str(number),
             "result": {"type": "succeeded", "message": message},
-            "executor": {"at": BEGAN + seconds / 2, "attempts": 1, "waited": 0, "took": 1.0},
+            "executor": {"at": BEGAN + seconds / 2, "attempts": 1, "queue_time": 0, "duration": 1.0},
         }
         for number in range(3)
     ]

@@ -121,14 +121,12 @@ def spent_on(results: ResultsReader, prices: Prices, *, in_dollars: bool) -> Spe
     """
     whole = Spent()
     unknown: set[str] = set()
-    for value in results.parsed(place for place, entry in results.entries() if entry.answered):
-        if "copy_of" in _mapping(value.get("executor")):
+    for line in results.parsed(offset for offset, entry in results.entries() if entry.answered):
+        if line.is_copy:
             continue
-        message = _mapping(_mapping(value["result"]).get("message"))
-        model = str(message.get("model"))
-        spent = prices.spent(model, message.get("usage"))
+        spent = prices.spent_by(line.model, line.usage or Usage())
         if spent.dollars is None:
-            unknown.add(model)
+            unknown.add(line.model)
         whole += spent
     if unknown and in_dollars:
         raise Unpriced(sorted(unknown))

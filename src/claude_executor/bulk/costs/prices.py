@@ -1,38 +1,32 @@
-"""What answers cost, from the price lists of `genai-prices`. What it does not know is unknown, never 0."""
+"""What answers cost, from the price lists of `genai-prices`. A price it does not list is unknown, never 0."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from functools import partial
-from typing import TYPE_CHECKING, Any, cast
 
 from claude_executor import Usage
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from anthropic.types import Usage as SdkUsage
-
 PER_MILLION = 1e-6
 FAST = 2.0
-"""What fast mode multiplies the price of every token by."""
+"""Multiplies the price of every token in fast mode."""
 BATCH = 0.5
-"""The same for Message Batches."""
+"""Multiplies it in Message Batches."""
 UNITED_STATES = 1.1
-"""The same for inference that is to stay in the United States."""
+"""Multiplies it for inference that stays in the United States."""
 SEARCHES = 1_000
+"""Web searches that a listed price buys."""
 
 
 @dataclass(frozen=True, slots=True)
 class Spent:
-    """Tokens and money, of one answer or of many.
+    """Tokens and money that one answer or many have cost.
 
     Attributes:
         input_tokens: Input that was neither read from the prompt cache nor written to it.
         output_tokens: Output.
         cache_read_tokens: Input read from the prompt cache.
-        cache_written_tokens: Input written to it.
-        dollars: Their price; `None` where the price of any of them is not known.
+        cache_written_tokens: Input written to the prompt cache.
+        dollars: The price of all of it; `None` if any part has no known price.
     """
 
     input_tokens: int = 0
@@ -61,23 +55,27 @@ NOTHING_SPENT = Spent()
 
 
 class ModelPrice:
-    """One price: dollars by the million, which may depend on how long the whole prompt is."""
+    """One price in dollars per million tokens, which may depend on the length of the whole prompt."""
 
     __slots__ = ("_base", "_steps")
 
     def __init__(self, listed: object) -> None:
-        """`listed` is a number, or has a ``base`` and ``tiers`` with a ``start`` and a ``price`` each."""
+        """Read a price list entry.
+
+        Args:
+            listed: A number, or an object with a ``base`` and ``tiers`` of a ``start`` and a ``price`` each.
+        """
         self._base = float(str(getattr(listed, "base", listed)))
         tiers = getattr(listed, "tiers", ())
         self._steps = sorted(((float(tier.start), float(tier.price)) for tier in tiers), reverse=True)
 
     @property
     def steps(self) -> list[float]:
-        """Where it changes."""
+        """Prompt lengths beyond which the price changes."""
         return [start for start, _ in self._steps]
 
     def at(self, prompt_tokens: float) -> float:
-        """The price for a prompt of that length."""
+        """Return the price for a prompt of this length."""
         for start, price in self._steps:
             if prompt_tokens > start:
                 return price
@@ -86,7 +84,7 @@ class ModelPrice:
 
 @dataclass(frozen=True, slots=True)
 class PriceList:
-    """The prices of one model, in dollars by the million tokens; searches by the thousand."""
+    """The prices of one model, in dollars per million tokens, and per thousand searches."""
 
     input: ModelPrice
     output: ModelPrice
@@ -97,38 +95,41 @@ class PriceList:
 
 
 class Prices:
-    """The price lists of the models that are asked for, looked up once each.
+    """The prices of models, each looked up once.
 
-    The library's own calculation takes 0.4 ms, as long as a fifth of the request; this is the same sum.
+    `genai-prices` takes 0.4 ms to price an answer, a fifth of the time a request takes; this is the same sum.
     """
 
     def __init__(self) -> None:
         self._lists: dict[str, PriceList | None] = {}
 
-    def spent(self, model: str, usage: SdkUsage | dict[str, Any] | None) -> Spent:
-        """What one answer took, and its price. Of what a proxy hands on anything may be missing.
+    def spent(self, model: str, usage: object) -> Spent:
+        """Return what one answer took, and its price.
 
         Args:
-            model: Its model.
-            usage: What it says of that; out of a results file, as a dictionary.
+            model: The model that answered.
+            usage: The answer's `usage`: an object of the SDK, or parsed JSON; see `Usage.from_api`.
         """
-        return self.spent_by(model, _used(usage))
+        return self.spent_by(model, Usage.from_api(usage))
 
     def spent_by(self, model: str, used: Usage) -> Spent:
-        """The same of an attempt, as the executor's events tell it."""
-        dollars = self.dollars(
+        """Return what one attempt took, as the executor's events report it, and its price."""
+        tokens = used.cache_read_tokens, used.cache_creation_tokens
+        return Spent(used.input_tokens, used.output_tokens, *tokens, self.price(model, used))
+
+    def price(self, model: str, used: Usage) -> float | None:
+        """Return what one attempt cost in dollars; None if the model has no known price."""
+        return self.dollars(
             model,
             fresh=used.input_tokens,
             output=used.output_tokens,
             read=used.cache_read_tokens,
             written=used.cache_creation_tokens,
-            written_1h=used.cache_hour_tokens,
+            written_1h=min(used.cache_hour_tokens, used.cache_creation_tokens),
             searches=used.searches,
-            # The API says how it really served the request, which need not be how it was asked to.
+            # The API reports how it served the request, which may differ from how it was asked to.
             factor=factor(speed=used.speed, geo=used.geo, tier=used.tier),
         )
-        tokens = used.cache_read_tokens, used.cache_creation_tokens
-        return Spent(used.input_tokens, used.output_tokens, *tokens, dollars)
 
     def dollars(
         self,
@@ -143,18 +144,18 @@ class Prices:
         factor: float = 1.0,
         prompt: float | None = None,
     ) -> float | None:
-        """What one request costs; `None` if the model has no known price.
+        """Return what a request costs; None if the model has no known price.
 
         Args:
-            model: Its model.
-            fresh: Input tokens that are neither read from the cache nor written to it.
+            model: The model.
+            fresh: Input tokens that are neither read from the prompt cache nor written to it.
             output: Output tokens.
             read: Input tokens read from the cache.
-            written: Input tokens written to it.
-            written_1h: Those of them that are written for an hour.
-            searches: Searches in the web.
-            factor: What `factor` says.
-            prompt: How long the whole prompt is, if the amounts are those of many requests.
+            written: Input tokens written to the cache.
+            written_1h: Those of `written` that are kept for an hour.
+            searches: Web searches.
+            factor: The multiplier that `factor` returns.
+            prompt: Length of one whole prompt in tokens, if the amounts are sums over many requests.
         """
         prices = self._of(model)
         if prices is None:
@@ -170,7 +171,7 @@ class Prices:
         return PER_MILLION * factor * dollars + searches * prices.searches.at(prompt) / SEARCHES
 
     def steps(self, model: str) -> list[float]:
-        """Lengths of prompts beyond each of which a price is another, the shortest first."""
+        """Return the prompt lengths beyond which a price changes, the shortest first."""
         prices = self._of(model)
         if prices is None:
             return []
@@ -183,7 +184,7 @@ class Prices:
 
 
 def factor(*, speed: object = None, geo: object = None, tier: object = None) -> float:
-    """What the way a request is served multiplies the price of its tokens by.
+    """Return what the price of tokens is multiplied by, for the way a request is served.
 
     Args:
         speed: ``"fast"`` or not.
@@ -196,36 +197,8 @@ def factor(*, speed: object = None, geo: object = None, tier: object = None) -> 
     return times * BATCH if tier == "batch" else times
 
 
-def _used(usage: object) -> Usage:
-    """What an answer says it took: an object of the SDK, or JSON. Neither need hold what it should."""
-    said = _reader(usage)
-    cache, tools = _reader(said("cache_creation", None)), _reader(said("server_tool_use", None))
-    return Usage(
-        _amount(said("input_tokens", None)),
-        _amount(said("output_tokens", None)),
-        _amount(said("cache_creation_input_tokens", None)),
-        _amount(said("cache_read_input_tokens", None)),
-        _amount(cache("ephemeral_1h_input_tokens", None)),
-        _amount(tools("web_search_requests", None)),
-        said("speed", None),
-        said("inference_geo", None),
-        said("service_tier", None),
-    )
-
-
-def _reader(holder: object) -> Callable[[str, None], Any]:
-    """What gives a field of it, or `None`. JSON has no other mappings than dictionaries."""
-    if isinstance(holder, dict):
-        return cast("dict[str, Any]", holder).get
-    return partial(getattr, holder)
-
-
-def _amount(value: object) -> int:
-    return value if isinstance(value, int) and value > 0 else 0
-
-
 def _look_up(model: str) -> PriceList | None:
-    import genai_prices  # takes a moment, and not every command asks what something costs
+    import genai_prices  # slow to import, and not every command needs prices
 
     try:
         listed = genai_prices.calc_price(

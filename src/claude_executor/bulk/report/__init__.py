@@ -1,16 +1,16 @@
-"""What a bulk job was like, read from its results and its timeline, for the report.
+"""The account of a bulk job for its report, read from the results and the timeline.
 
-Needs the extra ``report``: importing this imports NumPy.
+This package needs the extra ``report``: importing it imports NumPy.
 """
 
-from claude_executor.bulk.report.account import TOLD, Account, LimitUse, Spread, account_of
+from claude_executor.bulk.report.account import SPREAD_PERCENTILES, Account, LimitUse, Spread, account_of
 from claude_executor.bulk.report.history import Axis, History, Limit, Ran
 from claude_executor.bulk.report.lines import Example, FailureExamples, Rows
 from claude_executor.bulk.report.series import PERCENTILES, Steps
 
 __all__ = [
     "PERCENTILES",
-    "TOLD",
+    "SPREAD_PERCENTILES",
     "Account",
     "Axis",
     "Example",

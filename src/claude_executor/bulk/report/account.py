@@ -1,4 +1,4 @@
-"""What a results file and its timeline say together about a job. What neither of them tells is `None`."""
+"""The account of a job: what its results file and its timeline say together. Unknown values are `None`."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ if TYPE_CHECKING:
 
     from claude_executor.bulk.costs.prices import Spent
 
-TOLD = (50, 90, 95, 99, 100)
+SPREAD_PERCENTILES = (50, 90, 95, 99, 100)
 
 
 class Spread(NamedTuple):
-    """Percentiles of something over all rows: `TOLD`, in this order."""
+    """A value's percentiles over all rows: `SPREAD_PERCENTILES`, in this order."""
 
     name: str
     values: tuple[float, ...]
 
 
 class LimitUse(NamedTuple):
-    """One limit and what was made of it.
+    """One limit, and how far the job used it.
 
     Attributes:
         pool: The pool of models.
-        resource: What is limited.
-        limit: As it was last.
-        used: What was used, in all.
-        share: Of what the limit gave while the job ran.
-        held: Seconds for which it held the line up.
+        resource: The limited resource.
+        limit: The limit as it was last.
+        used: Amount used in total.
+        share: Fraction used of what the limit allowed while the job ran.
+        held: Seconds for which the limit blocked the queue.
     """
 
     pool: str
@@ -52,18 +52,18 @@ class LimitUse(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Account:
-    """A job.
+    """The account of a job.
 
     Attributes:
-        rows: What became of its rows.
-        history: What its timeline tells.
+        rows: The results of its rows.
+        history: Its timeline.
         axis: Its running time.
-        seconds: How long it ran.
+        seconds: Length of its running time in seconds.
         attempts: Requests sent.
-        retries: Those of them that repeated another.
+        retries: Requests that repeated another.
         refusals: 429s.
         overloads: 529s.
-        limited: What held it up, if something did.
+        limited: The limit that held the job up most, if one did.
     """
 
     rows: Rows
@@ -83,49 +83,49 @@ class Account:
 
     @property
     def failed(self) -> int:
-        """Rows that were not."""
+        """Rows that failed."""
         return len(self.rows) - self.succeeded
 
     @property
     def rows_per_minute(self) -> float | None:
-        """How fast it was."""
+        """Throughput over the running time."""
         return 60.0 * len(self.rows) / self.seconds if self.seconds else None
 
     @property
     def spent(self) -> Spent:
-        """Tokens and money."""
+        """Tokens and money that the answers cost."""
         return self.rows.spent
 
     @property
     def known_dollars(self) -> float | None:
-        """What the answers cost whose price is known; `None` if none is."""
+        """The cost of the answers that have a known price; `None` if none has."""
         dollars = self.rows.dollars[self.rows.succeeded]
         known = dollars[~np.isnan(dollars)]
         return float(known.sum()) if len(known) or not len(dollars) else None
 
     @property
-    def came(self) -> Floats:
-        """Running time at which each row's result came; `nan` where that is not known."""
+    def arrived_at(self) -> Floats:
+        """Running time at which each row's result arrived; `nan` where it is unknown."""
         return np.where(np.isnan(self.rows.at), math.nan, self.axis.seconds(self.rows.at))
 
     @property
-    def told(self) -> Floats:
+    def line_times(self) -> Floats:
         """Running time of each line of the timeline."""
         return self.axis.seconds(self.history.at)
 
     @property
     def spreads(self) -> list[Spread]:
-        """Percentiles of the waits and of the answers."""
-        columns = {"waiting in line": self.rows.waited, "the answer, once sent": self.rows.took}
+        """Percentiles of the time in the queue and of the response time."""
+        columns = {"time in queue": self.rows.queue_time, "response time": self.rows.duration}
         return [
-            Spread(name, tuple(np.percentile(known, TOLD, method="inverted_cdf").tolist()))
+            Spread(name, tuple(np.percentile(known, SPREAD_PERCENTILES, method="inverted_cdf").tolist()))
             for name, values in columns.items()
             if len(known := values[~np.isnan(values) & self.rows.succeeded])
         ]
 
     @property
     def uses(self) -> list[LimitUse]:
-        """The limits, the busiest first."""
+        """The limits, the most used first."""
         found: list[LimitUse] = []
         for pool in self.history.pools:
             used, held = self.history.amounts(pool, "used"), self.history.amounts(pool, "held")
@@ -143,11 +143,11 @@ def account_of(results: Path) -> Account:
     """Read a results file, and its timeline if it has one.
 
     Raises:
-        OSError: One of them is there and cannot be read.
+        OSError: One of them exists and cannot be read.
     """
     rows, history = read_rows(results), read_history(timeline_of(results))
     came = ~np.isnan(rows.at)
-    first = float((rows.at - np.nan_to_num(rows.took))[came].min(initial=math.inf))
+    first = float((rows.at - np.nan_to_num(rows.duration))[came].min(initial=math.inf))
     axis = Axis(history.runs, first, float(rows.at[came].max(initial=-math.inf)))
     attempts, retries, refusals, overloads = (
         int(history.counts(name).sum()) if history else None for name in ("attempts", "retries", "429", "529")
@@ -161,12 +161,12 @@ def account_of(results: Path) -> Account:
 
 
 def _limited(rows: Rows, history: History, seconds: float, attempts: int) -> Bottleneck | None:
-    """What the closing summary would have said, had all runs been one."""
+    """Return the bottleneck that the closing summary would name if all runs had been one."""
     now = 0.0
     run = Run(len(rows), clock=lambda: now)
     now = seconds
     run.counters.spent = rows.spent
-    took = rows.took[~np.isnan(rows.took)]
+    took = rows.duration[~np.isnan(rows.duration)]
     pools = {name: _pool(history, name, float(took.mean()) if len(took) else 0.0) for name in history.pools}
     return summarise(run, Snapshot(0, 0, 0, 0, 0, attempts, 0, pools)).bottleneck
 

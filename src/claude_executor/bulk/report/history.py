@@ -1,7 +1,7 @@
-"""Reads the timeline of a results file, and tells running time from the time between two runs.
+"""Reads the timeline of a results file, and separates running time from the time between two runs.
 
-A job that was stopped on Monday and resumed on Tuesday has run for as long as its runs took together: that is
-the time along which everything is drawn.
+A job that was stopped on Monday and resumed on Tuesday has run for the length of its runs together. Charts
+go along that running time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Ran(NamedTuple):
-    """One run: unix times of its beginning and of its end, and whether its end was written down."""
+    """One run: the Unix times of its beginning and its end, and whether its end was recorded."""
 
     began: float
     ended: float
@@ -29,7 +29,7 @@ class Ran(NamedTuple):
 
 
 class Limit(NamedTuple):
-    """A limit in force from an instant on: amount a minute, where it comes from, the size of its bucket."""
+    """A limit in force from an instant on: amount per minute, its source, the size of its bucket."""
 
     at: float
     limit: float
@@ -39,12 +39,12 @@ class Limit(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """What the timeline tells. All columns have an entry for every line that is not the first of a run.
+    """A timeline in columns. Each column has an entry for every line that is not the first of a run.
 
     Attributes:
         runs: The runs, in order.
         at: Unix time of each line.
-        since: That of the line before.
+        since: Unix time of the line before.
     """
 
     runs: tuple[Ran, ...]
@@ -56,47 +56,47 @@ class History:
         return bool(self._lines)
 
     def counts(self, name: str) -> Floats:
-        """How many there were since the line before: ``"attempts"``, ``"429"``."""
+        """Return how many of something happened since the line before: ``"attempts"``, ``"429"``."""
         return np.array([_number(line.get(name)) for line in self._lines])
 
     @property
     def pools(self) -> list[str]:
-        """The pools in which anything was sent or held up, the busiest first."""
+        """The pools in which any request was sent or waited, the busiest first."""
         weight: dict[str, float] = {}
         for line in self._lines:
-            for name, told in _mapping(line.get("pools")).items():
-                pool = _mapping(told)
+            for name, value in _mapping(line.get("pools")).items():
+                pool = _mapping(value)
                 more = _number(pool.get("running")) + sum(_numbers(pool.get("held")).values())
                 weight[name] = weight.get(name, 0.0) + more
         return sorted((name for name in weight if weight[name]), key=lambda name: -weight[name])
 
     def now(self, pool: str, name: str) -> Floats:
-        """A state of a pool at each line: ``"running"``, ``"queued"``, ``"concurrency"``."""
+        """Return a state of a pool at each line: ``"running"``, ``"queued"``, ``"concurrency"``."""
         return np.array([_number(said.get(name)) for said in self._of(pool)])
 
     def amounts(self, pool: str, what: str) -> dict[str, Floats]:
-        """What came about in a pool since the line before, by what it is of: ``"used"``, ``"held"``."""
+        """Return amounts in a pool since the line before, by resource or reason: ``"used"``, ``"held"``."""
         lines = [_numbers(said.get(what)) for said in self._of(pool)]
         names = dict.fromkeys(name for line in lines for name in line)
         return {name: np.array([line.get(name, 0.0) for line in lines]) for name in names}
 
     def levels(self, pool: str, resource: str) -> Floats:
-        """How full the bucket was, from 0 to 1 and below 0 in debt; `nan` where it is not known."""
+        """Return how full the bucket was: 0 to 1, below 0 in debt, `nan` where it is unknown."""
         levels, full = np.full(len(self._lines), math.nan), math.nan
-        for place, said in enumerate(self._of(pool)):
+        for index, said in enumerate(self._of(pool)):
             limit = _limit(0.0, _mapping(said.get("limits")).get(resource))
             full = limit.capacity if limit is not None and limit.capacity > 0 else full
             level = _numbers(said.get("level")).get(resource)
             if level is not None:
-                levels[place] = level / full
+                levels[index] = level / full
         return levels
 
     def limits(self, pool: str) -> dict[str, list[Limit]]:
-        """For each limit of a pool what it was, whenever that changed."""
+        """Return the limits of a pool by resource, with an entry for every change."""
         found: dict[str, list[Limit]] = {}
         for at, said in zip(self.at.tolist(), self._of(pool), strict=True):
-            for resource, told in _mapping(said.get("limits")).items():
-                if (limit := _limit(at, told)) is not None:
+            for resource, value in _mapping(said.get("limits")).items():
+                if (limit := _limit(at, value)) is not None:
                     found.setdefault(resource, []).append(limit)
         return found
 
@@ -105,10 +105,10 @@ class History:
 
 
 def read_history(path: Path) -> History:
-    """Read a timeline; one that is not there tells nothing.
+    """Read a timeline. The history of a file that does not exist is empty.
 
     Raises:
-        OSError: It is there and cannot be read.
+        OSError: The file exists and cannot be read.
     """
     lines: list[Mapping[str, Any]] = []
     times: list[tuple[float, float]] = []
@@ -128,7 +128,7 @@ def read_history(path: Path) -> History:
             if "start" in said:
                 continue
             before = runs[-1]
-            at = max(at, before.ended)  # somebody may have set the clock back
+            at = max(at, before.ended)  # the clock may have been set back
             runs[-1] = Ran(before.began, at, ended_well="end" in said)
             times.append((before.ended, at))
             lines.append(said)
@@ -137,16 +137,22 @@ def read_history(path: Path) -> History:
 
 
 class Axis:
-    """Running time: seconds for which the job has run, of an instant in unix time.
+    """Running time: converts instants in Unix time to seconds for which the job has run.
 
     Attributes:
-        began: The instant at which it begins.
-        length: Seconds in all.
-        seams: Where one run ends and the next begins.
+        began: The instant at which the job began.
+        length: Running time in total.
+        seams: Running times at which one run ends and the next begins.
     """
 
     def __init__(self, runs: Iterable[Ran], first: float, last: float) -> None:
-        """`first` and `last` are those of results, which may lie outside of all `runs`."""
+        """Join the runs of a job.
+
+        Args:
+            runs: The runs.
+            first: When the first result was requested; it may be earlier than all runs.
+            last: When the last result arrived; it may be later than all runs.
+        """
         spans = sorted((run.began, run.ended) for run in runs)
         if first <= last:
             spans = spans or [(first, last)]
@@ -164,7 +170,7 @@ class Axis:
         self._walls, self._times = np.array(walls or [0.0]), np.array(times or [0.0])
 
     def seconds(self, at: Floats) -> Floats:
-        """The running time of instants."""
+        """Return the running time of instants."""
         running: Floats = np.interp(at, self._walls, self._times)
         return running
 
@@ -179,10 +185,10 @@ def _read(line: bytes) -> Mapping[str, Any]:
         return {}
 
 
-def _limit(at: float, told: object) -> Limit | None:
-    if not isinstance(told, list):
+def _limit(at: float, value: object) -> Limit | None:
+    if not isinstance(value, list):
         return None
-    limit, source, capacity = (*cast("list[object]", told), None, None, None)[:3]
+    limit, source, capacity = (*cast("list[object]", value), None, None, None)[:3]
     return Limit(at, _number(limit), str(source), _number(capacity)) if _number(limit) > 0 else None
 
 

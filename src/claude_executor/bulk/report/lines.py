@@ -1,40 +1,35 @@
 """Reads a results file into columns of numbers; no prompt and no answer is kept.
 
-Results of `run` tell of each row when it came and how long it took, under ``"executor"``. Results of Message
-Batches, and whatever else has their shape, do not; then those columns hold nothing but `nan`.
+Results of `run` record when each row was done and how long it took, under ``"executor"``. Results of Message
+Batches, and of other programs with the same format, do not; those columns are `nan` then.
 """
 
 from array import array
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import orjson
 
-from claude_executor.bulk.costs.prices import Prices, Spent, factor
+from claude_executor import Usage
+from claude_executor.bulk.costs.prices import Prices, Spent
+from claude_executor.bulk.results.line import NotAResult, ResultLine
 
 Floats = npt.NDArray[np.floating[Any]]
 
 NAN = float("nan")
-MOST = 10**15
-"""Numbers beyond are no measurements."""
 SUCCEEDED = -1
 MOST_KINDS = 100
 MOST_EXAMPLES = 3
 LONGEST_TEXT = 300
 OTHER = "other"
 
-_Taken = tuple[int, int, int, int, float | None]
-"""What a `Spent` holds. A million of those would take a second to make."""
-_NOTHING_TAKEN: _Taken = (0, 0, 0, 0, 0.0)
-_NOTHING: Mapping[str, Any] = {}
+NOTHING_USED = Usage()
 
 
 class Example(NamedTuple):
-    """One row that failed, and what its error says."""
+    """One row that failed, and the message of its error."""
 
     custom_id: str
     message: str
@@ -42,7 +37,7 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FailureExamples:
-    """Rows that failed in one way: its name, their number, and some of them."""
+    """Rows that failed with the same error: its name, the number of rows, and some of them."""
 
     kind: str
     count: int
@@ -51,24 +46,24 @@ class FailureExamples:
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """What a results file holds, a column for each thing, in the order of the file.
+    """A results file in columns, in the order of the file.
 
     Attributes:
         at: Unix time of the result.
-        waited: Seconds in the queue.
-        took: Seconds of the last attempt.
+        queue_time: Seconds in the queue.
+        duration: Seconds of the last attempt.
         attempts: Attempts made.
-        dollars: The price of the answer; `nan` where it is not known, 0 for a failure or a copy.
+        dollars: The price of the answer; `nan` where it is unknown, 0 for a failure or a copy.
         succeeded: Whether the row was answered.
-        failures: The failures by kind, the commonest first.
+        failures: The failures by kind, the most common first.
         spent: Tokens and money of all answers.
-        unreadable: Lines that are no results.
-        doubled: Rows that have several lines.
+        unreadable: Lines that are not results.
+        doubled: Rows with more than one line.
     """
 
     at: Floats
-    waited: Floats
-    took: Floats
+    queue_time: Floats
+    duration: Floats
     attempts: Floats
     dollars: Floats
     succeeded: npt.NDArray[np.bool_]
@@ -82,10 +77,10 @@ class Rows:
 
 
 def read_rows(path: Path) -> Rows:
-    """Read a results file. Where an id comes more than once, its last answer holds, else its last line.
+    """Read a results file. If an id occurs more than once, its last answer counts, else its last line.
 
     Raises:
-        OSError: It cannot be read.
+        OSError: The file cannot be read.
     """
     reader = _Reader()
     with path.open("rb") as file:
@@ -100,45 +95,43 @@ class _Reader:
         self._ids = array("q")
         self._kind = array("h")
         self._at = array("d")
-        self._waited, self._took, self._attempts, self._dollars = (array("f") for _ in range(4))
+        self._queue_time, self._duration, self._attempts, self._dollars = (array("f") for _ in range(4))
         self._inputs, self._outputs, self._read, self._written = (array("q") for _ in range(4))
         self._kinds: dict[str, list[tuple[int, Example]]] = {}
         self._prices = Prices()
         self._unreadable = 0
 
-    def take(self, line: bytes) -> None:
-        """Read one line. Half of one is what a killed run leaves behind, so it is no error."""
+    def take(self, text: bytes) -> None:
+        """Read one line. A line that is not a result is counted: a killed run leaves half a line behind."""
         try:
-            value = orjson.loads(line)
-            result = value["result"]
-            kind = result["type"]
-        except (orjson.JSONDecodeError, KeyError, TypeError):
+            line = ResultLine.parse(text)
+        except NotAResult:
             self._unreadable += 1
             return
-        custom_id = str(value.get("custom_id", ""))
-        ours = _mapping(value.get("executor"))
-        spent = _NOTHING_TAKEN
-        if kind == "succeeded":
+        custom_id = line.custom_id
+        usage, dollars = NOTHING_USED, 0.0
+        if line.type == "succeeded":
             self._kind.append(SUCCEEDED)
-            if "copy_of" not in ours:  # nothing was paid for a copy
-                message = _mapping(result.get("message"))
-                spent = self._spent(str(message.get("model", "")), _mapping(message.get("usage")))
+            if not line.is_copy:  # a copy cost nothing
+                reported = line.usage
+                usage = reported or NOTHING_USED
+                dollars = _dollars(self._prices.price(line.model, usage) if reported else None)
         else:
-            self._kind.append(self._failed(custom_id, str(kind), _mapping(result.get("error"))))
+            self._kind.append(self._failed(custom_id, line))
         self._ids.append(hash(custom_id) if custom_id else len(self._ids))
-        self._at.append(_number(ours.get("at")))
-        self._waited.append(_number(ours.get("waited")))
-        self._took.append(_number(ours.get("took")))
-        self._attempts.append(_number(ours.get("attempts")))
-        fresh, output, read, written, dollars = spent
-        self._dollars.append(NAN if dollars is None else dollars)
-        self._inputs.append(fresh)
-        self._outputs.append(output)
-        self._read.append(read)
-        self._written.append(written)
+        at, queue_time, duration, attempts = line.measured
+        self._at.append(at)
+        self._queue_time.append(queue_time)
+        self._duration.append(duration)
+        self._attempts.append(attempts)
+        self._dollars.append(dollars)
+        self._inputs.append(usage.input_tokens)
+        self._outputs.append(usage.output_tokens)
+        self._read.append(usage.cache_read_tokens)
+        self._written.append(usage.cache_creation_tokens)
 
     def rows(self) -> Rows:
-        """What was read."""
+        """Return the columns of the lines that count."""
         kept, doubled = self._kept()
         kinds = np.frombuffer(self._kind, np.int16)[kept]
         dollars = np.frombuffer(self._dollars, np.float32)[kept]
@@ -150,8 +143,8 @@ class _Reader:
         in_all = float(dollars.sum(dtype=np.float64)) if known else None
         return Rows(
             at=np.frombuffer(self._at, np.float64)[kept],
-            waited=np.frombuffer(self._waited, np.float32)[kept],
-            took=np.frombuffer(self._took, np.float32)[kept],
+            queue_time=np.frombuffer(self._queue_time, np.float32)[kept],
+            duration=np.frombuffer(self._duration, np.float32)[kept],
             attempts=np.frombuffer(self._attempts, np.float32)[kept],
             dollars=dollars,
             succeeded=kinds == SUCCEEDED,
@@ -162,9 +155,9 @@ class _Reader:
         )
 
     def _kept(self) -> tuple[npt.NDArray[np.bool_], int]:
-        """Which lines hold, of those of an id, and how many ids have several."""
+        """Return which lines count, one for each id, and how many ids have more than one."""
         succeeded = np.frombuffer(self._kind, np.int16) == SUCCEEDED
-        # The line that holds comes first: answers before failures, and of either the last.
+        # The line that counts comes first: answers before failures, and of either the last.
         order = np.argsort(succeeded, kind="stable")[::-1]
         _, first, counts = np.unique(
             np.frombuffer(self._ids, np.int64)[order], return_index=True, return_counts=True
@@ -173,16 +166,16 @@ class _Reader:
         kept[order[first]] = True
         return kept, int((counts > 1).sum())
 
-    def _failed(self, custom_id: str, kind: str, error: Mapping[str, Any]) -> int:
-        said = _mapping(error.get("error", error))
-        # Batches also know rows that were canceled or have expired; those have no error.
-        name = str(said.get("type", kind))[:LONGEST_TEXT] if kind == "errored" else kind[:LONGEST_TEXT]
+    def _failed(self, custom_id: str, line: ResultLine) -> int:
+        # Message Batches also have rows that were canceled or have expired. Those have no error.
+        error = line.error
+        name = _text(error.get("type", line.type) if line.type == "errored" else line.type)
         if name not in self._kinds and len(self._kinds) >= MOST_KINDS:
             name = OTHER
         examples = self._kinds.setdefault(name, [])
-        message = str(said.get("message", ""))[:LONGEST_TEXT]
+        message = _text(error.get("message", ""))
         if len(examples) < MOST_EXAMPLES and all(message != example.message for _, example in examples):
-            examples.append((len(self._ids), Example(custom_id[:LONGEST_TEXT], message)))
+            examples.append((len(self._ids), Example(_text(custom_id), message)))
         return list(self._kinds).index(name)
 
     def _failures(
@@ -196,36 +189,11 @@ class _Reader:
         ]
         return tuple(sorted(groups, key=lambda group: -group.count))
 
-    def _spent(self, model: str, usage: Mapping[str, Any]) -> _Taken:
-        if not usage:
-            return 0, 0, 0, 0, None
-        said = usage.get
-        fresh, output = _count(said("input_tokens")), _count(said("output_tokens"))
-        read, written = _count(said("cache_read_input_tokens")), _count(said("cache_creation_input_tokens"))
-        tools = said("server_tool_use")
-        dollars = self._prices.dollars(
-            model,
-            fresh,
-            output,
-            read,
-            written,
-            _count(_mapping(said("cache_creation")).get("ephemeral_1h_input_tokens")) if written else 0,
-            searches=_count(_mapping(tools).get("web_search_requests")) if tools else 0,
-            factor=factor(speed=said("speed"), geo=said("inference_geo"), tier=said("service_tier")),
-        )
-        return fresh, output, read, written, dollars
+
+def _dollars(price: float | None) -> float:
+    return NAN if price is None else price
 
 
-# ---- values of which nothing is known
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:  # noqa: ANN401 - `cast` takes longer than the rest of it
-    return value if value.__class__ is dict else _NOTHING
-
-
-def _number(value: object) -> float:
-    return value if isinstance(value, (int, float)) and abs(value) < MOST else NAN
-
-
-def _count(value: object) -> int:
-    return value if isinstance(value, int) and 0 <= value < MOST else 0
+def _text(value: object) -> str:
+    """Return the beginning of a text. Half a surrogate pair, which no page can hold, is replaced."""
+    return str(value)[:LONGEST_TEXT].encode(errors="replace").decode()

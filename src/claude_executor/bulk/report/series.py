@@ -1,4 +1,4 @@
-"""Things over time, in as many steps as a picture can show."""
+"""Amounts and states over running time, in as many steps as a chart can show."""
 
 import math
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ if TYPE_CHECKING:
 STEPS = 120
 FEWEST_STEPS = 12
 WINDOW = 60.0
-"""Seconds over which a rate is taken, as the limits are a minute's."""
+"""Seconds over which a rate is averaged: limits are per minute."""
 WINDOW_SHARE = 1 / 20
-"""Share of a run that the window takes at most: a short run would otherwise be one window."""
+"""Largest fraction of a run that the window may cover: a short run would otherwise be one window."""
 PERCENTILES = (50, 90, 99)
 
 
@@ -23,36 +23,39 @@ class Steps:
     """Running time in equal steps.
 
     Attributes:
-        edges: Seconds at which steps begin, and the end.
+        edges: Running time at which each step begins, and the end of the last.
     """
 
     edges: "Floats"
 
     @classmethod
     def of(cls, length: float, most: int = STEPS) -> "Steps":
-        """Steps for a job that ran for so many seconds."""
+        """Return the steps of a job whose running time is `length` seconds."""
         count = max(FEWEST_STEPS, min(most, math.floor(length)))
         return cls(np.linspace(0.0, max(length, 0.001), count + 1))
 
     @property
     def length(self) -> float:
-        """Seconds in all."""
+        """Seconds that all steps cover."""
         return float(self.edges[-1])
 
     @property
     def width(self) -> float:
-        """Seconds of one step."""
+        """Seconds that one step covers."""
         return float(self.edges[1])
 
     @property
     def centres(self) -> "Floats":
-        """Seconds in the middle of each step."""
+        """Running time in the middle of each step."""
         return (self.edges[1:] + self.edges[:-1]) / 2
 
     def rate(self, seconds: "Floats", amounts: "Floats", *, gradual: bool = False) -> "Floats":
-        """Amount a minute at each edge, over the window before it.
+        """Return the amount per minute at each edge, averaged over the window before it.
 
-        `amounts` had come about at `seconds`: at once, or if `gradual` little by little since the one before.
+        Args:
+            seconds: Running time of each amount.
+            amounts: The amounts.
+            gradual: Whether each amount came about gradually since the one before, instead of at once.
         """
         at = np.interp if gradual else _at
         order = np.argsort(seconds, kind="stable")
@@ -65,11 +68,11 @@ class Steps:
         return rate
 
     def counts(self, seconds: "Floats", amounts: "Floats | None" = None) -> "Floats":
-        """How many there were in each step."""
+        """Return how many values fall into each step, or the sum of their amounts."""
         return np.histogram(seconds, self.edges, weights=amounts)[0].astype(np.float64)
 
     def shares(self, seconds: "Floats", spans: "Floats") -> "Floats":
-        """For which share of each step something lasted that had lasted for `spans` more at `seconds`."""
+        """Return the fraction of each step that spans fill, each of which ends at its time in `seconds`."""
         order = np.argsort(seconds, kind="stable")
         so_far = np.interp(
             self.edges,
@@ -79,20 +82,20 @@ class Steps:
         return np.clip(np.diff(so_far) / self.width, 0.0, 1.0)
 
     def so_far(self, seconds: "Floats", amounts: "Floats") -> "Floats":
-        """The sum up to each edge."""
+        """Return the sum of the amounts up to each edge."""
         order = np.argsort(seconds, kind="stable")
         sums = np.concatenate(([0.0], np.cumsum(amounts[order])))
         return sums[np.searchsorted(seconds[order], self.edges, side="right")]
 
     def sampled(self, seconds: "Floats", values: "Floats") -> "Floats":
-        """A state at the centre of each step."""
+        """Return a state at the center of each step."""
         known = ~np.isnan(values)
         if not known.any():
             return np.full(len(self.centres), math.nan)
         return np.interp(self.centres, seconds[known], values[known], left=math.nan)
 
     def percentiles(self, seconds: "Floats", values: "Floats") -> dict[int, "Floats"]:
-        """`PERCENTILES` of the values that fall into each step; `nan` where none do."""
+        """Return `PERCENTILES` of the values that fall into each step; `nan` where none do."""
         known = ~np.isnan(values) & ~np.isnan(seconds)
         seconds, values = seconds[known], values[known]
         step = np.clip(np.searchsorted(self.edges, seconds, side="right") - 1, 0, len(self.edges) - 2)
@@ -101,8 +104,8 @@ class Steps:
         first = np.cumsum(counts) - counts
         found: dict[int, Floats] = {}
         for percent in PERCENTILES:
-            place = np.maximum(0, np.ceil(percent / 100 * counts).astype(np.int64) - 1)  # the nearest rank
-            at = np.minimum(first + place, max(0, len(values) - 1))
+            rank = np.maximum(0, np.ceil(percent / 100 * counts).astype(np.int64) - 1)  # the nearest rank
+            at = np.minimum(first + rank, max(0, len(values) - 1))
             picked = values[at] if len(values) else np.zeros(len(counts))
             found[percent] = np.where(counts > 0, picked, math.nan)
         return found

@@ -1,1 +1,1 @@
-"""The results file: one line a result, appended in groups, locked, and repaired after a crash."""
+"""The results file: one line per result, appended in groups, locked, and repaired after a crash."""

@@ -1,8 +1,8 @@
-"""A mapping of numbers to numbers for millions of entries: what is known of rows that are done.
+"""A mapping of numbers to numbers for millions of entries, such as the rows that are done.
 
-Keys and values lie side by side in two arrays, in the order they came; a third, twice as long, holds their
-places: open addressing with linear probing. An entry takes 24 to 40 bytes where a dictionary takes 130, which
-is the difference between a run that fits beside other work and one that does not.
+Keys and values are stored in two arrays, in the order of insertion. A third array is the hash table: it holds
+their indexes, with open addressing and linear probing. An entry takes 24 to 40 bytes where a dictionary takes
+130, so a run of a million rows fits beside other work.
 """
 
 from array import array
@@ -13,16 +13,14 @@ _MASK = 0xFFFF_FFFF_FFFF_FFFF
 
 
 class HashIndex:
-    """Numbers of 64 bits by numbers of 64 bits. Keys must be spread evenly, as hashes are."""
+    """Maps 64-bit numbers to 64-bit numbers. Keys must be spread evenly, as hashes are."""
 
-    __slots__ = ("_keys", "_mask", "_places", "_values")
+    __slots__ = ("_keys", "_mask", "_table", "_values")
 
     def __init__(self) -> None:
         self._keys = array("Q")
         self._values = array("Q")
-        self._places = array(
-            "I", bytes(4 * _FIRST_SLOTS)
-        )  # 1 + the place of the entry; 0 where there is none
+        self._table = array("I", bytes(4 * _FIRST_SLOTS))  # 1 + the index of the entry; 0 where there is none
         self._mask = _FIRST_SLOTS - 1
 
     def __len__(self) -> int:
@@ -35,74 +33,75 @@ class HashIndex:
         return self.get(key) is not None
 
     def get(self, key: int) -> int | None:
-        """The value of a key, if it has one."""
-        place = self.offset_of(key)
-        return None if place is None else self._values[place]
+        """Return the value of a key, if it has one."""
+        index = self.offset_of(key)
+        return None if index is None else self._values[index]
 
     def offset_of(self, key: int) -> int | None:
-        """Where among `values` that of a key is, if it has one."""
+        """Return the index of a key's value among `values`, if the key has one."""
         key &= _MASK
-        places, keys, mask = self._places, self._keys, self._mask
+        table, keys, mask = self._table, self._keys, self._mask
         slot = key & mask
-        while place := places[slot]:
-            if keys[place - 1] == key:
-                return place - 1
+        while entry := table[slot]:
+            if keys[entry - 1] == key:
+                return entry - 1
             slot = (slot + 1) & mask
         return None
 
     def __setitem__(self, key: int, value: int) -> None:
-        if not self.add(key, value) and (place := self.offset_of(key)) is not None:
-            self._values[place] = value
+        if not self.add(key, value) and (index := self.offset_of(key)) is not None:
+            self._values[index] = value
 
     def add(self, key: int, value: int) -> bool:
-        """Set the value of a key that has none; `False` if it has one, which it keeps."""
+        """Set the value of a key that has none. A key that has one keeps it, and False is returned."""
         key &= _MASK
-        places, keys, mask = self._places, self._keys, self._mask
+        table, keys, mask = self._table, self._keys, self._mask
         slot = key & mask
-        while place := places[slot]:
-            if keys[place - 1] == key:
+        while entry := table[slot]:
+            if keys[entry - 1] == key:
                 return False
             slot = (slot + 1) & mask
         keys.append(key)
         self._values.append(value)
-        places[slot] = len(keys)
+        table[slot] = len(keys)
         if 2 * len(keys) > mask:
             self._grow()
         return True
 
     def fill(self, keys: "array[int]", values: "array[int]") -> bool:
-        """Take over keys and their values, while it is empty; of a key that is repeated the last counts.
+        """Take over all keys and values at once, while the index is empty.
 
-        Returns whether none is repeated.
+        Returns:
+            Whether no key is repeated. Of a repeated key the last value counts.
         """
         self._keys, self._values = keys, values
         self._mask = max(_FIRST_SLOTS, 1 << (2 * len(keys)).bit_length()) - 1
-        if self._find_places():
+        if self._build_table():
             return True
         self._keys, self._values, self._mask = array("Q"), array("Q"), _FIRST_SLOTS - 1
-        self._find_places()
+        self._build_table()
         for key, value in zip(keys, values, strict=True):
             self[key] = value
         return False
 
     def values(self) -> Sequence[int]:
-        """The values, in the order in which the keys came."""
+        """Return the values, in the order in which their keys were added."""
         return self._values
 
     def _grow(self) -> None:
         self._mask = 2 * self._mask + 1
-        self._find_places()
+        self._build_table()
 
-    def _find_places(self) -> bool:
-        """Put all keys in their places; `False`, and an index of no use, if one is repeated."""
+    def _build_table(self) -> bool:
+        """Enter all keys in a new table. Returns False, and leaves the index unusable, if one is repeated."""
         keys, mask = self._keys, self._mask
-        del self._places  # before its successor is made: the two are the largest part
-        self._places = places = array("I", bytes(4)) * (mask + 1)
-        for place, key in enumerate(keys, start=1):
+        del self._table  # before the next one is allocated: it is the largest of the three arrays
+        self._table = table = array("I", bytes(4)) * (mask + 1)
+        for entry, key in enumerate(keys, start=1):
             slot = key & mask
-            while other := places[slot]:
+            while other := table[slot]:
                 if keys[other - 1] == key:
                     return False
                 slot = (slot + 1) & mask
-            places[slot] = place
+            table[slot] = entry
         return True

@@ -1,12 +1,13 @@
-"""One writer to a results file: a lock beside it that names the process which holds it.
+"""One writer to a results file: a lock file beside it, which names the process that holds the lock.
 
-The lock is the kernel's (`flock`), so that of a process which was killed is free again; the file of a lock
-that is left behind says nothing. Where there is no `flock`, on Windows, there is no lock.
+The kernel keeps the lock (`flock`), so a process that is killed releases it; a lock file that is left behind
+means nothing. Windows has no `flock`, and there is no lock.
 """
 
 import os
 import sys
 from pathlib import Path
+from typing import Self
 
 if sys.platform != "win32":
     import fcntl
@@ -17,33 +18,44 @@ class FileBusy(Exception):
 
     Attributes:
         path: The file.
-        pid: That process, if it says so.
+        pid: The process, if the lock file names it.
     """
 
     def __init__(self, path: Path, pid: int | None) -> None:
         who = f"process {pid}" if pid is not None else "another process"
-        super().__init__(f"{path} is being written by {who}; wait for it, or name another file with -o")
+        super().__init__(
+            f"{path} is being written by {who}; wait for it to finish, or choose another output with -o"
+        )
         self.path = path
         self.pid = pid
 
 
 class FileLock:
-    """Held from the beginning until it is released."""
+    """A lock on a file, held from its construction until it is released."""
 
     def __init__(self, path: Path) -> None:
-        """Lock the file at `path`, which need not exist.
+        """Lock a file.
+
+        Args:
+            path: The file, which need not exist.
 
         Raises:
-            Busy: Somebody else has locked it.
-            OSError: There can be no file beside it.
+            FileBusy: Another process holds the lock.
+            OSError: The lock file cannot be created.
         """
         self._beside = path.with_name(path.name + ".lock")
         self._file = -1
         if sys.platform != "win32":
             self._file = self._take(path)
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
     def release(self) -> None:
-        """Give it back, and take its file away."""
+        """Release the lock, and delete its file."""
         if self._file >= 0:
             file, self._file = self._file, -1
             try:
@@ -61,13 +73,13 @@ class FileLock:
                     os.pwrite(file, b"%d\n" % os.getpid(), 0)
                     return file
             except BlockingIOError:
-                said = os.pread(file, 20, 0).strip()
+                holder = os.pread(file, 20, 0).strip()
                 os.close(file)
-                raise FileBusy(path, int(said) if said.isdigit() else None) from None
+                raise FileBusy(path, int(holder) if holder.isdigit() else None) from None
             except BaseException:
                 os.close(file)
                 raise
-            os.close(file)  # its holder has just released it, and with it went the name
+            os.close(file)  # its holder has just released it, and deleted the file with that name
 
 
 def _is_still_at(path: Path, file: int) -> bool:

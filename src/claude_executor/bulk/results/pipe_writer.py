@@ -1,7 +1,7 @@
-"""Lines that go to somebody who reads them as they come, such as another program behind a pipe.
+"""Writes lines to a reader that consumes them as they come, such as another program behind a pipe.
 
-A thread writes them, so that a slow reader stops neither the event loop nor the signals. It is a daemon: a
-reader who does not read at all cannot keep the process from ending.
+A thread writes them, so a slow reader blocks neither the event loop nor signals. The thread is a daemon: a
+reader that does not read at all cannot keep the process from ending.
 """
 
 import asyncio
@@ -9,24 +9,27 @@ import threading
 from collections.abc import Callable
 from queue import SimpleQueue
 
-MOST_UNWRITTEN = 16_000_000
-"""Bytes that may wait for a slow reader before nothing more is taken in."""
+from claude_executor.bulk.results.append_log import MOST_UNWRITTEN
 
 _Line = tuple[bytes, "asyncio.Future[None]"]
 _END = None
 
 
 class PipeWriter:
-    """Takes lines, and hands them to a function in a thread of its own.
+    """Passes lines to a function in a thread of its own.
 
     Attributes:
-        end: 0: what is gone has no place.
+        end: Always 0: a line that is written cannot be read back, so it has no offset.
     """
 
     end = 0
 
     def __init__(self, write: Callable[[bytes], None]) -> None:
-        """`write` must write all it is given, and may take its time."""
+        """No thread is started before the first line.
+
+        Args:
+            write: Called in the thread, with one or more lines. It must write all of them, and may block.
+        """
         self._write = write
         self._lines: SimpleQueue[_Line | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -35,10 +38,13 @@ class PipeWriter:
         self._broken: OSError | None = None
 
     def add(self, line: bytes) -> "asyncio.Future[None]":
-        """Add a line. What is returned is done when it is written, or has the error if it cannot be.
+        """Add a line.
+
+        Returns:
+            A future that is done when the line is written, or failed if it cannot be.
 
         Raises:
-            OSError: An earlier one could not be written.
+            OSError: An earlier line could not be written.
         """
         if self._broken is not None:
             raise self._broken
@@ -59,10 +65,10 @@ class PipeWriter:
             await self._wait_progress()
 
     async def flush(self) -> None:
-        """Wait until all that was added is written.
+        """Wait until everything that was added is written.
 
         Raises:
-            OSError: It cannot be.
+            OSError: A line could not be written.
         """
         while self._unwritten and self._broken is None:
             await self._wait_progress()
@@ -86,8 +92,8 @@ class PipeWriter:
             lines = [line for line in taken if line is not None]
             try:
                 self._write(b"".join(line for line, _ in lines))
-            except OSError as what:
-                error = what
+            except OSError as failure:
+                error = failure
             if lines and not loop.is_closed():
                 loop.call_soon_threadsafe(self._written, lines, error)
 
@@ -99,5 +105,5 @@ class PipeWriter:
                 done.set_result(None)
             else:
                 done.set_exception(error)
-                done.exception()  # nobody need be listening
+                done.exception()  # nobody need be waiting for it
         self._moved.set()

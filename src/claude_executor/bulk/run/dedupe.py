@@ -68,8 +68,8 @@ class Deduplicator:
         place = self._places.get(hash_)
         if place is None:
             return None
-        value = next(self._results.parsed([place]))
-        return value["custom_id"], value["result"]["message"]
+        line = next(self._results.parsed([place]))
+        return line.custom_id, line.message or {}
 
     def follow(self, row: Row, hash_: int) -> bool:
         """Let a row wait for the one that asks the same; `False` if it is the first."""

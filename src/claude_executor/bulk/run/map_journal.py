@@ -83,8 +83,8 @@ class Journal:
             return None
         from anthropic.types import Message
 
-        message = next(self._results.parsed([place]))["result"]["message"]
-        return Result(index, params, Message.construct(**message))
+        message = next(self._results.parsed([place])).message
+        return Result(index, params, Message.construct(**(message or {})))
 
     async def keep(self, result: Result) -> None:
         """Keep an answer; returns when it is on disk.
@@ -99,7 +99,7 @@ class Journal:
             await asyncio.shield(self._results.add(line))
 
     def _open(self, opening: "_Opening") -> None:
-        results = ResultsFile(self.path)
+        results = ResultsFile.open(self.path)
         # A journal may be given to one call after another, and each of them begins to count anew.
         self._places, self._seen = HashIndex(), HashIndex()
         self._pending.clear()

@@ -93,7 +93,10 @@ def check_target(bulk: JobOptions) -> None:
 
 def _beside(target: Path) -> list[Path]:
     """The files that a job makes beside its results, which must not be its input."""
-    return [timeline_of(target), *(target.with_name(target.name + end) for end in (".lock", ".anew", ".new"))]
+    return [
+        timeline_of(target),
+        *(target.with_name(target.name + end) for end in (".lock", ".staged", ".new")),
+    ]
 
 
 def _is_same(one: Path, other: Path) -> bool:

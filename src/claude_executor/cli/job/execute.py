@@ -95,7 +95,7 @@ def _to_file(bulk: JobOptions, source: Source) -> tuple[Summary, int]:
 
 def _opened(bulk: JobOptions) -> ResultsFile:
     try:
-        return ResultsFile(bulk.target, overwrite=bulk.overwrite)
+        return ResultsFile.open(bulk.target, overwrite=bulk.overwrite)
     except FileExistsError:
         raise  # it says itself what is in the way
     except OSError as error:
@@ -172,7 +172,7 @@ async def _work(job: PreparedJob, run: Run, executor: Executor) -> None:
         rows = rows_of(job.source, bulk.defaults)
         await run_rows(rows, PipeWriter(_print), executor=executor, run=run, priority=bulk.priority)
         return
-    job.results.keep_spare(run.stop)
+    job.results.keep_reserve(run.stop)
     try:
         await run_file(
             job.source,
@@ -235,14 +235,14 @@ def _elsewhere(job: PreparedJob) -> str:
     results = job.results
     if results is None or results.stuck is None:
         return ""
-    why = reason(results.stuck)
-    return f"the results are in {results.offset}, for {job.bulk.target} cannot be replaced: {why}; keep both"
+    where, why = results.location, reason(results.stuck)
+    return f"the results are in {where}, for {job.bulk.target} cannot be replaced: {why}; keep both"
 
 
 def _is_of_target(error: OSError, job: PreparedJob) -> bool:
     """Whether it was the results that failed, or a file that is to take their place."""
     path = job.bulk.target if job.results is None else job.results.path
-    theirs = [path, *(path.with_name(path.name + ending) for ending in (".anew", ".new"))]
+    theirs = [path, *(path.with_name(path.name + ending) for ending in (".staged", ".new"))]
     return error.filename is None or str(error.filename) in map(str, theirs)
 
 

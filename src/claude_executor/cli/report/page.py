@@ -10,7 +10,7 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
 from claude_executor import __version__
-from claude_executor.bulk.report import TOLD
+from claude_executor.bulk.report import SPREAD_PERCENTILES
 from claude_executor.cli.job.summary import limited_sentence
 from claude_executor.cli.report.figures import LONG
 from claude_executor.cli.report.panels import MOST_LIMITS, MOST_POOLS, Panels
@@ -58,7 +58,7 @@ def page_of(account: Account, *, name: str, timeline: str, now: float) -> str:
         most_limits=MOST_LIMITS,
         most_pools=MOST_POOLS,
         most_kinds=MOST_KINDS,
-        told=TOLD,
+        told=SPREAD_PERCENTILES,
         doubled=about_doubled(account),
         sections=[
             ("limits", "Throughput and limits", panels.throughput()),

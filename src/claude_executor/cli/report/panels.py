@@ -69,8 +69,8 @@ class Panels:
         self._account = account
         self._steps = Steps.of(account.axis.length)
         self._bars = Steps.of(account.axis.length, BARS)
-        self._told = account.told
-        came = account.came
+        self._told = account.line_times
+        came = account.arrived_at
         self._timed = ~np.isnan(came)
         self._came = came[self._timed]
         self._pools = account.history.pools[:MOST_POOLS]
@@ -165,7 +165,7 @@ class Panels:
         rows = self._account.rows
         answered = rows.succeeded[self._timed]
         panels: list[Panel] = []
-        for title, values in (("The answer, once sent", rows.took), ("Waiting in line", rows.waited)):
+        for title, values in (("The answer, once sent", rows.duration), ("Waiting in line", rows.queue_time)):
             known = np.where(answered, values[self._timed], np.nan)
             if np.isnan(known).all():
                 continue

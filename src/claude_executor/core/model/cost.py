@@ -7,7 +7,7 @@ is an estimate until its answer arrives; then it is settled to the `usage` the a
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from operator import itemgetter
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 
 class Resource(StrEnum):
@@ -93,6 +93,30 @@ class Usage(NamedTuple):
     geo: str | None = None
     tier: str | None = None
 
+    @classmethod
+    def from_api(cls, usage: object) -> "Usage":
+        """Read the `usage` of an answer. A field that is missing or of the wrong type counts as nothing.
+
+        The SDK does not validate answers, proxies leave fields out, and some know only two of the counts.
+
+        Args:
+            usage: The API's `usage`: parsed JSON, or an object of the SDK.
+        """
+        read = _fields_of(usage)
+        written, tools = read("cache_creation"), read("server_tool_use")
+        speed, geo, tier = read("speed"), read("inference_geo"), read("service_tier")
+        return cls(
+            _count(read("input_tokens")),
+            _count(read("output_tokens")),
+            _count(read("cache_creation_input_tokens")),
+            _count(read("cache_read_input_tokens")),
+            _count(_fields_of(written)("ephemeral_1h_input_tokens")) if written is not None else 0,
+            _count(_fields_of(tools)("web_search_requests")) if tools is not None else 0,
+            speed if isinstance(speed, str) else None,
+            geo if isinstance(geo, str) else None,
+            tier if isinstance(tier, str) else None,
+        )
+
     def cost(self, *, cache_reads_count: bool = False) -> Cost:
         """Return the settled cost of one answered request."""
         charged = self.input_tokens + self.cache_creation_tokens
@@ -113,3 +137,17 @@ class Usage(NamedTuple):
 
 
 NOTHING_USED = Usage()
+
+_MOST_TOKENS = 10**15
+"""A larger count is no measurement."""
+
+
+def _fields_of(holder: object) -> Callable[[str], object]:
+    """Return a function that reads a field of parsed JSON or of an object: None if there is no such field."""
+    if isinstance(holder, dict):
+        return cast("dict[str, object]", holder).get
+    return lambda name: getattr(holder, name, None)
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) and 0 < value < _MOST_TOKENS else 0
