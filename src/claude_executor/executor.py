@@ -5,7 +5,7 @@ import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from functools import partial, wraps
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
@@ -18,10 +18,10 @@ from claude_executor.core.model.limits import Limits
 from claude_executor.core.model.options import DEFAULT_OPTIONS, RequestOptions
 from claude_executor.core.model.snapshot import Snapshot
 from claude_executor.core.scheduling.scheduler import Scheduler
-from claude_executor.runtime.calls import Cost, shape_for
+from claude_executor.runtime.calls import CostHint, shape_for
 from claude_executor.runtime.client import ClientHandle
 from claude_executor.runtime.count_tokens import TokenCountLimiter
-from claude_executor.runtime.map import MapAnswer, MapJournal, Params, Result, map_requests
+from claude_executor.runtime.map import MapJournal, Params, Result
 from claude_executor.runtime.pump import Pump
 from claude_executor.runtime.requests import RequestRunner
 from claude_executor.runtime.session import Session
@@ -34,9 +34,6 @@ if TYPE_CHECKING:
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-BUFFER = 1_000
-"""Requests that `Executor.map` keeps ready beyond those in flight."""
 
 
 class Executor:
@@ -120,10 +117,14 @@ class Executor:
             budget=budget,
         )
         self._count_limiter = TokenCountLimiter(limits, retry or RetryPolicy(), random)
-        self._runner = RequestRunner(self._client_handle, self._pump, clock)
-        self._max_concurrency = max_concurrency
+        self._runner = RequestRunner(
+            self._client_handle,
+            self._pump,
+            self._count_limiter,
+            clock=clock,
+            max_concurrency=max_concurrency,
+        )
         self.clock = clock
-        self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
         s = self.snapshot()
@@ -144,12 +145,13 @@ class Executor:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Finish what was submitted; on an exception, refuse what has not been sent and abandon the rest."""
-        for task in self._tasks:  # of a `map` that was left before its end
+        map_tasks = self._runner.map_tasks
+        for task in map_tasks:  # of a `map` that was left before its end
             task.cancel()
         self._pump.close(refuse_waiting=False)
         try:
-            if self._tasks:
-                await asyncio.wait(set(self._tasks))
+            if map_tasks:
+                await asyncio.wait(set(map_tasks))
             if kind is None:
                 await self.drain()
         finally:
@@ -219,7 +221,7 @@ class Executor:
         self,
         fn: Callable[..., Awaitable[T]],
         *args: object,
-        cost: Cost | None = None,
+        cost: CostHint | None = None,
         options: RequestOptions = DEFAULT_OPTIONS,
         **kwargs: object,
     ) -> T:
@@ -251,7 +253,7 @@ class Executor:
 
     def limited(
         self,
-        cost: Cost | None = None,
+        cost: CostHint | None = None,
         *,
         options: RequestOptions | Callable[[], RequestOptions] = DEFAULT_OPTIONS,
     ) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Coroutine[Any, Any, T]]]:
@@ -261,17 +263,7 @@ class Executor:
             cost: As for `call`.
             options: As for `call`, or what gives them when a call is made.
         """
-
-        def decorate(fn: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-            @wraps(fn)
-            async def called(*args: P.args, **kwargs: P.kwargs) -> T:
-                shape = shape_for(cost, args, kwargs)
-                now = options if isinstance(options, RequestOptions) else options()
-                return await self._runner.call(partial(fn, *args, **kwargs), shape, now)
-
-            return called
-
-        return decorate
+        return self._runner.limited(cost, options)
 
     def middleware(
         self, options: RequestOptions | Callable[[], RequestOptions] = DEFAULT_OPTIONS
@@ -289,16 +281,14 @@ class Executor:
         Args:
             options: As for `limited`.
         """
-        from claude_executor.runtime.middleware import ExecutorMiddleware
-
-        return ExecutorMiddleware(self._pump, self._count_limiter, options)
+        return self._runner.middleware(options)
 
     def session(self, *, priority: int = 0, tenant: str = "", deadline: float | None = None) -> Session:
         """A view of this executor whose requests share a priority, a tenant and a deadline.
 
         For an agent's many calls, or a user's turn: `deadline` is in seconds from now, for all of them.
         """
-        return Session(self, RequestOptions(priority, tenant, deadline))
+        return Session(self._runner, RequestOptions(priority, tenant, deadline))
 
     def map(
         self,
@@ -328,22 +318,8 @@ class Executor:
             journal: Where answers are kept before they are yielded, such as `claude_executor.bulk.Journal`.
                 Requests whose answers are there already are not sent: those answers are yielded.
         """
-        if buffer is not None and buffer < 1:
-            raise ValueError(f"buffer must be at least 1, got {buffer}")
-        if self._pump.turn() is not None:
-            raise RuntimeError(
-                "map() cannot be used within call() or limited(): its requests would wait for the place that "
-                "the call holds, so take it out of there"
-            )
-
-        deadline_at = None if deadline is None else self.clock() + deadline
-
-        async def one(params: Params) -> MapAnswer:
-            left = None if deadline_at is None else deadline_at - self.clock()
-            return await self._runner.answer(params, RequestOptions(priority, tenant, left))
-
-        room = buffer if buffer is not None else self._max_concurrency + BUFFER
-        return map_requests(one, prompts, room=room, ordered=ordered, tasks=self._tasks, journal=journal)
+        options = RequestOptions(priority, tenant, deadline)
+        return self._runner.map(prompts, options, ordered=ordered, buffer=buffer, journal=journal)
 
     def reconfigure(
         self,
@@ -368,7 +344,7 @@ class Executor:
         self._scheduler.reconfigure(
             self.clock(), limits=limits, changes=changes, max_concurrency=max_concurrency
         )
-        self._max_concurrency = max_concurrency or self._max_concurrency
+        self._runner.max_concurrency = max_concurrency or self._runner.max_concurrency
         if limits is not None:
             self._count_limiter.reconfigure(limits)
         self._pump.pump()

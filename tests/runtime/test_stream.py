@@ -338,7 +338,7 @@ async def test_a_beginning_without_usage_was_an_attribute_error():
 
     http = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
     async with anthropic.AsyncAnthropic(api_key="k", http_client=http) as client:
-        opened = await Transport(client, timeout=5.0).open(prompt(), silence=5.0)
+        opened = await Transport(client, timeout=5.0).open(prompt(), idle_timeout=5.0)
     assert isinstance(opened, FailedAttempt)
     assert opened.failure.kind is FailureKind.GARBLED
     assert answers[0].is_closed

@@ -14,14 +14,14 @@ from claude_executor.sdk.usage import usage_from_sdk
 
 T = TypeVar("T")
 
-Cost: TypeAlias = Estimate | Params | Callable[..., "Estimate | Params"]
+CostHint: TypeAlias = Estimate | Params | Callable[..., "Estimate | Params"]
 """What one call will probably take: an estimate, the request it will make, or a function of its arguments."""
 
 _REQUEST = frozenset({"model", "max_tokens", "messages"})
 
 
 def shape_for(
-    cost: Cost | None,
+    cost: CostHint | None,
     args: tuple[object, ...],
     kwargs: Mapping[str, object],
 ) -> RequestShape:

@@ -100,16 +100,16 @@ class Transport:
         self, params: Mapping[str, object], begun: Callable[[Usage, ResponseHints], object] | None
     ) -> Reply[Message] | FailedAttempt:
         """As a stream, which may last as long as it is alive, unless the request has a timeout of its own."""
-        own, silence = params.get("timeout"), IDLE_TIMEOUT
+        own, idle_timeout = params.get("timeout"), IDLE_TIMEOUT
         most = own if isinstance(own, (int, float)) else None
         if most is not None:
-            params, silence = (
+            params, idle_timeout = (
                 {name: params[name] for name in params if name != "timeout"},
                 min(IDLE_TIMEOUT, most),
             )
         try:
             async with asyncio.timeout(most):
-                events = await self.open(params, silence=silence)
+                events = await self.open(params, idle_timeout=idle_timeout)
                 if isinstance(events, FailedAttempt):
                     return events
                 if begun is not None:
@@ -118,16 +118,19 @@ class Transport:
         except TimeoutError as error:
             return FailedAttempt(Failure(FailureKind.TIMEOUT, detail="no answer in time"), error)
 
-    async def open(self, params: Mapping[str, object], *, silence: float) -> StreamEvents | FailedAttempt:
-        """Make one attempt at an answer that comes piece by piece, and wait for the first piece.
+    async def open(
+        self, params: Mapping[str, object], *, idle_timeout: float
+    ) -> StreamEvents | FailedAttempt:
+        """Make one attempt to stream an answer, and wait for its first event.
 
-        `silence` is how many seconds may pass without a sign of life, unless the request has its own timeout.
+        `idle_timeout` is how many seconds may pass without a sign of life, unless the request has a timeout of
+        its own.
         """
         if self._flaw is not None:
             return FailedAttempt(self._flaw, None)
         arguments = {**self._arguments(params), "stream": True}
         if params.get("timeout") is None:
-            arguments["timeout"] = httpx2.Timeout(silence, connect=self._timeout.connect)
+            arguments["timeout"] = httpx2.Timeout(idle_timeout, connect=self._timeout.connect)
         try:
             response = await self._create(**arguments)
             stream = cast("anthropic.AsyncStream[RawMessageStreamEvent]", await response.parse())
