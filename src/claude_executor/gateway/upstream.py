@@ -14,13 +14,13 @@ import httpx2
 
 from claude_executor import Executor, RequestOptions
 from claude_executor.gateway.headers import VIA, client_timeout, sent_on
+from claude_executor.sdk.http_client import CONNECT_TIMEOUT, default_http_client
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
 
 USUAL_TIMEOUT = 600.0
 """Seconds; that of the SDK."""
-CONNECT_TIMEOUT = 15.0
 _NOT_OURS = frozenset({"accept", "content-type", "user-agent"})
 """Headers in which the SDK speaks for itself; so do those that begin with ``x-stainless-``."""
 
@@ -32,9 +32,7 @@ def http_client_for(*, max_concurrency: int = 200) -> httpx2.AsyncClient:
 
     What the API gives to one client is no other client's.
     """
-    connections = max(1_000, 2 * max_concurrency)  # what is not paced needs some, too
-    limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
-    http_client = anthropic.DefaultAioHttpClient(limits=limits)
+    http_client = default_http_client(2 * max_concurrency)  # requests that are not paced need some, too
     http_client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=()))
     return http_client
 

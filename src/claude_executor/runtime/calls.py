@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import TypeAlias, TypeVar, cast
 
 from claude_executor.core.model.cost import Usage
 from claude_executor.core.model.headers import NO_HINTS
@@ -10,6 +10,7 @@ from claude_executor.core.model.request import RequestShape, shape_of
 from claude_executor.runtime.estimate import Estimate
 from claude_executor.runtime.map import Params
 from claude_executor.sdk.outcome import FailedAttempt, Reply
+from claude_executor.sdk.retries import without_retries
 from claude_executor.sdk.usage import usage_from_sdk
 
 T = TypeVar("T")
@@ -55,7 +56,7 @@ def as_attempt(fn: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[Reply[T
     a method of the SDK, the client it belongs to does not retry.
     """
     known = _request_of(fn)
-    fn = once(fn)
+    fn = without_retries(fn)
 
     async def attempt() -> Reply[T] | FailedAttempt:
         from claude_executor.sdk.failures import failure_from, from_a_model
@@ -70,24 +71,6 @@ def as_attempt(fn: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[Reply[T
         return Reply(value, usage_in(value), lambda: NO_HINTS)
 
     return attempt
-
-
-def once(fn: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[T]]:
-    """The same without the SDK's own retries, where it can be seen that it has any."""
-    if not isinstance(fn, partial):
-        return fn
-    bound = cast("partial[Awaitable[T]]", fn)
-    resource = cast("Any", getattr(bound.func, "__self__", None))
-    client = cast("Any", getattr(resource, "_client", None))
-    if resource is None or not getattr(client, "max_retries", 0):
-        return bound
-    from anthropic._resource import AsyncAPIResource  # in public there are only its subclasses
-
-    if not isinstance(resource, AsyncAPIResource):
-        return bound
-    own = type(resource)(client.with_options(max_retries=0))
-    method = cast("Callable[..., Awaitable[T]]", getattr(own, bound.func.__name__))
-    return partial(method, *bound.args, **bound.keywords)
 
 
 def usage_in(value: object) -> Usage | None:

@@ -62,7 +62,7 @@ class ClientHandle:
         self._transport = Transport(self._client, timeout=self._timeout)
 
     def _build(self) -> "AsyncAnthropic":
-        from claude_executor.sdk.transport import default_client
+        from claude_executor.sdk.http_client import default_client
 
         max_concurrency, api_key, base_url = self._build_with
         return default_client(max_concurrency=max_concurrency, api_key=api_key, base_url=base_url)

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
 
 from claude_executor.core.model.options import RequestOptions
 from claude_executor.core.model.request import RequestShape
-from claude_executor.runtime.calls import CostHint, as_attempt, once, shape_for, usage_in
+from claude_executor.runtime.calls import CostHint, as_attempt, shape_for, usage_in
 from claude_executor.runtime.client import ClientHandle
 from claude_executor.runtime.count_tokens import TokenCountLimiter
 from claude_executor.runtime.map import MapAnswer, MapJournal, Params, Result, map_requests
 from claude_executor.runtime.pump import Pump
+from claude_executor.sdk.retries import without_retries
 from claude_executor.sdk.validation import validated_shape
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class RequestRunner:
         _ = self._client.transport  # the executor must be open, though the function has a client of its own
         if (turn := self._pump.turn()) is not None:
             known = turn.known
-            value = await once(fn)()
+            value = await without_retries(fn)()
             turn.returned(value, usage_in(value), known)
             return value
         job = self._pump.accept(shape, options)

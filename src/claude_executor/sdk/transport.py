@@ -17,42 +17,14 @@ from anthropic.types import Message, RawMessageStreamEvent
 from claude_executor.core.model.cost import Usage
 from claude_executor.core.model.failure import Failure, FailureKind
 from claude_executor.core.model.headers import NO_HINTS, ResponseHints
-from claude_executor.errors import Stopped
 from claude_executor.sdk.failures import CONNECTION_ERRORS, failure_from, hints_of
+from claude_executor.sdk.http_client import CONNECT_TIMEOUT
 from claude_executor.sdk.outcome import FailedAttempt, Reply
 from claude_executor.sdk.streaming import IDLE_TIMEOUT, StreamEvents, first_of
 from claude_executor.sdk.usage import usage_from_sdk
 from claude_executor.sdk.validation import key_problem
 
 _Create = Callable[..., Awaitable["anthropic.AsyncAPIResponse[Message]"]]
-
-SDK_CONNECTIONS = 1_000
-CONNECT_TIMEOUT = 15.0
-"""Seconds. More than the SDK's 5: a burst opens hundreds of connections at once, on a busy machine."""
-
-
-def default_client(
-    *, max_concurrency: int, api_key: str | None, base_url: str | None
-) -> anthropic.AsyncAnthropic:
-    """The client an executor builds for itself: no retries, aiohttp, a connection for each request in flight.
-
-    aiohttp takes a half to a third of the processor time of the SDK's default at hundreds in flight.
-
-    Raises:
-        Stopped: The profile or the files that the key is to come from are not as they should be.
-    """
-    # Not fewer than the SDK's own number: `tune` may raise the concurrency, the pool cannot grow.
-    connections = max(SDK_CONNECTIONS, max_concurrency)
-    limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
-    http_client = anthropic.DefaultAioHttpClient(limits=limits)
-    try:
-        return anthropic.AsyncAnthropic(
-            api_key=api_key, base_url=base_url, max_retries=0, http_client=http_client
-        )
-    except anthropic.CredentialsError as error:
-        raise Stopped(
-            f"nothing was sent: there is no API key: {error}", kind=FailureKind.AUTHENTICATION
-        ) from error
 
 
 class Transport:

@@ -91,7 +91,7 @@ class Executor:
 
         Args:
             limits: As for `claude_executor.Executor`.
-            options: As for `claude_executor.Executor`. `on_event` and `around` are called in the executor's
+            options: As for `claude_executor.Executor`. `on_event` and `attempt_context` are called in the executor's
                 own thread.
         """
         self._executor = claude_executor.Executor(limits, **options)
