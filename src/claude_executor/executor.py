@@ -217,6 +217,26 @@ class Executor:
             params, RequestOptions(priority, tenant, deadline), idle_timeout=idle_timeout
         )
 
+    async def count_tokens(self, params: Params, *, deadline: float | None = None) -> int:
+        """Count the input tokens of a request by the API, which is free.
+
+        Counts have a limit of their own, in requests a minute, and take nothing of the limits of messages: no
+        place in flight, no attempt of `snapshot()`, no event. Failed counts are retried as the policy says, also
+        within `call`. Leaving the executor does not wait for them.
+
+        Args:
+            params: What ``messages.create`` takes, or what ``messages.count_tokens`` takes. What plays no part
+                in the count, such as `max_tokens`, is left out.
+            deadline: Seconds from now by which the last attempt must have started.
+
+        Raises:
+            TypeError: `params` hold something that JSON cannot represent.
+            ValueError: `params` cannot be a request.
+            Rejected: Nothing was sent.
+            Failed: The count was asked for and did not succeed.
+        """
+        return await self._runner.count_tokens(params, deadline=deadline)
+
     async def call(
         self,
         fn: Callable[..., Awaitable[T]],

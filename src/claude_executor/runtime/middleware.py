@@ -154,7 +154,9 @@ class ExecutorMiddleware(anthropic.Middleware):
             if request.retries_taken and ended[0] == request.options.idempotency_key:
                 raise ended[1]  # the SDK wants to try again what has been tried often enough
             _given_up.set(None)
-        return _Call(request, counts=path == COUNT_TOKENS, turn=self._pump.turn())
+        counts, turn = path == COUNT_TOKENS, self._pump.turn()
+        nested = turn is not None or (counts and self._count_limiter.counting)
+        return _Call(request, counts=counts, turn=turn, nested=nested)
 
     def _loop(self) -> asyncio.AbstractEventLoop:
         if self._pump.loop is None:
@@ -197,11 +199,21 @@ class ExecutorMiddleware(anthropic.Middleware):
 class _Call:
     """One call through a client, and what the last attempt at it brought."""
 
-    def __init__(self, request: anthropic.APIRequest, *, counts: bool, turn: AttemptContext | None) -> None:
-        """`counts` tokens, or asks for a message; `turn` is the attempt that it is part of, if it is."""
+    def __init__(
+        self, request: anthropic.APIRequest, *, counts: bool, turn: AttemptContext | None, nested: bool
+    ) -> None:
+        """Begin a call.
+
+        Args:
+            request: What the SDK wants to send.
+            counts: Whether it counts tokens; otherwise it asks for a message.
+            turn: The attempt that the call is part of, if any.
+            nested: Whether its retries are somebody else's.
+        """
         self.params = cast("Mapping[str, object]", request.json)
         self.counts = counts
         self.turn = turn
+        self._nested = nested
         self._request = request
         self._attempts = 0
         self._answer: Answer | None = None
@@ -252,7 +264,7 @@ class _Call:
         """What the SDK is given: the last answer, marked as final, or the last exception."""
         if self._answer is not None:
             response = self._answer.http_response
-            if not response.is_success and self.turn is not None:
+            if not response.is_success and self._nested:
                 mark_nested(response)
             elif not response.is_success:
                 response.headers["x-should-retry"] = "false"

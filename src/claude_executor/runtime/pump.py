@@ -122,16 +122,11 @@ class Pump:
             RuntimeError: The event loop is not the one it belongs to.
             Rejected: It is turned away at once.
         """
-        if asyncio.get_running_loop() is not self._loop and self._loop is not None:
-            raise RuntimeError(
-                "this executor lives in another event loop: use it in the one it was entered in, or "
-                "claude_executor.sync.Executor, which any number of threads may share"
-            )
+        self.require_own_loop()
         priority, tenant, deadline = options.priority, options.tenant, options.deadline
         if not isinstance(priority, int) or not isinstance(tenant, str):
             raise TypeError(f"priority must be an int and tenant a str, got {priority!r} and {tenant!r}")
-        if deadline is not None and not deadline < math.inf:
-            raise ValueError(f"deadline must be a finite number of seconds, got {deadline!r}")
+        require_finite(deadline)
         now = self._clock()
         deadline_at = math.inf if deadline is None else now + deadline
         job = self._scheduler.submit(shape, now, priority=priority, tenant=tenant, deadline_at=deadline_at)
@@ -141,6 +136,18 @@ class Pump:
         self.idle.clear()
         self.pump()
         return job
+
+    def require_own_loop(self) -> None:
+        """Check that the running event loop is the one the pump was started in.
+
+        Raises:
+            RuntimeError: It is another one.
+        """
+        if asyncio.get_running_loop() is not self._loop and self._loop is not None:
+            raise RuntimeError(
+                "this executor lives in another event loop: use it in the one it was entered in, or use "
+                "claude_executor.sync.Executor, which any number of threads may share"
+            )
 
     async def attempt(self, job: Job, attempt: Callable[[], Awaitable[R | FailedAttempt]]) -> R:
         """Make attempts, each in its turn, until one succeeds, which is then still under way.
@@ -322,6 +329,16 @@ class Pump:
             except Exception as error:  # the observer's code may raise anything
                 context = {"message": "on_event raised an exception", "exception": error}
                 asyncio.get_running_loop().call_exception_handler(context)
+
+
+def require_finite(deadline: float | None) -> None:
+    """Check a deadline in seconds.
+
+    Raises:
+        ValueError: It is not a finite number.
+    """
+    if deadline is not None and not deadline < math.inf:
+        raise ValueError(f"deadline must be a finite number of seconds, got {deadline!r}")
 
 
 class StreamHandle:

@@ -1,5 +1,7 @@
 """Turns what the core decided about a job into the exception its caller gets."""
 
+from typing import Protocol
+
 from claude_executor.core.model.actions import Disposition, Refusal, Refuse
 from claude_executor.core.model.failure import Failure, FailureKind
 from claude_executor.core.model.job import Job
@@ -26,6 +28,20 @@ _REMEDY = {
     FailureKind.TOO_LARGE: "shorten the request: the API takes at most 32 MB",
 }
 """What a person can do about a failure that trying again will not mend."""
+
+
+class Attempted(Protocol):
+    """How far a request has come; a `Job` is one."""
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts were made."""
+        ...
+
+    @property
+    def sent(self) -> bool:
+        """Whether the API may have been given the request in any of them."""
+        ...
 
 
 def rejection(refuse: Refuse) -> ExecutorError:
@@ -56,7 +72,7 @@ def rejection(refuse: Refuse) -> ExecutorError:
     return Closed("the executor is closed; nothing was sent")
 
 
-def failure(job: Job, last: Failure, verdict: Disposition) -> ExecutorError:
+def failure(job: Attempted, last: Failure, verdict: Disposition) -> ExecutorError:
     """The exception for a request whose last attempt failed."""
     if not job.sent:
         if verdict is Disposition.TOO_LATE:
@@ -80,7 +96,7 @@ def interruption(job: Job, last: Failure) -> StreamInterrupted:
     )
 
 
-def _failed(job: Job, last: Failure, what: str) -> Failed:
+def _failed(job: Attempted, last: Failure, what: str) -> Failed:
     return Failed(
         f"{what}: {describe(last)}",
         kind=last.kind,
@@ -90,7 +106,7 @@ def _failed(job: Job, last: Failure, what: str) -> Failed:
     )
 
 
-def _in_vain(job: Job) -> str:
+def _in_vain(job: Attempted) -> str:
     return f" in {_times(job.attempts)}" if job.attempts > 1 else ""
 
 

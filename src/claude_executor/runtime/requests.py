@@ -15,9 +15,10 @@ from claude_executor.runtime.calls import CostHint, as_attempt, shape_for, usage
 from claude_executor.runtime.client import ClientHandle
 from claude_executor.runtime.count_tokens import TokenCountLimiter
 from claude_executor.runtime.map import MapAnswer, MapJournal, Params, Result, map_requests
-from claude_executor.runtime.pump import Pump
+from claude_executor.runtime.pump import Pump, require_finite
+from claude_executor.sdk.outcome import FailedAttempt, Reply
 from claude_executor.sdk.retries import without_retries
-from claude_executor.sdk.validation import validated_shape
+from claude_executor.sdk.validation import require_countable, validated_shape
 
 if TYPE_CHECKING:
     import asyncio
@@ -108,6 +109,18 @@ class RequestRunner:
             return value
         job = self._pump.accept(shape, options)
         return self._pump.on_response(job, await self._pump.attempt(job, as_attempt(fn)))
+
+    async def count_tokens(self, params: Params, *, deadline: float | None) -> int:
+        """Count the input tokens of a request by the API."""
+        _ = self._client.transport
+        self._pump.require_own_loop()
+        require_countable(params)
+        require_finite(deadline)
+
+        async def attempt() -> Reply[int] | FailedAttempt:
+            return await self._client.transport.count_tokens(params)
+
+        return await self._token_counts.count(attempt, deadline=deadline)
 
     def limited(
         self, cost: CostHint | None, options: OptionsSource

@@ -48,6 +48,10 @@ class Session:
         """Send one request and stream its answer; see `Executor.stream`."""
         return self._runner.stream(params, self.options, idle_timeout=idle_timeout)
 
+    async def count_tokens(self, params: Params) -> int:
+        """Count the input tokens of a request; see `Executor.count_tokens`."""
+        return await self._runner.count_tokens(params, deadline=self.options.deadline)
+
     def map(
         self,
         prompts: Iterable[Params] | AsyncIterable[Params],

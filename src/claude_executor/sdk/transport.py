@@ -12,7 +12,7 @@ from typing import cast
 
 import anthropic
 import httpx2
-from anthropic.types import Message, RawMessageStreamEvent
+from anthropic.types import Message, MessageTokensCount, RawMessageStreamEvent
 
 from claude_executor.core.model.cost import Usage
 from claude_executor.core.model.failure import Failure, FailureKind
@@ -24,6 +24,7 @@ from claude_executor.sdk.streaming import IDLE_TIMEOUT, StreamEvents, first_of
 from claude_executor.sdk.usage import usage_from_sdk
 from claude_executor.sdk.validation import key_problem
 
+_Count = Callable[..., Awaitable["anthropic.AsyncAPIResponse[MessageTokensCount]"]]
 _Create = Callable[..., Awaitable["anthropic.AsyncAPIResponse[Message]"]]
 
 
@@ -57,6 +58,26 @@ class Transport:
         if isinstance(answer, Message):  # a middleware of the client's own has answered
             return Reply(answer, usage_from_sdk(answer.usage), lambda: NO_HINTS)
         return await self._read(response)
+
+    async def count_tokens(self, params: Mapping[str, object]) -> Reply[int] | FailedAttempt:
+        """Make one attempt to count the input tokens of a request; what plays no part in that is not sent."""
+        if self._flaw is not None:
+            return FailedAttempt(self._flaw, None)
+        messages = self._client.messages
+        known = inspect.signature(messages.count_tokens).parameters
+        arguments = {"timeout": self._timeout, **{name: params[name] for name in params if name in known}}
+        count = cast("_Count", messages.with_raw_response.count_tokens)
+        try:
+            response = await count(**arguments)
+            answer: object = (
+                await response.parse() if isinstance(response, anthropic.AsyncAPIResponse) else response
+            )
+        except Exception as error:  # whatever it is, the attempt must be settled
+            return failure_from(error, params)
+        tokens = getattr(answer, "input_tokens", None)
+        if isinstance(tokens, int):
+            return Reply(tokens, None, lambda: NO_HINTS)
+        return FailedAttempt(Failure(FailureKind.GARBLED, detail="the answer has no count"), None)
 
     @staticmethod
     def takes_long(params: Mapping[str, object]) -> bool:

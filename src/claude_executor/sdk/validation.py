@@ -60,6 +60,19 @@ def validated_shape(params: Mapping[str, object]) -> RequestShape:
     return shape_of(params)
 
 
+def require_countable(params: Mapping[str, object]) -> None:
+    """Check that the tokens of a request can be counted: as `validated_shape`, but `max_tokens` may be missing.
+
+    Raises:
+        TypeError: As for `validated_shape`.
+        ValueError: As for `validated_shape`.
+    """
+    if not isinstance(params, Mapping) or "max_tokens" in params:
+        validated_shape(params)
+    else:
+        validated_shape({**params, "max_tokens": 0})
+
+
 _Found = tuple[list[str], TypeError | ValueError]
 
 

@@ -123,6 +123,10 @@ class Executor:
         submit = partial(self._executor.submit, priority=priority, tenant=tenant, deadline=deadline)
         return self._thread.wait(submit, params)
 
+    def count_tokens(self, params: Params, *, deadline: float | None = None) -> int:
+        """Count the input tokens of a request by the API, which is free."""
+        return self._thread.wait(partial(self._executor.count_tokens, deadline=deadline), params)
+
     def map(
         self,
         prompts: Iterable[Params] | AsyncIterable[Params],
