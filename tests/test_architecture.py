@@ -121,6 +121,8 @@ def _signature(name: str) -> str:
     lines = [f"class {name}({', '.join(base.__name__ for base in thing.__bases__)})"]
     if hasattr(thing, "__members__"):
         return "\n".join([*lines, *(f"    {member}" for member in thing.__members__)])
+    if issubclass(thing, dict):
+        return "\n".join([*lines, *(f"    {key}" for key in thing.__annotations__)])
     if issubclass(thing, BaseException) or "__dataclass_fields__" in vars(thing) or name == "Executor":
         lines[0] += f" {inspect.signature(thing.__init__)}"
     elif issubclass(thing, tuple):

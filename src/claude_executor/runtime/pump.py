@@ -210,7 +210,7 @@ class Pump:
         with self._attempt_context(number):
             return await attempt()
         raise RuntimeError(
-            "the context that `attempt_context` returned swallowed an exception; it must let exceptions through"
+            "the context that `attempt_context` returned swallowed an exception, which it must let through"
         )
 
     def turn(self) -> AttemptContext | None:

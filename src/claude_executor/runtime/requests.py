@@ -7,7 +7,7 @@ request come from.
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
 from functools import partial, wraps
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from claude_executor.core.model.options import RequestOptions
 from claude_executor.core.model.request import RequestShape
@@ -15,6 +15,7 @@ from claude_executor.runtime.calls import CostHint, as_attempt, shape_for, usage
 from claude_executor.runtime.client import ClientHandle
 from claude_executor.runtime.count_tokens import TokenCountLimiter
 from claude_executor.runtime.map import MapAnswer, MapJournal, Params, Result, map_requests
+from claude_executor.runtime.options import OptionsSource
 from claude_executor.runtime.pump import Pump, require_finite
 from claude_executor.sdk.outcome import FailedAttempt, Reply
 from claude_executor.sdk.retries import without_retries
@@ -31,9 +32,6 @@ T = TypeVar("T")
 
 BUFFER = 1_000
 """Requests that `map` keeps ready beyond those in flight."""
-
-OptionsSource: TypeAlias = RequestOptions | Callable[[], RequestOptions]
-"""The options of every request of a door, or a function that returns them at each request."""
 
 
 class RequestRunner:
