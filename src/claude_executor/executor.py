@@ -19,7 +19,7 @@ from claude_executor.core.model.options import RequestOptions
 from claude_executor.core.model.snapshot import Snapshot
 from claude_executor.core.scheduling.scheduler import Scheduler
 from claude_executor.runtime.calls import CostHint, shape_for
-from claude_executor.runtime.client import ClientHandle
+from claude_executor.sdk.client import ClientHandle
 from claude_executor.runtime.count_tokens import TokenCountLimiter
 from claude_executor.runtime.map import MapJournal, Params, Result
 from claude_executor.runtime.options import OptionsSource, options_source, request_options

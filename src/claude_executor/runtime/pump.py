@@ -10,7 +10,7 @@ import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from claude_executor.budget import Budget, Unreachable
 from claude_executor.core.model.actions import Action, Disposition, Refuse, RequestLease
@@ -65,6 +65,8 @@ class Pump:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self._due = False
+        self._waiting: dict[Job, asyncio.Future[None]] = {}
+        self._refused: dict[Job, Refuse] = {}
         self._budget = budget
         self._asking: set[asyncio.Task[None]] = set()
         self.idle = asyncio.Event()
@@ -166,7 +168,7 @@ class Pump:
                     self._soon()
                     raise
                 finally:
-                    job.waiter = None
+                    self._waiting.pop(job, None)
             outcome = await self._once(job, attempt)
             if not isinstance(outcome, FailedAttempt):
                 return outcome
@@ -249,14 +251,14 @@ class Pump:
         self._soon()
 
     def _start_of(self, job: Job, cause: Exception | None) -> "asyncio.Future[None] | None":
-        """What will be done when the job starts, unless it has; `cause` is what its last attempt raised."""
-        told, job.waiter = job.waiter, None
-        if isinstance(told, Refuse):
-            raise rejection(told) from cause
+        """Return the future of a job's start; None if it has started. `cause` is its last exception."""
+        refused = self._refused.pop(job, None)
+        if refused is not None:
+            raise rejection(refused) from cause
         if job.running:
             return None
         assert self._loop is not None
-        job.waiter = start = self._loop.create_future()
+        self._waiting[job] = start = self._loop.create_future()
         return start
 
     # ---- the pump
@@ -296,9 +298,10 @@ class Pump:
                     self._asking.add(task)
                     task.add_done_callback(self._asking.discard)
                 continue
-            start = cast("asyncio.Future[None] | None", action.job.waiter)
-            if start is None:
-                action.job.waiter = action  # its caller has not begun to wait yet, and will look here first
+            start = self._waiting.get(action.job)
+            if start is None:  # its caller has not begun to wait yet, and will look here and at the job first
+                if isinstance(action, Refuse):
+                    self._refused[action.job] = action
             elif not start.done():
                 if isinstance(action, Refuse):
                     start.set_exception(rejection(action))

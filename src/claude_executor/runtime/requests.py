@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from claude_executor.core.model.options import RequestOptions
 from claude_executor.core.model.request import RequestShape
-from claude_executor.runtime.calls import CostHint, as_attempt, shape_for, usage_in
-from claude_executor.runtime.client import ClientHandle
+from claude_executor.runtime.calls import CostHint, UnknownCost, as_attempt, shape_for, usage_in
 from claude_executor.runtime.count_tokens import TokenCountLimiter
 from claude_executor.runtime.map import MapAnswer, MapJournal, Params, Result, map_requests
 from claude_executor.runtime.options import OptionsSource
 from claude_executor.runtime.pump import Pump, require_finite
+from claude_executor.sdk.client import ClientHandle
 from claude_executor.sdk.outcome import FailedAttempt, Reply
 from claude_executor.sdk.retries import without_retries
 from claude_executor.sdk.validation import require_countable, validated_shape
@@ -128,7 +128,13 @@ class RequestRunner:
         def decorate(fn: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
             @wraps(fn)
             async def called(*args: P.args, **kwargs: P.kwargs) -> T:
-                shape = shape_for(cost, args, kwargs)
+                try:
+                    shape = shape_for(cost, args, kwargs)
+                except UnknownCost:
+                    raise UnknownCost(
+                        "limited() needs to know the call's size: @executor.limited(Estimate.about("
+                        "'claude-haiku-5-5', input_tokens=…, output_tokens=…))"
+                    ) from None
                 now = options if isinstance(options, RequestOptions) else options()
                 return await self.call(partial(fn, *args, **kwargs), shape, now)
 

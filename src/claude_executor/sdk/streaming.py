@@ -1,9 +1,9 @@
 """Answers that come piece by piece, and every way in which they end.
 
-The SDK's stream object is made on top of `StreamEvents`, which passes the SDK's own events on, counts what they
-take, and says once how the answer ended: complete, broken or left. The SDK is silent about an answer that
-just stops, lets errors of the layers below it through, and calls an overload within a stream a status of 200;
-here each of them is a failure.
+The SDK's stream object is made on top of `StreamEvents`, which passes the SDK's own events on, counts what
+they take, and says once how the answer ended: complete, broken or left. The SDK is silent about an answer
+that just stops, lets errors of the layers below it through, and calls an overload within a stream a status of
+200; here each of them is a failure.
 """
 
 from collections.abc import AsyncIterator, Mapping
