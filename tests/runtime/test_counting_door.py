@@ -101,7 +101,7 @@ async def test_what_fails_in_the_end_is_failed(answering):
     """With the number of attempts, the status and the SDK's exception."""
     executor, requests = answering(lambda n: error(500), retry=RetryPolicy(max_attempts=3))
     async with executor:
-        with pytest.raises(Failed, match="failed after 3 attempts") as told:
+        with pytest.raises(Failed, match="gave up after 3 attempts") as told:
             await executor.count_tokens(body())
     assert (told.value.attempts, told.value.status, len(requests)) == (3, 500, 3)
     assert told.value.kind is FailureKind.SERVER
@@ -191,7 +191,7 @@ async def test_bad_requests_and_closed_executors_send_nothing(answering):
             await executor.count_tokens({"messages": body()["messages"]})
         with pytest.raises(TypeError, match=r"messages\.0\.content"):
             await executor.count_tokens(body(object()))
-        with pytest.raises(TypeError, match="a request is a mapping"):
+        with pytest.raises(TypeError, match="a request must be a mapping"):
             await executor.count_tokens("Hello")
     with pytest.raises(Closed):
         await executor.count_tokens(body())

@@ -212,7 +212,7 @@ async def test_a_stream_wants_an_open_executor_and_a_request(simulator, executor
         async with executor.stream(prompt()):
             pass
     async with executor:
-        with pytest.raises(TypeError, match="a request is a mapping"):
+        with pytest.raises(TypeError, match="a request must be a mapping"):
             async with executor.stream("Hello"):
                 pass
 

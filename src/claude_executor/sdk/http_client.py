@@ -38,5 +38,5 @@ def default_client(
         )
     except anthropic.CredentialsError as error:
         raise Stopped(
-            f"nothing was sent: there is no API key: {error}", kind=FailureKind.AUTHENTICATION
+            f"nothing was sent: no API key found: {error}", kind=FailureKind.AUTHENTICATION
         ) from error

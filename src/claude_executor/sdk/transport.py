@@ -60,7 +60,7 @@ class Transport:
         return await self._read(response)
 
     async def count_tokens(self, params: Mapping[str, object]) -> Reply[int] | FailedAttempt:
-        """Make one attempt to count the input tokens of a request; what plays no part in that is not sent."""
+        """Make one attempt to count the input tokens of a request; send only what affects the count."""
         if self._flaw is not None:
             return FailedAttempt(self._flaw, None)
         messages = self._client.messages
@@ -109,15 +109,15 @@ class Transport:
                     begun(events.usage, events.advice)
                 return await events.collect()
         except TimeoutError as error:
-            return FailedAttempt(Failure(FailureKind.TIMEOUT, detail="no answer in time"), error)
+            return FailedAttempt(Failure(FailureKind.TIMEOUT, detail="no response in time"), error)
 
     async def open(
         self, params: Mapping[str, object], *, idle_timeout: float
     ) -> StreamEvents | FailedAttempt:
         """Make one attempt to stream an answer, and wait for its first event.
 
-        `idle_timeout` is how many seconds may pass without a sign of life, unless the request has a timeout of
-        its own.
+        `idle_timeout` is how many seconds may pass without a sign of life, unless the request has a timeout
+        of its own.
         """
         if self._flaw is not None:
             return FailedAttempt(self._flaw, None)
