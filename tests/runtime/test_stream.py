@@ -95,7 +95,7 @@ async def test_an_answer_that_is_broken_off_is_no_success(executor_on, faults, k
                 async for piece in stream.text_stream:
                     pieces.append(piece)  # noqa: PERF401 - they are looked at after the exception
 
-        with pytest.raises(StreamInterrupted, match="the answer was broken off") as told:
+        with pytest.raises(StreamInterrupted, match="the response broke off") as told:
             await listen()
         assert free(executor)
     error = told.value
@@ -236,7 +236,7 @@ async def test_a_stream_that_was_left_early_gave_a_message_as_if_it_were_whole(s
                 break
         spent = executor.snapshot()
         for ask in (stream.get_final_message, stream.get_final_text, stream.until_done):
-            with pytest.raises(StreamInterrupted, match="left before the answer was complete") as told:
+            with pytest.raises(StreamInterrupted, match="left before the response was complete") as told:
                 await ask()
             assert told.value.message is not None
             assert told.value.message.stop_reason is None

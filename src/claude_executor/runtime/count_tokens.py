@@ -158,7 +158,7 @@ class TokenCountLimiter:
 
 
 class _Progress:
-    """How far one count has come; see `Attempted`."""
+    """The progress of one count; see `Attempted`."""
 
     def __init__(self) -> None:
         self.attempts = 0

@@ -145,7 +145,7 @@ class ExecutorMiddleware(anthropic.Middleware):
         return self._pump.loop
 
     async def _carry(self, call: "_Call", attempt: Callable[[], Awaitable[Outcome]]) -> None:
-        """On the executor's event loop: have attempts made until one succeeds or the policy ends them."""
+        """Have attempts made until one succeeds or the policy ends them. Runs on the executor's loop."""
         options = self._options if isinstance(self._options, RequestOptions) else self._options()
         try:
             if call.counts:
@@ -189,7 +189,7 @@ class _ThreadTurns:
         carry: Callable[[Callable[[], Awaitable[Outcome]]], Coroutine[Any, Any, None]],
         attempt: Callable[[], Outcome],
     ) -> None:
-        """In the thread: make an attempt at every turn, until `carry` has ended on the event loop.
+        """Make an attempt at every turn, in this thread, until `carry` has ended on the event loop.
 
         Raises:
             Closed: The executor was closed meanwhile.
@@ -207,7 +207,7 @@ class _ThreadTurns:
             carrying.cancel()  # if it is not over, because this thread was interrupted
 
     async def _give_turn(self) -> Outcome:
-        """On the event loop: let the thread make an attempt, and wait for the outcome."""
+        """Let the thread make an attempt, and wait for the outcome; runs on the event loop."""
         turn: asyncio.Future[Outcome] = self._loop.create_future()
         self._turns.put(turn)
         return await turn
@@ -225,7 +225,7 @@ class _Call:
             request: What the SDK wants to send.
             counts: Whether it counts tokens; otherwise it asks for a message.
             turn: The attempt that the call is part of, if any.
-            nested: Whether its retries are somebody else's.
+            nested: Whether an outer attempt or count is retried in its place.
         """
         self.params = cast("Mapping[str, object]", request.json)
         self.counts = counts
@@ -307,7 +307,7 @@ class _Call:
                 return Reply(message.get("id"), usage, partial(hints_of, response.headers))
         except (KeyError, TypeError):
             pass  # not a message
-        detail = "the answer is incomplete or is not JSON"
+        detail = "the response is incomplete or is not JSON"
         advice, request_id = hints_of(response.headers), response.headers.get("request-id")
         return FailedAttempt(
             Failure(FailureKind.GARBLED, advice, response.status_code, detail, request_id=request_id), None

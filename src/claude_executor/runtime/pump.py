@@ -1,9 +1,9 @@
 """The pump: performs on an event loop what the scheduler decides. One pump, one timer.
 
-A caller's own coroutine carries its request: it waits for its turn on one future, makes the attempt itself,
-and tells the scheduler how it went. No task is made for it, so cancelling the caller cancels the request.
-The pump asks the scheduler what to do whenever something happened, and sets one timer for when to ask again;
-nobody polls.
+The caller's own coroutine carries its request: it waits for its turn on one future, makes the attempt itself,
+and reports the outcome to the scheduler. There is no task for a request, so cancelling the caller cancels it.
+The pump asks the scheduler what to do after every change, and sets one timer for when to ask again; nothing
+polls.
 """
 
 import asyncio
@@ -30,15 +30,15 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 SHORTEST_TIMER = 0.0005
-"""Seconds; a timer set to less might find the clock where it was."""
+"""Seconds; a shorter timer might find the clock unchanged."""
 
 
 class Pump:
     """Carries requests for one executor, on one event loop.
 
     Attributes:
-        idle: Set while nothing is waiting and nothing is in flight.
-        closing: Called when it is closed.
+        idle: Set while no request is waiting or in flight.
+        closing: Functions to call when the pump is closed.
     """
 
     def __init__(
@@ -74,13 +74,13 @@ class Pump:
         self.closing: set[Callable[[], None]] = set()
 
     async def start(self) -> None:
-        """Belong to the event loop that is running."""
+        """Bind the pump to the running event loop."""
         if self._budget is not None:
             await self._budget.open()
         self._loop = asyncio.get_running_loop()
 
     def stop(self) -> None:
-        """Refuse everybody who waits; nothing is pumped any more."""
+        """Refuse all waiting requests, and stop."""
         self.close(refuse_waiting=True)
         self._loop = None
         if self._timer is not None:
@@ -88,11 +88,11 @@ class Pump:
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
-        """The event loop it belongs to; `None` before it is started and after it is stopped."""
+        """The event loop of the pump; None before it is started and after it is stopped."""
         return self._loop
 
     async def leave(self) -> None:
-        """Let the group know that this executor is gone, which it would find out in some seconds."""
+        """Leave the group, which would notice by itself only after some seconds."""
         group = self._scheduler.group
         if self._budget is None or group is None:
             return
@@ -102,27 +102,27 @@ class Pump:
             for farewell in group.release_all(self._clock()):
                 await self._budget.lease(farewell.pool, farewell.request)
         except Exception:
-            pass  # then it will be missed
+            pass  # the group will notice
         finally:
             await self._budget.close()
 
     def close(self, *, refuse_waiting: bool) -> None:
-        """Accept nothing more and, if asked, refuse what has not been sent."""
+        """Accept no more requests; if `refuse_waiting`, refuse those that wait."""
         self._perform(self._scheduler.close(self._clock(), refuse_waiting=refuse_waiting))
-        for told in tuple(self.closing):
-            told()
+        for callback in tuple(self.closing):
+            callback()
         self._announce()
 
     # ---- carrying a request
 
     def accept(self, shape: RequestShape, options: RequestOptions) -> Job:
-        """A request comes.
+        """Accept a request, and return its job.
 
         Raises:
-            TypeError: Its options are of the wrong type.
-            ValueError: The deadline is no number of seconds.
-            RuntimeError: The event loop is not the one it belongs to.
-            Rejected: It is turned away at once.
+            TypeError: The options are of the wrong type.
+            ValueError: The deadline is not a finite number of seconds.
+            RuntimeError: The running event loop is not the pump's.
+            Rejected: The request is turned away at once.
         """
         self.require_own_loop()
         priority, tenant, deadline = options.priority, options.tenant, options.deadline
@@ -152,9 +152,9 @@ class Pump:
             )
 
     async def attempt(self, job: Job, attempt: Callable[[], Awaitable[R | FailedAttempt]]) -> R:
-        """Make attempts, each in its turn, until one succeeds, which is then still under way.
+        """Make attempts, each in its turn, until one succeeds. Its job is still in flight then.
 
-        Who waits does so in this frame and no deeper: hundreds of thousands may.
+        Callers wait in this frame and no deeper, because there may be hundreds of thousands.
         """
         cause: Exception | None = None
         while True:
@@ -163,7 +163,7 @@ class Pump:
                     await start
                 except ExecutorError as error:
                     raise error from cause
-                except BaseException:  # cancelled, closed, or thrown away: whoever waited is gone
+                except BaseException:  # cancelled, closed or thrown away: the caller is gone
                     self._scheduler.cancel(job, self._clock())
                     self._soon()
                     raise
@@ -179,7 +179,7 @@ class Pump:
                 raise failure(job, outcome.failure, verdict) from cause
 
     async def _once(self, job: Job, attempt: Callable[[], Awaitable[R | FailedAttempt]]) -> R | FailedAttempt:
-        """Make one attempt, whose turn it is."""
+        """Make one attempt of a job that has its turn."""
         turn = AttemptContext(self, job)
         mark = current_attempt.set(turn)
         try:
@@ -207,7 +207,7 @@ class Pump:
     async def _within(
         self, number: int, attempt: Callable[[], Awaitable[R | FailedAttempt]]
     ) -> R | FailedAttempt:
-        """Make one attempt in the context that `attempt_context` makes for it."""
+        """Make one attempt in the context that `attempt_context` returns for it."""
         assert self._attempt_context is not None
         with self._attempt_context(number):
             return await attempt()
@@ -216,12 +216,12 @@ class Pump:
         )
 
     def turn(self) -> AttemptContext | None:
-        """The attempt that whoever asks is part of."""
+        """Return the attempt of this pump that the running code is part of, if any."""
         turn = current_attempt.get()
         return turn if turn is not None and turn.owner is self and not turn.over else None
 
     def on_response(self, job: Job, reply: Reply[T]) -> T:
-        """The answer is here, all of it."""
+        """Settle an attempt with its whole response, and return the value of that."""
         now = self._clock()
         advice = reply.hints() if self._scheduler.headers_due(job, now) else NO_HINTS
         self._scheduler.on_response(job, reply.usage, advice, now)
@@ -229,24 +229,24 @@ class Pump:
         return reply.value
 
     def on_response_started(self, job: Job, usage: Usage, advice: ResponseHints) -> "StreamHandle":
-        """Its answer begins to come; who is to be told how that ends."""
+        """Note that the response of a job has begun, and return what settles its ending."""
         self._scheduler.on_response_started(job, usage, advice, self._clock())
         self._soon()
         return StreamHandle(self, job)
 
     def on_stream_complete(self, job: Job, usage: Usage | None) -> None:
-        """An answer that came piece by piece is here."""
+        """Settle a streamed response that is complete."""
         self._scheduler.on_response(job, usage, NO_HINTS, self._clock())
         self._soon()
 
     def on_failure(self, job: Job, broken: FailedAttempt) -> StreamInterrupted:
-        """An answer was broken off; what its reader is told."""
+        """Settle a streamed response that broke off, and return the exception for its reader."""
         self._scheduler.on_failure(job, broken.failure, self._clock(), self._random(), again=False)
         self._soon()
         return interruption(job, broken.failure)
 
     def on_abandoned(self, job: Job, used: Usage | None = None) -> None:
-        """The attempt was abandoned, or ended in a way nobody foresaw, having used so much, if known."""
+        """Settle an attempt that was abandoned or ended unexpectedly. `used` is its usage, if known."""
         self._scheduler.on_abandoned(job, self._clock(), used)
         self._soon()
 
@@ -264,16 +264,16 @@ class Pump:
     # ---- the pump
 
     def _soon(self) -> None:
-        """Pump once for everything that happens in this turn of the event loop."""
+        """Pump once for all changes in this iteration of the event loop."""
         self._announce()
         if not self._due and self._loop is not None:
             self._due = True
             self._loop.call_soon(self.pump)
 
     def pump(self) -> None:
-        """Do what the scheduler says, and set the timer to when it wants to be asked again."""
+        """Perform what the scheduler decides, and set the timer for when to ask it again."""
         self._due = False
-        if self._loop is None:  # stopped in the meantime; what it would tell the group now, `leave` does
+        if self._loop is None:  # stopped meanwhile; `leave` gives back to the group what is left
             return
         now = self._clock()
         self._perform(self._scheduler.poll(now))
@@ -311,11 +311,11 @@ class Pump:
             self.idle.set()
 
     async def _ask(self, reserve: RequestLease) -> None:
-        """Ask the group on behalf of the scheduler."""
+        """Ask the group for a lease on behalf of the scheduler."""
         assert self._budget is not None
         try:
             grant = await self._budget.lease(reserve.pool, reserve.request)
-        except Exception as error:  # whatever it is, the pool must not wait for this answer any longer
+        except Exception as error:  # whatever it is, the pool must not wait for this lease any longer
             because = str(error) if isinstance(error, Unreachable) else type(error).__name__
             self._scheduler.on_lease_failed(reserve.pool, self._clock(), self._random(), because)
         else:
@@ -323,7 +323,7 @@ class Pump:
         self.pump()
 
     def _announce(self) -> None:
-        """Tell whoever listens. An observer's mistake is reported, it does not disturb the requests."""
+        """Pass events to `on_event`. An exception there is reported and does not disturb the requests."""
         if self._on_event is None:
             return
         for event in self._scheduler.event_buffer.take():
@@ -345,7 +345,7 @@ def require_finite(deadline: float | None) -> None:
 
 
 class StreamHandle:
-    """Tells the pump how an answer ended that came piece by piece."""
+    """Settles the ending of a streamed response."""
 
     def __init__(self, pump: Pump, job: Job) -> None:
         self._pump = pump
@@ -353,17 +353,17 @@ class StreamHandle:
 
     @property
     def attempts(self) -> int:
-        """How many attempts it took to get it."""
+        """The number of attempts the request took."""
         return self._job.attempts
 
     def complete(self, usage: Usage | None) -> None:
-        """It was complete."""
+        """Settle a response that is complete."""
         self._pump.on_stream_complete(self._job, usage)
 
     def broken(self, broken: FailedAttempt) -> StreamInterrupted:
-        """It was broken off; what its reader is told."""
+        """Settle a response that broke off; return the exception for its reader."""
         return self._pump.on_failure(self._job, broken)
 
     def left(self, usage: Usage) -> None:
-        """Its reader wants no more of it."""
+        """Settle a response that its reader abandoned."""
         self._pump.on_abandoned(self._job, usage)

@@ -27,15 +27,15 @@ _REMEDY = {
     FailureKind.UNREACHABLE: "check the network and the base URL (ANTHROPIC_BASE_URL)",
     FailureKind.TOO_LARGE: "shorten the request: the API takes at most 32 MB",
 }
-"""How to fix a failure that a retry cannot."""
+"""The remedies for failures that a retry cannot fix."""
 
 
 class Attempted(Protocol):
-    """How far a request has come; a `Job` is one."""
+    """The progress of a request; a `Job` has it."""
 
     @property
     def attempts(self) -> int:
-        """How many attempts were made."""
+        """The number of attempts made."""
         ...
 
     @property

@@ -162,7 +162,7 @@ class StreamTap:
     def stopped(self) -> None:
         """Note that no more pieces come."""
         if self._legible:
-            early = Failure(FailureKind.TRUNCATED, detail="the answer ended before it was complete")
+            early = Failure(FailureKind.TRUNCATED, detail="the response ended before it was complete")
             self._broken(FailedAttempt(early, None))
         else:
             self._end(lambda following: following.complete(None))

@@ -53,8 +53,8 @@ def from_a_model(error: Exception) -> Exception | None:
     """
     if isinstance(error, ExceptionGroup):
         group = cast("ExceptionGroup[Exception]", error)
-        told = [from_a_model(each) for each in group.exceptions]
-        return told[0] if None not in told else None
+        found = [from_a_model(each) for each in group.exceptions]
+        return found[0] if None not in found else None
     if not isinstance(error, (anthropic.APIError, httpx2.RequestError)):
         return None
     request = _request_of(error)

@@ -1,4 +1,4 @@
-"""What the SDK says an answer took, in our terms."""
+"""Reads the usage of a response, as the SDK or JSON holds it."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -10,13 +10,13 @@ if TYPE_CHECKING:
     from anthropic.types.beta import BetaUsage
 
 BYTES_PER_TOKEN = 3
-"""Of output that was being written when it was broken off, before the API counted it; rather too many."""
+"""Bytes of output per token, where a response breaks off before the API counts it. Rather too few."""
 
 
 def usage_from_sdk(usage: "SdkUsage | BetaUsage") -> Usage:
-    """What an answer took, and how it was served; what is not said counts as nothing.
+    """Return the usage of a response, and how it was served. Missing counts are 0.
 
-    The SDK does not validate, proxies leave things out, and other clients know of two counts only.
+    The SDK does not validate, proxies leave fields out, and other clients know only two counts.
     """
     written, tools = getattr(usage, "cache_creation", None), getattr(usage, "server_tool_use", None)
     return Usage(
@@ -33,10 +33,10 @@ def usage_from_sdk(usage: "SdkUsage | BetaUsage") -> Usage:
 
 
 def usage_from_json(said: Mapping[str, object]) -> Usage:
-    """The same of an answer that is read without the SDK's client.
+    """Return the usage of a response that is read as JSON.
 
     Raises:
-        TypeError: It is no mapping.
+        TypeError: It is not a mapping.
     """
     from anthropic.types import Usage as SdkUsage
 
@@ -44,11 +44,11 @@ def usage_from_json(said: Mapping[str, object]) -> Usage:
 
 
 def usage_by_now(usage: Usage, written: int) -> Usage:
-    """What an answer has taken that is still being written: the API counts output at the end.
+    """Return the usage so far of a response that is still being written: the API counts output at the end.
 
     Args:
-        usage: What the API has counted.
-        written: Bytes of output that have come.
+        usage: The usage that the API has counted.
+        written: Bytes of output that have arrived.
     """
     return usage._replace(output_tokens=max(usage.output_tokens, written // BYTES_PER_TOKEN))
 
