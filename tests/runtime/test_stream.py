@@ -259,7 +259,7 @@ async def test_an_unfinished_stream_told_of_one_attempt_always(executor_on, leav
                         break
             await stream.get_final_message()
 
-        with pytest.raises(StreamInterrupted, match="left" if leave else "broken off") as told:
+        with pytest.raises(StreamInterrupted, match="left" if leave else "broke off") as told:
             await ask()
         assert told.value.attempts == executor.snapshot().attempts > 1
 
