@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, cast
@@ -240,7 +240,7 @@ class _Body:
             raise self._error
 
     @contextlib.contextmanager
-    def _reading(self) -> Iterator[StreamTap]:
+    def _reading(self) -> Generator[StreamTap, None, None]:
         """Read the rest of the response, and settle how it ends."""
         tap = self.tap
         try:
