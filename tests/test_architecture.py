@@ -1,14 +1,28 @@
 """What holds for the project as a whole: its door, who imports whom, how quickly it starts."""
 
+import ast
 import inspect
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import claude_executor
 
 ROOT = Path(__file__).parent.parent
+SRC = ROOT / "src" / "claude_executor"
+
+SDK = {"anthropic", "httpx2", "aiohttp"}
+KNOWS_THE_SDK = ("sdk/", "gateway/", "testing/", "runtime/middleware.py", "runtime/stream_tap.py")
+STILL = {
+    "bulk/costs/token_sample.py",
+    "bulk/run/map_journal.py",
+    "cli/job/plan.py",
+    "cli/service/gateway_server.py",
+    "cli/service/rate_limits_api.py",
+}
+"""Modules that import the SDK at run time and should not."""
 
 
 def test_the_import_contracts_hold():
@@ -17,6 +31,37 @@ def test_the_import_contracts_hold():
     code = "from importlinter.cli import lint_imports_command; lint_imports_command()"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_only_sdk_imports_anthropics_sdk_at_run_time():
+    """Elsewhere the SDK and its HTTP clients are imported for types alone, under `TYPE_CHECKING`."""
+    importing = {
+        module
+        for path in SRC.rglob("*.py")
+        if not (module := path.relative_to(SRC).as_posix()).startswith(KNOWS_THE_SDK)
+        and SDK.intersection(_imported_at_run_time(ast.parse(path.read_text())))
+    }
+    assert importing == STILL
+
+
+def test_an_import_within_a_function_is_one_at_run_time():
+    """The test above sees those, and does not see what is imported for types."""
+    source = """
+if TYPE_CHECKING:
+    import a1
+    from a2.b import c
+else:
+    import b1
+if typing.TYPE_CHECKING and True:
+    import b2
+import b3.c
+def f():
+    from b4 import c
+    from . import d
+    if TYPE_CHECKING:
+        import a3
+"""
+    assert set(_imported_at_run_time(ast.parse(source))) == {"b1", "b2", "b3", "b4"}
 
 
 def test_the_public_door_is_as_it_was_reviewed():
@@ -54,6 +99,21 @@ def test_importing_the_package_does_not_import_the_sdk():
     assert done.stdout.strip() == "[]"
 
 
+def _imported_at_run_time(node: ast.AST) -> Iterator[str]:
+    """The first names of all modules that are imported below a node, but not for types alone."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from (name.name.partition(".")[0] for name in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            if child.level == 0 and child.module is not None:
+                yield child.module.partition(".")[0]
+        elif isinstance(child, ast.If) and ast.unparse(child.test).endswith("TYPE_CHECKING"):
+            for other in child.orelse:
+                yield from _imported_at_run_time(ast.Module([other], []))
+        else:
+            yield from _imported_at_run_time(child)
+
+
 def _signature(name: str) -> str:
     thing = getattr(claude_executor, name)
     if not inspect.isclass(thing):
@@ -61,6 +121,8 @@ def _signature(name: str) -> str:
     lines = [f"class {name}({', '.join(base.__name__ for base in thing.__bases__)})"]
     if hasattr(thing, "__members__"):
         return "\n".join([*lines, *(f"    {member}" for member in thing.__members__)])
+    if issubclass(thing, dict):
+        return "\n".join([*lines, *(f"    {key}" for key in thing.__annotations__)])
     if issubclass(thing, BaseException) or "__dataclass_fields__" in vars(thing) or name == "Executor":
         lines[0] += f" {inspect.signature(thing.__init__)}"
     elif issubclass(thing, tuple):

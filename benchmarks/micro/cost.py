@@ -125,7 +125,7 @@ def submit(rows: int, rounds: int) -> list[Figure]:
 
 async def with_sdk(base_url: str, prompts: list[Params]) -> float:
     """The SDK and a semaphore; processor seconds."""
-    from claude_executor.sdk.transport import default_client
+    from claude_executor.sdk.http_client import default_client
 
     slots = asyncio.Semaphore(IN_FLIGHT)
     async with default_client(max_concurrency=IN_FLIGHT, api_key="k", base_url=base_url) as client:

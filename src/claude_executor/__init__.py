@@ -1,6 +1,6 @@
-"""claude-executor: push any number of Claude requests through one organisation's rate limits.
+"""claude-executor: run any number of Claude requests at the speed your rate limits allow.
 
-As fast as the limits allow and no faster, losing none and paying for none twice::
+No request is lost, and none is paid for twice::
 
     async with Executor() as executor:
         message = await executor.submit({"model": …, "max_tokens": …, "messages": […]})
@@ -60,6 +60,7 @@ if TYPE_CHECKING:
     from claude_executor.executor import Executor
     from claude_executor.runtime.estimate import Estimate
     from claude_executor.runtime.map import MapJournal, Params, Result
+    from claude_executor.runtime.options import ExecutorOptions, RequestKeywords
     from claude_executor.runtime.session import Session
 
 __all__ = [
@@ -76,6 +77,7 @@ __all__ = [
     "Event",
     "Executor",
     "ExecutorError",
+    "ExecutorOptions",
     "Failed",
     "FailureKind",
     "HeldBy",
@@ -96,6 +98,7 @@ __all__ = [
     "RequestAnswered",
     "RequestCancelled",
     "RequestEvent",
+    "RequestKeywords",
     "RequestOptions",
     "RequestRefused",
     "RequestSubmitted",
@@ -134,6 +137,7 @@ _HOMES = {
     "Event": "core.model.events",
     "Executor": "executor",
     "ExecutorError": "errors",
+    "ExecutorOptions": "runtime.options",
     "Failed": "errors",
     "FailureKind": "core.model.failure",
     "HeldBy": "core.model.gate",
@@ -154,6 +158,7 @@ _HOMES = {
     "RequestAnswered": "core.model.events",
     "RequestCancelled": "core.model.events",
     "RequestEvent": "core.model.events",
+    "RequestKeywords": "runtime.options",
     "RequestOptions": "core.model.options",
     "RequestRefused": "core.model.events",
     "RequestSubmitted": "core.model.events",

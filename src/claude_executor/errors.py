@@ -1,18 +1,18 @@
-"""What can go wrong, as one tree; every exception answers the question "was anything sent?".
+"""The exceptions of an executor, as one tree: each answers the question "was anything sent?".
 
 ::
 
     ExecutorError
-    ├── Rejected                 nothing was sent, nothing is charged: trying again later is always safe
+    ├── Rejected                 nothing was sent, nothing is charged: it is safe to submit again later
     │   ├── QueueFull            more requests are waiting than `max_queued` allows
-    │   ├── DeadlineExceeded     it could not start before its deadline
-    │   ├── SpendingCapReached   it could cost more than a spending cap has left
-    │   ├── BudgetUnreachable    the shared budget cannot be asked, and the policy is to refuse then
-    │   ├── Stopped              a bad key, a spend limit, no connection: the others would meet it as well
-    │   ├── TooLarge             the API refused it although its limit was unused: it can never fit
+    │   ├── DeadlineExceeded     the request could not start before its deadline
+    │   ├── SpendingCapReached   the request could cost more than a spending cap has left
+    │   ├── BudgetUnreachable    the shared budget cannot be reached, and the policy is to refuse then
+    │   ├── Stopped              a bad key, a spend limit, no connection: every other request would fail, too
+    │   ├── TooLarge             the request is larger than a rate limit: it can never fit
     │   └── Closed               the executor has been closed
-    └── Failed                   it was sent, at least once
-        └── StreamInterrupted    its answer was broken off while it was being read
+    └── Failed                   the request was sent, at least once
+        └── StreamInterrupted    the response broke off while it was being read
 
 A bad argument is a `ValueError` or `TypeError`, as everywhere in Python, raised before anything is sent.
 """
@@ -41,14 +41,14 @@ __all__ = [
 
 
 class ExecutorError(Exception):
-    """Base of everything the executor raises of its own."""
+    """Base class of the executor's own exceptions."""
 
 
 class Rejected(ExecutorError):
-    """The request was not sent (`TooLarge`: not read), and nothing was charged for it.
+    """The request was not sent (`TooLarge`: was refused by the API), and nothing was charged for it.
 
     Attributes:
-        retry_after: Seconds after which trying again is worth while, where that is known.
+        retry_after: Seconds after which to submit it again, if known.
     """
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:
@@ -65,21 +65,21 @@ class DeadlineExceeded(Rejected):
 
 
 class SpendingCapReached(Rejected):
-    """The request could cost more than is left under a spending cap."""
+    """The request could cost more than a spending cap has left."""
 
 
 class BudgetUnreachable(Rejected):
-    """The budget that is shared with other executors cannot be asked, and is to be asked for everything."""
+    """The budget shared with other executors cannot be reached, and nothing may be sent without it."""
 
 
 class Stopped(Rejected):
-    """Not sent, because of something that would meet all others as well.
+    """The request was not sent, for a reason that holds for other requests as well.
 
-    That is an answer which an earlier request got (a wrong key, a spent limit, a model that does not exist),
-    a key that is missing or cannot be sent, or that no connection can be made.
+    The reason is the response to an earlier request (a wrong key, a spent limit, a model that does not
+    exist), a key that is missing or malformed, or a connection that cannot be made.
 
     Attributes:
-        kind: What it was.
+        kind: The kind of failure.
     """
 
     def __init__(self, message: str, *, kind: FailureKind, retry_after: float | None = None) -> None:
@@ -88,7 +88,7 @@ class Stopped(Rejected):
 
 
 class TooLarge(Rejected):
-    """The API refused the request for want of a limit that was not in use: it is larger than the limit."""
+    """The API refused the request although its rate limit was unused: it is larger than the limit."""
 
 
 class Closed(Rejected):
@@ -100,9 +100,9 @@ class Failed(ExecutorError):
 
     Attributes:
         kind: What went wrong with the last attempt.
-        attempts: How often it was sent.
-        status: HTTP status of the last response, if there was one.
-        request_id: The API's id of the last exchange, if it gave one.
+        attempts: How often the request was sent.
+        status: HTTP status of the last response, if any.
+        request_id: The API's id of the last exchange, if any.
     """
 
     def __init__(
@@ -122,16 +122,16 @@ class Failed(ExecutorError):
 
     @property
     def retryable(self) -> bool:
-        """Whether the same request may succeed another time."""
+        """Whether the same request may succeed later."""
         return FAILURE_POLICIES[self.kind].retry
 
 
 class StreamInterrupted(Failed):
-    """An answer was broken off after its reader had seen some of it; so it was not tried again.
+    """A response broke off after its reader had seen some of it; so the request was not retried.
 
     Attributes:
-        message: What had come of it, if anything.
-        usage: What that took, as far as it is known.
+        message: The part of the message that had arrived, if any.
+        usage: What that part used, as far as is known.
     """
 
     message: "Message | None" = None

@@ -1,11 +1,11 @@
-"""The executor: the ways in, the client, and the life of both. What moves requests is the `pump`."""
+"""The executor: its doors, its client, and the life of both. The `Pump` moves the requests."""
 
 import asyncio
 import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Mapping
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
-from functools import partial, wraps
+from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar
 
@@ -15,16 +15,17 @@ from claude_executor.core.control.retry import RetryPolicy
 from claude_executor.core.control.spending import SpendingCap
 from claude_executor.core.model.events import Event
 from claude_executor.core.model.limits import Limits
-from claude_executor.core.model.options import DEFAULT_OPTIONS, RequestOptions
+from claude_executor.core.model.options import RequestOptions
 from claude_executor.core.model.snapshot import Snapshot
 from claude_executor.core.scheduling.scheduler import Scheduler
-from claude_executor.runtime.calls import Cost, shape_for
-from claude_executor.runtime.client import ClientHandle
+from claude_executor.runtime.calls import CostHint, shape_for
 from claude_executor.runtime.count_tokens import TokenCountLimiter
-from claude_executor.runtime.map import MapAnswer, MapJournal, Params, Result, map_requests
+from claude_executor.runtime.map import MapJournal, Params, Result
+from claude_executor.runtime.options import OptionsSource, options_source, request_options
 from claude_executor.runtime.pump import Pump
 from claude_executor.runtime.requests import RequestRunner
 from claude_executor.runtime.session import Session
+from claude_executor.sdk.client import ClientHandle
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic, Middleware
@@ -35,15 +36,15 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 T = TypeVar("T")
 
-BUFFER = 1_000
-"""Requests that `Executor.map` keeps ready beyond those in flight."""
-
 
 class Executor:
-    """Pushes requests through one organisation's limits. Use it as ``async with Executor(…) as executor``.
+    """Sends Claude requests as fast as your rate limits allow, and no faster.
 
-    Many coroutines may call `submit` at once; that is what it is for. It belongs to the event loop it was
-    entered in.
+    Use it as ``async with Executor(…) as executor``, in one event loop. Any number of coroutines may use it
+    at once.
+
+    How requests stand among others is said in the same way everywhere: by `options`, or by `priority`,
+    `tenant` and `deadline`, which are the fields of `RequestOptions`. To give both is a `TypeError`.
     """
 
     def __init__(
@@ -66,33 +67,34 @@ class Executor:
         clock: Callable[[], float] = time.monotonic,
         random: Callable[[], float] = random.random,
     ) -> None:
-        """Nothing is connected before the executor is entered.
+        """Set up an executor. Nothing is connected before it is entered.
 
         Args:
             limits: What may be used per minute: one `Limits`, or a mapping of model (or pool) to `Limits`.
-                What is not declared is learned from the API's response headers.
-            client: An SDK client to use; its retries are switched off for the executor's calls, and it is not
-                closed. By default one is built, on aiohttp, and closed on leaving.
+                Limits you leave out are learned from the API's response headers.
+            client: An SDK client to use. Its retries are switched off for the executor's calls, and it is not
+                closed. By default the executor builds one, on aiohttp, and closes it.
             api_key: For the client that is built; by default ``ANTHROPIC_API_KEY``.
             base_url: For the client that is built; by default ``ANTHROPIC_BASE_URL``.
             max_concurrency: Requests in flight at once, at most.
-            max_queued: Requests waiting at once, at most; more raise `QueueFull`. By default no bound.
-            retry: When to try again.
+            max_queued: Requests waiting at once, at most; more raise `QueueFull`. By default there is no
+                bound.
+            retry: When to retry.
             breaker: When to pause because the API is down.
-            timeout: Seconds that one answer may take; a `timeout` in a request goes before it. Long answers
-                (`max_tokens` over 21,333) come as streams: only a minute's silence ends them.
+            timeout: Seconds that one response may take; a `timeout` in a request takes precedence. Long
+                responses (`max_tokens` over 21,333) are streamed: only a minute of silence ends them.
             reserve_max_tokens: Reserve `max_tokens` for every request, for platforms that charge it up front
                 (Amazon Bedrock). The Claude API does not.
-            spending_caps: What all requests together may cost. What is in flight counts as the most it can cost, so a
-                cap is never passed; a request that does not fit any more raises `SpendingCapReached`.
-            budget: Share the limits with other executors, on this machine or others: a `RedisBudget`. What
-                one of them learns of the limits all of them know. `max_concurrency` and `caps` are this
-                one's own.
+            spending_caps: What all requests together may cost. A request in flight counts as the most it can
+                cost, so a cap is never exceeded; requests that no longer fit raise `SpendingCapReached`.
+            budget: Shares the limits with other executors, on this machine or others: a `RedisBudget`.
+                Learned limits are shared, too; `max_concurrency` and `spending_caps` are not.
             on_event: Called with every `Event`, on the event loop: it must not block.
-            attempt_context: Makes the context in which each attempt is sent, given the `number` of its request, in the
-                caller's own coroutine: so the SDK's spans find their parent. It must not block or raise.
+            attempt_context: Called with the `number` of a request for each of its attempts; returns the
+                context in which the attempt is sent, in the caller's own coroutine, so that the SDK's spans
+                find their parent. It must not block or raise.
             clock: Seconds on a steady clock.
-            random: Numbers from [0, 1), for jitter.
+            random: Random numbers from [0, 1), for jitter.
 
         Raises:
             ValueError: An argument is out of range.
@@ -120,10 +122,14 @@ class Executor:
             budget=budget,
         )
         self._count_limiter = TokenCountLimiter(limits, retry or RetryPolicy(), random)
-        self._runner = RequestRunner(self._client_handle, self._pump, clock)
-        self._max_concurrency = max_concurrency
+        self._runner = RequestRunner(
+            self._client_handle,
+            self._pump,
+            self._count_limiter,
+            clock=clock,
+            max_concurrency=max_concurrency,
+        )
         self.clock = clock
-        self._tasks: set[asyncio.Task[None]] = set()
 
     def __repr__(self) -> str:
         s = self.snapshot()
@@ -131,7 +137,7 @@ class Executor:
         return f"<Executor [{waiting} | breaker {s.breaker}]>"
 
     async def __aenter__(self) -> Self:
-        """Connect to the event loop, and build the client if none was given."""
+        """Bind the executor to the running event loop, and build the client if none was given."""
         await self._client_handle.open()
         try:
             await self._pump.start()
@@ -143,162 +149,210 @@ class Executor:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Finish what was submitted; on an exception, refuse what has not been sent and abandon the rest."""
-        for task in self._tasks:  # of a `map` that was left before its end
+        """Finish what was submitted; on an exception, refuse waiting requests and abandon the rest."""
+        map_tasks = self._runner.map_tasks
+        for task in map_tasks:  # the workers of a `map` that was left before its end
             task.cancel()
         self._pump.close(refuse_waiting=False)
         try:
-            if self._tasks:
-                await asyncio.wait(set(self._tasks))
+            if map_tasks:
+                await asyncio.wait(set(map_tasks))
             if kind is None:
                 await self.drain()
         finally:
-            # After a clean end nobody waits any more; otherwise everybody is to know that it is over.
+            # After a clean end no request waits any more; otherwise all of them are refused here.
             self._pump.stop()
             await self._pump.leave()
             await self._client_handle.close()
 
     async def submit(
-        self, params: Params, *, priority: int = 0, tenant: str = "", deadline: float | None = None
+        self,
+        params: Params,
+        *,
+        options: RequestOptions | None = None,
+        priority: int | None = None,
+        tenant: str | None = None,
+        deadline: float | None = None,
     ) -> "Message":
-        """Send one request when the limits allow, and return the answer.
+        """Send one request when the limits allow, and return the response.
 
         Args:
             params: What ``messages.create`` takes, as a mapping.
-            priority: Larger goes first; equal ones share.
+            options: How the request stands among others, in place of the three keywords below.
+            priority: Larger goes first; requests of the same priority share. 0 by default.
             tenant: Requests of different tenants share the limits fairly.
-            deadline: Seconds from now by which the last attempt must have started, at the latest. How long an
-                answer may take is `timeout`.
+            deadline: Seconds from now by which the last attempt must have started. How long a response may
+                take is `timeout`.
 
         Raises:
-            TypeError: `params` hold something that JSON cannot.
+            TypeError: `params` hold something that JSON cannot represent, or options were given in both ways.
             ValueError: `params` cannot be a request.
-            Rejected: It was not sent; trying again later is safe.
-            Failed: It was sent and did not succeed.
+            Rejected: The request was not sent; it is safe to submit it again later.
+            Failed: The request was sent and did not succeed.
         """
-        return (await self._runner.answer(params, RequestOptions(priority, tenant, deadline))).message
+        chosen = request_options(options, priority, tenant, deadline)
+        return (await self._runner.answer(params, chosen)).message
 
     def stream(
         self,
         params: Params,
         *,
-        priority: int = 0,
-        tenant: str = "",
+        options: RequestOptions | None = None,
+        priority: int | None = None,
+        tenant: str | None = None,
         deadline: float | None = None,
         idle_timeout: float = 60.0,
     ) -> "AbstractAsyncContextManager[AsyncMessageStream[None]]":
-        """Send one request when the limits allow, and give the SDK's own stream of its answer.
+        """Send one request when the limits allow, and stream the response as the SDK's own stream object.
 
         Use it as ``async with executor.stream(params) as stream``, and in the block whatever the SDK's stream
-        has: ``async for text in stream.text_stream``, events, ``await stream.get_final_message()``.
+        offers: ``async for text in stream.text_stream``, events, ``await stream.get_final_message()``.
 
-        A failure before the first event is tried again like that of any request. Its place in flight is free
-        as soon as the answer ends or the block is left; leaving the executor waits for streams that are open.
+        A stream that fails before its first event is retried. Its place in flight is free as soon as the
+        response ends or the block is left; leaving the executor waits for open streams.
 
         Args:
             params: What ``messages.create`` takes, as a mapping.
-            priority: As for `submit`.
-            tenant: As for `submit`.
-            deadline: As for `submit`.
-            idle_timeout: Seconds without a sign of life after which the answer is given up, where `params` hold no
+            options: See `submit`; so are `priority`, `tenant` and `deadline`.
+            priority: See `submit`.
+            tenant: See `submit`.
+            deadline: See `submit`.
+            idle_timeout: Seconds of silence after which the stream is given up, unless `params` hold a
                 `timeout`.
 
         Raises:
-            StreamInterrupted: The answer was broken off while it was being read: by an error within it, by a
-                lost connection, or because it just ended. It carries what had come.
+            StreamInterrupted: The stream broke off while it was being read: by an error event, by a lost
+                connection, or because it just ended. The exception carries what had arrived.
             TypeError: As for `submit`.
             ValueError: As for `submit`.
             Rejected: As for `submit`.
             Failed: As for `submit`.
         """
-        return self._runner.stream(
-            params, RequestOptions(priority, tenant, deadline), idle_timeout=idle_timeout
-        )
+        chosen = request_options(options, priority, tenant, deadline)
+        return self._runner.stream(params, chosen, idle_timeout=idle_timeout)
+
+    async def count_tokens(self, params: Params, *, deadline: float | None = None) -> int:
+        """Count the input tokens of a request by the API, which is free.
+
+        Counts have a limit of their own, in requests a minute. They hold no place in flight, and are no part
+        of `snapshot()` or of events. Failed counts are retried as the policy says, also within `call`.
+        Leaving the executor does not wait for counts.
+
+        Args:
+            params: What ``messages.create`` or ``messages.count_tokens`` takes. What does not affect the
+                count, such as `max_tokens`, is not sent.
+            deadline: Seconds from now by which the last attempt must have started.
+
+        Raises:
+            TypeError: As for `submit`.
+            ValueError: As for `submit`.
+            Rejected: Nothing was sent.
+            Failed: The count was requested and did not succeed.
+        """
+        return await self._runner.count_tokens(params, deadline=deadline)
 
     async def call(
         self,
         fn: Callable[..., Awaitable[T]],
         *args: object,
-        cost: Cost | None = None,
-        options: RequestOptions = DEFAULT_OPTIONS,
+        cost: CostHint | None = None,
+        options: RequestOptions | None = None,
+        priority: int | None = None,
+        tenant: str | None = None,
+        deadline: float | None = None,
         **kwargs: object,
     ) -> T:
-        """Call somebody's coroutine function that asks Claude, under the same limits, retries and breaker.
+        """Call a coroutine function that uses Claude, under the same limits, retries and breaker.
 
-        What the SDK raises of a request that asked a model is a failed attempt, and it is called again as the
-        policy says: a client it uses should not retry by itself (``max_retries=0``; for a method of the SDK's
-        client that is given here itself, it is seen to). Whatever else it raises comes through. What it took
-        is read from what it returns, if that has an SDK message's `usage`, and known of what it asks of this
-        executor; otherwise the estimate stands.
+        An exception of the SDK about a request to a model is a failed attempt, and the function is called
+        again as the policy says; any other exception passes through. Create the client that the function uses
+        with ``max_retries=0``. (For a method of an SDK client that is given as `fn` itself, the executor
+        switches the client's retries off.) The cost is read from the result, if that has the `usage` of an
+        SDK message, and is known for what the function asks of this executor; otherwise the estimate stands.
 
-        What the function asks of this executor is sent as part of the call, in its place: not paced or tried
-        again by itself, at the options of the call. So `cost` should be that of all of it.
+        What the function asks of this executor is sent as part of the call, in its place in flight, and is
+        not paced or retried by itself. So `cost` should cover all of it.
 
         Args:
-            fn: The function, such as ``client.messages.create`` or one of your own.
+            fn: The function, such as ``client.messages.create`` or one of your own. Wrap a function that has
+                parameters called `cost`, `options`, `priority`, `tenant` or `deadline` in a `partial`.
             args: For `fn`.
-            cost: What it will probably take: a request, as for `submit`, or ``Estimate.about(…)``, or a
-                function of the arguments that gives either. Not needed where the arguments are a request.
-            options: How it stands among other requests.
+            cost: What the call will probably use: a request, as for `submit`, or ``Estimate.about(…)``, or a
+                function of the arguments that returns either. Not needed if the arguments are a request.
+            options: See `submit`; so are `priority`, `tenant` and `deadline`.
+            priority: See `submit`.
+            tenant: See `submit`.
+            deadline: See `submit`.
             kwargs: For `fn`.
 
         Raises:
-            ValueError: It cannot be told what the call will take.
+            ValueError: The size of the call is not known: give `cost`.
+            TypeError: Options were given in both ways.
             Rejected: As for `submit`.
             Failed: As for `submit`.
         """
-        return await self._runner.call(partial(fn, *args, **kwargs), shape_for(cost, args, kwargs), options)
+        chosen = request_options(options, priority, tenant, deadline)
+        return await self._runner.call(partial(fn, *args, **kwargs), shape_for(cost, args, kwargs), chosen)
 
     def limited(
         self,
-        cost: Cost | None = None,
+        cost: CostHint | None = None,
         *,
-        options: RequestOptions | Callable[[], RequestOptions] = DEFAULT_OPTIONS,
+        options: OptionsSource | None = None,
+        priority: int | None = None,
+        tenant: str | None = None,
+        deadline: float | None = None,
     ) -> Callable[[Callable[P, Awaitable[T]]], Callable[P, Coroutine[Any, Any, T]]]:
-        """A decorator: every call of the function goes through `call`.
+        """Return a decorator: every call of the decorated function goes through `call`.
 
         Args:
-            cost: As for `call`.
-            options: As for `call`, or what gives them when a call is made.
+            cost: See `call`.
+            options: See `submit`; or a function that returns them at each call.
+            priority: See `submit`.
+            tenant: See `submit`.
+            deadline: Seconds from each call; see `submit`.
         """
-
-        def decorate(fn: Callable[P, Awaitable[T]]) -> Callable[P, Coroutine[Any, Any, T]]:
-            @wraps(fn)
-            async def called(*args: P.args, **kwargs: P.kwargs) -> T:
-                shape = shape_for(cost, args, kwargs)
-                now = options if isinstance(options, RequestOptions) else options()
-                return await self._runner.call(partial(fn, *args, **kwargs), shape, now)
-
-            return called
-
-        return decorate
+        return self._runner.limited(cost, options_source(options, priority, tenant, deadline))
 
     def middleware(
-        self, options: RequestOptions | Callable[[], RequestOptions] = DEFAULT_OPTIONS
+        self,
+        options: OptionsSource | None = None,
+        *,
+        priority: int | None = None,
+        tenant: str | None = None,
+        deadline: float | None = None,
     ) -> "Middleware":
-        """What puts an unchanged client of the SDK under the executor's limits, retries and breaker.
+        """Return middleware that puts an SDK client under the executor's limits, retries and breaker.
 
         ``AsyncAnthropic(middleware=[executor.middleware()])``, or the synchronous ``Anthropic`` in any thread
-        but the executor's. Every message that the client asks for, as a stream or not, waits for its turn
-        among all others. If it was sent it ends as the SDK ends it, with the SDK's own exceptions; if it was
-        turned away, with `Rejected`. Counting tokens is paced by the limit it has of its own. Whatever else
-        the client does is left alone.
+        but the executor's. Every message that the client asks for, streamed or not, waits for its turn. A
+        request that was sent ends as the SDK ends it, with the SDK's own exceptions; one that was turned away
+        raises `Rejected`. Token counts are paced by the limit they have of their own. Other requests pass
+        untouched.
 
-        The client may be made before the executor is entered; it is used while the executor is.
+        The client may be made before the executor is entered, and be used while the executor is open.
 
         Args:
-            options: As for `limited`.
+            options: See `submit`; or a function that returns them at each request.
+            priority: See `submit`.
+            tenant: See `submit`.
+            deadline: Seconds from each request; see `submit`.
         """
-        from claude_executor.runtime.middleware import ExecutorMiddleware
+        return self._runner.middleware(options_source(options, priority, tenant, deadline))
 
-        return ExecutorMiddleware(self._pump, self._count_limiter, options)
-
-    def session(self, *, priority: int = 0, tenant: str = "", deadline: float | None = None) -> Session:
-        """A view of this executor whose requests share a priority, a tenant and a deadline.
+    def session(
+        self,
+        options: RequestOptions | None = None,
+        *,
+        priority: int | None = None,
+        tenant: str | None = None,
+        deadline: float | None = None,
+    ) -> Session:
+        """Return a view of this executor whose requests share a priority, a tenant and a deadline.
 
         For an agent's many calls, or a user's turn: `deadline` is in seconds from now, for all of them.
         """
-        return Session(self, RequestOptions(priority, tenant, deadline))
+        return Session(self._runner, request_options(options, priority, tenant, deadline))
 
     def map(
         self,
@@ -306,44 +360,34 @@ class Executor:
         *,
         ordered: bool = False,
         buffer: int | None = None,
-        priority: int = 0,
-        tenant: str = "",
+        options: RequestOptions | None = None,
+        priority: int | None = None,
+        tenant: str | None = None,
         deadline: float | None = None,
         journal: MapJournal | None = None,
     ) -> "AsyncGenerator[Result, None]":
-        """Submit every request of an iterable, which may be endless, and yield results as they come.
+        """Submit every request of an iterable, which may be endless, and yield results as they complete.
 
-        A failed request is a result too, with its `error` set: one bad row does not end the others. Memory is
-        bounded: requests are taken from `prompts` as there is room, and no faster than results are consumed.
+        Results come in order of completion, unlike those of `concurrent.futures.Executor.map`: `Result.index`
+        says which request one belongs to, and ``ordered=True`` restores the order. A failed request is a
+        result too, with its `error` set. Memory is bounded: requests are taken from `prompts` as there is
+        room, and no faster than results are consumed.
 
         Args:
             prompts: Requests, from any iterable, synchronous or not.
             ordered: Yield in the order of `prompts` instead of in order of completion.
-            buffer: Requests taken from `prompts` and not yet yielded, at most. More of them mix better
-                where a file is sorted by size. By default `max_concurrency` and a thousand more.
-            priority: As for `submit`.
-            tenant: As for `submit`.
-            deadline: Seconds from now by which the last attempts must have started; what is later is a
-                result with a `DeadlineExceeded`.
+            buffer: Requests taken from `prompts` and not yet yielded, at most. A larger buffer mixes a file
+                that is sorted by size better. By default `max_concurrency` and a thousand more.
+            options: See `submit`; so are `priority` and `tenant`.
+            priority: See `submit`.
+            tenant: See `submit`.
+            deadline: Seconds from now by which the last attempts must have started; later requests become
+                results with a `DeadlineExceeded`.
             journal: Where answers are kept before they are yielded, such as `claude_executor.bulk.Journal`.
-                Requests whose answers are there already are not sent: those answers are yielded.
+                Requests that have an answer there are not sent: that answer is yielded.
         """
-        if buffer is not None and buffer < 1:
-            raise ValueError(f"buffer must be at least 1, got {buffer}")
-        if self._pump.turn() is not None:
-            raise RuntimeError(
-                "map() cannot be used within call() or limited(): its requests would wait for the place that "
-                "the call holds, so take it out of there"
-            )
-
-        deadline_at = None if deadline is None else self.clock() + deadline
-
-        async def one(params: Params) -> MapAnswer:
-            left = None if deadline_at is None else deadline_at - self.clock()
-            return await self._runner.answer(params, RequestOptions(priority, tenant, left))
-
-        room = buffer if buffer is not None else self._max_concurrency + BUFFER
-        return map_requests(one, prompts, room=room, ordered=ordered, tasks=self._tasks, journal=journal)
+        chosen = request_options(options, priority, tenant, deadline)
+        return self._runner.map(prompts, chosen, ordered=ordered, buffer=buffer, journal=journal)
 
     def reconfigure(
         self,
@@ -356,33 +400,33 @@ class Executor:
         burst: float | None = None,
         max_concurrency: int | None = None,
     ) -> None:
-        """Change limits while running. `limits` replaces what was declared; the rest changes parts of it.
+        """Change limits while running. `limits` replaces the declared limits; the rest changes parts of them.
 
-        What was not declared and is not given stays learned from the API.
+        Limits that were not declared and are not given are still learned from the API.
 
         Raises:
-            ValueError: A number is out of range; then nothing is changed.
+            ValueError: A number is out of range; nothing is changed.
         """
         parts = {"rpm": rpm, "tpm": tpm, "itpm": itpm, "otpm": otpm, "burst": burst}
         changes = {name: value for name, value in parts.items() if value is not None}
         self._scheduler.reconfigure(
             self.clock(), limits=limits, changes=changes, max_concurrency=max_concurrency
         )
-        self._max_concurrency = max_concurrency or self._max_concurrency
+        self._runner.max_concurrency = max_concurrency or self._runner.max_concurrency
         if limits is not None:
             self._count_limiter.reconfigure(limits)
         self._pump.pump()
 
     def snapshot(self) -> Snapshot:
-        """Levels, line, requests in flight, breaker, and what limits us, at this moment."""
+        """Return levels, queue, requests in flight, breaker, and what limits throughput, at this moment."""
         return self._scheduler.snapshot(self.clock())
 
     async def drain(self, *, refuse_waiting: bool = False) -> None:
-        """Wait until nothing is waiting and nothing is in flight.
+        """Wait until no request is waiting or in flight.
 
         Args:
-            refuse_waiting: Accept nothing more, refuse with `Closed` what has not been sent, and wait only
-                for what is in flight: how to stop soon without losing an answer that is being paid for.
+            refuse_waiting: Accept no more requests, refuse waiting ones with `Closed`, and wait only for
+                those in flight: to stop soon without losing an answer that is being paid for.
         """
         if refuse_waiting:
             self._pump.close(refuse_waiting=True)

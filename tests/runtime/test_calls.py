@@ -246,7 +246,7 @@ async def test_what_a_call_takes_must_be_known(simulator, executor_on):
 
     about = Estimate.about(MODEL, input_tokens=2_000, output_tokens=300)
     async with executor_on(simulator) as executor:
-        with pytest.raises(ValueError, match="give it as cost="):
+        with pytest.raises(ValueError, match="needs to know the call's size"):
             await executor.call(summary, "a")
         assert await executor.call(summary, "a", cost=about) == "A"
         assert await executor.call(summary, "a", cost=request("a")) == "A"

@@ -95,7 +95,7 @@ async def test_an_answer_that_is_broken_off_is_no_success(executor_on, faults, k
                 async for piece in stream.text_stream:
                     pieces.append(piece)  # noqa: PERF401 - they are looked at after the exception
 
-        with pytest.raises(StreamInterrupted, match="the answer was broken off") as told:
+        with pytest.raises(StreamInterrupted, match="the response broke off") as told:
             await listen()
         assert free(executor)
     error = told.value
@@ -212,7 +212,7 @@ async def test_a_stream_wants_an_open_executor_and_a_request(simulator, executor
         async with executor.stream(prompt()):
             pass
     async with executor:
-        with pytest.raises(TypeError, match="a request is a mapping"):
+        with pytest.raises(TypeError, match="a request must be a mapping"):
             async with executor.stream("Hello"):
                 pass
 
@@ -236,7 +236,7 @@ async def test_a_stream_that_was_left_early_gave_a_message_as_if_it_were_whole(s
                 break
         spent = executor.snapshot()
         for ask in (stream.get_final_message, stream.get_final_text, stream.until_done):
-            with pytest.raises(StreamInterrupted, match="left before the answer was complete") as told:
+            with pytest.raises(StreamInterrupted, match="left before the response was complete") as told:
                 await ask()
             assert told.value.message is not None
             assert told.value.message.stop_reason is None
@@ -259,7 +259,7 @@ async def test_an_unfinished_stream_told_of_one_attempt_always(executor_on, leav
                         break
             await stream.get_final_message()
 
-        with pytest.raises(StreamInterrupted, match="left" if leave else "broken off") as told:
+        with pytest.raises(StreamInterrupted, match="left" if leave else "broke off") as told:
             await ask()
         assert told.value.attempts == executor.snapshot().attempts > 1
 
@@ -338,7 +338,7 @@ async def test_a_beginning_without_usage_was_an_attribute_error():
 
     http = httpx2.AsyncClient(transport=httpx2.MockTransport(answer))
     async with anthropic.AsyncAnthropic(api_key="k", http_client=http) as client:
-        opened = await Transport(client, timeout=5.0).open(prompt(), silence=5.0)
+        opened = await Transport(client, timeout=5.0).open(prompt(), idle_timeout=5.0)
     assert isinstance(opened, FailedAttempt)
     assert opened.failure.kind is FailureKind.GARBLED
     assert answers[0].is_closed

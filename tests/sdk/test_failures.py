@@ -4,8 +4,10 @@ The exchanges are mocked with respx, so that statuses and bodies are exactly tho
 """
 
 import asyncio
+import ssl
 from typing import Any
 
+import aiohttp
 import anthropic
 import httpx2
 import pytest
@@ -187,6 +189,41 @@ async def test_an_unreachable_api_is_given_up_soon_and_says_what_to_do():
     assert "ANTHROPIC_BASE_URL" in str(outcome)
 
 
+def connector(error: OSError, kind: Any = aiohttp.ClientConnectorError) -> Any:
+    """An error of aiohttp as the SDK raises it: below its own, and with the cause as an attribute."""
+    key = aiohttp.client_reqrep.ConnectionKey("127.0.0.1", 1, True, True, None, None, None)
+    raised = anthropic.APIConnectionError(
+        request=httpx2.Request("POST", "https://u:secret@127.0.0.1:18080/v1/x")
+    )
+    raised.__cause__ = kind(key, error)
+    return raised
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (connector(ConnectionRefusedError(111, "no")), "connection refused"),
+        (connector(ssl.SSLError(1, "wrong version")), "the TLS handshake failed (is it http://?)"),
+        (connector(ssl.SSLCertVerificationError(1, "self-signed")), "its TLS certificate cannot be verified"),
+        (connector(OSError(-2, "?"), aiohttp.ClientConnectorDNSError), "the host name cannot be resolved"),
+    ],
+)
+def test_without_a_connection_the_message_names_host_and_cause(error, said):
+    """And not the password that may stand in the base URL."""
+    failure = failure_from(error).failure
+    assert failure.kind is FailureKind.UNREACHABLE
+    assert failure.detail == f"cannot connect to https://127.0.0.1:18080: {said}"
+
+
+async def test_a_failed_request_said_failed_twice():
+    """As in a traceback: "Failed: failed: invalid request"."""
+    outcome, _ = await ask(R(400, json=error("invalid_request_error", "no")))
+    assert isinstance(outcome, Failed)
+    assert str(outcome).startswith("invalid request (HTTP 400")
+    outcome, _ = await ask(R(500, json=error("api_error", "no")))
+    assert str(outcome).startswith("gave up after 3 attempts: server error (HTTP 500")
+
+
 async def test_without_a_connection_it_was_told_as_if_something_had_been_sent():
     """No attempt reached the API, so the error is one of those that say so; its cause is the SDK's."""
     outcome, _ = await ask(httpx2.ConnectError("refused"))
@@ -210,7 +247,7 @@ async def test_a_deadline_without_a_connection_is_a_deadline():
     with respx.mock() as api:
         api.post(URL).mock(side_effect=httpx2.ConnectError("refused"))
         async with client, Executor(client=client, clock=loop_time, random=lambda: 0.5) as executor:
-            with pytest.raises(DeadlineExceeded, match="no connection could be made"):
+            with pytest.raises(DeadlineExceeded, match=r"cannot connect to https://api\.anthropic\.com"):
                 await executor.submit(PROMPT, deadline=0.2)
 
 

@@ -35,16 +35,16 @@ async def refused(simulator: Simulator, **options: object) -> Stopped:
 @pytest.mark.parametrize(
     ("key", "said"),
     [
-        ("sk-ant-secret\n", "the API key holds a line break"),
-        ("sk-ant\r\n-secret", "the API key holds a line break"),
-        ("sk-ant\u2028secret", "the API key holds a line break"),
-        ("sk-ant secret", "the API key holds a space"),
-        (" sk-ant-secret", "the API key holds a space"),
-        ("sk-ant-secret\t", "the API key holds a space"),
-        ("sk-ant-secret\x7f", "a character that no key has"),
-        ("“sk-ant-secret”", "a character that no key has"),
-        ("", "the API key is empty"),
-        ("  ", "the API key is empty"),
+        ("sk-ant-secret\n", "the API key contains a line break; check ANTHROPIC_API_KEY"),
+        ("sk-ant\r\n-secret", "the API key contains a line break; check ANTHROPIC_API_KEY"),
+        ("sk-ant\u2028secret", "the API key contains a line break; check ANTHROPIC_API_KEY"),
+        ("sk-ant secret", "the API key contains a space; check ANTHROPIC_API_KEY"),
+        (" sk-ant-secret", "the API key contains a space; check ANTHROPIC_API_KEY"),
+        ("sk-ant-secret\t", "the API key contains a space; check ANTHROPIC_API_KEY"),
+        ("sk-ant-secret\x7f", "an invalid character (a curly quote pasted from a document?)"),
+        ("“sk-ant-secret”", "an invalid character (a curly quote pasted from a document?)"),
+        ("", "the API key is empty; set ANTHROPIC_API_KEY (create a key at console.anthropic.com)"),
+        ("  ", "the API key is empty; set ANTHROPIC_API_KEY (create a key at console.anthropic.com)"),
     ],
 )
 async def test_a_key_with_a_line_break_failed_row_by_row_with_an_odd_error(simulator, key, said):
@@ -64,7 +64,7 @@ async def test_a_missing_key_was_told_as_if_something_had_been_sent(simulator, m
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     error = await refused(simulator, api_key=None)
     assert str(error).startswith("nothing was sent: ")
-    assert "there is no API key; check the API key (ANTHROPIC_API_KEY)" in str(error)
+    assert "no API key found; set ANTHROPIC_API_KEY (create a key at console.anthropic.com)" in str(error)
 
 
 async def test_a_profile_that_is_not_there_was_a_strange_error(monkeypatch, tmp_path):
@@ -72,7 +72,7 @@ async def test_a_profile_that_is_not_there_was_a_strange_error(monkeypatch, tmp_
     monkeypatch.delenv("ANTHROPIC_API_KEY", raising=False)
     monkeypatch.setenv("ANTHROPIC_PROFILE", "nope")
     monkeypatch.setenv("ANTHROPIC_CONFIG_DIR", str(tmp_path))
-    with pytest.raises(Stopped, match=r"nothing was sent: there is no API key: .*nope") as caught:
+    with pytest.raises(Stopped, match=r"nothing was sent: no API key found: .*nope") as caught:
         await Executor().__aenter__()
     assert isinstance(caught.value.__cause__, anthropic.CredentialsError)
 
@@ -89,15 +89,36 @@ class Odd:
 
 
 CANNOT_BE_SENT = [
-    (asking([{"type": "text", "text": Odd()}]), TypeError, "messages.0.content.0.text cannot be sent: Odd "),
-    (asking(b"secret"), TypeError, "messages.0.content cannot be sent: bytes "),
-    (asking(iter(["secret"])), TypeError, "messages.0.content cannot be sent: an iterator "),
-    (asking({Odd()}), TypeError, "messages.0.content.0 cannot be sent: Odd "),
-    (asking("secret \ud800"), ValueError, "messages.0.content cannot be sent: its text holds half "),
-    (asking("x", temperature=float("nan")), ValueError, "temperature cannot be sent: JSON has no infinity "),
-    (asking("x", extra_body={"a": Odd()}), TypeError, "extra_body.a cannot be sent: Odd "),
-    (asking("x", metadata={("secret",): 1}), TypeError, "metadata cannot be sent: a key in it is tuple"),
-    (asking([{"a secret of many words": Odd()}]), TypeError, "messages.0.content.0.… cannot be sent: Odd "),
+    (
+        asking([{"type": "text", "text": Odd()}]),
+        TypeError,
+        "cannot encode 'messages.0.content.0.text': JSON has no form for Odd",
+    ),
+    (
+        asking("x", output_format=Odd),
+        TypeError,
+        "cannot encode 'output_format': it is a class; pass a JSON schema",
+    ),
+    (asking(b"secret"), TypeError, "cannot encode 'messages.0.content': JSON has no form for bytes"),
+    (asking(iter(["secret"])), TypeError, "cannot encode 'messages.0.content': an iterator "),
+    (asking({Odd()}), TypeError, "cannot encode 'messages.0.content.0': JSON has no form for Odd"),
+    (asking("secret \ud800"), ValueError, "cannot encode 'messages.0.content': the text contains half "),
+    (asking("x", temperature=float("nan")), ValueError, "cannot encode 'temperature': JSON has no infinity "),
+    (
+        asking("x", extra_body={"a": Odd()}),
+        TypeError,
+        "cannot encode 'extra_body.a': JSON has no form for Odd",
+    ),
+    (
+        asking("x", metadata={("secret",): 1}),
+        TypeError,
+        "cannot encode 'metadata': a key in it is of type tuple",
+    ),
+    (
+        asking([{"a secret of many words": Odd()}]),
+        TypeError,
+        "cannot encode 'messages.0.content.0.…': JSON has no form for Odd",
+    ),
 ]
 
 
@@ -117,7 +138,7 @@ async def test_params_without_a_form_in_json_were_unexpected_errors(simulator, p
 def test_an_iterator_was_sent_once_and_as_nothing_the_second_time():
     """The SDK would read it out for the first attempt; a retry would send an empty list."""
     with pytest.raises(
-        TypeError, match=r"^messages\.0\.content cannot be sent: an iterator .*make it a list"
+        TypeError, match=r"^cannot encode 'messages\.0\.content': an iterator .*make it a list"
     ):
         check_params(asking(iter(["secret"])))
 
@@ -126,7 +147,7 @@ def test_params_that_hold_themselves_are_no_endless_loop():
     """Neither a loop without end nor a `RecursionError`."""
     loop: list[object] = []
     loop.append(loop)
-    with pytest.raises(ValueError, match=r"^messages cannot be sent: it is nested too deeply"):
+    with pytest.raises(ValueError, match=r"^cannot encode 'messages': it is nested too deeply"):
         check_params({"messages": loop})
 
 

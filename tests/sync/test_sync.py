@@ -17,7 +17,16 @@ from anthropic.types import Message
 from anthropic.types.beta import BetaMessage
 
 import claude_executor
-from claude_executor import Closed, Failed, Limits, QueueFull, RetryPolicy, StreamInterrupted
+from claude_executor import (
+    Closed,
+    DeadlineExceeded,
+    Failed,
+    Limits,
+    QueueFull,
+    RequestOptions,
+    RetryPolicy,
+    StreamInterrupted,
+)
 from claude_executor.simulator import Faults, Latency, Lengths, Settings
 from claude_executor.sync import Executor, ExecutorOptions, map_sync, submit_sync
 
@@ -100,6 +109,33 @@ def test_the_options_are_the_executors():
     """By name: none is missing, none is made up."""
     taken = set(inspect.signature(claude_executor.Executor).parameters) - {"limits"}
     assert set(ExecutorOptions.__annotations__) == taken
+
+
+@pytest.mark.simulator(QUICK)
+def test_its_doors_take_options_as_the_executors_do(made):
+    """As a whole or by keywords, but not both."""
+    late = RequestOptions(deadline=-1.0)
+    with made(Limits(rpm=1_000)) as executor:
+        for how in ({"options": late}, {"deadline": -1.0}):
+            with pytest.raises(DeadlineExceeded):
+                executor.submit(prompt(), **how)
+            with pytest.raises(DeadlineExceeded), executor.stream(prompt(), **how):
+                pass
+            (result,) = executor.map([prompt()], **how)
+            assert isinstance(result.error, DeadlineExceeded)
+        with pytest.raises(TypeError, match="not both"):
+            executor.submit(prompt(), options=late, tenant="a")
+        with pytest.raises(TypeError, match="not both"):
+            executor.middleware(late, tenant="a")
+
+
+@pytest.mark.simulator(QUICK)
+def test_it_counts_tokens(made):
+    """By the API."""
+    with made(Limits(rpm=1_000)) as executor:
+        assert executor.count_tokens(prompt()) > 0
+        with pytest.raises(DeadlineExceeded):
+            executor.count_tokens(prompt(), deadline=-1.0)
 
 
 @pytest.mark.simulator(QUICK)

@@ -1,7 +1,7 @@
 """Checked by mypy and pyright, never run: what type checkers see through the public door."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
-from typing import assert_type
+from typing import Unpack, assert_type
 
 from anthropic import Anthropic, AsyncAnthropic, Middleware
 from anthropic.lib.streaming import AsyncMessageStream
@@ -12,11 +12,13 @@ from claude_executor import (
     Event,
     Executor,
     ExecutorError,
+    ExecutorOptions,
     Failed,
     FailureKind,
     Limits,
     Params,
     Rejected,
+    RequestKeywords,
     RequestOptions,
     Result,
     Session,
@@ -49,7 +51,9 @@ async def use() -> None:
     async with Executor(Limits(rpm=50), max_concurrency=10) as executor:
         assert_type(executor, Executor)
         assert_type(await executor.submit(next(prompts()), priority=1, tenant="a", deadline=1.0), Message)
-        async for result in executor.map(prompts(), ordered=True):
+        assert_type(await executor.submit(next(prompts()), options=RequestOptions(1)), Message)
+        assert_type(await executor.count_tokens(next(prompts()), deadline=1.0), int)
+        async for result in executor.map(prompts(), ordered=True, options=RequestOptions(tenant="a")):
             assert_type(result, Result)
             assert_type(result.message, Message | None)
             assert_type(result.error, Exception | None)
@@ -63,6 +67,7 @@ async def use() -> None:
         AsyncAnthropic(
             middleware=[
                 executor.middleware(RequestOptions(priority=1)),
+                executor.middleware(tenant="a", deadline=5.0),
                 executor.middleware(lambda: RequestOptions()),
             ]
         )
@@ -130,6 +135,8 @@ async def use_session(executor: Executor) -> None:
     session = executor.session(priority=1, tenant="a", deadline=60.0)
     assert_type(session, Session)
     assert_type(session.options, RequestOptions)
+    assert_type(executor.session(RequestOptions(tenant="a")), Session)
+    assert_type(await session.count_tokens(next(prompts())), int)
     assert_type(await session.submit(next(prompts())), Message)
     assert_type(session.map(later(), ordered=True), AsyncGenerator[Result, None])
     async with session.stream(next(prompts())) as stream:
@@ -156,12 +163,27 @@ def seen(event: Event) -> None:
     assert_type(event.at, float)
 
 
+def passed_on(params: Params, **keywords: Unpack[RequestKeywords]) -> Message:
+    """A function of one's own may take what a door takes."""
+    with own_executor(max_concurrency=5) as executor:
+        return executor.submit(params, **keywords)
+
+
+def own_executor(**options: Unpack[ExecutorOptions]) -> sync.Executor:
+    """And what an executor takes."""
+    Executor(**options)
+    return sync.Executor(**options)
+
+
 def use_sync() -> None:
     """The same without async."""
     with sync.Executor(Limits(rpm=50), max_concurrency=10, api_key=None) as executor:
         assert_type(executor, sync.Executor)
         assert_type(executor.submit(next(prompts()), priority=1, tenant="a", deadline=1.0), Message)
-        for result in executor.map(prompts(), ordered=True, buffer=5):
+        assert_type(executor.submit(next(prompts()), options=RequestOptions(1)), Message)
+        executor.submit(next(prompts()), priorty=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+        assert_type(executor.count_tokens(next(prompts())), int)
+        for result in executor.map(prompts(), ordered=True, buffer=5, tenant="a"):
             assert_type(result, Result)
             assert_type(result.message, Message | None)
         for result in executor.map(later()):

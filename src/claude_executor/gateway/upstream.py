@@ -14,13 +14,13 @@ import httpx2
 
 from claude_executor import Executor, RequestOptions
 from claude_executor.gateway.headers import VIA, client_timeout, headers_for_api
+from claude_executor.sdk.http_client import CONNECT_TIMEOUT, default_http_client
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
 
 DEFAULT_TIMEOUT = 600.0
 """Seconds; the default of the SDK."""
-CONNECT_TIMEOUT = 15.0
 _SDK_HEADERS = frozenset({"accept", "content-type", "user-agent"})
 """Headers that describe the SDK itself, like those that begin with ``x-stainless-``."""
 
@@ -35,9 +35,7 @@ def http_client_for(*, max_concurrency: int = 200) -> httpx2.AsyncClient:
     Args:
         max_concurrency: The `max_concurrency` of the executor.
     """
-    connections = max(1_000, 2 * max_concurrency)  # forwarded requests need connections, too
-    limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
-    http_client = anthropic.DefaultAioHttpClient(limits=limits)
+    http_client = default_http_client(2 * max_concurrency)  # requests that are not paced need some, too
     http_client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=()))
     return http_client
 

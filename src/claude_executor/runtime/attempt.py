@@ -1,9 +1,8 @@
-"""One attempt while it is being made, and what else is asked for as part of it.
+"""One attempt while it is being made, and the requests that are nested in it.
 
-Code that is called under an executor may use that executor again: what it asks for then is sent in the place
-that the call holds, for to wait for another could be to wait for itself. Such a part is neither estimated nor
-tried again by itself. What it takes is counted as the call's; and if the call fails with it, the call is made
-again, all of it.
+A function called under an executor may use that executor again. Nested requests reuse the concurrency slot of
+the call: waiting for a second one could deadlock. They are neither estimated nor retried by themselves. Their
+usage counts as that of the call; if the call fails because of one, the whole call is retried.
 """
 
 import asyncio
@@ -31,9 +30,9 @@ class AttemptContext:
     """One attempt of a job.
 
     Attributes:
-        owner: Who carries the job.
+        owner: The pump that carries the job.
         job: The job.
-        over: Whether it has ended.
+        over: Whether the attempt has ended.
     """
 
     __slots__ = ("_advice", "_broken", "_parts", "_place", "job", "over", "owner")
@@ -50,15 +49,15 @@ class AttemptContext:
     # ---- for its parts
 
     async def send(self, attempt: Callable[[], Awaitable[R | FailedAttempt]]) -> R:
-        """Make an attempt as part of this one; one at a time, for it is one place.
+        """Make a nested attempt; one at a time, because they share one slot.
 
         Raises:
-            Closed: This one has ended before it came to that.
+            Closed: The outer attempt ended first.
         """
         self._place = place = self._place or asyncio.Lock()
         async with place:
             if self.over:
-                raise Closed("the call that this was part of has ended; nothing was sent")
+                raise Closed("the call that this request was part of has ended; nothing was sent")
             outcome = await attempt()
         if isinstance(outcome, FailedAttempt):
             self.job.sent = self.job.sent or outcome.failure.sent
@@ -73,38 +72,39 @@ class AttemptContext:
         return outcome
 
     def part(self, message_id: object) -> "NestedRequest":
-        """One of its parts, which comes as a stream."""
+        """Return the ending of a nested request whose response is streamed."""
         return NestedRequest(self, message_id)
 
     def took(self, usage: Usage | None, message_id: object = None) -> None:
-        """A part took so much. Of whose message the id is known, it is counted once."""
+        """Count the usage of a nested request; once for each `message_id`, if that is known."""
         if usage is not None:
             self._parts = self._parts or {}
             self._parts[message_id or object()] = usage
 
     @property
     def known(self) -> int:
-        """Of how many parts it is known what they took."""
+        """The number of nested requests with a known usage."""
         return len(self._parts or ())
 
     def returned(self, value: object, usage: Usage | None, known: int) -> None:
-        """A call that is a part has returned this; so many parts were known when it began.
+        """Count what a nested call returned. `known` is how many usages were known when it began.
 
-        What has a usage but is no message, such as an agent's account of itself, tells of those in between.
+        A result that has a usage but is not a message, such as the summary of an agent, sums up the requests
+        in between, so it counts only if none of these was counted.
         """
         message_id = _id_of(value)
         if message_id is not None or known == self.known:
             self.took(usage, message_id)
 
     def broke(self, error: ExecutorError, broken: FailedAttempt, message_id: object = None) -> None:
-        """A part has failed; this is what its caller is told."""
+        """Note that a nested request failed; `error` is the exception that its caller gets."""
         self._broken += ((error, broken),)
         self.took(broken.failure.usage, message_id)
 
     # ---- for its owner
 
     async def end(self) -> None:
-        """Begin no more parts, and wait for the one that somebody has left under way: it holds the place."""
+        """Begin no more nested requests, and wait for one that was left under way: it holds the slot."""
         self.over = True
         if self._place is not None:
             async with self._place:
@@ -112,21 +112,21 @@ class AttemptContext:
 
     @property
     def divided(self) -> bool:
-        """Whether parts of it have been sent by the executor."""
+        """Whether the executor has sent nested requests."""
         return self._place is not None
 
     def ended_by(self, error: BaseException) -> FailedAttempt | None:
-        """The part that has failed with this exception, if one has; of a group of nothing else, the first."""
+        """Return the nested attempt that failed with this exception; of a group of such, the first."""
         if isinstance(error, ExceptionGroup):
             group = cast("ExceptionGroup[Exception]", error)
             parts = [self.ended_by(each) for each in group.exceptions]
             return parts[0] if None not in parts else None
-        return next((broken for told, broken in self._broken if told is error), None)
+        return next((broken for raised, broken in self._broken if raised is error), None)
 
     def counted(self, outcome: R | FailedAttempt) -> R | FailedAttempt:
-        """What came of it: where its parts are known, it took what they took, also if it has failed.
+        """Return the outcome with the usage of the nested requests, if known, also of a failed attempt.
 
-        And what the message took that it returns, if that is none of theirs.
+        The usage of a returned message is added if it is not that of a nested request.
         """
         used = self._used
         if used is None or self._parts is None:
@@ -150,7 +150,7 @@ class AttemptContext:
 
     @property
     def at_least(self) -> Usage | None:
-        """What it took if its end is not known: what its parts took, or `None`, if more was expected."""
+        """The usage of its nested requests, for an attempt without a known end; None if more was expected."""
         used, expected = self._used, self.job.cost
         if used is None:
             return None
@@ -164,7 +164,7 @@ class AttemptContext:
 
 
 class NestedRequest:
-    """A part that comes as a stream: who is told how it ended."""
+    """The ending of a nested request whose response is streamed."""
 
     def __init__(self, turn: AttemptContext, message_id: object) -> None:
         self._turn = turn
@@ -172,29 +172,29 @@ class NestedRequest:
 
     @property
     def attempts(self) -> int:
-        """Which attempt it is part of."""
+        """The number of the outer attempt."""
         return self._turn.job.attempts
 
     def complete(self, usage: Usage | None) -> None:
-        """It was complete."""
+        """Settle a response that is complete."""
         self._turn.took(usage, self._message_id)
 
     def broken(self, broken: FailedAttempt) -> StreamInterrupted:
-        """It was broken off; what its reader is told."""
+        """Settle a response that broke off; return the exception for its reader."""
         error = interruption(self._turn.job, broken.failure)
         self._turn.broke(error, broken, self._message_id)
         return error
 
     def left(self, usage: Usage) -> None:
-        """Its reader wants no more of it."""
+        """Settle a response that its reader abandoned."""
         self._turn.took(usage, self._message_id)
 
 
 def _id_of(value: object) -> str | None:
-    """By what the API calls a message; a part may come back from the function that asked for it."""
+    """Return the API's id of a message; the function may return the message of a nested request."""
     name = getattr(value, "id", None)
     return name if isinstance(name, str) else None
 
 
 current_attempt: ContextVar[AttemptContext | None] = ContextVar("turn", default=None)
-"""The attempt that the code which is running now is part of."""
+"""The attempt that the running code is part of."""

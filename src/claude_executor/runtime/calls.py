@@ -1,8 +1,8 @@
-"""Somebody else's coroutine function as an attempt: what it will cost, what it took, how it failed."""
+"""Makes attempts of coroutine functions that the executor did not write: their cost, usage and failures."""
 
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
-from typing import Any, TypeAlias, TypeVar, cast
+from typing import TypeAlias, TypeVar, cast
 
 from claude_executor.core.model.cost import Usage
 from claude_executor.core.model.headers import NO_HINTS
@@ -10,52 +10,59 @@ from claude_executor.core.model.request import RequestShape, shape_of
 from claude_executor.runtime.estimate import Estimate
 from claude_executor.runtime.map import Params
 from claude_executor.sdk.outcome import FailedAttempt, Reply
+from claude_executor.sdk.retries import without_retries
 from claude_executor.sdk.usage import usage_from_sdk
 
 T = TypeVar("T")
 
-Cost: TypeAlias = Estimate | Params | Callable[..., "Estimate | Params"]
-"""What one call will probably take: an estimate, the request it will make, or a function of its arguments."""
+CostHint: TypeAlias = Estimate | Params | Callable[..., "Estimate | Params"]
+"""The probable cost of one call: an estimate, the request it will make, or a function of its arguments."""
+
+
+class UnknownCost(ValueError):
+    """The size of a call is neither given nor visible in its arguments."""
+
 
 _REQUEST = frozenset({"model", "max_tokens", "messages"})
 
 
 def shape_for(
-    cost: Cost | None,
+    cost: CostHint | None,
     args: tuple[object, ...],
     kwargs: Mapping[str, object],
 ) -> RequestShape:
-    """What is known of a call before it is made.
+    """Return the shape of a call before it is made.
 
     Raises:
-        ValueError: Nothing is: neither was it told nor are the arguments those of a request.
+        UnknownCost: `cost` is None, and the arguments hold no request.
     """
     if callable(cost):
         cost = cost(*args, **kwargs)
     if isinstance(cost, Estimate):
-        told = min(cost.output_tokens, float(cost.max_tokens))
-        return RequestShape(cost.model, cost.max_tokens, 0, round(cost.input_tokens), expected_output=told)
+        expected = min(cost.output_tokens, float(cost.max_tokens))
+        return RequestShape(
+            cost.model, cost.max_tokens, 0, round(cost.input_tokens), expected_output=expected
+        )
     if cost is not None:
         return shape_of(cost)
     params = _request_in(args, kwargs)
     if params is not None:
         return shape_of(params)
-    raise ValueError(
-        "it cannot be told what this call will take: give it as cost=, for example "
-        "cost=Estimate.about('claude-haiku-5-5', input_tokens=2000, output_tokens=300)"
+    raise UnknownCost(
+        "call() needs to know the call's size: "
+        "executor.call(…, cost=Estimate.about('claude-haiku-5-5', input_tokens=…, output_tokens=…))"
     )
 
 
 def as_attempt(fn: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[Reply[T] | FailedAttempt]]:
-    """A call of `fn`, to be made as often as the policy says.
+    """Return a function that makes one attempt by calling `fn`.
 
-    What the SDK raises of a request that asked a model is a failed attempt; everything else passes through,
-    for it is the function's own: a file that is missing, a website that cannot be reached. Where `fn` is a
-    `partial`, the request among its arguments is left out of what the API says of it; and where it is one of
-    a method of the SDK, the client it belongs to does not retry.
+    An exception of the SDK about a request to a model is a failed attempt; any other exception passes
+    through. If `fn` is a `partial`, the request among its arguments is redacted from the API's messages; if
+    it is a `partial` of a method of an SDK client, that client does not retry.
     """
     known = _request_of(fn)
-    fn = once(fn)
+    fn = without_retries(fn)
 
     async def attempt() -> Reply[T] | FailedAttempt:
         from claude_executor.sdk.failures import failure_from, from_a_model
@@ -63,35 +70,17 @@ def as_attempt(fn: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[Reply[T
         try:
             value = await fn()
         except Exception as error:
-            told = from_a_model(error)
-            if told is None:
+            about_model = from_a_model(error)
+            if about_model is None:
                 raise
-            return failure_from(told, known)
+            return failure_from(about_model, known)
         return Reply(value, usage_in(value), lambda: NO_HINTS)
 
     return attempt
 
 
-def once(fn: Callable[[], Awaitable[T]]) -> Callable[[], Awaitable[T]]:
-    """The same without the SDK's own retries, where it can be seen that it has any."""
-    if not isinstance(fn, partial):
-        return fn
-    bound = cast("partial[Awaitable[T]]", fn)
-    resource = cast("Any", getattr(bound.func, "__self__", None))
-    client = cast("Any", getattr(resource, "_client", None))
-    if resource is None or not getattr(client, "max_retries", 0):
-        return bound
-    from anthropic._resource import AsyncAPIResource  # in public there are only its subclasses
-
-    if not isinstance(resource, AsyncAPIResource):
-        return bound
-    own = type(resource)(client.with_options(max_retries=0))
-    method = cast("Callable[..., Awaitable[T]]", getattr(own, bound.func.__name__))
-    return partial(method, *bound.args, **bound.keywords)
-
-
 def usage_in(value: object) -> Usage | None:
-    """What an answer took, if it is one of the SDK's messages, or has a `usage` like one."""
+    """Return the usage of a result that is a message of the SDK, or has a `usage` like one; else None."""
     usage = getattr(value, "usage", None)
     counts = (getattr(usage, "input_tokens", None), getattr(usage, "output_tokens", None))
     if usage is None or not all(isinstance(count, int) for count in counts):

@@ -1,4 +1,4 @@
-"""What one request will probably take, before it is sent: the guess an executor begins with, for plans."""
+"""Estimates the cost of a request before it is sent, as an executor does before it has any answers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,18 +14,19 @@ _UNTAUGHT = CostEstimator()
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """What one request will probably take. Holds no text.
+    """The probable cost of one request. Holds no text.
 
     Attributes:
-        model: The model it asks for.
+        model: The model of the request.
         pool: The pool of models whose limits it draws on.
-        input_tokens: Input, as if nothing of it were cached.
-        error: How far off that may be, as a share of it: one standard deviation, the same way for all
-            requests of a kind of text. It is rather too much than too little.
-        output_tokens: Output, of which nothing is known before there are answers.
-        max_tokens: The most output there can be.
-        prefix: Stands for the part of the request that is marked to be cached, if one is.
-        prefix_tokens: Input in that part.
+        input_tokens: Input tokens, as if nothing were cached.
+        error: The standard deviation of `input_tokens`, as a fraction of it. The error is systematic: it is
+            the same for all requests with the same kind of text. The estimate is rather too high than too
+            low.
+        output_tokens: Output tokens, a guess before there are answers.
+        max_tokens: The most output tokens possible.
+        prefix: A digest of the part of the request that is marked to be cached, if any.
+        prefix_tokens: Input tokens in that part.
     """
 
     model: str
@@ -39,7 +40,7 @@ class Estimate:
 
     @classmethod
     def of(cls, params: Mapping[str, object]) -> Self:
-        """Estimate a request from what ``messages.create`` takes.
+        """Estimate a request from the arguments of ``messages.create``.
 
         Raises:
             ValueError: `params` cannot be a request.
@@ -65,12 +66,12 @@ class Estimate:
     def about(
         cls, model: str, *, input_tokens: float, output_tokens: float, max_tokens: int | None = None
     ) -> Self:
-        """Say what a request will probably take, where it cannot be seen: in a call of somebody's function.
+        """Declare the probable cost of a request that cannot be seen: one that a function will make.
 
-        `max_tokens` is the most output there can be; by default eight times what is expected.
+        `max_tokens` is the most output tokens possible; by default eight times `output_tokens`.
 
         Raises:
-            ValueError: A number is not positive, or there is no model.
+            ValueError: A number is not positive, or the model is empty.
         """
         if not model or not (input_tokens > 0 and output_tokens > 0):
             given = f"{model!r}, {input_tokens}, {output_tokens}"
@@ -80,6 +81,6 @@ class Estimate:
         )
 
     def limits_in(self, limits: Limits | Mapping[str, Limits]) -> Limits:
-        """Those of the limits, given as to an `Executor`, that the request draws on."""
+        """Return the limits that the request draws on, out of limits as an `Executor` takes them."""
         pools = normalized(limits)
         return pools.get(self.pool) or pools.get(DEFAULT) or Limits()

@@ -1,9 +1,9 @@
-"""Many requests from one iterable, with bounded memory: what `Executor.map` does.
+"""Submits many requests from one iterable, with bounded memory: the work of `Executor.map`.
 
 A fixed number of workers pull from the iterable, submit, and put results into a bounded queue. When the
 consumer is slow the queue is full and the workers wait; when the iterable is slow they wait for it. Workers
-are added only while there is something for them to do, so five prompts do not cost a thousand tasks. When the
-iterable raises, what was taken from it before is finished and yielded first.
+are added only while there is work for them, so five prompts do not cost a thousand tasks. When the iterable
+raises, the requests taken before are finished and yielded first.
 """
 
 import asyncio
@@ -29,21 +29,21 @@ if TYPE_CHECKING:
     from anthropic.types import Message
 
 Params = Mapping[str, object]
-"""What ``messages.create`` takes, as a mapping: ``{"model": …, "max_tokens": …, "messages": […]}``."""
+"""The arguments of ``messages.create`` as a mapping: ``{"model": …, "max_tokens": …, "messages": […]}``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of one request of `Executor.map`: exactly one of `message` and `error` is set.
+    """The result of one request of `Executor.map`: exactly one of `message` and `error` is set.
 
     Attributes:
-        index: Its place among the prompts, from 0.
+        index: The index of the request among the prompts, from 0.
         params: The request.
-        message: The answer.
-        error: An `ExecutorError`, or the `ValueError` or `TypeError` of parameters that are no request.
-        attempts: Requests sent for it; `None` where that is not known, as of an answer out of a journal.
-        queue_time: Seconds it waited for its turn.
-        duration: Seconds its last attempt took.
+        message: The response.
+        error: An `ExecutorError`, or the `ValueError` or `TypeError` of invalid parameters.
+        attempts: Requests sent for it; None if not known, as for an answer from a journal.
+        queue_time: Seconds the request waited for its turn.
+        duration: Seconds the last attempt took.
     """
 
     index: int
@@ -56,7 +56,7 @@ class Result:
 
 
 class MapAnswer(NamedTuple):
-    """An answer, and how it came about; see `Result`."""
+    """A response, and how it came about; see `Result`."""
 
     message: "Message"
     attempts: int
@@ -65,7 +65,7 @@ class MapAnswer(NamedTuple):
 
 
 class MapJournal(Protocol):
-    """Where `Executor.map` keeps results, so that a second call need not send again what is answered.
+    """A store of results for `Executor.map`, so that a second call does not repeat answered requests.
 
     `claude_executor.bulk.Journal` is one, on a file. `map` enters it before its first request, and leaves it
     after its last.
@@ -78,11 +78,11 @@ class MapJournal(Protocol):
     ) -> bool | None: ...
 
     def find(self, index: int, params: Params) -> Result | None:
-        """The result of this request, if it is there; asked of every request, in the order of the prompts."""
+        """Return the stored result of a request, if any. Called for every request, in their order."""
         ...
 
     async def keep(self, result: Result) -> None:
-        """Keep a result; it is yielded when this returns. What this raises is raised by `map`."""
+        """Store a result, which is yielded afterwards. `map` raises what this raises."""
         ...
 
 
@@ -95,9 +95,9 @@ async def map_requests(
     tasks: set[asyncio.Task[None]],
     journal: MapJournal | None = None,
 ) -> AsyncGenerator[Result, None]:
-    """Yield a `Result` for every one of `prompts`; at most `room` of them are held at a time.
+    """Yield a `Result` for each of `prompts`; at most `room` of them are held at a time.
 
-    `tasks` is where the workers are kept while they live, so that whoever owns them can end them.
+    `tasks` holds the workers while they live, so that its owner can end them.
     """
     async with journal if journal is not None else nullcontext():
         crew = _WorkerPool(submit, prompts, room=room, ordered=ordered, tasks=tasks, journal=journal)
@@ -150,18 +150,18 @@ class _WorkerPool:
     def _leave(self, task: asyncio.Task[None]) -> None:
         self._mine.discard(task)
         self._tasks.discard(task)
-        if task.cancelled():  # without an error its row would be missing, and nobody would know
+        if task.cancelled():  # without an error its row would be missing unnoticed
             self._broken = (
                 Closed("the executor was left before map() had ended: take all results inside `async with`")
                 if task.cancelling()
-                else RuntimeError("a request of map() was cancelled by something else than its executor")
+                else RuntimeError("a request of map() was cancelled by something other than its executor")
             )
         elif (error := task.exception()) is not None:
             self._broken = error
-        self._tell()
+        self._wake()
 
     async def cancel_all(self) -> None:
-        """End all workers, and with them the requests they carry."""
+        """Cancel all workers, and with them the requests they carry."""
         mine = set(self._mine)
         for task in mine:
             task.cancel()
@@ -169,7 +169,7 @@ class _WorkerPool:
             await asyncio.wait(mine)
 
     async def next(self) -> Result | None:
-        """The next result to yield; `None` after the last."""
+        """Return the next result to yield; None after the last."""
         while True:
             if self._ordered:
                 result = self._done.pop(self._yielded, None)
@@ -188,8 +188,8 @@ class _WorkerPool:
             self._result_ready = asyncio.get_running_loop().create_future()
             await self._result_ready
 
-    def _tell(self) -> None:
-        """There may be a result, or the last worker may have gone."""
+    def _wake(self) -> None:
+        """Wake the consumer: there may be a result, or no worker any more."""
         if self._result_ready is not None and not self._result_ready.done():
             self._result_ready.set_result(None)
 
@@ -197,7 +197,7 @@ class _WorkerPool:
         while (item := await self._pull()) is not None:
             result = await self._carry(*item)
             self._done[result.index] = result
-            self._tell()
+            self._wake()
 
     async def _carry(self, index: int, params: Params) -> Result:
         journal = self._journal
@@ -219,7 +219,7 @@ class _WorkerPool:
         while not self._exhausted and (self._pulling or self._is_full()):
             await self._park()
         if self._exhausted:
-            self._call_one()  # who parks would wait for ever
+            self._call_one()  # a worker that parks would wait for ever
             return None
         self._pulling = True
         try:
@@ -236,7 +236,7 @@ class _WorkerPool:
             error = RuntimeError("the iterable given to map() raised CancelledError: catch it there")
             self._exhausted, self._source_error = True, error
             return None
-        except Exception as error:  # a stranger's code: what it raises is told when the rest is done
+        except Exception as error:  # the caller's code: raised when the rest is done
             self._exhausted, self._source_error = True, error
             return None
         else:

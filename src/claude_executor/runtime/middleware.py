@@ -1,17 +1,17 @@
 """The executor as middleware of the SDK: an unchanged client is paced, learned from and protected.
 
 The SDK calls its middleware within its own loop of retries, once for each. Here one such call makes every
-attempt that the executor's policy allows, each in its turn, and what it gives back in the end is marked as
-not to be retried: so there is one owner of retries, and the caller still gets the SDK's own exceptions.
+attempt that the executor's policy allows, each in its turn, and marks the final response as not to be
+retried. So the executor alone retries, and the caller still gets the SDK's own exceptions.
 
-A synchronous client works in its caller's thread, where the executor is not. The turns are given out on the
-executor's event loop; the thread waits for them and makes the attempts itself.
+A synchronous client works in its caller's thread, where the executor is not. The executor's event loop gives
+the turns; the thread waits for them and makes the attempts itself.
 """
 
 import asyncio
 import copy
 import queue
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from concurrent.futures import CancelledError
 from contextvars import ContextVar
 from functools import partial
@@ -35,25 +35,26 @@ from claude_executor.sdk.outcome import FailedAttempt, Reply
 from claude_executor.sdk.usage import usage_from_json
 
 MESSAGES = "/v1/messages"
-"""The one path that draws on the limits of messages."""
+"""The only path that draws on the limits of messages."""
 COUNT_TOKENS = "/v1/messages/count_tokens"
-"""Has a limit of its own. So have batches, models and files, which are left alone."""
+"""The path of token counts, which have a limit of their own. Batches, models and files pass untouched."""
 
 Answer = anthropic.AsyncAPIResponse[Any] | anthropic.APIResponse[Any]
 Came = Reply[object] | StreamTap
-"""What a successful attempt brings: that all of an answer is here, and its id; or its beginning."""
+"""The outcome of a successful attempt: the id of a whole answer, or the beginning of a stream."""
+Outcome = Came | FailedAttempt
 
 _given_up: ContextVar[tuple[str | None, Exception] | None] = ContextVar("given up", default=None)
-"""The call that ended last in this context without any answer, by the SDK's own mark, and how."""
+"""The last call in this context that ended without any response: its idempotency key, and its exception."""
 
 
 class ExecutorMiddleware(anthropic.Middleware):
-    """For the SDK's clients, both kinds; see `Executor.middleware`."""
+    """Middleware for both kinds of SDK client; see `Executor.middleware`."""
 
     def __init__(
         self, pump: Pump, counting: TokenCountLimiter, options: RequestOptions | Callable[[], RequestOptions]
     ) -> None:
-        """`options` are those of each call."""
+        """`options` are those of each request, or a function that returns them."""
         self._pump = pump
         self._count_limiter = counting
         self._options = options
@@ -68,27 +69,23 @@ class ExecutorMiddleware(anthropic.Middleware):
         call = self._call_of(request)
         if call is None:
             return await call_next(request)
-        if call.turn is not None and not call.counts:
-            try:
-                came = await call.read_async(await call_next(request))
-            except Exception as error:
-                came = call.broke(error)
-            self._count_part(call.turn, came)
-            return cast("anthropic.AsyncAPIResponse[Any]", call.outcome())
-        if asyncio.get_running_loop() is not self._loop():
-            raise RuntimeError(
-                "this executor lives in another event loop than the client that uses its middleware: "
-                "enter the executor where the client is used"
-            )
 
-        async def attempt() -> Came | FailedAttempt:
+        async def attempt() -> Outcome:
             try:
                 return await call.read_async(await call_next(call.next_request()))
             except Exception as error:  # whatever it is, the attempt must be settled
                 return call.broke(error)
 
-        await self._carry(call, attempt)
-        return cast("anthropic.AsyncAPIResponse[Any]", call.outcome())
+        if call.turn is not None and not call.counts:
+            self._count_part(call.turn, await attempt())
+        elif asyncio.get_running_loop() is not self._loop():
+            raise RuntimeError(
+                "this executor lives in another event loop than the client that uses its middleware: "
+                "enter the executor where the client is used"
+            )
+        else:
+            await self._carry(call, attempt)
+        return cast("anthropic.AsyncAPIResponse[Any]", call.result())
 
     def handle(
         self, request: anthropic.APIRequest, call_next: anthropic.CallNext
@@ -97,44 +94,26 @@ class ExecutorMiddleware(anthropic.Middleware):
         call = self._call_of(request)
         if call is None:
             return call_next(request)
-        if call.turn is not None and not call.counts:
+
+        def attempt() -> Outcome:
             try:
-                came = call.read(call_next(request))
-            except Exception as error:
-                came = call.broke(error)
-            self._count_part(call.turn, came)
-            return cast("anthropic.APIResponse[Any]", call.outcome())
-        loop = self._loop()
-        if _running_loop() is loop:
+                return call.read(call_next(call.next_request()))
+            except Exception as error:  # whatever it is, the attempt must be settled
+                return call.broke(error)
+
+        if call.turn is not None and not call.counts:
+            self._count_part(call.turn, attempt())
+        elif _running_loop() is (loop := self._loop()):
             raise RuntimeError(
                 "a synchronous client would block the event loop that its executor lives in, for ever: use "
                 "AsyncAnthropic here, or call it in a thread (asyncio.to_thread)"
             )
-        turns: queue.SimpleQueue[asyncio.Future[Came | FailedAttempt] | None] = queue.SimpleQueue()
+        else:
+            _ThreadTurns(loop).run(partial(self._carry, call), attempt)
+        return cast("anthropic.APIResponse[Any]", call.result())
 
-        async def attempt() -> Came | FailedAttempt:
-            turn: asyncio.Future[Came | FailedAttempt] = loop.create_future()
-            turns.put(turn)
-            return await turn
-
-        carrying = asyncio.run_coroutine_threadsafe(self._carry(call, attempt), loop)
-        carrying.add_done_callback(lambda _: turns.put(None))
-        try:
-            while (turn := turns.get()) is not None:
-                try:
-                    came = call.read(call_next(call.next_request()))
-                except Exception as error:  # whatever it is, the attempt must be settled
-                    came = call.broke(error)
-                loop.call_soon_threadsafe(_tell, turn, came)
-            carrying.result()
-        except CancelledError:
-            raise Closed("the executor was closed while the request was under way") from None
-        finally:
-            carrying.cancel()  # if it is not over, because this thread was interrupted
-        return cast("anthropic.APIResponse[Any]", call.outcome())
-
-    def _count_part(self, turn: AttemptContext, came: Came | FailedAttempt) -> None:
-        """What a part took is the whole's, which lives on the executor's event loop."""
+    def _count_part(self, turn: AttemptContext, came: Outcome) -> None:
+        """Count what a part used as used by the whole, which lives on the executor's event loop."""
         loop = self._pump.loop
         if loop is None:
             return  # everything is over
@@ -152,17 +131,21 @@ class ExecutorMiddleware(anthropic.Middleware):
         ended = _given_up.get()
         if ended is not None:
             if request.retries_taken and ended[0] == request.options.idempotency_key:
-                raise ended[1]  # the SDK wants to try again what has been tried often enough
+                raise ended[1]  # the SDK retries what the executor has given up
             _given_up.set(None)
-        return _Call(request, counts=path == COUNT_TOKENS, turn=self._pump.turn())
+        counts, turn = path == COUNT_TOKENS, self._pump.turn()
+        nested = turn is not None or (counts and self._count_limiter.counting)
+        return _Call(request, counts=counts, turn=turn, nested=nested)
 
     def _loop(self) -> asyncio.AbstractEventLoop:
         if self._pump.loop is None:
-            raise Closed("this client's executor is not open: use it within async with Executor(...)")
+            raise Closed(
+                "the executor of this client is not open: use the client within async with Executor(...)"
+            )
         return self._pump.loop
 
-    async def _carry(self, call: "_Call", attempt: Callable[[], Awaitable[Came | FailedAttempt]]) -> None:
-        """On the executor's event loop: have attempts made until one succeeds, or it is enough."""
+    async def _carry(self, call: "_Call", attempt: Callable[[], Awaitable[Outcome]]) -> None:
+        """Have attempts made until one succeeds or the policy ends them. Runs on the executor's loop."""
         options = self._options if isinstance(self._options, RequestOptions) else self._options()
         try:
             if call.counts:
@@ -174,7 +157,7 @@ class ExecutorMiddleware(anthropic.Middleware):
                 raise
 
     async def _ask(
-        self, call: "_Call", attempt: Callable[[], Awaitable[Came | FailedAttempt]], options: RequestOptions
+        self, call: "_Call", attempt: Callable[[], Awaitable[Outcome]], options: RequestOptions
     ) -> None:
         pump = self._pump
         job = pump.accept(shape_of(call.params), options)
@@ -185,23 +168,69 @@ class ExecutorMiddleware(anthropic.Middleware):
             pump.on_response(job, came)
 
     async def _count(
-        self, call: "_Call", attempt: Callable[[], Awaitable[Came | FailedAttempt]], options: RequestOptions
+        self, call: "_Call", attempt: Callable[[], Awaitable[Outcome]], options: RequestOptions
     ) -> None:
-        async def while_open() -> Came | FailedAttempt:
+        async def while_open() -> Outcome:
             self._loop()
             return await attempt()
 
         await self._count_limiter.carry(while_open, deadline=options.deadline, again=call.turn is None)
 
 
-class _Call:
-    """One call through a client, and what the last attempt at it brought."""
+class _ThreadTurns:
+    """Attempts that a thread makes, each when the event loop gives it the turn."""
 
-    def __init__(self, request: anthropic.APIRequest, *, counts: bool, turn: AttemptContext | None) -> None:
-        """`counts` tokens, or asks for a message; `turn` is the attempt that it is part of, if it is."""
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._turns: queue.SimpleQueue[asyncio.Future[Outcome] | None] = queue.SimpleQueue()
+
+    def run(
+        self,
+        carry: Callable[[Callable[[], Awaitable[Outcome]]], Coroutine[Any, Any, None]],
+        attempt: Callable[[], Outcome],
+    ) -> None:
+        """Make an attempt at every turn, in this thread, until `carry` has ended on the event loop.
+
+        Raises:
+            Closed: The executor was closed meanwhile.
+            Exception: What `carry` raised.
+        """
+        carrying = asyncio.run_coroutine_threadsafe(carry(self._give_turn), self._loop)
+        carrying.add_done_callback(lambda _: self._turns.put(None))
+        try:
+            while (turn := self._turns.get()) is not None:
+                self._loop.call_soon_threadsafe(_resolve, turn, attempt())
+            carrying.result()
+        except CancelledError:
+            raise Closed("the executor was closed while the request was under way") from None
+        finally:
+            carrying.cancel()  # if it is not over, because this thread was interrupted
+
+    async def _give_turn(self) -> Outcome:
+        """Let the thread make an attempt, and wait for the outcome; runs on the event loop."""
+        turn: asyncio.Future[Outcome] = self._loop.create_future()
+        self._turns.put(turn)
+        return await turn
+
+
+class _Call:
+    """One call through a client, and the response or exception of its last attempt."""
+
+    def __init__(
+        self, request: anthropic.APIRequest, *, counts: bool, turn: AttemptContext | None, nested: bool
+    ) -> None:
+        """Begin a call.
+
+        Args:
+            request: What the SDK wants to send.
+            counts: Whether it counts tokens; otherwise it asks for a message.
+            turn: The attempt that the call is part of, if any.
+            nested: Whether an outer attempt or count is retried in its place.
+        """
         self.params = cast("Mapping[str, object]", request.json)
         self.counts = counts
         self.turn = turn
+        self._nested = nested
         self._request = request
         self._attempts = 0
         self._answer: Answer | None = None
@@ -220,11 +249,11 @@ class _Call:
         return request
 
     def take(self, answer: Answer) -> None:
-        """This is what came."""
+        """Keep the response of the last attempt."""
         self._answer, self._error = answer, None
 
-    async def read_async(self, answer: "anthropic.AsyncAPIResponse[Any]") -> Came | FailedAttempt:
-        """Take what the API said, of a stream only the beginning."""
+    async def read_async(self, answer: "anthropic.AsyncAPIResponse[Any]") -> Outcome:
+        """Read a response, of a stream only the beginning, and return the outcome of the attempt."""
         self.take(answer)
         if answer.http_response.is_success and self._request.stream:
             body = AsyncBody(StreamTap(answer.http_response, self.params))
@@ -233,8 +262,8 @@ class _Call:
         await answer.http_response.aread()
         return self._judge(answer.http_response)
 
-    def read(self, answer: "anthropic.APIResponse[Any]") -> Came | FailedAttempt:
-        """As `read_async`."""
+    def read(self, answer: "anthropic.APIResponse[Any]") -> Outcome:
+        """Read a response of the synchronous client; see `read_async`."""
         self.take(answer)
         if answer.http_response.is_success and self._request.stream:
             body = SyncBody(StreamTap(answer.http_response, self.params))
@@ -244,15 +273,15 @@ class _Call:
         return self._judge(answer.http_response)
 
     def broke(self, error: Exception) -> FailedAttempt:
-        """There was no answer, or it broke off."""
+        """Return the outcome of an attempt that ended with an exception."""
         self._answer, self._error = None, error
         return failure_from(error, self.params)
 
-    def outcome(self) -> Answer:
-        """What the SDK is given: the last answer, marked as final, or the last exception."""
+    def result(self) -> Answer:
+        """Return the last response, marked as final, or raise the last exception."""
         if self._answer is not None:
             response = self._answer.http_response
-            if not response.is_success and self.turn is not None:
+            if not response.is_success and self._nested:
                 mark_nested(response)
             elif not response.is_success:
                 response.headers["x-should-retry"] = "false"
@@ -277,15 +306,15 @@ class _Call:
                 usage = usage_from_json(cast("dict[str, object]", message["usage"]))
                 return Reply(message.get("id"), usage, partial(hints_of, response.headers))
         except (KeyError, TypeError):
-            pass  # it is no message
-        detail = "the answer is incomplete or is not JSON"
+            pass  # not a message
+        detail = "the response is incomplete or is not JSON"
         advice, request_id = hints_of(response.headers), response.headers.get("request-id")
         return FailedAttempt(
             Failure(FailureKind.GARBLED, advice, response.status_code, detail, request_id=request_id), None
         )
 
 
-def _add(turn: AttemptContext, came: Came | FailedAttempt) -> None:
+def _add(turn: AttemptContext, came: Outcome) -> None:
     if isinstance(came, StreamTap):
         came.follow_part(turn)
     elif isinstance(came, FailedAttempt):
@@ -294,7 +323,7 @@ def _add(turn: AttemptContext, came: Came | FailedAttempt) -> None:
         turn.took(came.usage, came.value)
 
 
-def _tell(turn: "asyncio.Future[Came | FailedAttempt]", came: Came | FailedAttempt) -> None:
+def _resolve(turn: "asyncio.Future[Outcome]", came: Outcome) -> None:
     if not turn.done():
         turn.set_result(came)
 

@@ -1,16 +1,16 @@
 """The pump: performs on an event loop what the scheduler decides. One pump, one timer.
 
-A caller's own coroutine carries its request: it waits for its turn on one future, makes the attempt itself,
-and tells the scheduler how it went. No task is made for it, so cancelling the caller cancels the request.
-The pump asks the scheduler what to do whenever something happened, and sets one timer for when to ask again;
-nobody polls.
+The caller's own coroutine carries its request: it waits for its turn on one future, makes the attempt itself,
+and reports the outcome to the scheduler. There is no task for a request, so cancelling the caller cancels it.
+The pump asks the scheduler what to do after every change, and sets one timer for when to ask again; nothing
+polls.
 """
 
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
-from typing import TypeVar, cast
+from typing import TypeVar
 
 from claude_executor.budget import Budget, Unreachable
 from claude_executor.core.model.actions import Action, Disposition, Refuse, RequestLease
@@ -30,15 +30,15 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 SHORTEST_TIMER = 0.0005
-"""Seconds; a timer set to less might find the clock where it was."""
+"""Seconds; a shorter timer might find the clock unchanged."""
 
 
 class Pump:
     """Carries requests for one executor, on one event loop.
 
     Attributes:
-        idle: Set while nothing is waiting and nothing is in flight.
-        closing: Called when it is closed.
+        idle: Set while no request is waiting or in flight.
+        closing: Functions to call when the pump is closed.
     """
 
     def __init__(
@@ -65,6 +65,8 @@ class Pump:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self._due = False
+        self._waiting: dict[Job, asyncio.Future[None]] = {}
+        self._refused: dict[Job, Refuse] = {}
         self._budget = budget
         self._asking: set[asyncio.Task[None]] = set()
         self.idle = asyncio.Event()
@@ -72,13 +74,13 @@ class Pump:
         self.closing: set[Callable[[], None]] = set()
 
     async def start(self) -> None:
-        """Belong to the event loop that is running."""
+        """Bind the pump to the running event loop."""
         if self._budget is not None:
             await self._budget.open()
         self._loop = asyncio.get_running_loop()
 
     def stop(self) -> None:
-        """Refuse everybody who waits; nothing is pumped any more."""
+        """Refuse all waiting requests, and stop."""
         self.close(refuse_waiting=True)
         self._loop = None
         if self._timer is not None:
@@ -86,11 +88,11 @@ class Pump:
 
     @property
     def loop(self) -> asyncio.AbstractEventLoop | None:
-        """The event loop it belongs to; `None` before it is started and after it is stopped."""
+        """The event loop of the pump; None before it is started and after it is stopped."""
         return self._loop
 
     async def leave(self) -> None:
-        """Let the group know that this executor is gone, which it would find out in some seconds."""
+        """Leave the group, which would notice by itself only after some seconds."""
         group = self._scheduler.group
         if self._budget is None or group is None:
             return
@@ -100,38 +102,33 @@ class Pump:
             for farewell in group.release_all(self._clock()):
                 await self._budget.lease(farewell.pool, farewell.request)
         except Exception:
-            pass  # then it will be missed
+            pass  # the group will notice
         finally:
             await self._budget.close()
 
     def close(self, *, refuse_waiting: bool) -> None:
-        """Accept nothing more and, if asked, refuse what has not been sent."""
+        """Accept no more requests; if `refuse_waiting`, refuse those that wait."""
         self._perform(self._scheduler.close(self._clock(), refuse_waiting=refuse_waiting))
-        for told in tuple(self.closing):
-            told()
+        for callback in tuple(self.closing):
+            callback()
         self._announce()
 
     # ---- carrying a request
 
     def accept(self, shape: RequestShape, options: RequestOptions) -> Job:
-        """A request comes.
+        """Accept a request, and return its job.
 
         Raises:
-            TypeError: Its options are of the wrong type.
-            ValueError: The deadline is no number of seconds.
-            RuntimeError: The event loop is not the one it belongs to.
-            Rejected: It is turned away at once.
+            TypeError: The options are of the wrong type.
+            ValueError: The deadline is not a finite number of seconds.
+            RuntimeError: The running event loop is not the pump's.
+            Rejected: The request is turned away at once.
         """
-        if asyncio.get_running_loop() is not self._loop and self._loop is not None:
-            raise RuntimeError(
-                "this executor lives in another event loop: use it in the one it was entered in, or "
-                "claude_executor.sync.Executor, which any number of threads may share"
-            )
+        self.require_own_loop()
         priority, tenant, deadline = options.priority, options.tenant, options.deadline
         if not isinstance(priority, int) or not isinstance(tenant, str):
             raise TypeError(f"priority must be an int and tenant a str, got {priority!r} and {tenant!r}")
-        if deadline is not None and not deadline < math.inf:
-            raise ValueError(f"deadline must be a finite number of seconds, got {deadline!r}")
+        require_finite(deadline)
         now = self._clock()
         deadline_at = math.inf if deadline is None else now + deadline
         job = self._scheduler.submit(shape, now, priority=priority, tenant=tenant, deadline_at=deadline_at)
@@ -142,10 +139,22 @@ class Pump:
         self.pump()
         return job
 
-    async def attempt(self, job: Job, attempt: Callable[[], Awaitable[R | FailedAttempt]]) -> R:
-        """Make attempts, each in its turn, until one succeeds, which is then still under way.
+    def require_own_loop(self) -> None:
+        """Check that the running event loop is the one the pump was started in.
 
-        Who waits does so in this frame and no deeper: hundreds of thousands may.
+        Raises:
+            RuntimeError: It is another one.
+        """
+        if asyncio.get_running_loop() is not self._loop and self._loop is not None:
+            raise RuntimeError(
+                "this executor lives in another event loop: use it in the one it was entered in, or use "
+                "claude_executor.sync.Executor, which any number of threads may share"
+            )
+
+    async def attempt(self, job: Job, attempt: Callable[[], Awaitable[R | FailedAttempt]]) -> R:
+        """Make attempts, each in its turn, until one succeeds. Its job is still in flight then.
+
+        Callers wait in this frame and no deeper, because there may be hundreds of thousands.
         """
         cause: Exception | None = None
         while True:
@@ -154,12 +163,12 @@ class Pump:
                     await start
                 except ExecutorError as error:
                     raise error from cause
-                except BaseException:  # cancelled, closed, or thrown away: whoever waited is gone
+                except BaseException:  # cancelled, closed or thrown away: the caller is gone
                     self._scheduler.cancel(job, self._clock())
                     self._soon()
                     raise
                 finally:
-                    job.waiter = None
+                    self._waiting.pop(job, None)
             outcome = await self._once(job, attempt)
             if not isinstance(outcome, FailedAttempt):
                 return outcome
@@ -170,7 +179,7 @@ class Pump:
                 raise failure(job, outcome.failure, verdict) from cause
 
     async def _once(self, job: Job, attempt: Callable[[], Awaitable[R | FailedAttempt]]) -> R | FailedAttempt:
-        """Make one attempt, whose turn it is."""
+        """Make one attempt of a job that has its turn."""
         turn = AttemptContext(self, job)
         mark = current_attempt.set(turn)
         try:
@@ -198,21 +207,21 @@ class Pump:
     async def _within(
         self, number: int, attempt: Callable[[], Awaitable[R | FailedAttempt]]
     ) -> R | FailedAttempt:
-        """Make one attempt in the context that `attempt_context` makes for it."""
+        """Make one attempt in the context that `attempt_context` returns for it."""
         assert self._attempt_context is not None
         with self._attempt_context(number):
             return await attempt()
         raise RuntimeError(
-            "the context made by `attempt_context` has swallowed an exception; it must let exceptions pass"
+            "the context that `attempt_context` returned swallowed an exception, which it must let through"
         )
 
     def turn(self) -> AttemptContext | None:
-        """The attempt that whoever asks is part of."""
+        """Return the attempt of this pump that the running code is part of, if any."""
         turn = current_attempt.get()
         return turn if turn is not None and turn.owner is self and not turn.over else None
 
     def on_response(self, job: Job, reply: Reply[T]) -> T:
-        """The answer is here, all of it."""
+        """Settle an attempt with its whole response, and return the value of that."""
         now = self._clock()
         advice = reply.hints() if self._scheduler.headers_due(job, now) else NO_HINTS
         self._scheduler.on_response(job, reply.usage, advice, now)
@@ -220,51 +229,51 @@ class Pump:
         return reply.value
 
     def on_response_started(self, job: Job, usage: Usage, advice: ResponseHints) -> "StreamHandle":
-        """Its answer begins to come; who is to be told how that ends."""
+        """Note that the response of a job has begun, and return what settles its ending."""
         self._scheduler.on_response_started(job, usage, advice, self._clock())
         self._soon()
         return StreamHandle(self, job)
 
     def on_stream_complete(self, job: Job, usage: Usage | None) -> None:
-        """An answer that came piece by piece is here."""
+        """Settle a streamed response that is complete."""
         self._scheduler.on_response(job, usage, NO_HINTS, self._clock())
         self._soon()
 
     def on_failure(self, job: Job, broken: FailedAttempt) -> StreamInterrupted:
-        """An answer was broken off; what its reader is told."""
+        """Settle a streamed response that broke off, and return the exception for its reader."""
         self._scheduler.on_failure(job, broken.failure, self._clock(), self._random(), again=False)
         self._soon()
         return interruption(job, broken.failure)
 
     def on_abandoned(self, job: Job, used: Usage | None = None) -> None:
-        """The attempt was abandoned, or ended in a way nobody foresaw, having used so much, if known."""
+        """Settle an attempt that was abandoned or ended unexpectedly. `used` is its usage, if known."""
         self._scheduler.on_abandoned(job, self._clock(), used)
         self._soon()
 
     def _start_of(self, job: Job, cause: Exception | None) -> "asyncio.Future[None] | None":
-        """What will be done when the job starts, unless it has; `cause` is what its last attempt raised."""
-        told, job.waiter = job.waiter, None
-        if isinstance(told, Refuse):
-            raise rejection(told) from cause
+        """Return the future of a job's start; None if it has started. `cause` is its last exception."""
+        refused = self._refused.pop(job, None)
+        if refused is not None:
+            raise rejection(refused) from cause
         if job.running:
             return None
         assert self._loop is not None
-        job.waiter = start = self._loop.create_future()
+        self._waiting[job] = start = self._loop.create_future()
         return start
 
     # ---- the pump
 
     def _soon(self) -> None:
-        """Pump once for everything that happens in this turn of the event loop."""
+        """Pump once for all changes in this iteration of the event loop."""
         self._announce()
         if not self._due and self._loop is not None:
             self._due = True
             self._loop.call_soon(self.pump)
 
     def pump(self) -> None:
-        """Do what the scheduler says, and set the timer to when it wants to be asked again."""
+        """Perform what the scheduler decides, and set the timer for when to ask it again."""
         self._due = False
-        if self._loop is None:  # stopped in the meantime; what it would tell the group now, `leave` does
+        if self._loop is None:  # stopped meanwhile; `leave` gives back to the group what is left
             return
         now = self._clock()
         self._perform(self._scheduler.poll(now))
@@ -289,9 +298,10 @@ class Pump:
                     self._asking.add(task)
                     task.add_done_callback(self._asking.discard)
                 continue
-            start = cast("asyncio.Future[None] | None", action.job.waiter)
-            if start is None:
-                action.job.waiter = action  # its caller has not begun to wait yet, and will look here first
+            start = self._waiting.get(action.job)
+            if start is None:  # its caller has not begun to wait yet, and will look here and at the job first
+                if isinstance(action, Refuse):
+                    self._refused[action.job] = action
             elif not start.done():
                 if isinstance(action, Refuse):
                     start.set_exception(rejection(action))
@@ -301,11 +311,11 @@ class Pump:
             self.idle.set()
 
     async def _ask(self, reserve: RequestLease) -> None:
-        """Ask the group on behalf of the scheduler."""
+        """Ask the group for a lease on behalf of the scheduler."""
         assert self._budget is not None
         try:
             grant = await self._budget.lease(reserve.pool, reserve.request)
-        except Exception as error:  # whatever it is, the pool must not wait for this answer any longer
+        except Exception as error:  # whatever it is, the pool must not wait for this lease any longer
             because = str(error) if isinstance(error, Unreachable) else type(error).__name__
             self._scheduler.on_lease_failed(reserve.pool, self._clock(), self._random(), because)
         else:
@@ -313,7 +323,7 @@ class Pump:
         self.pump()
 
     def _announce(self) -> None:
-        """Tell whoever listens. An observer's mistake is reported, it does not disturb the requests."""
+        """Pass events to `on_event`. An exception there is reported and does not disturb the requests."""
         if self._on_event is None:
             return
         for event in self._scheduler.event_buffer.take():
@@ -324,8 +334,18 @@ class Pump:
                 asyncio.get_running_loop().call_exception_handler(context)
 
 
+def require_finite(deadline: float | None) -> None:
+    """Check a deadline in seconds.
+
+    Raises:
+        ValueError: It is not a finite number.
+    """
+    if deadline is not None and not deadline < math.inf:
+        raise ValueError(f"deadline must be a finite number of seconds, got {deadline!r}")
+
+
 class StreamHandle:
-    """Tells the pump how an answer ended that came piece by piece."""
+    """Settles the ending of a streamed response."""
 
     def __init__(self, pump: Pump, job: Job) -> None:
         self._pump = pump
@@ -333,17 +353,17 @@ class StreamHandle:
 
     @property
     def attempts(self) -> int:
-        """How many attempts it took to get it."""
+        """The number of attempts the request took."""
         return self._job.attempts
 
     def complete(self, usage: Usage | None) -> None:
-        """It was complete."""
+        """Settle a response that is complete."""
         self._pump.on_stream_complete(self._job, usage)
 
     def broken(self, broken: FailedAttempt) -> StreamInterrupted:
-        """It was broken off; what its reader is told."""
+        """Settle a response that broke off; return the exception for its reader."""
         return self._pump.on_failure(self._job, broken)
 
     def left(self, usage: Usage) -> None:
-        """Its reader wants no more of it."""
+        """Settle a response that its reader abandoned."""
         self._pump.on_abandoned(self._job, usage)

@@ -1,4 +1,6 @@
-"""Turns what the core decided about a job into the exception its caller gets."""
+"""Turns the decision of the core about a job into the exception that its caller gets."""
+
+from typing import Protocol
 
 from claude_executor.core.model.actions import Disposition, Refusal, Refuse
 from claude_executor.core.model.failure import Failure, FailureKind
@@ -25,54 +27,67 @@ _REMEDY = {
     FailureKind.UNREACHABLE: "check the network and the base URL (ANTHROPIC_BASE_URL)",
     FailureKind.TOO_LARGE: "shorten the request: the API takes at most 32 MB",
 }
-"""What a person can do about a failure that trying again will not mend."""
+"""The remedies for failures that a retry cannot fix."""
+
+
+class Attempted(Protocol):
+    """The progress of a request; a `Job` has it."""
+
+    @property
+    def attempts(self) -> int:
+        """The number of attempts made."""
+        ...
+
+    @property
+    def sent(self) -> bool:
+        """Whether the API may have been given the request in any of them."""
+        ...
 
 
 def rejection(refuse: Refuse) -> ExecutorError:
-    """The exception for a request that is turned away; `Failed` if it had been sent before."""
+    """Return the exception for a request that is turned away; `Failed` if it had been sent before."""
     job, because = refuse.job, refuse.cause
     if job.sent and job.last_failure is not None:
         return _failed(
-            job, job.last_failure, f"given up after {_times(job.attempts)}, because {refuse.refusal}"
+            job, job.last_failure, f"gave up after {_times(job.attempts)} because {refuse.refusal}"
         )
     if refuse.refusal is Refusal.QUEUE_FULL:
-        return QueueFull("too many requests are waiting (max_queued); try again when some are done")
+        return QueueFull("too many requests are waiting (max_queued); submit again when some have finished")
     if refuse.refusal is Refusal.DEADLINE:
-        why = f", for the API is in trouble ({describe(because)})" if because is not None else ""
-        return DeadlineExceeded(f"the request cannot start before its deadline{why}; allow it more time")
+        why = f": the API is failing ({describe(because)})" if because is not None else ""
+        return DeadlineExceeded(f"the request cannot start before its deadline{why}; allow more time")
     if refuse.refusal is Refusal.STOPPED and because is not None:
-        return Stopped(
-            f"not sent, because an earlier request met this: {describe(because)}", kind=because.kind
-        )
+        return Stopped(f"not sent because an earlier request failed: {describe(because)}", kind=because.kind)
     if refuse.refusal is Refusal.SPENDING_CAP:
         return SpendingCapReached(
-            "not sent: it could cost more than the spending cap has left; raise the cap"
+            "not sent: the request could cost more than the spending cap has left; raise the cap"
         )
     if refuse.refusal is Refusal.UNREACHABLE:
         why = f" ({refuse.unreachable_reason})" if refuse.unreachable_reason else ""
         return BudgetUnreachable(
-            f"not sent: the shared budget cannot be reached{why}; see to Redis, or let it degrade (when_unreachable=)"
+            f"not sent: the shared budget cannot be reached{why}; "
+            "check Redis, or continue without it: RedisBudget(…, when_unreachable='degrade')"
         )
     return Closed("the executor is closed; nothing was sent")
 
 
-def failure(job: Job, last: Failure, verdict: Disposition) -> ExecutorError:
-    """The exception for a request whose last attempt failed."""
+def failure(job: Attempted, last: Failure, verdict: Disposition) -> ExecutorError:
+    """Return the exception for a request whose last attempt failed."""
     if not job.sent:
         if verdict is Disposition.TOO_LATE:
             return DeadlineExceeded(f"nothing could be sent before its deadline: {describe(last)}")
         return Stopped(f"nothing was sent{_in_vain(job)}: {describe(last)}", kind=last.kind)
     if verdict is Disposition.TOO_LARGE:
-        return TooLarge(f"the request is larger than a limit that was not in use: {describe(last)}")
+        return TooLarge(f"the request is larger than a rate limit, which was unused: {describe(last)}")
     if verdict is Disposition.TOO_LATE:
         return _failed(job, last, f"its deadline passed after {_times(job.attempts)}")
-    return _failed(job, last, f"failed after {_times(job.attempts)}" if job.attempts > 1 else "failed")
+    return _failed(job, last, f"gave up after {_times(job.attempts)}" if job.attempts > 1 else "")
 
 
 def interruption(job: Job, last: Failure) -> StreamInterrupted:
-    """The exception for an answer that was broken off."""
+    """Return the exception for a response that broke off."""
     return StreamInterrupted(
-        f"the answer was broken off: {describe(last)}",
+        f"the response broke off: {describe(last)}",
         kind=last.kind,
         attempts=job.attempts,
         status=last.status,
@@ -80,9 +95,9 @@ def interruption(job: Job, last: Failure) -> StreamInterrupted:
     )
 
 
-def _failed(job: Job, last: Failure, what: str) -> Failed:
+def _failed(job: Attempted, last: Failure, what: str) -> Failed:
     return Failed(
-        f"{what}: {describe(last)}",
+        f"{what}: {describe(last)}" if what else describe(last),
         kind=last.kind,
         attempts=job.attempts,
         status=last.status,
@@ -90,12 +105,16 @@ def _failed(job: Job, last: Failure, what: str) -> Failed:
     )
 
 
-def _in_vain(job: Job) -> str:
+def _in_vain(job: Attempted) -> str:
     return f" in {_times(job.attempts)}" if job.attempts > 1 else ""
 
 
 def describe(failure: Failure) -> str:
-    """One line for a person: what it was, the API's own words, and what to do about it."""
+    """Return one line for a person: what went wrong, the API's own words, and what to do about it."""
+    if failure.kind is FailureKind.AUTHENTICATION and failure.status is None and failure.detail:
+        return failure.detail  # there is no key, or it cannot be sent: the detail says what to do
+    if failure.kind is FailureKind.UNREACHABLE and failure.detail:
+        return f"{failure.detail}; {_REMEDY[failure.kind]}"
     parts = [failure.kind.value]
     if failure.status is not None:
         exchange = f", {failure.request_id}" if failure.request_id else ""

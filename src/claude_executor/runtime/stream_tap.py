@@ -1,15 +1,15 @@
-"""An answer that comes piece by piece to somebody else: its bytes are passed on as they are, and read along.
+"""Observes a streamed response that another reader consumes: forwards the bytes, records usage and ending.
 
-The SDK makes its own stream object of them, for whoever called it. Here is only noted what the answer takes
-and how it ends, so that its place in flight and its estimate can be given back, once, however it is read:
-to its end, closed early, dropped, or left lying about.
+The SDK makes its own stream object of the bytes, for its caller. The tap only notes what the response uses
+and how it ends, so that its place in flight and its estimate are given back once, however it is read: to its
+end, closed early, dropped, or kept and never read.
 """
 
 import asyncio
 import contextlib
 import threading
 import weakref
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, cast
@@ -30,18 +30,20 @@ from claude_executor.sdk.usage import usage_by_now, usage_from_json
 if TYPE_CHECKING:
     from claude_executor.core.model.job import Job
 
-_RAW = frozenset({"content-encoding", "content-length", "transfer-encoding"})
-"""Headers that say of a body what is no longer true of it once it is decoded."""
+_STALE = frozenset({"content-encoding", "content-length", "transfer-encoding"})
+"""Headers that are no longer true of a body once it is decoded."""
 
 Ending = Callable[[StreamHandle | NestedRequest], object]
 
 
 class StreamTap:
-    """What is known of one answer that is being read elsewhere, be it in another thread.
+    """The state of one response that is read elsewhere, possibly in another thread.
 
     Attributes:
+        response: The response as it came.
         begun: Whether its first event has come.
-        failed: The failure that has ended it, if one has.
+        failed: The failure that has ended it, if any.
+        reading: Whether its reader is waiting for the next piece.
     """
 
     def __init__(self, response: httpx2.Response, params: Mapping[str, object]) -> None:
@@ -50,7 +52,7 @@ class StreamTap:
         self.failed: FailedAttempt | None = None
         self.reading = False
         self._params = params
-        # Amazon Bedrock's streams are binary: they are passed on, and what they took is not known.
+        # Amazon Bedrock's streams are binary: they are passed on, and their usage is not known.
         self._legible = response.headers.get("content-type", "").startswith("text/event-stream")
         self._rest = b""
         self._usage: dict[str, object] = {}
@@ -67,7 +69,7 @@ class StreamTap:
     # ---- on the executor's event loop
 
     def follow(self, pump: Pump, job: "Job") -> None:
-        """From now on tell the pump."""
+        """Report to the pump from now on: the response is that of a job."""
         self._following = pump.on_response_started(job, self._usage_by_now(), hints_of(self.response.headers))
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         self._others = pump.closing
@@ -79,19 +81,19 @@ class StreamTap:
             self._timer = self._loop.call_later(IDLE_TIMEOUT, self._look)
 
     def follow_part(self, turn: AttemptContext) -> None:
-        """It is part of an attempt, which is told: in the place and for the time of that."""
+        """Report to an attempt from now on: the response is part of it, and uses its place."""
         self._following = turn.part(self._message_id)
         self._loop, self._thread = asyncio.get_running_loop(), threading.get_ident()
         if self._ending is not None:
             self._tell(self._ending)
 
     def leave_unless_reading(self) -> None:
-        """The executor is to be closed: it does not wait for a reader who is not waiting either."""
+        """Abandon the response if its reader is not waiting for it: the executor is being closed."""
         if not self.reading:
             self.left()
 
     def _look(self) -> None:
-        """Whether its reader comes back; one who stays away keeps nobody else waiting."""
+        """Abandon the response if nobody has read it for `IDLE_TIMEOUT`: others wait for its place."""
         assert self._loop is not None
         away = 0.0 if self.reading else self._loop.time() - self._read_at
         if away >= IDLE_TIMEOUT:
@@ -110,20 +112,28 @@ class StreamTap:
     # ---- wherever it is read
 
     def pause(self) -> None:
-        """Its reader has a piece, and is busy with it."""
+        """Note that the reader has a piece and is busy with it."""
         self.reading = False
         if self._loop is not None:
             self._read_at = self._loop.time()
 
+    def passed(self, piece: bytes) -> bytes:
+        """Observe a piece, and return it for the reader."""
+        self.observe(piece)
+        self.pause()
+        return piece
+
     def observe(self, piece: bytes) -> None:
-        """Read along."""
+        """Note what a piece of the response says of its usage and its ending."""
         if not self._legible:
             self.begun = True
             return
         *lines, self._rest = (self._rest + piece).split(b"\n")
         for line in lines:
             if line.startswith(b"data:"):
-                with contextlib.suppress(ValueError, TypeError, KeyError, AttributeError):  # none of ours
+                with contextlib.suppress(
+                    ValueError, TypeError, KeyError, AttributeError
+                ):  # not an event of the API
                     self._note(orjson.loads(line[5:]))
 
     def _note(self, event: dict[str, object]) -> None:
@@ -146,13 +156,13 @@ class StreamTap:
             self.broke(anthropic.APIStatusError("", response=self.response, body=event))
 
     def broke(self, error: Exception) -> None:
-        """It was broken off."""
+        """Note that the response broke off."""
         self._broken(failure_from(error, self._params))
 
     def stopped(self) -> None:
-        """Nothing more comes."""
+        """Note that no more pieces come."""
         if self._legible:
-            early = Failure(FailureKind.TRUNCATED, detail="the answer ended before it was complete")
+            early = Failure(FailureKind.TRUNCATED, detail="the response ended before it was complete")
             self._broken(FailedAttempt(early, None))
         else:
             self._end(lambda following: following.complete(None))
@@ -164,12 +174,12 @@ class StreamTap:
             self._end(lambda following: following.broken(failed))
 
     def left(self) -> None:
-        """Its reader wants no more of it."""
+        """Note that the reader abandons the response."""
         usage = self._usage_by_now()
         self._end(lambda following: following.left(usage))
 
     def _count(self, holder: Mapping[str, object]) -> None:
-        """Its usage is cumulative; what it leaves out stands as it was."""
+        """Update the usage, which is cumulative: a field that is missing keeps its value."""
         used = cast("dict[str, object]", holder["usage"])
         self._usage |= {name: value for name, value in used.items() if value is not None}
 
@@ -187,28 +197,32 @@ class StreamTap:
                 self._loop.call_soon_threadsafe(self._tell, ending)
 
     def dropped(self) -> None:
-        """Nobody can read it any more: called by the garbage collector, in any thread, at any moment."""
+        """Abandon a response that nobody can read. The garbage collector calls this, in any thread."""
         if self._loop is not None and self._following is not None:
             with contextlib.suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self.left)
 
 
 class _Body:
-    """The pieces of an answer, those first that were read ahead. What the two kinds have in common."""
+    """The pieces of a response that another reader consumes: what both kinds have in common.
 
-    def __init__(self, overheard: StreamTap) -> None:
-        self.tap = overheard
+    `begin` reads ahead as far as the first event. Iterating yields what was read ahead, and the rest as it
+    comes.
+    """
+
+    def __init__(self, tap: StreamTap) -> None:
+        self.tap = tap
         self._ahead: list[bytes] = []
         self._error: Exception | None = None
-        weakref.finalize(self, overheard.dropped).atexit = False
+        weakref.finalize(self, tap.dropped).atexit = False
 
     @property
     def elapsed(self) -> timedelta | None:
-        """As of the SDK's transport, for ``Response.elapsed``."""
+        """The time of the response, as the SDK's transport measures it for ``Response.elapsed``."""
         return cast("timedelta | None", getattr(self.tap.response.stream, "elapsed", None))
 
     def _observed(self, piece: bytes) -> bool:
-        """Whether that was enough to know that the answer has begun, or failed."""
+        """Keep a piece that was read ahead. Whether it shows that the response has begun, or failed."""
         self._ahead.append(piece)
         self.tap.observe(piece)
         return self.tap.begun or self.tap.failed is not None
@@ -217,16 +231,38 @@ class _Body:
         self._error = error
         self.tap.broke(error)
 
+    def _read_ahead(self) -> Iterator[bytes]:
+        """Yield the pieces that were read ahead; raise what ended them, if anything did."""
+        for piece in self._ahead:
+            self.tap.pause()
+            yield piece
+        if self._error is not None:
+            raise self._error
+
+    @contextlib.contextmanager
+    def _reading(self) -> Generator[StreamTap, None, None]:
+        """Read the rest of the response, and settle how it ends."""
+        tap = self.tap
+        try:
+            tap.reading = True
+            yield tap
+        except Exception as error:
+            tap.broke(error)
+            raise
+        finally:
+            tap.pause()
+        tap.stopped()
+
 
 class AsyncBody(_Body, httpx2.AsyncByteStream):
-    """For the asynchronous client."""
+    """The body of a response to the asynchronous client."""
 
-    def __init__(self, overheard: StreamTap) -> None:
-        super().__init__(overheard)
-        self._pieces = overheard.response.aiter_bytes()
+    def __init__(self, tap: StreamTap) -> None:
+        super().__init__(tap)
+        self._pieces = tap.response.aiter_bytes()
 
     async def begin(self) -> StreamTap | FailedAttempt:
-        """Read as far as the first event: until it is here a failure is one like any other."""
+        """Read as far as the first event: a failure before it is one like any other."""
         try:
             async for piece in self._pieces:
                 if self._observed(piece):
@@ -241,42 +277,28 @@ class AsyncBody(_Body, httpx2.AsyncByteStream):
         return self.tap.failed
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """What was read ahead, and the rest as it comes."""
-        heard = self.tap
-        for piece in self._ahead:
-            heard.pause()
+        for piece in self._read_ahead():
             yield piece
-        if self._error is not None:
-            raise self._error
-        try:
-            heard.reading = True
+        with self._reading() as tap:
             async for piece in self._pieces:
-                heard.observe(piece)
-                heard.pause()
-                yield piece
-                heard.reading = True
-        except Exception as error:
-            heard.broke(error)
-            raise
-        finally:
-            heard.pause()
-        heard.stopped()
+                yield tap.passed(piece)
+                tap.reading = True
 
     async def aclose(self) -> None:
-        """Its reader wants no more of it."""
+        """Abandon the rest of the response."""
         self.tap.left()
         await self.tap.response.aclose()
 
 
 class SyncBody(_Body, httpx2.SyncByteStream):
-    """For the synchronous client."""
+    """The body of a response to the synchronous client."""
 
-    def __init__(self, overheard: StreamTap) -> None:
-        super().__init__(overheard)
-        self._pieces = overheard.response.iter_bytes()
+    def __init__(self, tap: StreamTap) -> None:
+        super().__init__(tap)
+        self._pieces = tap.response.iter_bytes()
 
     def begin(self) -> StreamTap | FailedAttempt:
-        """As for `AsyncBody`."""
+        """Read as far as the first event; see `AsyncBody.begin`."""
         try:
             for piece in self._pieces:
                 if self._observed(piece):
@@ -291,37 +313,22 @@ class SyncBody(_Body, httpx2.SyncByteStream):
         return self.tap.failed
 
     def __iter__(self) -> Iterator[bytes]:
-        """As for `AsyncBody`."""
-        heard = self.tap
-        for piece in self._ahead:
-            heard.pause()
-            yield piece
-        if self._error is not None:
-            raise self._error
-        try:
-            heard.reading = True
+        yield from self._read_ahead()
+        with self._reading() as tap:
             for piece in self._pieces:
-                heard.observe(piece)
-                heard.pause()
-                yield piece
-                heard.reading = True
-        except Exception as error:
-            heard.broke(error)
-            raise
-        finally:
-            heard.pause()
-        heard.stopped()
+                yield tap.passed(piece)
+                tap.reading = True
 
     def close(self) -> None:
-        """Its reader wants no more of it."""
+        """Abandon the rest of the response."""
         self.tap.left()
         self.tap.response.close()
 
 
 def tapped(body: AsyncBody | SyncBody) -> httpx2.Response:
-    """The response again, with this for its body."""
+    """Return the tapped response again, with `body` for its body."""
     was = body.tap.response
-    headers = [(name, value) for name, value in was.headers.raw if name.lower().decode() not in _RAW]
+    headers = [(name, value) for name, value in was.headers.raw if name.lower().decode() not in _STALE]
     return httpx2.Response(
         was.status_code,
         headers=headers,

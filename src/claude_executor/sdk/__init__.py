@@ -1,1 +1,1 @@
-"""All that knows Anthropic's SDK and its HTTP clients: sending, streaming, failures, validation."""
+"""The only place that knows Anthropic's SDK and its HTTP clients: sending, streaming, failures."""

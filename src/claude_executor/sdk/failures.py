@@ -1,6 +1,8 @@
-"""What an exception of the SDK, or of what it stands on, says of the attempt that raised it."""
+"""Classifies the exceptions of the SDK and of the layers below it as failed attempts."""
 
-from collections.abc import Iterator, Mapping
+import socket
+import ssl
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -12,11 +14,12 @@ from claude_executor.core.model.failure import Failure, FailureKind, classify, r
 from claude_executor.core.model.headers import NO_HINTS, ResponseHints, parse
 from claude_executor.sdk.outcome import FailedAttempt
 from claude_executor.sdk.redaction import redacted
+from claude_executor.sdk.validation import NO_KEY
 
 DETAIL_LENGTH = 400
 
 CONNECTION_ERRORS = (httpx2.TransportError, aiohttp.ClientError, OSError)
-"""What the SDK lets through from below, once the head of an answer is here."""
+"""Exceptions of lower layers that the SDK lets through once the head of a response is here."""
 
 _MESSAGES = (
     "/v1/messages",
@@ -26,62 +29,60 @@ _MESSAGES = (
     ":rawPredict",
     ":streamRawPredict",
 )
-"""How the paths end that ask a model: of the API itself and its like, Amazon Bedrock, and Google Cloud."""
+"""Ends of the paths of requests to a model: of the API, Amazon Bedrock and Google Cloud."""
 
-_NO_KEY = "Could not resolve authentication method"
-"""How the `TypeError` begins that the SDK raises where it has no key."""
+_LACKS_KEY = "Could not resolve authentication method"
+"""Beginning of the `TypeError` that the SDK raises if it has no key."""
 _OK = 200
 _PART = "claude_executor.part"
-"""Marks a response that is left to the attempt of which it is part."""
+"""Marks a response that is part of an attempt, which alone is retried."""
 
 
 def failure_from(error: Exception, params: Mapping[str, object] | None = None) -> FailedAttempt:
-    """The failed attempt that raised `error`.
+    """Return the failed attempt that raised `error`.
 
-    `params` is the request, which is not to be quoted; where it is not known, the API's words are left out.
+    `params` is the request, which must not be quoted; if it is not known, the API's words are left out.
     """
     return FailedAttempt(_failure(error, params), error)
 
 
 def from_a_model(error: Exception) -> Exception | None:
-    """What it tells of a request that asked a model for something; of a group of nothing else, the first.
+    """Return the error if it is about a request to a model; of a group of nothing else, the first.
 
-    Everything else that somebody's function may raise says nothing of the model: a file or a batch that is
-    gone, a website that is down, a database that cannot be reached.
+    Other exceptions say nothing about the model: a missing file or batch, a website or database that is down.
     """
     if isinstance(error, ExceptionGroup):
         group = cast("ExceptionGroup[Exception]", error)
-        told = [from_a_model(each) for each in group.exceptions]
-        return told[0] if None not in told else None
+        found = [from_a_model(each) for each in group.exceptions]
+        return found[0] if None not in found else None
     if not isinstance(error, (anthropic.APIError, httpx2.RequestError)):
         return None
-    # Asking one of httpx2's for a request that it has not got is an error.
-    name = "_request" if isinstance(error, httpx2.RequestError) else "request"
-    request = getattr(error, name, None)
-    asked = isinstance(request, httpx2.Request) and request.url.path.endswith(_MESSAGES)
-    return error if asked else None
+    request = _request_of(error)
+    return error if request is not None and request.url.path.endswith(_MESSAGES) else None
 
 
 def _failure(error: Exception, params: Mapping[str, object] | None) -> Failure:
     if isinstance(error, anthropic.APIStatusError):
         return _status_failure(error, params)
     if isinstance(error, anthropic.APITimeoutError):
-        return Failure(FailureKind.TIMEOUT, detail="no answer in time")
+        return Failure(FailureKind.TIMEOUT, detail="no response in time")
     if isinstance(error, (anthropic.APIConnectionError, *CONNECTION_ERRORS)):
         return _connection_failure(error)
     if isinstance(error, anthropic.APIResponseValidationError):
-        return Failure(FailureKind.GARBLED, status=error.status_code, detail="the answer has an unknown form")
+        return Failure(
+            FailureKind.GARBLED, status=error.status_code, detail="the response has an unknown form"
+        )
     if isinstance(error, anthropic.CredentialsError) or _lacks_key(error):
-        return Failure(FailureKind.AUTHENTICATION, detail="there is no API key")
+        return Failure(FailureKind.AUTHENTICATION, detail=NO_KEY)
     return Failure(FailureKind.UNEXPECTED, detail=type(error).__name__)
 
 
 def _lacks_key(error: Exception) -> bool:
-    return isinstance(error, TypeError) and str(error).lstrip('"').startswith(_NO_KEY)
+    return isinstance(error, TypeError) and str(error).lstrip('"').startswith(_LACKS_KEY)
 
 
 def _status_failure(error: anthropic.APIStatusError, params: Mapping[str, object] | None) -> Failure:
-    # Only what the API says of itself; the body of a proxy's error page tells a person nothing.
+    # Only the message of the API; the body of a proxy's error page is of no use to a person.
     said = error.api_message or ""
     shown = "" if params is None else redacted(said, params)
     kind = classify(error.status_code, error.type, error.error_code, said)
@@ -101,31 +102,58 @@ def _status_failure(error: anthropic.APIStatusError, params: Mapping[str, object
 
 
 def _connection_failure(error: BaseException) -> Failure:
-    """Tell "could not connect" (surely not sent) from "the connection broke" (may have been answered)."""
+    """Distinguish "could not connect" (surely not sent) from "connection lost" (may have been answered)."""
     chain = list(_causes(error))
-    for kind, detail, types in _CONNECTION_FAILURES:
+    for kind, types in _CONNECTION_FAILURES:
         if any(isinstance(cause, types) for cause in chain):
+            detail = _unreachable(chain) if kind is FailureKind.UNREACHABLE else _CONNECTION_DETAILS[kind]
             return Failure(kind, detail=detail)
     return Failure(FailureKind.UNEXPECTED, detail=type(chain[-1]).__name__)
 
 
+_CONNECTION_DETAILS = {
+    FailureKind.TIMEOUT: "no response in time",
+    FailureKind.DROPPED: "the connection was lost before the response was complete",
+}
 # In this order: aiohttp's errors are the more exact ones, and the SDK's bridge to it calls a broken
 # connection a failed one.
-_CONNECTION_FAILURES: tuple[tuple[FailureKind, str, tuple[type[BaseException], ...]], ...] = (
-    (
-        FailureKind.UNREACHABLE,
-        "no connection could be made",
-        (aiohttp.ClientConnectorError, httpx2.UnsupportedProtocol),
-    ),
-    (FailureKind.TIMEOUT, "no answer in time", (httpx2.TimeoutException, TimeoutError)),
-    (FailureKind.DROPPED, "the connection was lost before the answer was complete", (aiohttp.ClientError,)),
-    (FailureKind.UNREACHABLE, "no connection could be made", (httpx2.ConnectError, httpx2.ProxyError)),
-    (
-        FailureKind.DROPPED,
-        "the connection was lost before the answer was complete",
-        (httpx2.TransportError, OSError),
-    ),
+_CONNECTION_FAILURES: tuple[tuple[FailureKind, tuple[type[BaseException], ...]], ...] = (
+    (FailureKind.UNREACHABLE, (aiohttp.ClientConnectorError, httpx2.UnsupportedProtocol)),
+    (FailureKind.TIMEOUT, (httpx2.TimeoutException, TimeoutError)),
+    (FailureKind.DROPPED, (aiohttp.ClientError,)),
+    (FailureKind.UNREACHABLE, (httpx2.ConnectError, httpx2.ProxyError)),
+    (FailureKind.DROPPED, (httpx2.TransportError, OSError)),
 )
+_CONNECTION_CAUSES: tuple[tuple[type[BaseException], str], ...] = (
+    (ssl.SSLCertVerificationError, "its TLS certificate cannot be verified"),
+    (ssl.SSLError, "the TLS handshake failed (is it http://?)"),
+    (aiohttp.ClientConnectorDNSError, "the host name cannot be resolved"),
+    (socket.gaierror, "the host name cannot be resolved"),
+    (ConnectionRefusedError, "connection refused"),
+    (httpx2.UnsupportedProtocol, "the URL must begin with https:// or http://"),
+    (httpx2.ProxyError, "the proxy failed"),
+)
+
+
+def _unreachable(chain: Sequence[BaseException]) -> str:
+    """Return one line that names the host that cannot be connected to, and the cause."""
+    request = next((each for cause in chain if (each := _request_of(cause)) is not None), None)
+    where = "the API"
+    if request is not None:  # without a path, and without a password that may stand before the host
+        where = f"{request.url.scheme}://{request.url.netloc.decode('ascii', 'replace')}"
+    # aiohttp keeps the cause as an attribute, and does not always chain it.
+    causes = [*chain, *(inner for cause in chain if (inner := getattr(cause, "os_error", None)) is not None)]
+    for known, said in _CONNECTION_CAUSES:
+        if any(isinstance(cause, known) for cause in causes):
+            return f"cannot connect to {where}: {said}"
+    return f"cannot connect to {where}"
+
+
+def _request_of(error: BaseException) -> httpx2.Request | None:
+    # httpx2 raises where an error is asked for a request that it does not have.
+    name = "_request" if isinstance(error, httpx2.RequestError) else "request"
+    request: object = getattr(error, name, None)
+    return request if isinstance(request, httpx2.Request) else None
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -136,12 +164,12 @@ def _causes(error: BaseException) -> Iterator[BaseException]:
 
 
 def hints_of(headers: httpx2.Headers) -> ResponseHints:
-    """What response headers advise; copied first, because looking one up in the SDK's scans all of them."""
+    """Parse response headers; copied first, because a look-up in the SDK's headers scans all of them."""
     return parse({name.decode("ascii").lower(): value.decode("latin-1") for name, value in headers.raw})
 
 
 def mark_nested(response: httpx2.Response) -> None:
-    """Keep the SDK from trying again by itself what is part of an attempt, which will be made again."""
+    """Keep the SDK from retrying a response by itself: it is part of an attempt, which will be retried."""
     if response.headers.get("x-should-retry") != "false":
         response.headers["x-should-retry"] = "false"
         response.extensions[_PART] = True

@@ -1,4 +1,4 @@
-"""What came of one attempt, as the transport hands it to the executor."""
+"""The outcomes of an attempt, as the transport hands them to the executor."""
 
 from collections.abc import Callable
 from typing import Generic, NamedTuple, TypeVar
@@ -11,7 +11,7 @@ T = TypeVar("T")
 
 
 class Reply(NamedTuple, Generic[T]):
-    """A complete answer, what it took, and a way to read its headers."""
+    """A complete response, its usage, and a way to read its headers."""
 
     value: T
     usage: Usage | None
@@ -19,7 +19,7 @@ class Reply(NamedTuple, Generic[T]):
 
 
 class FailedAttempt(NamedTuple):
-    """A failed attempt, and the exception that said so, if one did."""
+    """A failed attempt, and the exception that caused it, if any."""
 
     failure: Failure
     cause: Exception | None

@@ -1,12 +1,12 @@
-"""Takes what a request says out of what the API says about it.
+"""Removes the texts of a request from the API's error messages about it.
 
-The API's error texts are worth showing: they name the parameter and the limit. But some quote what they
-complain of, and that may be the prompt. So whatever such a text has in common with the request's own texts
-is left out: quoted passages and words, and runs of `SHARED` characters or more. The model's name, and the
-words by which the protocol names roles and types, are no secrets and stay.
+The messages are worth showing: they name the parameter and the limit. But some quote what they complain of,
+which may be the prompt. So everything that a message has in common with the request's own texts is removed:
+quoted passages and words, and runs of `SHARED` characters or more. The model's name, and the protocol's words
+for roles and types, are not secret and stay.
 
-A request may have megabytes, and all others wait meanwhile: so the work is bounded, and what cannot be
-compared any more is left out as well.
+A request may have megabytes, and other requests wait meanwhile. So the work is bounded, and what can no
+longer be compared is removed as well.
 """
 
 import re
@@ -15,17 +15,17 @@ from collections.abc import Set as AbstractSet
 from typing import cast
 
 SHARED = 12
-"""Characters. Shorter runs are words that everybody uses: "max_tokens", "the limit is"."""
+"""Characters. Shorter runs are common words: "max_tokens", "the limit is"."""
 GAP = "…"
 LONGEST = 400
-"""Characters of a text that are looked at; the rest is left out."""
+"""Characters of a message that are examined; the rest is cut off."""
 MOST_COMPARED = 75_000_000
-"""Characters of the request that are searched through for one text, all searches together: some 50 ms."""
+"""Characters of the request to search for one message, all searches together: some 50 ms."""
 
 _PATH = re.compile(r"[a-z_]+(?:\.\w+)*:")
-"""How the API begins when it names a parameter: ``messages.0.content:``."""
+"""The beginning of a message that names a parameter: ``messages.0.content:``."""
 _QUOTED = re.compile(r"(?<!\w)(['\"`])(?=\S)(.+?)(?:\1(?!\w)|\Z)", re.DOTALL)
-"""Also one that is cut short by the end."""
+"""A quotation, also one that is cut off at the end."""
 _NAME = re.compile(r"[A-Za-z_][\w.:-]*")
 _WORD = re.compile(r"\w+")
 _ESCAPE = re.compile(r"\\(?:u[0-9a-fA-F]{4}|.)")
@@ -37,11 +37,11 @@ _PROTOCOL = frozenset(
     | {"model", "name", "role", "source", "stream", "system", "temperature", "text", "thinking", "tool"}
     | {"tool_choice", "tool_result", "tool_use", "tools", "top_k", "top_p", "type", "url", "user"}
 )
-"""Names that the API quotes in its errors, and that a prompt may well use too."""
+"""Names that the API quotes in its errors, and that a prompt may contain, too."""
 
 
 class _Own:
-    """All that a request says, to be searched as long as `MOST_COMPARED` allows."""
+    """The texts of a request, which may be searched as long as `MOST_COMPARED` allows."""
 
     def __init__(self, texts: Sequence[str]) -> None:
         self._whole = "\x00".join(texts)
@@ -49,11 +49,11 @@ class _Own:
         self._left = MOST_COMPARED
 
     def is_one(self, said: str) -> bool:
-        """Whether it is the whole of one of the texts."""
+        """Whether a quotation is the whole of one of the texts."""
         return said in self._short
 
     def holds(self, said: str) -> bool:
-        """Whether it occurs anywhere; also where that can no longer be found out."""
+        """Whether a quotation occurs anywhere; True once the texts may no longer be searched."""
         if self._left <= 0:
             return True
         found = self._whole.find(said)
@@ -63,7 +63,7 @@ class _Own:
 
 
 def redacted(said: str, params: Mapping[str, object]) -> str:
-    """The beginning of `said`, without what it shares with the texts of a request."""
+    """Return the beginning of a message, without what it shares with the texts of a request."""
     said = said[:LONGEST]
     texts = list(_texts({name: value for name, value in params.items() if name != "model"}))
     if not texts or not said:
@@ -87,7 +87,7 @@ def _quotation(found: re.Match[str], own: _Own) -> str:
 
 
 def _without_runs(said: str, own: _Own) -> str:
-    """Leave out the runs of whole words that occur in `own`, if they are long."""
+    """Remove the runs of whole words that occur in `own`, if they are long."""
     words = [found.span() for found in _WORD.finditer(said)]
     kept: list[str] = []
     copied = first = 0

@@ -1,9 +1,9 @@
-"""Answers that come piece by piece, and every way in which they end.
+"""Streamed responses, and every way in which they end.
 
-The SDK's stream object is made on top of `StreamEvents`, which passes the SDK's own events on, counts what they
-take, and says once how the answer ended: complete, broken or left. The SDK is silent about an answer that
-just stops, lets errors of the layers below it through, and calls an overload within a stream a status of 200;
-here each of them is a failure.
+The SDK's stream object is made on top of `StreamEvents`, which passes the SDK's own events on, counts what
+they take, and says once how the answer ended: complete, broken or left. The SDK is silent about an answer
+that just stops, lets errors of the layers below it through, and calls an overload within a stream a status of
+200; here each of them is a failure.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -30,37 +30,37 @@ if TYPE_CHECKING:
     from claude_executor.core.model.headers import ResponseHints
 
 IDLE_TIMEOUT = 60.0
-"""Seconds without a sign of life, be it a ping, after which a stream is given up."""
+"""Seconds without an event, not even a ping, after which a stream is given up."""
 
 
 class StreamEnding(Protocol):
-    """Who is told how an answer ended; one of the three, once."""
+    """Settles how a streamed response ended: one of three ways, once."""
 
     @property
     def attempts(self) -> int:
-        """How many attempts it took to get it."""
+        """The number of attempts the request took."""
         ...
 
     def complete(self, usage: Usage) -> None:
-        """It was complete."""
+        """Settle a response that is complete."""
         ...
 
     def broken(self, broken: FailedAttempt) -> StreamInterrupted:
-        """It was broken off; what its reader is told."""
+        """Settle a response that broke off; return the exception for its reader."""
         ...
 
     def left(self, usage: Usage) -> None:
-        """Its reader wants no more of it."""
+        """Settle a response that its reader abandoned."""
         ...
 
 
 async def first_of(
     stream: AsyncStream[RawMessageStreamEvent], params: Mapping[str, object]
 ) -> "StreamEvents | FailedAttempt":
-    """Wait for the first event: until it is here a failure is one like any other."""
+    """Wait for the first event: a failure before it is one like any other."""
     try:
         first = await stream.__anext__()
-        # The SDK does not validate: what is called a beginning may lack any part of one.
+        # The SDK does not validate: a message_start may lack any field.
         message = first.message if first.type == "message_start" else None
         if getattr(message, "usage", None) is not None:
             return StreamEvents(stream, first, params)
@@ -70,12 +70,12 @@ async def first_of(
     except Exception as error:  # whatever it is, the attempt must be settled
         return failure_from(error, params)
     return FailedAttempt(
-        Failure(FailureKind.GARBLED, detail="the stream does not begin with its beginning"), None
+        Failure(FailureKind.GARBLED, detail="the stream does not begin with message_start"), None
     )
 
 
 class StreamEvents:
-    """The events of an answer that has begun, in the place of the SDK's own `AsyncStream`."""
+    """The events of a response that has begun, in place of the SDK's own `AsyncStream`."""
 
     def __init__(
         self,
@@ -93,33 +93,33 @@ class StreamEvents:
         self._attempts = 1
         self._written = 0
         self.usage = Usage()
-        """What it has taken so far, as the API counts it."""
+        """The usage so far, as the API counts it."""
         self._note(first)
 
     @property
     def response(self) -> httpx2.Response:
-        """The HTTP response, as of the SDK's stream."""
+        """The HTTP response, as the SDK's stream has it."""
         return self._stream.response
 
     @property
     def message_id(self) -> str | None:
-        """What the API calls the message."""
+        """The API's id of the message."""
         first = self._first
         return first.message.id if first.type == "message_start" else None
 
     @property
     def advice(self) -> "ResponseHints":
-        """What the head of the answer advises."""
+        """The hints in the headers of the response."""
         return hints_of(self.response.headers)
 
     def open(self, ending: StreamEnding) -> "AsyncMessageStream[None]":
-        """The SDK's stream object; `ending` will be told how it ends."""
+        """Return the SDK's stream object; `ending` settles how it ends."""
         self._ending = ending
         self._attempts = ending.attempts
         return self._message
 
     async def collect(self) -> Reply[Message] | FailedAttempt:
-        """Read all of it: the answer as it would have been without a stream. Its head has told its advice."""
+        """Read all events, and return the response as it would have been without a stream."""
         outcome = _LoneEnding()
         stream = self.open(outcome)
         try:
@@ -127,7 +127,7 @@ class StreamEvents:
         except StreamInterrupted:
             assert outcome.failed is not None
             return outcome.failed
-        except Exception as error:  # the SDK could not make sense of the events
+        except Exception as error:  # the SDK could not parse the events
             return failure_from(error, self._params)
         finally:
             await stream.close()
@@ -146,24 +146,24 @@ class StreamEvents:
                     self._end_well()
                 yield event
         except Exception as error:
-            if self._ending is not None:  # what goes wrong behind the end is nobody's loss
+            if self._ending is not None:  # a failure after the end does not matter
                 raise self._broken(failure_from(error, self._params)) from error
         if self._ending is not None:
             raise self._broken(_ended_early(self.usage))
         self.require_whole()
 
     def require_whole(self) -> None:
-        """Nobody may take a part for the whole: not after the stream was left, nor when asking again.
+        """Check that the response is complete, so that nobody takes a part of it for the whole.
 
         Raises:
-            StreamInterrupted: The end of the answer has not come.
+            StreamInterrupted: The end of the response has not arrived.
         """
         if self._whole:
             return
         if self._interrupted is None:
             self._interrupted = self._with_what_came(
                 StreamInterrupted(
-                    "the stream was left before the answer was complete: read all of it within the block",
+                    "the stream was left before the response was complete: read all of it within the block",
                     kind=FailureKind.TRUNCATED,
                     attempts=self._attempts,
                 )
@@ -171,7 +171,7 @@ class StreamEvents:
         raise self._interrupted
 
     async def close(self) -> None:
-        """Read no more of it."""
+        """Abandon the rest of the response."""
         if self._ending is not None:
             ending, self._ending = self._ending, None
             ending.left(self._usage_by_now())
@@ -203,7 +203,7 @@ class StreamEvents:
     def _partial(self) -> Message | None:
         try:
             return _plain(self._message.current_message_snapshot)
-        except AssertionError:  # the SDK has not got its first event yet
+        except AssertionError:  # the SDK has no first event yet
             return None
 
     def _usage_by_now(self) -> Usage:
@@ -213,7 +213,7 @@ class StreamEvents:
         if event.type == "message_start":
             self.usage = usage_from_sdk(event.message.usage)
         elif event.type == "message_delta":
-            u, now = self.usage, event.usage  # cumulative; what it leaves out stands as it was
+            u, now = self.usage, event.usage  # cumulative; a missing field keeps its value
             searches = now.server_tool_use.web_search_requests if now.server_tool_use else None
             self.usage = u._replace(
                 input_tokens=_or(now.input_tokens, u.input_tokens),
@@ -227,7 +227,7 @@ class StreamEvents:
 
 
 class _MessageStream(AsyncMessageStream[None]):
-    """The SDK's stream object, which by itself calls any end of the events the end of the answer."""
+    """The SDK's stream object, which by itself takes any end of the events for the end of the response."""
 
     def __init__(self, events: StreamEvents) -> None:
         super().__init__(cast("AsyncStream[RawMessageStreamEvent]", events), output_format=not_given)
@@ -240,7 +240,7 @@ class _MessageStream(AsyncMessageStream[None]):
 
 
 class _LoneEnding:
-    """Remembers how an answer ended, for who reads all of it before anybody else sees any."""
+    """Remembers how a response ended that is read whole before anybody sees any of it."""
 
     attempts = 1
 
@@ -267,12 +267,12 @@ def _text_of(delta: "RawContentBlockDelta") -> str:
 
 
 def _plain(message: Message) -> Message:
-    """The message as it would have been without a stream: the SDK's streams make a class of their own."""
+    """Return the message as it would be without a stream: the SDK's streams use a class of their own."""
     return Message.construct(None, **message.to_dict())
 
 
 def _ended_early(usage: Usage | None) -> FailedAttempt:
-    detail = "the answer ended before it was complete"
+    detail = "the response ended before it was complete"
     return FailedAttempt(Failure(FailureKind.TRUNCATED, detail=detail, usage=usage), None)
 
 

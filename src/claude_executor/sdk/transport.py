@@ -1,7 +1,7 @@
-"""The one place that calls the SDK, and turns its answers and exceptions into outcomes the core understands.
+"""Calls the SDK, and turns its responses and exceptions into outcomes that the core understands.
 
-The SDK's own retries are off: it would sleep without jitter, hold the slot meanwhile, and know nothing of
-the other requests.
+The SDK's own retries are off: it would sleep without jitter, hold the slot meanwhile, and ignore the other
+requests.
 """
 
 import asyncio
@@ -12,58 +12,31 @@ from typing import cast
 
 import anthropic
 import httpx2
-from anthropic.types import Message, RawMessageStreamEvent
+from anthropic.types import Message, MessageTokensCount, RawMessageStreamEvent
 
 from claude_executor.core.model.cost import Usage
 from claude_executor.core.model.failure import Failure, FailureKind
 from claude_executor.core.model.headers import NO_HINTS, ResponseHints
-from claude_executor.errors import Stopped
 from claude_executor.sdk.failures import CONNECTION_ERRORS, failure_from, hints_of
+from claude_executor.sdk.http_client import CONNECT_TIMEOUT
 from claude_executor.sdk.outcome import FailedAttempt, Reply
 from claude_executor.sdk.streaming import IDLE_TIMEOUT, StreamEvents, first_of
 from claude_executor.sdk.usage import usage_from_sdk
 from claude_executor.sdk.validation import key_problem
 
+_Count = Callable[..., Awaitable["anthropic.AsyncAPIResponse[MessageTokensCount]"]]
 _Create = Callable[..., Awaitable["anthropic.AsyncAPIResponse[Message]"]]
-
-SDK_CONNECTIONS = 1_000
-CONNECT_TIMEOUT = 15.0
-"""Seconds. More than the SDK's 5: a burst opens hundreds of connections at once, on a busy machine."""
-
-
-def default_client(
-    *, max_concurrency: int, api_key: str | None, base_url: str | None
-) -> anthropic.AsyncAnthropic:
-    """The client an executor builds for itself: no retries, aiohttp, a connection for each request in flight.
-
-    aiohttp takes a half to a third of the processor time of the SDK's default at hundreds in flight.
-
-    Raises:
-        Stopped: The profile or the files that the key is to come from are not as they should be.
-    """
-    # Not fewer than the SDK's own number: `tune` may raise the concurrency, the pool cannot grow.
-    connections = max(SDK_CONNECTIONS, max_concurrency)
-    limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
-    http_client = anthropic.DefaultAioHttpClient(limits=limits)
-    try:
-        return anthropic.AsyncAnthropic(
-            api_key=api_key, base_url=base_url, max_retries=0, http_client=http_client
-        )
-    except anthropic.CredentialsError as error:
-        raise Stopped(
-            f"nothing was sent: there is no API key: {error}", kind=FailureKind.AUTHENTICATION
-        ) from error
 
 
 class Transport:
-    """Makes attempts. Never raises for anything the API or the network does; lets cancellation through."""
+    """Makes attempts. Never raises for what the API or the network does, but lets cancellation through."""
 
     def __init__(self, client: anthropic.AsyncAnthropic, *, timeout: float) -> None:
-        """`timeout` is how many seconds an answer may take."""
+        """`timeout` is how many seconds a response may take."""
         self._client = client.with_options(max_retries=0)
         # A timeout of our own also lifts the SDK's refusal of long answers without streaming.
         self._timeout = httpx2.Timeout(timeout, connect=min(timeout, CONNECT_TIMEOUT))
-        # The SDK's overloads cannot be satisfied by a mapping; the API itself says what is wrong with one.
+        # A mapping does not satisfy the SDK's overloads; the API itself says what is wrong with one.
         self._create = cast("_Create", self._client.messages.with_raw_response.create)
         flaw = key_problem(self._client.default_headers)
         self._flaw = None if flaw is None else Failure(FailureKind.AUTHENTICATION, detail=flaw)
@@ -72,7 +45,7 @@ class Transport:
     async def send(
         self, params: Mapping[str, object], begun: Callable[[Usage, ResponseHints], object] | None = None
     ) -> Reply[Message] | FailedAttempt:
-        """Make one attempt; `on_response_started` is called when an answer that `takes_long` begins."""
+        """Make one attempt. `begun` is called when a response begins that `takes_long`."""
         if self._flaw is not None:
             return FailedAttempt(self._flaw, None)
         if self.takes_long(params):
@@ -82,16 +55,36 @@ class Transport:
         except Exception as error:  # whatever it is, the attempt must be settled
             return failure_from(error, params)
         answer: object = response
-        if isinstance(answer, Message):  # a middleware of the client's own has answered
+        if isinstance(answer, Message):  # a middleware of the client has answered
             return Reply(answer, usage_from_sdk(answer.usage), lambda: NO_HINTS)
         return await self._read(response)
 
+    async def count_tokens(self, params: Mapping[str, object]) -> Reply[int] | FailedAttempt:
+        """Make one attempt to count the input tokens of a request; send only what affects the count."""
+        if self._flaw is not None:
+            return FailedAttempt(self._flaw, None)
+        messages = self._client.messages
+        known = inspect.signature(messages.count_tokens).parameters
+        arguments = {"timeout": self._timeout, **{name: params[name] for name in params if name in known}}
+        count = cast("_Count", messages.with_raw_response.count_tokens)
+        try:
+            response = await count(**arguments)
+            answer: object = (
+                await response.parse() if isinstance(response, anthropic.AsyncAPIResponse) else response
+            )
+        except Exception as error:  # whatever it is, the attempt must be settled
+            return failure_from(error, params)
+        tokens = getattr(answer, "input_tokens", None)
+        if isinstance(tokens, int):
+            return Reply(tokens, None, lambda: NO_HINTS)
+        return FailedAttempt(Failure(FailureKind.GARBLED, detail="the response has no count"), None)
+
     @staticmethod
     def takes_long(params: Mapping[str, object]) -> bool:
-        """Whether an answer may take so long that the SDK refuses to wait for it in one piece.
+        """Whether a response may take so long that the SDK insists on a stream.
 
-        Networks drop connections on which nothing moves; so the SDK wants streams where more than ten minutes
-        are possible, at 128,000 tokens an hour.
+        Networks drop idle connections; so the SDK insists on streams where more than ten minutes are
+        possible, at 128,000 tokens an hour.
         """
         most = params.get("max_tokens")
         return isinstance(most, int) and 3_600.0 * most / 128_000.0 > 600.0
@@ -99,35 +92,38 @@ class Transport:
     async def _send_long(
         self, params: Mapping[str, object], begun: Callable[[Usage, ResponseHints], object] | None
     ) -> Reply[Message] | FailedAttempt:
-        """As a stream, which may last as long as it is alive, unless the request has a timeout of its own."""
-        own, silence = params.get("timeout"), IDLE_TIMEOUT
+        """Make one attempt by a stream, which may last until the timeout of the request, if it has one."""
+        own, idle_timeout = params.get("timeout"), IDLE_TIMEOUT
         most = own if isinstance(own, (int, float)) else None
         if most is not None:
-            params, silence = (
+            params, idle_timeout = (
                 {name: params[name] for name in params if name != "timeout"},
                 min(IDLE_TIMEOUT, most),
             )
         try:
             async with asyncio.timeout(most):
-                events = await self.open(params, silence=silence)
+                events = await self.open(params, idle_timeout=idle_timeout)
                 if isinstance(events, FailedAttempt):
                     return events
                 if begun is not None:
                     begun(events.usage, events.advice)
                 return await events.collect()
         except TimeoutError as error:
-            return FailedAttempt(Failure(FailureKind.TIMEOUT, detail="no answer in time"), error)
+            return FailedAttempt(Failure(FailureKind.TIMEOUT, detail="no response in time"), error)
 
-    async def open(self, params: Mapping[str, object], *, silence: float) -> StreamEvents | FailedAttempt:
-        """Make one attempt at an answer that comes piece by piece, and wait for the first piece.
+    async def open(
+        self, params: Mapping[str, object], *, idle_timeout: float
+    ) -> StreamEvents | FailedAttempt:
+        """Make one attempt to stream an answer, and wait for its first event.
 
-        `silence` is how many seconds may pass without a sign of life, unless the request has its own timeout.
+        `idle_timeout` is how many seconds may pass without a sign of life, unless the request has a timeout
+        of its own.
         """
         if self._flaw is not None:
             return FailedAttempt(self._flaw, None)
         arguments = {**self._arguments(params), "stream": True}
         if params.get("timeout") is None:
-            arguments["timeout"] = httpx2.Timeout(silence, connect=self._timeout.connect)
+            arguments["timeout"] = httpx2.Timeout(idle_timeout, connect=self._timeout.connect)
         try:
             response = await self._create(**arguments)
             stream = cast("anthropic.AsyncStream[RawMessageStreamEvent]", await response.parse())
@@ -136,7 +132,7 @@ class Transport:
         return await first_of(stream, params)
 
     def _arguments(self, params: Mapping[str, object]) -> dict[str, object]:
-        """What the SDK does not know of (such as `temperature` since 1.0) goes into the body as it is."""
+        """Move parameters unknown to the SDK (such as `temperature` since 1.0) into the body as they are."""
         arguments = {"timeout": self._timeout, **params}
         unknown = params.keys() - self._known
         if unknown:
@@ -151,10 +147,10 @@ class Transport:
             message = await message_of(response)
         except CONNECTION_ERRORS as error:
             return failure_from(error)
-        except Exception as error:  # anything may come of a body that is not JSON
+        except Exception as error:  # a body that is not JSON may raise anything
             cause = error
         else:
-            # The SDK does not validate: what is not JSON comes back as text, what lacks a field without it.
+            # The SDK does not validate: a body that is not JSON comes back as text, a field may be missing.
             usage = getattr(message, "usage", None)
             if isinstance(message, Message) and usage is not None and message.stop_reason is not None:
                 return Reply(message, usage_from_sdk(usage), partial(hints_of, response.headers))
@@ -162,7 +158,7 @@ class Transport:
             FailureKind.GARBLED,
             hints_of(response.headers),
             status=response.status_code,
-            detail="the answer is incomplete or is not JSON",
+            detail="the response is incomplete or is not JSON",
             request_id=response.headers.get("request-id"),
         )
         return FailedAttempt(failure, cause)
@@ -173,14 +169,14 @@ def _mapping(value: object) -> Mapping[str, object]:
 
 
 async def message_of(response: "anthropic.AsyncAPIResponse[Message]") -> object:
-    """What ``response.parse()`` gives: a `Message`, or whatever the SDK makes of something else.
+    """Return what ``response.parse()`` returns: a `Message`, or what the SDK makes of something else.
 
-    One difference remains: fields that the model does not declare stand in `model_fields_set`, too.
+    One difference remains: `model_fields_set` also has the fields that the model does not declare.
 
     Raises:
-        Exception: What the SDK raises of a body that is no answer, or that breaks off.
+        Exception: What the SDK raises for a body that is not a message, or that breaks off.
     """
-    # What a middleware of the client's has parsed it may have changed, and the SDK would give just that.
+    # A middleware of the client may have parsed and changed it, and the SDK would return just that.
     untouched = type(response) is anthropic.AsyncAPIResponse and not getattr(
         response, "_parsed_by_type", True
     )
@@ -188,7 +184,7 @@ async def message_of(response: "anthropic.AsyncAPIResponse[Message]") -> object:
         return await response.parse()
     body = await response.read()
     try:
-        # Strictly: what would have to be converted is not as declared, and the SDK would leave it as it came.
+        # Strictly: a value that needs conversion is not as declared, and the SDK leaves it as it came.
         message = Message.model_validate_json(body, strict=True)
     except ValueError:
         return await response.parse()

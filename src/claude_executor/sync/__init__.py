@@ -1,4 +1,4 @@
-"""The executor for code without async: the same one, on an event loop in a thread of its own."""
+"""The executor for code without async: `claude_executor.Executor` on an event loop in its own thread."""
 
 from claude_executor.sync.executor import Executor, ExecutorOptions, Stream, map_sync, submit_sync
 

@@ -1,4 +1,4 @@
-"""The executor for code without async: the same one, on an event loop in a thread of its own.
+"""The executor for code without async: `claude_executor.Executor` on an event loop in a thread of its own.
 
 ::
 
@@ -7,8 +7,8 @@
     with Executor() as executor:
         message = executor.submit({"model": …, "max_tokens": …, "messages": […]})
 
-Any number of threads may use it at once, and so may code that runs inside an event loop, such as a notebook's
-cell: it waits like any other blocking call, and nothing is patched.
+Any number of threads may use it at once. So may code that runs inside an event loop, such as a notebook's
+cell: the call blocks like any other, and nothing is patched.
 """
 
 import asyncio
@@ -24,29 +24,26 @@ from collections.abc import (
     Iterator,
     Mapping,
 )
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Self, TypedDict, TypeVar, Unpack, cast
+from typing import TYPE_CHECKING, Self, TypeVar, Unpack, cast
 
 import claude_executor
 from claude_executor import (
-    BreakerPolicy,
-    Budget,
-    Event,
+    ExecutorOptions,
     Limits,
     MapJournal,
     Params,
+    RequestKeywords,
     RequestOptions,
     Result,
-    RetryPolicy,
     Snapshot,
-    SpendingCap,
 )
 from claude_executor.sync.loop_thread import LoopThread
 
 if TYPE_CHECKING:
-    from anthropic import AsyncAnthropic, Middleware
+    from anthropic import Middleware
     from anthropic.lib.streaming import AsyncMessageStream, ParsedMessageStreamEvent
     from anthropic.types import Message
 
@@ -54,45 +51,23 @@ __all__ = ["Executor", "ExecutorOptions", "Stream", "map_sync", "submit_sync"]
 
 T = TypeVar("T")
 
-_DEFAULT_OPTIONS = RequestOptions()
-
-
-class ExecutorOptions(TypedDict, total=False):
-    """The arguments of `claude_executor.Executor` by name."""
-
-    client: "AsyncAnthropic | None"
-    api_key: str | None
-    base_url: str | None
-    max_concurrency: int
-    max_queued: int | None
-    retry: RetryPolicy | None
-    breaker: BreakerPolicy | None
-    timeout: float
-    reserve_max_tokens: bool
-    spending_caps: Iterable[SpendingCap]
-    budget: Budget | None
-    on_event: Callable[[Event], None] | None
-    attempt_context: Callable[[int], AbstractContextManager[object]] | None
-    clock: Callable[[], float]
-    random: Callable[[], float]
-
 
 class Executor:
-    """Pushes requests through one organisation's limits. Use it as ``with Executor(…) as executor``.
+    """Sends Claude requests as fast as your rate limits allow. Use it as ``with Executor(…) as executor``.
 
-    An interrupt (Ctrl-C) while a method waits ends what it waits for. Methods raise what those of
-    `claude_executor.Executor` raise.
+    Methods take the options of requests, and raise exceptions, as those of `claude_executor.Executor` do. An
+    interrupt (Ctrl-C) while a method waits ends what it waits for.
     """
 
     def __init__(
         self, limits: Limits | Mapping[str, Limits] | None = None, **options: Unpack[ExecutorOptions]
     ) -> None:
-        """Nothing is started before the executor is entered.
+        """Set up an executor. Nothing is started before it is entered.
 
         Args:
-            limits: As for `claude_executor.Executor`.
-            options: As for `claude_executor.Executor`. `on_event` and `around` are called in the executor's
-                own thread.
+            limits: See `claude_executor.Executor`.
+            options: See `claude_executor.Executor`. `on_event` and `attempt_context` are called in the
+                executor's own thread.
         """
         self._executor = claude_executor.Executor(limits, **options)
         self._thread = LoopThread()
@@ -108,7 +83,7 @@ class Executor:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Finish what was submitted; on an exception, refuse what has not been sent and abandon the rest."""
+        """Finish what was submitted; on an exception, refuse waiting requests and abandon the rest."""
         try:
             self._thread.wait(self._executor.__aexit__, kind, error, trace)
         except BaseException:  # interrupted while something was to be finished
@@ -116,12 +91,13 @@ class Executor:
             raise
         self._thread.end(kind, error, trace)
 
-    def submit(
-        self, params: Params, *, priority: int = 0, tenant: str = "", deadline: float | None = None
-    ) -> "Message":
-        """Send one request when the limits allow, wait, and return the answer."""
-        submit = partial(self._executor.submit, priority=priority, tenant=tenant, deadline=deadline)
-        return self._thread.wait(submit, params)
+    def submit(self, params: Params, **keywords: Unpack[RequestKeywords]) -> "Message":
+        """Send one request when the limits allow, wait, and return the response."""
+        return self._thread.wait(partial(self._executor.submit, **keywords), params)
+
+    def count_tokens(self, params: Params, *, deadline: float | None = None) -> int:
+        """Count the input tokens of a request by the API, which is free."""
+        return self._thread.wait(partial(self._executor.count_tokens, deadline=deadline), params)
 
     def map(
         self,
@@ -129,23 +105,19 @@ class Executor:
         *,
         ordered: bool = False,
         buffer: int | None = None,
-        priority: int = 0,
-        tenant: str = "",
-        deadline: float | None = None,
         journal: MapJournal | None = None,
+        **keywords: Unpack[RequestKeywords],
     ) -> Generator[Result, None, None]:
-        """Submit every request of an iterable, which may be endless, and yield results as they come.
+        """Submit every request of an iterable, which may be endless, and yield results as they complete.
 
-        The iterable is read in one thread of its own, so that it may block without holding anything up.
+        A thread of its own reads the iterable, so that it may block without holding anything up.
         """
         results = self._executor.map(
             prompts if isinstance(prompts, AsyncIterable) else _read(prompts),
             ordered=ordered,
             buffer=buffer,
-            priority=priority,
-            tenant=tenant,
-            deadline=deadline,
             journal=journal,
+            **keywords,
         )
         try:
             yield from self._thread.each(results)
@@ -155,21 +127,13 @@ class Executor:
 
     @contextmanager
     def stream(
-        self,
-        params: Params,
-        *,
-        priority: int = 0,
-        tenant: str = "",
-        deadline: float | None = None,
-        idle_timeout: float = 60.0,
+        self, params: Params, *, idle_timeout: float = 60.0, **keywords: Unpack[RequestKeywords]
     ) -> "Generator[Stream, None, None]":
-        """Send one request when the limits allow, and read its answer as it comes.
+        """Send one request when the limits allow, and stream the response.
 
         Use it as ``with executor.stream(params) as stream``.
         """
-        opened = self._executor.stream(
-            params, priority=priority, tenant=tenant, deadline=deadline, idle_timeout=idle_timeout
-        )
+        opened = self._executor.stream(params, idle_timeout=idle_timeout, **keywords)
         stream = Stream(self._thread, self._thread.wait(opened.__aenter__))
         try:
             yield stream
@@ -178,10 +142,15 @@ class Executor:
                 self._thread.wait(opened.__aexit__, None, None, None)
 
     def middleware(
-        self, options: RequestOptions | Callable[[], RequestOptions] = _DEFAULT_OPTIONS
+        self,
+        options: RequestOptions | Callable[[], RequestOptions] | None = None,
+        *,
+        priority: int | None = None,
+        tenant: str | None = None,
+        deadline: float | None = None,
     ) -> "Middleware":
-        """What puts an unchanged ``Anthropic`` under this executor's limits, retries and breaker."""
-        return self._executor.middleware(options)
+        """Return middleware that puts an ``Anthropic`` client under the limits, retries and breaker."""
+        return self._executor.middleware(options, priority=priority, tenant=tenant, deadline=deadline)
 
     def reconfigure(
         self,
@@ -194,9 +163,9 @@ class Executor:
         burst: float | None = None,
         max_concurrency: int | None = None,
     ) -> None:
-        """Change limits while running."""
+        """Change limits while running; see `claude_executor.Executor.reconfigure`."""
 
-        async def tune() -> None:
+        async def reconfigure() -> None:
             self._executor.reconfigure(
                 limits,
                 rpm=rpm,
@@ -207,10 +176,10 @@ class Executor:
                 max_concurrency=max_concurrency,
             )
 
-        self._thread.wait(tune)
+        self._thread.wait(reconfigure)
 
     def snapshot(self) -> Snapshot:
-        """Levels, line, requests in flight, breaker, and what limits us, at this moment."""
+        """Return levels, queue, requests in flight, breaker, and what limits throughput, at this moment."""
 
         async def snapshot() -> Snapshot:
             return self._executor.snapshot()
@@ -218,39 +187,39 @@ class Executor:
         return self._thread.wait(snapshot)
 
     def drain(self, *, refuse_waiting: bool = False) -> None:
-        """Wait until nothing is waiting and nothing is in flight."""
+        """Wait until no request is waiting or in flight; see `claude_executor.Executor.drain`."""
         self._thread.wait(partial(self._executor.drain, refuse_waiting=refuse_waiting))
 
 
 class Stream:
-    """An answer as it comes: what the SDK's stream has, for code without async."""
+    """A streamed response: the SDK's stream object for code without async."""
 
     def __init__(self, thread: LoopThread, stream: "AsyncMessageStream[None]") -> None:
         self._thread = thread
         self._stream = stream
 
     def __iter__(self) -> "Iterator[ParsedMessageStreamEvent[None]]":
-        """Its events."""
+        """Yield the events of the response."""
         return self._thread.each(aiter(self._stream))
 
     @property
     def text_stream(self) -> Iterator[str]:
-        """Its text, piece by piece."""
+        """The text of the response, piece by piece."""
         return self._thread.each(aiter(self._stream.text_stream))
 
     def get_final_message(self) -> "Message":
-        """Read the rest of it; the message that it makes."""
+        """Read the rest of the response, and return the whole message."""
         return self._thread.wait(self._stream.get_final_message)
 
     def get_final_text(self) -> str:
-        """Read the rest of it; all of its text."""
+        """Read the rest of the response, and return all of its text."""
         return self._thread.wait(self._stream.get_final_text)
 
 
 def submit_sync(
     params: Params, limits: Limits | Mapping[str, Limits] | None = None, **options: Unpack[ExecutorOptions]
 ) -> "Message":
-    """Send one request through an executor made for it. For more than one, make an `Executor`."""
+    """Send one request through an executor of its own. For more than one request, use an `Executor`."""
     with Executor(limits, **options) as executor:
         return executor.submit(params)
 
@@ -262,7 +231,7 @@ def map_sync(
     ordered: bool = False,
     **options: Unpack[ExecutorOptions],
 ) -> Generator[Result, None, None]:
-    """`Executor.map` of an executor made for it."""
+    """Submit every request of an iterable through an executor of their own; see `Executor.map`."""
     with Executor(limits, **options) as executor:
         yield from executor.map(prompts, ordered=ordered)
 
@@ -271,7 +240,7 @@ _END = object()
 
 
 async def _read(items: Iterable[T]) -> AsyncGenerator[T, None]:
-    """Read an iterable, which may block, in a thread that does nothing else and keeps nobody from leaving."""
+    """Read an iterable, which may block, in a daemon thread that does nothing else."""
     loop = asyncio.get_running_loop()
     wanted: queue.SimpleQueue[asyncio.Future[T | object] | None] = queue.SimpleQueue()
 
@@ -283,9 +252,9 @@ async def _read(items: Iterable[T]) -> AsyncGenerator[T, None]:
             try:
                 source = iter(items) if source is None else source
                 item = next(source, _END)
-            except Exception as error:  # whatever it is, it is told to who wants the item
+            except Exception as error:  # whatever it is, the reader of the item gets it
                 failed = error
-            with suppress(RuntimeError):  # the loop is closed: nobody wants it any more
+            with suppress(RuntimeError):  # the loop is closed, and the item is not needed
                 loop.call_soon_threadsafe(_resolve, turn, item, failed)
 
     threading.Thread(target=read, name="claude-executor prompts", daemon=True).start()

@@ -1,4 +1,4 @@
-"""An event loop in a thread of its own, and what code without async needs to use it."""
+"""Runs an event loop in a thread of its own, for code without async."""
 
 import sys
 import threading
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class LoopThread:
-    """Runs from `start` to `end`. Any thread but its own may wait for what it does."""
+    """An event loop that runs from `start` to `end`. Any other thread may wait for coroutines in it."""
 
     def __init__(self) -> None:
         self._running = ExitStack()
@@ -24,11 +24,11 @@ class LoopThread:
 
     @property
     def running(self) -> bool:
-        """Whether it can be asked for anything."""
+        """Whether the loop accepts coroutines."""
         return self._portal is not None
 
     def start(self, first: Callable[[], Awaitable[object]]) -> None:
-        """Start it, and wait until `first` is done; should that fail, end it again."""
+        """Start the loop, and wait for `first`; if that fails, end the loop again."""
         self._portal = self._running.enter_context(start_blocking_portal(name="claude-executor"))
         try:
             self.wait(first)
@@ -39,12 +39,12 @@ class LoopThread:
     def end(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End it; on an exception, whatever it is doing."""
+        """End the loop; on an exception, with everything that runs in it."""
         self._portal = None
         self._running.__exit__(kind, error, trace)
 
     def wait(self, fn: Callable[..., Awaitable[T]], *args: object) -> T:
-        """Have it await a function; an interrupt (Ctrl-C) of the waiting thread cancels that."""
+        """Await a function in the loop; an interrupt (Ctrl-C) of the waiting thread cancels it."""
         if self._portal is None:
             raise Closed("enter the executor first: with Executor(...) as executor")
         ended = threading.Event()
@@ -59,14 +59,14 @@ class LoopThread:
         try:
             return doing.result()
         except CancelledError:
-            raise Closed("the executor was closed while this was under way") from None
+            raise Closed("the executor was closed while the request was under way") from None
         except BaseException:
             doing.cancel()  # if it is not done, because this thread was interrupted
             ended.wait()
             raise
 
     def each(self, items: AsyncIterator[T]) -> Generator[T, None, None]:
-        """The items, each as it comes."""
+        """Yield the items of an asynchronous iterator as they come."""
         while True:
             try:
                 item = self.wait(items.__anext__)

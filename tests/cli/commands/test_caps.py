@@ -352,5 +352,5 @@ def test_a_profile_that_is_not_as_it_should_be(environment, invoke, rows_file, m
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     result = invoke("run", rows_file(3))
     assert result.exit_code == 3
-    assert "nothing was sent: there is no API key: " in result.stderr
+    assert "nothing was sent: no API key found: " in result.stderr
     assert len([line for line in result.stderr.splitlines() if line.startswith("Error: ")]) == 1

@@ -120,7 +120,8 @@ def test_missing_key(environment, invoke, rows_file, monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     result = invoke("run", rows_file())
     assert result.exit_code == 3
-    assert "there is no API key; check the API key (ANTHROPIC_API_KEY)" in result.stderr.splitlines()[-2]
+    said = "no API key found; set ANTHROPIC_API_KEY (create a key at console.anthropic.com)"
+    assert said in result.stderr.splitlines()[-2]
 
 
 def test_unreachable_host(environment, invoke, rows_file):

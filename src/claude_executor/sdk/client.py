@@ -1,4 +1,4 @@
-"""The client of an executor: the one the user gave, or one of its own, which it closes."""
+"""Holds the SDK client of an executor: the one the user gave, or one of its own, which it closes."""
 
 import asyncio
 from typing import TYPE_CHECKING
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 class ClientHandle:
-    """Opened and closed once."""
+    """The SDK client of an executor. It is opened and closed once."""
 
     def __init__(
         self,
@@ -23,7 +23,7 @@ class ClientHandle:
         max_concurrency: int,
         timeout: float,
     ) -> None:
-        """`api_key`, `base_url` and `max_concurrency` are for a client of its own."""
+        """`api_key`, `base_url` and `max_concurrency` are for the client that is built if none is given."""
         if not timeout > 0:
             raise ValueError(f"timeout must be a positive number of seconds, got {timeout}")
         self._client = client
@@ -35,10 +35,10 @@ class ClientHandle:
 
     @property
     def transport(self) -> "Transport":
-        """What makes attempts.
+        """The transport, which makes attempts.
 
         Raises:
-            Closed: It is not open.
+            Closed: The executor is not open.
         """
         if self._transport is None:
             raise Closed("enter the executor first: async with Executor(...) as executor")
@@ -48,11 +48,11 @@ class ClientHandle:
         """Build the client if none was given.
 
         Raises:
-            Closed: It has been open before.
-            Stopped: There is no key for it.
+            Closed: The executor has been open before.
+            Stopped: There is no API key.
         """
         if self._opened:
-            raise Closed("an executor can be entered only once; make another")
+            raise Closed("an executor can be entered only once; create another")
         self._opened = True
         if self._client is None:
             # Importing the SDK takes seconds and its constructor reads files: not on the event loop.
@@ -62,13 +62,13 @@ class ClientHandle:
         self._transport = Transport(self._client, timeout=self._timeout)
 
     def _build(self) -> "AsyncAnthropic":
-        from claude_executor.sdk.transport import default_client
+        from claude_executor.sdk.http_client import default_client
 
         max_concurrency, api_key, base_url = self._build_with
         return default_client(max_concurrency=max_concurrency, api_key=api_key, base_url=base_url)
 
     async def close(self) -> None:
-        """Make no more attempts; a client of its own is closed."""
+        """Make no more attempts, and close the client if it was built here."""
         self._transport = None
         if self._own is not None:
             await self._own.close()
