@@ -8,14 +8,14 @@ from tests.budget.redis_servers import GuardedRedis, MemoryBudget
 
 from claude_executor import Executor, RedisBudget, SharingChanged
 from claude_executor.budget import Unreachable
-from claude_executor.core.model.sharing import LeaseRequest
+from claude_executor.core.model.sharing import LeaseRequest, ResourceLine
 from claude_executor.simulator import Settings
 from claude_executor.simulator.server.server import running
 from claude_executor.simulator.world.models import Rates
 from claude_executor.simulator.world.settings import Latency
 
 RPM = 1_200
-TERMS = {"requests": {"rate": 10.0, "cap": 600.0}}
+LIMITS = {"rate": 10.0, "cap": 600.0}
 REQUEST = {"model": "claude-haiku-5-5", "max_tokens": 8, "messages": [{"role": "user", "content": "Hi"}]}
 
 
@@ -54,7 +54,7 @@ async def test_a_failover_loses_no_request_and_admits_little_beyond_the_limit(gu
         await asyncio.wait_for(at_work.wait(), 60.0)
         before = simulator.stats()["by_status"].get("429", 0)
         other = RedisBudget(guarded_redis.url, group="other")
-        await other.lease("haiku", an_ask(1, want={"requests": 580.0}))
+        await other.lease("haiku", an_ask(1, wanted=580.0))
         guarded_redis.kill_primary()
         with pytest.raises(Unreachable):
             await other.lease("haiku", an_ask(2))
@@ -66,19 +66,19 @@ async def test_a_failover_loses_no_request_and_admits_little_beyond_the_limit(gu
     assert states == {"shared": 6, "alone": 3}
     assert answered == submitted
     assert beyond <= RPM / 60.0
-    assert grant.level["requests"] < 300.0
+    assert grant.resources["requests"].level < 300.0
 
 
 async def test_the_refill_of_a_gap_in_which_all_were_alone_has_been_used(memory, clock):
     """Short as it was: each has gone on with its part of it."""
     budget = MemoryBudget(memory)
-    await budget.lease("haiku", an_ask(1, want={"requests": 600.0}))
+    await budget.lease("haiku", an_ask(1, wanted=600.0))
     clock.now += 3.0
-    grant = await budget.lease("haiku", an_ask(2, returns=True))
-    assert grant.level["requests"] == pytest.approx(0.0)
+    grant = await budget.lease("haiku", an_ask(2, returning=True))
+    assert grant.resources["requests"].level == pytest.approx(0.0)
     clock.now += 3.0
     grant = await budget.lease("haiku", an_ask(3))
-    assert grant.level["requests"] == pytest.approx(30.0)
+    assert grant.resources["requests"].level == pytest.approx(30.0)
     await budget.close()
 
 
@@ -96,8 +96,9 @@ async def test_one_address_that_has_got_another_primary_is_connected_anew(real_r
     await budget.close()
 
 
-def an_ask(seq, **said):
-    return LeaseRequest(seq=seq, weight=1.0, version=0, terms=TERMS, **said)
+def an_ask(seq, *, returning=False, **amounts):
+    line = ResourceLine(limits=LIMITS, **amounts)
+    return LeaseRequest(seq=seq, weight=1.0, version=0, resources={"requests": line}, returning=returning)
 
 
 async def until_told(budget):

@@ -10,31 +10,32 @@ from click.testing import CliRunner
 from claude_executor import Executor, RedisBudget
 from claude_executor.budget import Unreachable
 from claude_executor.cli.commands.limits import limits
-from claude_executor.core.model.sharing import LeaseRequest
+from claude_executor.core.model.sharing import LeaseRequest, ResourceLine
 from claude_executor.simulator import Settings
 from claude_executor.simulator.server.server import running
 from claude_executor.simulator.world.models import Rates
 from claude_executor.simulator.world.settings import Latency
 
-TERMS = {"requests": {"rate": 10.0, "cap": 600.0}}
+LIMITS = {"rate": 10.0, "cap": 600.0}
 
 
-def an_ask(seq, **said):
-    return LeaseRequest(seq=seq, weight=1.0, version=0, terms=TERMS, **said)
+def an_ask(seq, *, returning=False, **amounts):
+    line = ResourceLine(limits=LIMITS, **amounts)
+    return LeaseRequest(seq=seq, weight=1.0, version=0, resources={"requests": line}, returning=returning)
 
 
 async def test_a_redis_that_dies_is_unreachable_and_one_that_comes_back_empty_is_used_again(real_redis):
     """Nothing of it has to be told what the script is: who finds it missing brings it."""
     budget = RedisBudget(real_redis.url, group="team")
     await budget.open()
-    grant = await budget.lease("haiku", an_ask(1, want={"requests": 5.0}, head={"requests": 1.0}))
-    assert grant.got == {"requests": 5.0}
+    grant = await budget.lease("haiku", an_ask(1, wanted=5.0, head=1.0))
+    assert grant.resources["requests"].granted == 5.0
     real_redis.kill()
     with pytest.raises(Unreachable):
         await budget.lease("haiku", an_ask(2))
     real_redis.start()
-    grant = await budget.lease("haiku", an_ask(3, level={"requests": 0.0}))
-    assert grant.level["requests"] == pytest.approx(0.0, abs=1.0)
+    grant = await budget.lease("haiku", an_ask(3, level=0.0))
+    assert grant.resources["requests"].level == pytest.approx(0.0, abs=1.0)
     await budget.close()
 
 

@@ -1,36 +1,86 @@
-"""One budget for many executors: what keeps it, as the executor sees it."""
+"""A budget: the allowance that several executors share, as one of them sees it.
+
+`RedisBudget` is the one that comes with this package. To keep the allowance elsewhere, give
+`Executor(budget=…)` an object with the members of `Budget`. It exchanges plain, frozen values with the
+executor. Their documentation says what they mean, and what a budget has to do with each of them:
+
+* `Membership`, with `WhenUnreachable`: the terms on which the executor takes part;
+* `LeaseRequest`, with `ResourceLine` and `PoolUpdates`: what the executor reports and asks for;
+* `Lease`, with `ResourceLease`: what the budget grants and what other members have reported;
+* `Closure`, `Outage` and `RampAllowance`: facts about a pool that members tell each other through the budget.
+
+The least that a budget has to do: keep one level for each resource of each pool, subtract what it grants,
+add what is `returned`, refill at `rate` up to `cap`, and never grant part of a `head`.
+"""
 
 from typing import Protocol
 
-from claude_executor.core.model.sharing import Lease, LeaseRequest, Membership
+from claude_executor.core.model.sharing import (
+    Closure,
+    Lease,
+    LeaseRequest,
+    Membership,
+    Outage,
+    PoolUpdates,
+    RampAllowance,
+    ResourceLease,
+    ResourceLine,
+    WhenUnreachable,
+)
 
-__all__ = ["Budget", "Unreachable"]
+__all__ = [
+    "Budget",
+    "Closure",
+    "Lease",
+    "LeaseRequest",
+    "Membership",
+    "Outage",
+    "PoolUpdates",
+    "RampAllowance",
+    "ResourceLease",
+    "ResourceLine",
+    "Unreachable",
+    "WhenUnreachable",
+]
 
 
 class Unreachable(ConnectionError):
-    """The budget did not answer, or not in time."""
+    """The budget did not answer, or not in time. Its text is shown to users and must hold no secret."""
 
 
 class Budget(Protocol):
-    """What keeps the levels of a group."""
+    """The place in which a group keeps its limits.
+
+    One object serves one executor. Its methods are called on the executor's event loop. The executor asks a
+    few times a second for each pool, never twice at once for the same pool, and waits for no answer before it
+    serves other pools.
+    """
 
     @property
     def membership(self) -> Membership:
-        """How this executor takes part."""
+        """The terms on which the executor takes part; read once, before `open`."""
         ...
 
     async def open(self) -> None:
-        """Get ready to be asked."""
+        """Prepare for the first call of `lease`. An exception keeps the executor from opening.
+
+        It need not connect: a budget that cannot be reached is a matter of `lease`.
+        """
         ...
 
-    async def lease(self, pool: str, ask: LeaseRequest) -> Lease:
-        """Put it to the group.
+    async def lease(self, pool: str, request: LeaseRequest) -> Lease:
+        """Apply a member's report, and grant what it asks for as far as that is there.
+
+        Args:
+            pool: The name of the pool. Pools are independent of each other.
+            request: The report and the request.
 
         Raises:
-            Unreachable: There was no answer.
+            Unreachable: There was no answer. The member continues as its `WhenUnreachable` says, and asks
+                again after a second or so with the next `seq`. Any other exception counts as this one.
         """
         ...
 
     async def close(self) -> None:
-        """Ask nothing more."""
+        """Release what `open` has acquired. The member has sent its last request, with `leaving`, before."""
         ...

@@ -1,14 +1,13 @@
-"""The budget of a group in Redis, or Valkey: one script, which is `share.lua`.
+"""The budget of a group in Redis or Valkey. The script `share.lua` does the sharing, inside Redis.
 
-A call is one EVALSHA. It either tells and asks everything at once, or nothing has happened, and a call that
-came through although its answer did not is told apart by its number. Whoever waits for Redis waits `timeout`
-seconds at most; what happens then is decided in `core.shared`.
+A call is one EVALSHA: it reports and asks everything at once, or nothing has happened. Where only the answer
+was lost, the script knows the repeated report by its number. A call takes `timeout` seconds at most; what a
+member does after that is decided in `core.group`.
 """
 
 import os
 import socket
 import uuid
-from dataclasses import fields
 from functools import cache
 from importlib import resources
 from importlib.util import find_spec
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from claude_executor.budget import Unreachable
 from claude_executor.budget.address import check, connect, disconnect
+from claude_executor.budget.wire import decode_lease, encode_request
 from claude_executor.core.model.sharing import Lease, LeaseRequest, Membership, WhenUnreachable
 
 if TYPE_CHECKING:
@@ -24,22 +24,23 @@ if TYPE_CHECKING:
     from redis.asyncio import Redis
 
 PREFIX = "claude-executor:1"
-"""With the number of the format: who keeps the state in another way does not read this one."""
+"""Prefix of all keys, with the number of the format: versions that keep the state differently do not mix."""
 
 REASON_WORDS, REASON_LENGTH = 8, 80
-"""How much of an error is told: further on it may quote what it was asked."""
+"""The part of an error message that is shown: what follows may quote the command."""
 
 
 class RedisBudget:
-    """Limits that all executors with the same Redis and the same group share.
+    """Limits shared by all executors that name the same Redis and the same group.
 
-    Make one for each executor, or let each process use its own copy. Nothing is connected before it is used.
+    Give each executor an object of its own. A copy, made by `copy`, by pickling or by a fork, is a member of
+    its own. Nothing connects before the first call.
 
     Attributes:
-        group: The group's name.
-        name: What this member is called in listings.
-        membership: How it takes part.
-        calls: How often Redis was asked.
+        group: The name of the group.
+        name: The name of this member in listings.
+        membership: The terms on which this member takes part.
+        calls: The number of calls of Redis so far.
     """
 
     def __init__(
@@ -54,28 +55,28 @@ class RedisBudget:
         name: str | None = None,
         timeout: float = 1.0,
     ) -> None:
-        """Share with all that name the same `group`.
+        """Describe a group and this member of it.
 
         Args:
-            url: Where Redis is: ``redis://host:6379/0``, ``rediss://…``, ``unix://…``; or the Sentinels that
-                know where it is: ``redis+sentinel://host:26379,host:26379/service``.
-            group: The name of those who share. One organisation should be one group.
-            weight: Its share, relative to the others'.
-            when_unreachable: What to do while Redis cannot be reached: ``"degrade"`` goes on with the limits divided by
-                the last known number of members, ``"hold"`` waits, ``"fail"`` refuses with
-                `BudgetUnreachable`.
-            members: How many members there are taken to be if Redis cannot be reached from the start.
-            max_concurrency: How many requests of a pool all together may have in flight. Where members say
-                different numbers, the smallest holds.
-            name: What to call it in listings; by default the host and the process.
-            timeout: Seconds after which Redis is taken to be away.
+            url: The address of Redis: ``redis://host:6379/0``, ``rediss://…`` or ``unix://…``; or of the
+                Sentinels that know it: ``redis+sentinel://host:26379,host:26379/service``.
+            group: The name of the group. Make each organization one group.
+            weight: This member's part of the limits, relative to the other members' weights.
+            when_unreachable: What to do while Redis cannot be reached: ``"degrade"`` continues with the
+                limits divided by the last known number of members, ``"hold"`` waits, ``"fail"`` refuses
+                requests with `BudgetUnreachable`.
+            members: The number of members to assume if Redis cannot be reached from the start.
+            max_concurrency: The number of requests that all members together may have in flight in one pool.
+                Where members give different numbers, the smallest holds.
+            name: The name of this member in listings; by default host and process.
+            timeout: Seconds after which a call counts as unanswered.
 
         Raises:
             ImportError: redis-py is not installed.
             ValueError: An argument is out of range.
         """
         if not group or any(c in group for c in "{}") or not group.isprintable():
-            raise ValueError(f"group must be a name without braces, got {group!r}")
+            raise ValueError(f"group must be a printable name without braces, got {group!r}")
         check(url)
         if find_spec("redis") is None:
             raise ImportError("a shared budget needs redis-py: pip install 'claude-executor[redis]'")
@@ -103,41 +104,37 @@ class RedisBudget:
         return f"<RedisBudget group={self.group!r} name={self.name!r}>"  # the URL may hold a password
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_client": None, "_opened": False}  # a copy is another member
+        return self.__dict__ | {"_client": None, "_opened": False}  # a copy is a member of its own
 
     async def open(self) -> None:
-        """Get ready, as a new member. Importing the client takes a while: not on the event loop.
+        """Become a new member of the group. Nothing connects yet.
 
         Raises:
-            RuntimeError: Another executor uses it.
+            RuntimeError: Another executor uses this object.
         """
         import asyncio
 
         if self._opened:
-            raise RuntimeError("another executor uses this RedisBudget: make one for each executor")
+            raise RuntimeError("another executor uses this RedisBudget; make one for each executor")
         self._opened = True
         try:
             self._become()
-            await asyncio.to_thread(self._connected)
+            await asyncio.to_thread(self._connected)  # the first import of redis-py takes a while
         except BaseException:
             self._opened = False
             raise
 
-    async def lease(self, pool: str, ask: LeaseRequest) -> Lease:
-        """Tell and ask, in one call.
+    async def lease(self, pool: str, request: LeaseRequest) -> Lease:
+        """Report to the group and ask it for a lease, in one call of Redis.
 
         Raises:
-            Unreachable: Redis did not answer.
+            Unreachable: Redis did not answer within `timeout` seconds, or refused.
         """
-        import orjson
-
-        request = {f.name: value for f in fields(ask) if _said(value := getattr(ask, f.name))}
-        request["id"], request["name"] = self._id, self.name
-        answer = await self._call(pool, orjson.dumps(request))
-        return _lease(orjson.loads(answer))
+        message = encode_request(request, member=self._id, name=self.name)
+        return decode_lease(await self._call(pool, message))
 
     async def states(self) -> dict[str, dict[str, Any]]:
-        """The state of each of the group's pools, as it is kept, and what is `now` in its time.
+        """Return the state of every pool as Redis keeps it, with the current instant as ``"now"``.
 
         Raises:
             Unreachable: Redis did not answer.
@@ -159,7 +156,7 @@ class RedisBudget:
         }
 
     async def close(self) -> None:
-        """Disconnect."""
+        """Disconnect from Redis."""
         client, self._client, self._opened = self._client, None, False
         if client is not None:
             await disconnect(client)
@@ -181,12 +178,12 @@ class RedisBudget:
                     answer = client.eval(script(), 2, *keys, request, pool)
                     return await cast("Awaitable[bytes]", answer)
         except (RedisError, OSError) as error:
-            if isinstance(error, ReadOnlyError):  # a replica now: the address has got another primary
+            if isinstance(error, ReadOnlyError):  # the address belongs to another primary now
                 await self._connected().connection_pool.disconnect(inuse_connections=False)
             raise Unreachable(_reason(error)) from error
 
     def _become(self) -> None:
-        """Be a member of its own, also where it was made before a fork."""
+        """Take a new identity: this object may be a copy from before a fork."""
         self._id = uuid.uuid4().hex
         self.name = self._name or f"{socket.gethostname()}:{os.getpid()}"
 
@@ -202,7 +199,7 @@ class RedisBudget:
 
 @cache
 def script() -> str:
-    """The script, as Redis gets it."""
+    """Return the source of the script."""
     return resources.files("claude_executor.budget").joinpath("share.lua").read_text()
 
 
@@ -213,7 +210,7 @@ def _digest(text: str) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """What Redis says, or what kind of trouble there is: its text may name the address."""
+    """Return what Redis says, or else only the class of the error: its text may name the address."""
     from redis.exceptions import ResponseError
 
     said = (
@@ -222,36 +219,3 @@ def _reason(error: Exception) -> str:
         else ""
     )
     return f"{type(error).__name__}: {said}" if said else type(error).__name__
-
-
-def _said(value: object) -> bool:
-    """Whether there is anything in it; what is not said is nothing."""
-    return value is not None and value is not False and value != {}
-
-
-def _amounts(value: Any) -> Any:  # noqa: ANN401
-    return value or {}  # an empty table of Lua's may come as a list
-
-
-def _lease(told: dict[str, Any]) -> Lease:
-    breaker = told.get("breaker")
-    return Lease(
-        got=_amounts(told["got"]),
-        again=max(0.0, min(600.0, float(told["again"]))),
-        short=told.get("short"),
-        probe=told["probe"],
-        version=told["version"],
-        level=_amounts(told["level"]),
-        held=_amounts(told["held"]),
-        flying=_amounts(told["flying"]),
-        variance=_amounts(told["variance"]),
-        terms=_amounts(told["terms"]),
-        members=told["members"],
-        share=float(told["share"]),
-        closed=float(told["closed"]),
-        gently=told["gently"],
-        breaker=None if not breaker else (float(breaker["pause"]), float(breaker["lasted"])),
-        cuts=told["cuts"],
-        permits=told.get("permits"),
-        growth=_amounts(told.get("growth")),
-    )

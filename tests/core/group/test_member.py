@@ -11,14 +11,16 @@ from claude_executor.core.model.actions import Refusal, Refuse, RequestLease, St
 from claude_executor.core.model.cost import Usage
 from claude_executor.core.model.failure import FailureKind
 from claude_executor.core.model.limits import Limits
-from claude_executor.core.model.sharing import Lease, Membership, WhenUnreachable
+from claude_executor.core.model.sharing import (
+    Lease,
+    Membership,
+    Outage,
+    RampAllowance,
+    ResourceLease,
+    WhenUnreachable,
+)
 from claude_executor.core.scheduling.scheduler import Scheduler
 
-NOTHING = Lease(
-    got={}, again=0.0, short=None, probe=False, version=1, level={"requests": 300.0}, held={}, flying={},
-    variance={}, terms={}, members=2, share=0.5, closed=0.0, gently=False, breaker=None, cuts=0,
-    permits=None, growth={},
-)  # fmt: skip
 POOL = "haiku-5.5"
 
 
@@ -30,6 +32,21 @@ def a_scheduler(limits=None, *, streak=2, **membership):
         breaker=BreakerPolicy(streak=streak),
         now=0.0,
     )
+
+
+def a_lease(*, granted=None, level=None, in_flight=None, limits=None, **facts):
+    """What the group of two answers, by default with nothing: amounts by resource, and the rest as it is."""
+    columns = {
+        "granted": granted or {},
+        "level": {"requests": 300.0} if level is None else level,
+        "in_flight": in_flight or {},
+        "limits": limits or {},
+    }
+    resources = {
+        name: ResourceLease(**{field: column[name] for field, column in columns.items() if name in column})
+        for name in {name for column in columns.values() for name in column}
+    }
+    return Lease(resources=resources, **{"version": 1, "members": 2, "share": 0.5, **facts})
 
 
 def asked(actions):
@@ -46,7 +63,7 @@ def joined(scheduler, jobs=1, **grant):
     """In a group, with so many in line, of which nothing has been granted yet."""
     submitted = [scheduler.submit(a_shape(), 0.0) for _ in range(jobs)]
     asked(scheduler.poll(0.0))
-    scheduler.on_lease(POOL, replace(NOTHING, **grant), 0.0)
+    scheduler.on_lease(POOL, a_lease(**grant), 0.0)
     return submitted
 
 
@@ -55,7 +72,7 @@ def a_group_of_two(jobs):
     both = tuple(a_scheduler(Limits(rpm=60_000), streak=50) for _ in range(2))
     terms = {"requests": {"rate": 1_000.0, "cap": 60_000.0, "told": 60_000.0}}
     for scheduler in both:
-        joined(scheduler, jobs, got={"requests": 100.0}, terms=terms)
+        joined(scheduler, jobs, granted={"requests": 100.0}, limits=terms)
     return both
 
 
@@ -67,7 +84,7 @@ def begin(scheduler, count, **grant):
         actions = scheduler.poll(now)
         begun += started(actions)
         if any(isinstance(action, RequestLease) for action in actions):
-            scheduler.on_lease(POOL, replace(NOTHING, **grant), now)
+            scheduler.on_lease(POOL, a_lease(**grant), now)
         assert now < 3.0
     return begun[:count]
 
@@ -77,16 +94,16 @@ def test_nothing_starts_before_the_group_has_answered():
     scheduler.submit(a_shape(), 0.0)
     actions = scheduler.poll(0.0)
     assert started(actions) == []
-    assert asked(actions).terms["requests"]["rate"] == 10.0
+    assert asked(actions).resources["requests"].limits["rate"] == 10.0
 
 
 def test_it_asks_for_all_in_line_at_once_and_starts_what_it_gets():
     scheduler = a_scheduler()
     jobs = joined(scheduler, 3)
     ask = asked(scheduler.poll(0.1))
-    assert ask.want["requests"] == pytest.approx(3.0)
-    assert ask.head["requests"] == 1.0
-    scheduler.on_lease(POOL, replace(NOTHING, got={"requests": 2.0}, again=0.25), 0.1)
+    assert ask.resources["requests"].wanted == pytest.approx(3.0)
+    assert ask.resources["requests"].head == 1.0
+    scheduler.on_lease(POOL, a_lease(granted={"requests": 2.0}, ask_again_in=0.25), 0.1)
     now, begun = 0.1, []
     while len(begun) < 2 and now < 5.0:  # as slowly as any pool opens
         begun += started(scheduler.poll(now))
@@ -98,7 +115,7 @@ def test_it_does_not_ask_again_before_it_is_told_to():
     scheduler = a_scheduler()
     joined(scheduler, 3)
     asked(scheduler.poll(0.1))
-    scheduler.on_lease(POOL, replace(NOTHING, again=0.5), 0.1)
+    scheduler.on_lease(POOL, a_lease(ask_again_in=0.5), 0.1)
     assert not scheduler.poll(0.3)
     assert scheduler.wake_at == pytest.approx(0.6)
     assert asked(scheduler.poll(0.6))
@@ -108,14 +125,16 @@ def test_a_more_urgent_head_asks_at_once_and_leaves_nothing_alone():
     scheduler = a_scheduler()
     joined(scheduler, 3)
     asked(scheduler.poll(0.1))
-    scheduler.on_lease(POOL, replace(NOTHING, again=0.5), 0.1)
+    scheduler.on_lease(POOL, a_lease(ask_again_in=0.5), 0.1)
     scheduler.submit(a_shape(), 0.2, priority=1)
     ask = asked(scheduler.poll(0.2))
-    assert ask.keep == 0.0
-    scheduler.on_lease(POOL, replace(NOTHING, got=ask.head, again=0.0), 0.2)
+    assert ask.headroom == 0.0
+    scheduler.on_lease(
+        POOL, a_lease(granted={"requests": ask.resources["requests"].head}, ask_again_in=0.0), 0.2
+    )
     actions = scheduler.poll(0.4)  # a pool opens slowly
     assert [job.priority for job in started(actions)] == [1]
-    assert asked(actions).keep > 0.0
+    assert asked(actions).headroom > 0.0
 
 
 def test_what_holds_is_what_the_group_is_short_of():
@@ -123,7 +142,7 @@ def test_what_holds_is_what_the_group_is_short_of():
     joined(scheduler, 3)
     assert scheduler.snapshot(0.0).pools[POOL].held_by == "shared budget"
     asked(scheduler.poll(0.1))
-    scheduler.on_lease(POOL, replace(NOTHING, again=0.5, short="output tokens"), 0.1)
+    scheduler.on_lease(POOL, a_lease(ask_again_in=0.5, short_of="output tokens"), 0.1)
     scheduler.poll(0.1)
     assert scheduler.snapshot(0.1).pools[POOL].held_by == "output tokens"
 
@@ -134,7 +153,7 @@ def test_where_nobody_may_queue_one_may_wait_for_the_answer_of_the_group():
     assert not isinstance(job, Refuse)
     assert isinstance(scheduler.submit(a_shape(), 0.0), Refuse)
     asked(scheduler.poll(0.0))
-    scheduler.on_lease(POOL, replace(NOTHING, short="requests", again=0.5), 0.0)
+    scheduler.on_lease(POOL, a_lease(short_of="requests", ask_again_in=0.5), 0.0)
     scheduler.cancel(job, 0.1)
     scheduler.poll(0.1)
     assert isinstance(scheduler.submit(a_shape(), 0.1), Refuse)
@@ -147,11 +166,11 @@ def with_no_queue(**grant):
     )
     job = scheduler.submit(a_shape(), 0.0)
     scheduler.poll(0.0)
-    scheduler.on_lease(POOL, replace(NOTHING, got={"requests": 1.0}, permits=1.0), 0.0)
+    scheduler.on_lease(POOL, a_lease(granted={"requests": 1.0}, permits=1.0), 0.0)
     (started_job,) = started(scheduler.poll(0.1))
     scheduler.on_response(started_job, Usage(10, 10), advice(), 1.0)
     scheduler.poll(3.0)
-    scheduler.on_lease(POOL, replace(NOTHING, **grant), 3.0)
+    scheduler.on_lease(POOL, a_lease(**grant), 3.0)
     assert job is started_job
     return scheduler
 
@@ -162,7 +181,7 @@ def test_where_nobody_may_queue_a_member_that_was_idle_is_not_full():
     assert isinstance(scheduler.submit(a_shape(), 3.1), Refuse)
     asked(scheduler.poll(3.1))
     scheduler.on_lease(
-        POOL, replace(NOTHING, permits=0.0, again=0.25), 3.1
+        POOL, a_lease(permits=0.0, ask_again_in=0.25), 3.1
     )  # now it is known that there are none
     (waiting,) = scheduler._waiting.everyone()
     scheduler.cancel(waiting, 3.2)
@@ -170,10 +189,10 @@ def test_where_nobody_may_queue_a_member_that_was_idle_is_not_full():
 
 
 def test_where_nobody_may_queue_one_may_wait_to_probe():
-    scheduler = with_no_queue(permits=0.0, breaker=(1.0, 1.0))
+    scheduler = with_no_queue(permits=0.0, outage=Outage(1.0, 1.0))
     assert isinstance(scheduler.submit(a_shape(), 3.1), Refuse)
     assert not isinstance(scheduler.submit(a_shape(), 4.1), Refuse)
-    assert asked(scheduler.poll(4.1)).probes
+    assert asked(scheduler.poll(4.1)).wants_probe
 
 
 @pytest.mark.parametrize("flying", [0.0, 5_000.0])
@@ -181,12 +200,12 @@ def test_output_that_others_have_reserved_is_not_there_again(flying):
     """The server has not drawn it yet, so it announces more; and it may turn out to be less."""
     scheduler = a_scheduler(Limits(rpm=600, otpm=60_000))
     level, others = {"output tokens": 10_000.0}, {"output tokens": flying}
-    joined(scheduler, 1, got={"requests": 1.0, "output tokens": 500.0}, level=level, flying=others)
+    joined(scheduler, 1, granted={"requests": 1.0, "output tokens": 500.0}, level=level, in_flight=others)
     (job,) = started(scheduler.poll(0.2))
-    scheduler.on_lease(POOL, replace(NOTHING, level=level, flying=others), 0.2)
+    scheduler.on_lease(POOL, a_lease(level=level, in_flight=others), 0.2)
     told = advice(requests=(600, 590), output=(60_000, 17_500))
     scheduler.on_response(job, Usage(10, 10), told, 0.3)
-    fix = asked(scheduler.poll(3.0)).fix.get("output tokens", 0.0)
+    fix = asked(scheduler.poll(3.0)).resources["output tokens"].correction
     assert fix == 0.0 if flying else fix > 500.0
 
 
@@ -196,26 +215,29 @@ def test_who_wants_nothing_shows_that_it_is_there():
     scheduler.cancel(job, 0.0)
     scheduler.poll(0.0)
     assert 0.0 < scheduler.wake_at <= 2.0
-    assert asked(scheduler.poll(scheduler.wake_at)).want == {}
+    assert asked(scheduler.poll(scheduler.wake_at)).resources["requests"].wanted == 0.0
 
 
 def test_a_429_of_one_closes_all():
     one, other = a_scheduler(), a_scheduler()
-    joined(one, 1, got={"requests": 1.0})
+    joined(one, 1, granted={"requests": 1.0})
     (job,) = started(one.poll(0.2))
     refusal = a_failure(FailureKind.QUOTA, status=429, retry_after=5.0, requests=(600, 0))
     one.on_failure(job, refusal, 0.3, 0.0)
-    told = asked(one.poll(0.32))
-    assert told.closed is not None
-    assert told.drain["requests"] <= 0.0
+    request = asked(one.poll(0.32))
+    told = request.updates
+    assert told.closure is not None
+    assert request.resources["requests"].ceiling <= 0.0
     joined(other, 1)
-    other.on_lease(POOL, replace(NOTHING, closed=told.closed), 0.4)
-    assert other.snapshot(0.4).pools[POOL].closed_for == pytest.approx(told.closed)
+    other.on_lease(POOL, a_lease(closure=told.closure), 0.4)
+    assert other.snapshot(0.4).pools[POOL].closed_for == pytest.approx(told.closure.ends_in)
 
 
 def test_a_breaker_that_opens_is_told_and_one_probe_closes_it_for_all():
     one, other = a_scheduler(), a_scheduler()
-    joined(one, 4, got={"requests": 4.0}, terms={"requests": {"rate": 10.0, "cap": 600.0, "told": 600.0}})
+    joined(
+        one, 4, granted={"requests": 4.0}, limits={"requests": {"rate": 10.0, "cap": 600.0, "told": 600.0}}
+    )
     now, jobs = 0.0, []
     while len(jobs) < 2:
         now += 0.1
@@ -223,33 +245,41 @@ def test_a_breaker_that_opens_is_told_and_one_probe_closes_it_for_all():
     for job in jobs:
         one.on_failure(job, a_failure(FailureKind.OVERLOADED, status=529), now, 0.0)
     now += 0.05
-    told = asked(one.poll(now))
-    assert told.breaker == "open"
+    told = asked(one.poll(now)).updates
+    assert told.outage is not None
     joined(other, 1)
-    other.on_lease(POOL, replace(NOTHING, breaker=(told.pause, told.lasted)), now)
+    other.on_lease(POOL, a_lease(outage=told.outage), now)
     assert other.snapshot(now).breaker == "open"
     assert not started(other.poll(now))
     other.on_lease(
-        POOL, replace(NOTHING, breaker=(0.0, 2.0), probe=True, got={"requests": 1.0}), now + told.pause
+        POOL,
+        a_lease(outage=Outage(0.0, 2.0), may_probe=True, granted={"requests": 1.0}),
+        now + told.outage.probe_in,
     )
-    (probe,) = started(other.poll(now + told.pause + 0.01))
-    other.on_response(probe, Usage(10, 10), advice(), now + told.pause + 1.0)
+    (probe,) = started(other.poll(now + told.outage.probe_in + 0.01))
+    other.on_response(probe, Usage(10, 10), advice(), now + told.outage.probe_in + 1.0)
     # What was asked before comes now, and knows nothing of it.
-    other.on_lease(POOL, replace(NOTHING, breaker=(0.0, 3.0)), now + told.pause + 1.05)
-    assert other.snapshot(now + told.pause + 1.05).breaker == "closed"
-    assert asked(other.poll(now + told.pause + 1.1)).breaker == "closed"
+    other.on_lease(POOL, a_lease(outage=Outage(0.0, 3.0)), now + told.outage.probe_in + 1.05)
+    assert other.snapshot(now + told.outage.probe_in + 1.05).breaker == "closed"
+    assert asked(other.poll(now + told.outage.probe_in + 1.1)).updates.recovered
 
 
 def test_who_has_enough_asks_to_probe_all_the_same():
     scheduler = a_scheduler()
-    joined(scheduler, 2, breaker=(1.0, 1.0))
-    assert not asked(scheduler.poll(0.1)).probes
-    scheduler.on_lease(POOL, replace(NOTHING, got={"requests": 1.0}, breaker=(0.9, 1.0)), 0.1)
+    joined(scheduler, 2, outage=Outage(1.0, 1.0))
+    assert not asked(scheduler.poll(0.1)).wants_probe
+    scheduler.on_lease(POOL, a_lease(granted={"requests": 1.0}, outage=Outage(0.9, 1.0)), 0.1)
     assert not started(scheduler.poll(1.1))
-    scheduler.on_lease(POOL, replace(NOTHING, breaker=(0.0, 1.0)), 1.1)
+    scheduler.on_lease(POOL, a_lease(outage=Outage(0.0, 1.0)), 1.1)
     ask = asked(scheduler.poll(1.2))
-    assert ask.probes
-    scheduler.on_lease(POOL, replace(NOTHING, got=ask.head, breaker=(0.0, 1.0), probe=True), 1.2)
+    assert ask.wants_probe
+    scheduler.on_lease(
+        POOL,
+        a_lease(
+            granted={"requests": ask.resources["requests"].head}, outage=Outage(0.0, 1.0), may_probe=True
+        ),
+        1.2,
+    )
     assert started(scheduler.poll(1.2))
 
 
@@ -259,27 +289,27 @@ def test_overload_that_one_meets_cuts_the_windows_of_all():
     for job in running[:7]:
         one.on_failure(job, a_failure(FailureKind.OVERLOADED, status=529), 3.0, 0.0)
     assert one.snapshot(3.0).pools[POOL].concurrency < 12.0
-    assert asked(one.poll(3.1)).cut
+    assert asked(one.poll(3.1)).updates.overloaded
     begin(other, 8)
     flying = other.snapshot(3.0).running
     assert other.snapshot(3.0).pools[POOL].concurrency > flying
-    other.on_lease(POOL, replace(NOTHING, cuts=1), 3.2)
+    other.on_lease(POOL, a_lease(overloads=1), 3.2)
     assert other.snapshot(3.2).pools[POOL].concurrency == pytest.approx(0.7 * flying)
-    assert not asked(other.poll(3.3)).cut  # it is no news to the group
-    other.on_lease(POOL, replace(NOTHING, cuts=1), 3.4)
+    assert not asked(other.poll(3.3)).updates.overloaded  # it is no news to the group
+    other.on_lease(POOL, a_lease(overloads=1), 3.4)
     assert other.snapshot(3.4).pools[POOL].concurrency == pytest.approx(0.7 * flying)
 
 
 def test_no_more_fly_than_the_group_permits():
     scheduler = a_scheduler(Limits(rpm=60_000), most=4)
-    joined(scheduler, 5, got={"requests": 5.0}, permits=2.0)
+    joined(scheduler, 5, granted={"requests": 5.0}, permits=2.0)
     (first, _) = begin(scheduler, 2, permits=2.0)
     assert not started(scheduler.poll(3.0))
     assert scheduler.snapshot(3.0).pools[POOL].held_by == "concurrency"
-    scheduler.on_lease(POOL, replace(NOTHING, permits=2.0), 3.0)
+    scheduler.on_lease(POOL, a_lease(permits=2.0), 3.0)
     scheduler.on_response(first, Usage(10, 10), advice(), 3.1)
     assert len(started(scheduler.poll(3.1))) == 1
-    scheduler.on_lease(POOL, replace(NOTHING, permits=4.0), 3.2)
+    scheduler.on_lease(POOL, a_lease(permits=4.0), 3.2)
     scheduler.on_lease_failed(POOL, 3.2, 0.0)  # which leaves it half of four
     assert not started(scheduler.poll(3.3))
 
@@ -290,16 +320,16 @@ def test_growth_that_the_api_limits_is_limited_for_all_by_their_shares():
     refusal = replace(a_failure(FailureKind.RAMP, status=429, retry_after=2.0), ramp=(30_000.0, 40_000.0))
     one.on_failure(job, refusal, 3.0, 0.0)
     told = asked(one.poll(3.1))
-    assert told.growth == {"allowance": 30_000.0, "step": 10_000.0, "ends": pytest.approx(1.9)}
-    other.on_lease(POOL, replace(NOTHING, growth={**told.growth, "told": 1.0}), 3.1)
+    assert told.updates.ramp == RampAllowance(30_000.0, 10_000.0, pytest.approx(1.9))
+    other.on_lease(POOL, a_lease(ramp=replace(told.updates.ramp, number=1.0)), 3.1)
     growth = other._pools[POOL].ramp
     assert growth.ready_at(1.0, 3.2, math.inf) == pytest.approx(5.0)
     assert growth.ready_at(1.0, 5.1, math.inf) < 5.1
     before = repr(growth)
-    other.on_lease(POOL, replace(NOTHING, growth={**told.growth, "told": 1.0}), 5.2)
+    other.on_lease(POOL, a_lease(ramp=replace(told.updates.ramp, number=1.0)), 5.2)
     assert repr(growth) == before  # what is heard twice is taken in once
     assert other._pools[POOL].group_total(100.0) == 200.0
-    assert not asked(other.poll(8.0)).growth
+    assert not asked(other.poll(8.0)).updates.ramp
 
 
 def test_overload_and_growth_are_told_again_when_the_call_that_told_them_was_in_vain():
@@ -311,14 +341,14 @@ def test_overload_and_growth_are_told_again_when_the_call_that_told_them_was_in_
         one.on_failure(job, a_failure(FailureKind.OVERLOADED, status=529), 3.0, 0.0)
     for now in (3.1, 6.0):
         told = asked(one.poll(now))
-        assert told.cut
-        assert told.growth
+        assert told.updates.overloaded
+        assert told.updates.ramp
         one.on_lease_failed(POOL, now, 0.0)
-    assert asked(one.poll(9.0)).growth
-    one.on_lease(POOL, NOTHING, 9.0)
+    assert asked(one.poll(9.0)).updates.ramp
+    one.on_lease(POOL, a_lease(), 9.0)
     told = asked(one.poll(12.0))
-    assert not told.cut
-    assert not told.growth
+    assert not told.updates.overloaded
+    assert not told.updates.ramp
 
 
 def test_what_headers_taught_one_is_told_and_adopted():
@@ -327,9 +357,9 @@ def test_what_headers_taught_one_is_told_and_adopted():
     (job,) = started(one.poll(0.1))
     one.on_response(job, Usage(10, 10), advice(requests=(300, 200)), 1.0)
     told = asked(one.poll(1.1))
-    assert told.terms["requests"]["announced"] == 300.0
-    assert told.level["requests"] == pytest.approx(200.0, abs=2.0)
-    joined(other, 1, terms=told.terms)
+    assert told.resources["requests"].limits["announced"] == 300.0
+    assert told.resources["requests"].level == pytest.approx(200.0, abs=2.0)
+    joined(other, 1, limits={"requests": told.resources["requests"].limits})
     assert other.snapshot(1.0).pools[POOL].resources["requests"].limit == 300.0
 
 
@@ -378,7 +408,7 @@ def test_joining_and_losing_the_group_are_events():
 def test_a_larger_group_is_remembered_when_it_comes_back_one_by_one():
     scheduler = a_scheduler()
     joined(scheduler, 1, members=8, share=0.125)
-    scheduler.on_lease(POOL, replace(NOTHING, members=1, share=1.0), 5.0)
+    scheduler.on_lease(POOL, a_lease(members=1, share=1.0), 5.0)
     scheduler.on_lease_failed(POOL, 6.0, 0.0)
     assert scheduler.snapshot(6.0).pools[POOL].share == pytest.approx(0.125)
 
@@ -390,29 +420,29 @@ def test_after_a_long_outage_it_says_how_many_there_were():
         asked(scheduler.poll(now))
         scheduler.on_lease_failed(POOL, now, 0.0)
     for now in (102.0, 105.0):
-        assert asked(scheduler.poll(now)).members == 8
-        scheduler.on_lease(POOL, NOTHING, now)
+        assert asked(scheduler.poll(now)).known_members == 8
+        scheduler.on_lease(POOL, a_lease(), now)
 
 
 def test_leaving_gives_back_what_was_granted():
     scheduler = a_scheduler()
-    joined(scheduler, 1, got={"requests": 3.0})
+    joined(scheduler, 1, granted={"requests": 3.0})
     for job in started(scheduler.poll(0.1)):
         scheduler.on_response(job, Usage(10, 10), advice(), 0.2)
     (farewell,) = scheduler.group.release_all(1.0)
-    assert farewell.request.leave
-    assert farewell.request.back["requests"] == pytest.approx(2.0)
-    assert farewell.request.held["requests"] == 0.0
+    assert farewell.request.leaving
+    assert farewell.request.resources["requests"].returned == pytest.approx(2.0)
+    assert farewell.request.resources["requests"].leased == 0.0
 
 
 def test_leaving_in_haste_gives_back_what_was_granted_for_those_in_line():
     scheduler = a_scheduler()
-    joined(scheduler, 30, got={"requests": 20.0})
+    joined(scheduler, 30, granted={"requests": 20.0})
     begun = len(started(scheduler.poll(0.1)))
     scheduler.close(0.2, refuse_waiting=True)
     (farewell,) = scheduler.group.release_all(0.2)
-    assert farewell.request.back["requests"] == pytest.approx(20.0 - begun)
-    assert not farewell.request.want
+    assert farewell.request.resources["requests"].returned == pytest.approx(20.0 - begun)
+    assert not farewell.request.resources["requests"].wanted
 
 
 @pytest.mark.parametrize("wrong", [{"weight": 0.0}, {"weight": math.inf}, {"members": 0}])

@@ -1,149 +1,173 @@
-"""What a member of a group has learned and the others are to know, and what it makes of what they tell.
+"""Knowledge about a pool that a member and its group pass on to each other.
 
-That is: the limits, how long the pool is closed, whether the breaker has opened, that overload has cut the
-window, and how fast the API lets the organisation grow. Each is told once, when it is new, and what the group
-told is not told back.
+It is: the limits, until when the pool is closed, whether the breaker is open, that overload has cut the
+concurrency limit, and the limit on growth. A member reports each discovery once. What it has learned from the
+group it does not report back.
 """
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 
 from claude_executor.core.model.gate import BreakerState
-from claude_executor.core.model.sharing import Amounts, Lease, LeaseRequest
+from claude_executor.core.model.sharing import Amounts, Closure, Lease, Outage, PoolUpdates, RampAllowance
 from claude_executor.core.pool.pool import Pool
 
-LATE = 0.02
-"""Seconds by which two instants may differ and be the same news."""
+TOLERANCE = 0.02
+"""Seconds by which two instants may differ and still count as the same."""
 CHANGE = 0.02
-"""Relative change of a limit below which it is not worth telling."""
+"""Relative change of a limit below which it is not reported."""
 
 
-class PeerUpdates:
-    """What the group and one member of it know of each other's news, for one pool."""
+class PeerExchange:
+    """The difference between what one member knows about a pool and what its group knows.
+
+    A report counts as received when the request that carried it has been answered.
+    """
 
     __slots__ = (
-        "_closed",
-        "_decreases",
-        "_decreases_acknowledged",
-        "_decreases_sent",
+        "_closed_until",
         "_limits",
         "_open",
         "_opens_at",
+        "_overloads",
+        "_overloads_acknowledged",
+        "_overloads_sent",
         "_ramp",
-        "_ramp_acknowledged",
-        "_ramp_sent",
+        "_ramps_acknowledged",
+        "_ramps_sent",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self._limits: Mapping[str, Amounts] = {}
-        self._decreases: float | None = None
-        self._decreases_sent = self._decreases_acknowledged = 0
+        self._overloads: int | None = None
+        self._overloads_sent = self._overloads_acknowledged = 0
         self._ramp = 0.0
-        self._ramp_sent = self._ramp_acknowledged = 0
-        self.forget()
+        self._ramps_sent = self._ramps_acknowledged = 0
+        self.on_request_lost()
 
-    def forget(self) -> None:
-        """The group has not heard it: what it has been told, it has to be told again."""
-        self._decreases_sent, self._ramp_sent = self._decreases_acknowledged, self._ramp_acknowledged
-        self._closed = -math.inf
+    def on_request_lost(self) -> None:
+        """Report again what the last request has carried: it was not answered."""
+        self._overloads_sent, self._ramps_sent = self._overloads_acknowledged, self._ramps_acknowledged
+        self._closed_until = -math.inf
         self._open = False
         self._opens_at = -math.inf
 
     def urgent(self, pool: Pool, now: float) -> bool:
-        """Whether there is something that cannot wait."""
+        """Whether there is a discovery that the group should know at once."""
         return (
-            self._closed_for(pool, now) is not None
-            or self._breaker(pool) is not None
-            or pool.concurrency.decreases > self._decreases_sent
-            or self._ramp_is_new(pool)
+            self._closed_now(pool, now)
+            or self._opened(pool)
+            or self._recovered(pool)
+            or pool.concurrency.decreases > self._overloads_sent
+            or self._ramp_refused(pool)
         )
 
-    def encode(self, ask: LeaseRequest, pool: Pool, now: float) -> LeaseRequest:
-        """What is new goes with `ask`."""
-        terms = {meter.name: meter.known_limits() for meter, _ in pool.limited}
-        closed, breaker = self._closed_for(pool, now), self._breaker(pool)
-        cut, steep = pool.concurrency.decreases > self._decreases_sent, self._ramp_is_new(pool)
-        self._decreases_sent, self._ramp_sent = pool.concurrency.decreases, pool.ramp.refusals
-        if closed is not None:
-            self._closed = pool.closed_until
-        if breaker is not None:
-            self._open, self._opens_at = breaker == "open", pool.breaker.opens_at
-        return replace(
-            ask,
-            terms=terms,
-            changed=_differ(terms, self._limits),
-            closed=closed,
-            gently=pool.slow_start.factor <= 1.0,
-            breaker=breaker,
-            pause=max(0.0, pool.breaker.opens_at - now),
-            lasted=max(0.0, now - pool.breaker.tripped_at),
-            probing=pool.breaker.probing,
-            cut=cut,
-            growth=pool.ramp.known_limits(now) if steep else {},
+    def report(self, limits: Mapping[str, Amounts], pool: Pool, now: float) -> PoolUpdates:
+        """Return every discovery that the group does not know yet, and take it as sent.
+
+        Args:
+            limits: What this member knows of each limited resource.
+            pool: The pool in question.
+            now: The current instant.
+        """
+        breaker, closure, outage, ramp = pool.breaker, None, None, None
+        recovered = self._recovered(pool)
+        if self._closed_now(pool, now):
+            closure = Closure(pool.closed_until - now, gently=pool.slow_start.factor <= 1.0)
+            self._closed_until = pool.closed_until
+        if self._opened(pool):
+            outage = Outage(max(0.0, breaker.opens_at - now), max(0.0, now - breaker.tripped_at))
+        if outage is not None or recovered:
+            self._open, self._opens_at = not recovered, breaker.opens_at
+        if self._ramp_refused(pool):
+            known = pool.ramp.known_limits(now)
+            ramp = RampAllowance(known["allowance"], known["step"], known["ends"])
+        overloaded = pool.concurrency.decreases > self._overloads_sent
+        self._overloads_sent, self._ramps_sent = pool.concurrency.decreases, pool.ramp.refusals
+        return PoolUpdates(
+            limits_changed=_differ(limits, self._limits),
+            closure=closure,
+            outage=outage,
+            recovered=recovered,
+            overloaded=overloaded,
+            ramp=ramp,
         )
 
-    def apply(self, grant: Lease, pool: Pool, now: float, *, limits: bool) -> None:
-        """Take in what the others have learned; of the `limits` only if they are others than before."""
-        self._decreases_acknowledged, self._ramp_acknowledged = self._decreases_sent, self._ramp_sent
-        if limits and grant.terms:
-            for meter in pool.estimators.values():
-                if (terms := grant.terms.get(meter.name)) is not None:
-                    meter.adopt(terms, now)
-            pool.relimit(now)
-            self._limits = grant.terms
-            pool.on_peer_limits()
-        if grant.closed > 0.0 and now + grant.closed > pool.closed_until + LATE:
-            pool.close(now + grant.closed, now, gently=grant.gently)
-            self._closed = pool.closed_until
-        self._apply_breaker(grant, pool, now)
-        if self._decreases is not None and grant.cuts > self._decreases:
+    def apply(self, lease: Lease, pool: Pool, now: float, *, limits_changed: bool) -> None:
+        """Give the pool what other members have learned, and take the last report as received.
+
+        Args:
+            lease: The answer of the group.
+            pool: The pool in question.
+            now: The current instant.
+            limits_changed: Whether the limits in the lease may differ from those of the last one.
+        """
+        self._overloads_acknowledged, self._ramps_acknowledged = self._overloads_sent, self._ramps_sent
+        if limits_changed:
+            self._apply_limits(lease, pool, now)
+        closure = lease.closure
+        if closure is not None and now + closure.ends_in > pool.closed_until + TOLERANCE:
+            pool.close(now + closure.ends_in, now, gently=closure.gently)
+            self._closed_until = pool.closed_until
+        self._apply_breaker(lease.outage, pool, now)
+        if self._overloads is not None and lease.overloads > self._overloads:
             pool.concurrency.on_peer_decrease(pool.in_flight, now)
-        self._decreases = grant.cuts
-        if grant.growth and grant.growth["told"] != self._ramp:
-            self._ramp = grant.growth["told"]
-            pool.ramp.adopt(grant.growth, now)
+        self._overloads = lease.overloads
+        if (ramp := lease.ramp) is not None and ramp.number != self._ramp:
+            self._ramp = ramp.number
+            pool.ramp.adopt({"allowance": ramp.allowance, "step": ramp.step, "ends": ramp.ends_in}, now)
 
-    def _apply_breaker(self, grant: Lease, pool: Pool, now: float) -> None:
+    def _apply_limits(self, lease: Lease, pool: Pool, now: float) -> None:
+        known = {name: line.limits for name, line in lease.resources.items() if line.limits}
+        if not known:
+            return
+        for meter in pool.estimators.values():
+            if (limits := known.get(meter.name)) is not None:
+                meter.adopt(limits, now)
+        pool.relimit(now)
+        self._limits = known
+        pool.on_peer_limits()
+
+    def _apply_breaker(self, outage: Outage | None, pool: Pool, now: float) -> None:
         breaker = pool.breaker
-        if grant.breaker is None:
+        if outage is None:
             if self._open and breaker.state is not BreakerState.CLOSED:
                 breaker.on_peer_closed()
                 pool.reopen(now)
             self._open = False
             return
-        if self._breaker(pool) == "closed":
-            return  # the probe has succeeded since this was asked, and the group is yet to hear of it
-        pause, lasted = grant.breaker
-        if pause > 0.0 and (breaker.state is BreakerState.CLOSED or now + pause > breaker.opens_at + LATE):
-            breaker.on_peer_opened(now + pause, now - lasted)
-        elif breaker.state is BreakerState.CLOSED:
-            breaker.on_peer_opened(now, now - lasted)
+        if self._recovered(pool):
+            return  # our probe has succeeded since the request was sent, and the group does not know it yet
+        opens_at, closed = now + outage.probe_in, breaker.state is BreakerState.CLOSED
+        if outage.probe_in > 0.0 and (closed or opens_at > breaker.opens_at + TOLERANCE):
+            breaker.on_peer_opened(opens_at, now - outage.lasted_for)
+        elif closed:
+            breaker.on_peer_opened(now, now - outage.lasted_for)
         self._open, self._opens_at = True, breaker.opens_at
 
-    def _ramp_is_new(self, pool: Pool) -> bool:
-        return pool.ramp.active and pool.ramp.refusals > self._ramp_sent
+    def _closed_now(self, pool: Pool, now: float) -> bool:
+        return pool.closed_until > max(now, self._closed_until + TOLERANCE)
 
-    def _closed_for(self, pool: Pool, now: float) -> float | None:
-        if pool.closed_until <= max(now, self._closed + LATE):
-            return None
-        return pool.closed_until - now
+    def _opened(self, pool: Pool) -> bool:
+        return pool.breaker.state is BreakerState.OPEN and (
+            not self._open or pool.breaker.opens_at > self._opens_at + TOLERANCE
+        )
 
-    def _breaker(self, pool: Pool) -> str | None:
-        breaker = pool.breaker
-        if breaker.state is BreakerState.OPEN:
-            return "open" if not self._open or breaker.opens_at > self._opens_at + LATE else None
-        return "closed" if breaker.state is BreakerState.CLOSED and self._open else None
+    def _recovered(self, pool: Pool) -> bool:
+        return self._open and pool.breaker.state is BreakerState.CLOSED
+
+    def _ramp_refused(self, pool: Pool) -> bool:
+        return pool.ramp.active and pool.ramp.refusals > self._ramps_sent
 
 
 def _differ(ours: Mapping[str, Amounts], theirs: Mapping[str, Amounts]) -> bool:
-    """Whether what we know of the limits differs from what the group knows."""
+    """Whether the limits that this member knows differ from those that the group knows."""
     for name, mine in ours.items():
         known = theirs.get(name, {})
         for key in mine.keys() | known.keys():
             a, b = mine.get(key, math.inf), known.get(key, math.inf)
-            if a != b and not abs(a - b) <= CHANGE * max(
-                abs(mine.get("rate", 0.0)) if key == "others" else abs(b), 1e-9
-            ):
+            # The rate of other clients is small or zero: it is compared with the limit, not with itself.
+            scale = abs(mine.get("rate", 0.0)) if key == "others" else abs(b)
+            if a != b and not abs(a - b) <= CHANGE * max(scale, 1e-9):
                 return True
     return False

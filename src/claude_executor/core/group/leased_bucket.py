@@ -9,6 +9,8 @@ for it.
 import math
 
 from claude_executor.core.control.bucket import TokenBucket
+from claude_executor.core.group.demand import Target
+from claude_executor.core.model.sharing import Amounts, ResourceLease, ResourceLine
 
 FALLBACK_BURST = 1.0
 """Seconds of its share of the refill that a member on its own may use at once."""
@@ -80,8 +82,53 @@ class LeasedBucket(TokenBucket):
         elif self.known:
             self.correction += change
 
+    def request(
+        self,
+        target: Target,
+        now: float,
+        *,
+        in_flight: float,
+        variance: float,
+        limits: Amounts,
+        declared: Amounts,
+    ) -> ResourceLine:
+        """Balance this account against what it should hold, and return what the group is to know of it.
+
+        The group gets what exceeds the target by more than the target itself: giving back and asking again
+        costs more than a little too much. The other arguments go into the line as they are.
+        """
+        surplus = self.granted - target.total
+        if surplus > 0.0 and (target.total == 0.0 or surplus > target.total):
+            self.granted -= surplus
+            self.owed += surplus
+        wanted = max(0.0, target.total - self.granted)
+        returned, correction, ceiling = self.owed, self.correction, self.ceiling
+        self.owed = self.correction = 0.0
+        self.ceiling = math.inf
+        # While alone nobody knows what the others use, so the level counts as used up.
+        level = max(0.0, self.level(now) - self.granted) if self.fallback is None else 0.0
+        return ResourceLine(
+            wanted=wanted,
+            head=max(0.0, target.head - self.granted) if wanted else 0.0,
+            returned=returned,
+            leased=self.granted,
+            in_flight=in_flight,
+            variance=variance,
+            level=level,
+            correction=correction,
+            ceiling=None if ceiling == math.inf else ceiling,
+            limits=limits,
+            declared=declared,
+        )
+
+    def on_lease(self, line: ResourceLease, now: float) -> None:
+        """Add what the group has granted, and believe what it says of the level."""
+        self.granted += line.granted
+        if line.level is not None:
+            self.on_level(line.level + line.leased + self.granted, now)
+
     def on_level(self, level: float, now: float) -> None:
-        """The group tells what the level is."""
+        """Believe the group's `level`, which includes everything granted and not spent."""
         self.known = True
         super().correct(level, now)
 

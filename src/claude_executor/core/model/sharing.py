@@ -1,6 +1,15 @@
-"""What a member of a group and the group say to each other, as plain values.
+"""Messages between an executor and the budget that it shares with others.
 
-Spans are in seconds, so that nobody's clock matters; amounts go by the name of the resource.
+A *group* is a number of executors, its *members*, that use the limits of one organization. A *budget* holds
+what is left of those limits, pool by pool. A member sends it a `LeaseRequest` for one pool and gets a
+`Lease`: the amounts that it may spend, and what the other members have learned about the pool.
+
+All messages are plain frozen values. Every time in them is a span in seconds, never an instant, so the
+clocks of members and budget need not agree. Resources go by the names that `Resource` gives them, such as
+``"input tokens"``; their amounts are requests or tokens.
+
+A budget keeps, for every pool, one token bucket for each resource: a *level* that refills at `rate` up to
+`cap` (see `ResourceLine.limits`). A lease takes its amounts out of that level.
 """
 
 import math
@@ -11,35 +20,42 @@ from typing import Protocol
 
 from claude_executor.core.model.cost import Cost
 
+Amounts = Mapping[str, float]
+"""Numbers by name."""
+
 
 class WhenUnreachable(StrEnum):
-    """What a member does while the group cannot be asked."""
+    """Policies for the time in which a member cannot reach its budget."""
 
     DEGRADE = "degrade"
-    """Go on with its share of the limits."""
+    """Continue with this member's share of the last known limits."""
     HOLD = "hold"
-    """Wait."""
+    """Start nothing until the budget answers again."""
     FAIL = "fail"
-    """Refuse what comes."""
+    """Refuse requests."""
 
 
 class SharingState(StrEnum):
-    """How a member stands to its group."""
+    """States of a member, for one pool."""
 
     JOINING = "joining"
+    """The budget has not answered yet."""
     SHARED = "shared"
+    """The budget has answered the last request."""
     ALONE = "alone"
+    """The budget could not be reached."""
 
 
 @dataclass(frozen=True, slots=True)
 class Membership:
-    """How an executor takes part in a group.
+    """Terms on which an executor takes part in a group.
 
     Attributes:
-        weight: Its share, relative to the other members'.
-        when_unreachable: What it does while the group cannot be asked.
-        members: How many there are taken to be as long as the group has never been reached.
-        most: How many requests of a pool all together may have in flight; `None` if that is not limited.
+        weight: This member's part of the limits, relative to the other members' weights.
+        when_unreachable: What the member does while it cannot reach the budget.
+        members: The number of members to assume until the budget has answered for the first time.
+        most: The number of requests that all members together may have in flight in one pool; None for no
+            limit.
     """
 
     weight: float = 1.0
@@ -56,124 +72,207 @@ class Membership:
             raise ValueError(f"max_concurrency must be at least 1, got {self.most!r}")
 
 
-Amounts = Mapping[str, float]
+@dataclass(frozen=True, slots=True)
+class Closure:
+    """A pool that the API has closed with a 429 and a `retry-after`.
+
+    Attributes:
+        ends_in: Seconds until requests may be sent again.
+        gently: Whether the pool reopens with a slow start.
+    """
+
+    ends_in: float
+    gently: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Outage:
+    """A circuit breaker that has opened because the API is down.
+
+    Attributes:
+        probe_in: Seconds until one request may be sent as a probe; 0 if it may be sent now.
+        lasted_for: Seconds since the trouble began.
+    """
+
+    probe_in: float
+    lasted_for: float
+
+
+@dataclass(frozen=True, slots=True)
+class RampAllowance:
+    """The growth of traffic that the API allows, in input tokens of the whole organization.
+
+    Attributes:
+        allowance: Tokens that the current minute may use.
+        step: Tokens by which the allowance grows every minute.
+        ends_in: Seconds until the current minute ends.
+        number: The budget's number for this allowance, another one for every report. Members leave it 0.
+    """
+
+    allowance: float
+    step: float
+    ends_in: float
+    number: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceLine:
+    """One resource in a `LeaseRequest`.
+
+    Attributes:
+        wanted: The amount that the member would like to be granted; 0 if it needs none.
+        head: The part of `wanted` that the first request in the queue needs. A budget grants at least the
+            `head` of every resource, or nothing of any.
+        returned: The amount to put back into the level: reserved and not used. Negative where requests took
+            more than they had reserved.
+        leased: The amount granted earlier that this member has not spent yet.
+        in_flight: The amount that this member's requests in flight have reserved.
+        variance: The variance of `in_flight`, which is a sum of estimates.
+        level: The member's own belief of what is left, without `leased`. It matters only where the budget
+            does not know the resource yet, or knows less than the member does.
+        correction: The amount by which response headers have corrected the level since the last request. A
+            budget applies it if the request's `version` is current.
+        ceiling: The most that the level can be, from a refusal of the API; None if there was none.
+        limits: The member's knowledge of the limit, by name; empty if it has none. A budget uses ``"rate"``
+            (amount per second), ``"cap"`` (the largest level) and ``"rounding"`` (a reserve to leave in the
+            bucket), and passes on everything else as it is, except ``"told"`` and ``"burst_told"``: those
+            are the smallest values that any present member has in `declared`, or missing.
+        declared: The limits that this member's user has declared: ``"told"``, the amount per minute, and
+            ``"burst_told"``, the burst in seconds. Undeclared ones are missing.
+    """
+
+    wanted: float = 0.0
+    head: float = 0.0
+    returned: float = 0.0
+    leased: float = 0.0
+    in_flight: float = 0.0
+    variance: float = 0.0
+    level: float | None = None
+    correction: float = 0.0
+    ceiling: float | None = None
+    limits: Amounts = field(default_factory=dict[str, float])
+    declared: Amounts = field(default_factory=dict[str, float])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolUpdates:
+    """A member's discoveries about a pool since its last request that was answered.
+
+    Attributes:
+        limits_changed: Whether the `limits` of some resource differ from those that the budget returned
+            last. A budget stores them if the request's `version` is current.
+        closure: A 429 that has closed the pool.
+        outage: A circuit breaker that has opened, or whose pause has become longer.
+        recovered: Whether the circuit breaker has closed: a probe was answered.
+        overloaded: Whether overload has made this member reduce its concurrency limit.
+        ramp: A limit on growth that the API has announced.
+    """
+
+    limits_changed: bool = False
+    closure: Closure | None = None
+    outage: Outage | None = None
+    recovered: bool = False
+    overloaded: bool = False
+    ramp: RampAllowance | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseRequest:
-    """What a member tells and asks. Spans are in seconds, amounts by the name of the resource.
+    """One call of a member for one pool: a report and a request.
 
     Attributes:
-        seq: Its number: what comes twice is told once.
-        version: Which corrections the member has heard of; its own count only if it has heard of all.
-        head: What the first request in line takes; that much or nothing.
-        want: What it would like to have, that included.
-        back: What it gives back.
-        held: What it has and what of its requests is not drawn yet: granted, but not seen by the server.
-        flying: What its requests in flight have reserved.
-        variance: How unsure that is.
-        keep: The share of the group's buckets that its first request leaves alone, for more urgent ones.
-        level: What it believes the levels to be, should nobody know.
-        fix: What the headers have corrected.
-        drain: What the levels are at most.
-        terms: The limits as it knows them.
-        changed: Whether it has learned something about them.
-        declared: What its own user has said of them: ``told`` a minute, and ``burst_told`` in seconds.
-        closed: Seconds for which the pool is closed, if that is news.
-        gently: Whether it opens as from a cold start afterwards.
-        breaker: ``"open"`` or ``"closed"``, if that is news.
-        pause: Seconds until the breaker lets a probe through.
-        lasted: Seconds for which there has been trouble.
-        probing: Whether it has a probe out.
-        probes: Whether it would send one, whatever that takes.
-        cut: Whether overload has cut the window, if that is news.
-        growth: What the API has said of how fast the organisation may grow, if that is news; see `RampLimit`.
+        seq: The number of the request, counting up. A budget applies a report only once: if it has seen this
+            number of this member before, it ignores `updates` and the `returned`, `correction` and `ceiling`
+            of every line, because only the answer had been lost.
+        version: The `Lease.version` of the last answer; -1 before the first.
+        weight: The member's weight, see `Membership`.
+        resources: A line for every resource that has a known or declared limit.
+        updates: Discoveries since the last answer.
+        headroom: The fraction of every bucket that the first request in the queue must leave for requests of
+            a higher priority.
         running: Requests in flight.
-        waiting: Requests in line.
-        most: How many all together may have in flight, as far as this one has been told.
-        members: How many there are, if it has ever been told.
-        binds: What holds its line up.
-        leave: Whether it leaves the group.
-        returns: Whether it has been on its own until now.
+        waiting: Requests in the queue.
+        held_by: The name of what holds the queue back, for listings; None if nothing does.
+        max_concurrency: The member's `Membership.most`. Of several members the smallest number holds.
+        known_members: The largest number of members that the member remembers; None if it was never told.
+        wants_probe: Whether the member would send the breaker's probe now, whatever that takes.
+        probing: Whether the member's probe is in flight.
+        returning: Whether the member could not reach the budget until now. Refill of the time in between has
+            been used.
+        leaving: Whether the member leaves the group. It needs no grant.
     """
 
     seq: int
-    weight: float
     version: int
-    head: Amounts = field(default_factory=dict[str, float])
-    want: Amounts = field(default_factory=dict[str, float])
-    back: Amounts = field(default_factory=dict[str, float])
-    held: Amounts = field(default_factory=dict[str, float])
-    flying: Amounts = field(default_factory=dict[str, float])
-    variance: Amounts = field(default_factory=dict[str, float])
-    keep: float = 0.0
-    level: Amounts = field(default_factory=dict[str, float])
-    fix: Amounts = field(default_factory=dict[str, float])
-    drain: Amounts = field(default_factory=dict[str, float])
-    terms: Mapping[str, Amounts] = field(default_factory=dict[str, Amounts])
-    changed: bool = False
-    declared: Mapping[str, Amounts] = field(default_factory=dict[str, Amounts])
-    closed: float | None = None
-    gently: bool = False
-    breaker: str | None = None
-    pause: float = 0.0
-    lasted: float = 0.0
-    probing: bool = False
-    probes: bool = False
-    cut: bool = False
-    growth: Amounts = field(default_factory=dict[str, float])
+    weight: float
+    resources: Mapping[str, ResourceLine] = field(default_factory=dict[str, ResourceLine])
+    updates: PoolUpdates = PoolUpdates()
+    headroom: float = 0.0
     running: int = 0
     waiting: int = 0
-    most: int | None = None
-    members: int | None = None
-    binds: str | None = None
-    leave: bool = False
-    returns: bool = False
+    held_by: str | None = None
+    max_concurrency: int | None = None
+    known_members: int | None = None
+    wants_probe: bool = False
+    probing: bool = False
+    returning: bool = False
+    leaving: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceLease:
+    """One resource in a `Lease`.
+
+    Attributes:
+        granted: The amount that the member may spend, in addition to what it has.
+        level: What is left in the budget for all members; None where the budget does not know the resource.
+        leased: The amount granted to the other members that they have not spent yet.
+        in_flight: The amount that the other members' requests in flight have reserved.
+        variance: The variance of `in_flight`.
+        limits: The group's knowledge of the limit, as in `ResourceLine.limits`.
+    """
+
+    granted: float = 0.0
+    level: float | None = None
+    leased: float = 0.0
+    in_flight: float = 0.0
+    variance: float = 0.0
+    limits: Amounts = field(default_factory=dict[str, float])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease:
-    """The answer to an `LeaseRequest`.
+    """The budget's answer to a `LeaseRequest`.
 
     Attributes:
-        got: What may be spent.
-        again: Seconds after which asking again is worth while.
-        short: Which resource there was too little of, if not all was granted.
-        probe: Whether it is for the breaker's probe.
-        version: How often something has been corrected so far.
-        level: What is left in all.
-        held: What the other members hold.
-        flying: What their requests in flight have reserved.
-        variance: How unsure that is.
-        terms: The limits as the group knows them.
-        members: How many there are.
-        share: What is this one's, of all.
-        closed: Seconds for which the pool is closed.
-        gently: Whether it opens as from a cold start afterwards.
-        breaker: Seconds until a probe, and seconds since the trouble began; `None` while it is closed.
-        cuts: How often overload has cut the windows of all.
-        permits: How many requests it may have in flight; `None` if that is not limited.
-        growth: How fast the organisation may grow, and the number of that news; empty if nothing limits it.
+        version: The number of changes of limits and levels so far. A correction that was made without
+            knowledge of the last one would count the same headers twice; its version shows that.
+        resources: A line for every resource that the budget knows or has granted.
+        ask_again_in: Seconds until another request is worth while; 0 if everything wanted was granted.
+        short_of: The name of the resource that there was too little of; None if all was granted.
+        may_probe: Whether the grant is for the breaker's probe. Only one member may probe at a time.
+        members: The number of members.
+        share: The part of the limits that is this member's, between 0 and 1.
+        closure: The 429 that keeps the pool closed; None while it is open.
+        outage: The state of the breaker; None while it is closed.
+        overloads: How often overload has made members reduce their concurrency so far. Members that see the
+            same overload count once.
+        permits: The number of requests that the member may have in flight; None for no limit.
+        ramp: The limit on growth; None if there is none.
     """
 
-    got: Amounts
-    again: float
-    short: str | None
-    probe: bool
     version: int
-    level: Amounts
-    held: Amounts
-    flying: Amounts
-    variance: Amounts
-    terms: Mapping[str, Amounts]
-    members: int
-    share: float
-    closed: float
-    gently: bool
-    breaker: tuple[float, float] | None
-    cuts: int
-    permits: float | None
-    growth: Amounts
+    resources: Mapping[str, ResourceLease] = field(default_factory=dict[str, ResourceLease])
+    ask_again_in: float = 0.0
+    short_of: str | None = None
+    may_probe: bool = False
+    members: int = 1
+    share: float = 1.0
+    closure: Closure | None = None
+    outage: Outage | None = None
+    overloads: int = 0
+    permits: float | None = None
+    ramp: RampAllowance | None = None
 
 
 class SharedLimit(Protocol):
