@@ -101,9 +101,50 @@ class TokenBucket:
             self._at = now
 
 
+class Bucket(Protocol):
+    """The bucket of one resource, as a pool uses it: a `TokenBucket`, or one that a group leases out."""
+
+    @property
+    def rate(self) -> float:
+        """The amount per second that the bucket refills at."""
+        ...
+
+    @property
+    def capacity(self) -> float:
+        """The largest level."""
+        ...
+
+    def level(self, now: float) -> float:
+        """Return the level at `now`; negative while in debt."""
+        ...
+
+    def ready_at(self, amount: float, floor: float = 0.0) -> float:
+        """Return the instant from which `amount` may be taken, leaving `floor` behind.
+
+        Minus infinity means at once, infinity that no waiting helps.
+        """
+        ...
+
+    def take(self, amount: float, now: float, *, idle: float = 0.0) -> float:
+        """Remove `amount` and return the level left. A full bucket earns nothing for `idle` seconds."""
+        ...
+
+    def settle(self, surplus: float, now: float) -> None:
+        """Put `surplus` back: the estimate minus what was used. Take more if it is negative."""
+        ...
+
+    def correct(self, level: float, now: float) -> None:
+        """Set the level to what the API says it is."""
+        ...
+
+    def reconfigure(self, rate: float, capacity: float, now: float) -> None:
+        """Change rate and capacity from `now` on."""
+        ...
+
+
 class NewBucket(Protocol):
     """Factory of the bucket of one resource: a bucket of its own, or one leased from a group."""
 
-    def __call__(self, rate: float, capacity: float, *, now: float) -> TokenBucket:
+    def __call__(self, rate: float, capacity: float, *, now: float) -> Bucket:
         """Return a full bucket that refills at `rate` a second up to `capacity`."""
         ...

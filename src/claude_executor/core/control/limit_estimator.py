@@ -17,7 +17,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from claude_executor.core.control.bucket import NewBucket, TokenBucket
+from claude_executor.core.control.bucket import Bucket, NewBucket, TokenBucket
 from claude_executor.core.control.disputed_draw import DisputedDraw
 from claude_executor.core.model.cost import AMOUNT, VARIANCE, Resource
 from claude_executor.core.model.headers import LimitQuote
@@ -120,7 +120,7 @@ class LimitEstimator:
         self.limit: float | None = None
         self.rounding = 0.0
         self.foreign_rate = 0.0
-        self.bucket: TokenBucket | None = None
+        self.bucket: Bucket | None = None
         self._burst_declared = burst
         self._burst_by_group: float | None = None
         self._burst_learned = math.inf

@@ -1,9 +1,9 @@
-"""A bucket that a group shares: what this member may spend of it, and what it believes of the whole.
+"""The account of one resource that a member has with its group, in the place of a bucket.
 
-What is inherited from `TokenBucket` is the belief: the level of the server's bucket, as the group last told
-it and as our own requests and the headers have changed it since. What may be spent is another matter:
-`stock`, which the group has granted. While the group cannot be asked, a bucket of our own (`alone`) stands
-for it.
+An account is not a bucket. It *has* a belief, a `TokenBucket`: the level of the server's bucket, as the group
+last reported it and as requests and headers of this member have changed it since. What the member may spend
+is something else: `granted`, the amount that the group has leased to it. While the group cannot be asked, a
+`fallback` bucket that refills at this member's share stands in for the group.
 """
 
 import math
@@ -16,35 +16,60 @@ FALLBACK_BURST = 1.0
 """Seconds of its share of the refill that a member on its own may use at once."""
 
 
-class LeasedBucket(TokenBucket):
-    """One resource of a pool, as one member of a group sees it.
+class LeasedBucket:
+    """One resource of a pool, as one member of a group sees it. Satisfies `Bucket`.
 
     Attributes:
-        granted: What has been granted and not been spent.
-        owed: What is to be given back to the group: what settling left over, or took beyond.
-        correction: By how much the headers have corrected the level since the group was asked.
-        ceiling: What the level is at most, as a refusal told; infinite if none did.
-        known: Whether the group knows this bucket.
-        fallback: What stands for the group while it cannot be asked.
-        share: The share of the refill that has then.
+        rate: The amount per second that the whole group may use.
+        capacity: The largest level, for the whole group.
+        granted: The amount that has been granted and not been spent.
+        owed: The amount to return with the next request: settling left it over, or, if negative, took it.
+        correction: By how much headers have corrected the level since the last request.
+        ceiling: The most that the level can be, from a refusal; infinite if there was none.
+        known: Whether the group has reported a level.
+        fallback: The bucket that stands in for the group while it cannot be asked; None while it can.
     """
 
-    __slots__ = ("ceiling", "correction", "fallback", "granted", "known", "owed", "share")
+    __slots__ = (
+        "_belief",
+        "_share",
+        "capacity",
+        "ceiling",
+        "correction",
+        "fallback",
+        "granted",
+        "known",
+        "owed",
+        "rate",
+    )
 
     def __init__(self, rate: float, capacity: float, *, now: float) -> None:
-        super().__init__(rate, capacity, now=now)
+        """Open an account that nothing has been granted to. The group's bucket is believed to be full."""
+        self._belief = TokenBucket(rate, capacity, now=now)
+        self.rate = rate
+        self.capacity = capacity
         self.granted = 0.0
         self.owed = 0.0
         self.correction = 0.0
         self.ceiling = math.inf
         self.known = False
         self.fallback: TokenBucket | None = None
-        self.share = 1.0
+        self._share = 1.0
+
+    def __repr__(self) -> str:
+        where = "alone" if self.fallback is not None else f"{self.granted:.6g} granted"
+        return f"<LeasedBucket {where}, {self._belief!r}>"
+
+    # ---- as a bucket of the pool
+
+    def level(self, now: float) -> float:
+        """Return the believed level of the server's bucket, `granted` included."""
+        return self._belief.level(now)
 
     def ready_at(self, amount: float, floor: float = 0.0) -> float:
-        """Whether it has been granted already; when it will be only the group can tell.
+        """Return minus infinity if `amount` has been granted; infinity if it takes another lease.
 
-        The group keeps the `floor`, once for all its members.
+        The group keeps the `floor`, once for all members, so it does not count here.
         """
         del floor
         if self.fallback is not None:
@@ -52,8 +77,8 @@ class LeasedBucket(TokenBucket):
         return -math.inf if amount <= self.granted + 1e-9 else math.inf
 
     def take(self, amount: float, now: float, *, idle: float = 0.0) -> float:
-        """Spend it."""
-        left = super().take(amount, now, idle=idle)
+        """Spend `amount`, and return the level that is believed to be left."""
+        left = self._belief.take(amount, now, idle=idle)
         if self.fallback is not None:
             self.fallback.take(amount, now, idle=idle)
         else:
@@ -61,26 +86,36 @@ class LeasedBucket(TokenBucket):
         return left
 
     def settle(self, surplus: float, now: float) -> None:
-        """It took less than estimated, or more: the group is told with the next request."""
-        super().settle(surplus, now)
+        """Return `surplus` to the group with the next request, or take more if it is negative."""
+        self._belief.settle(surplus, now)
         if self.fallback is not None:
             self.fallback.settle(surplus, now)
         else:
             self.owed += surplus
 
     def correct(self, level: float, now: float) -> None:
-        """The headers tell the level, or a refusal tells that it is below zero."""
-        if self.fallback is not None:  # what the others draw is not known now: only a refusal tells anything
+        """Believe the `level` that headers report; zero or less after a refusal."""
+        if self.fallback is not None:  # what the others use is unknown: only a refusal says anything
             if level <= 0.0:
                 self.fallback.correct(min(0.0, self.fallback.level(now)), now)
             return
-        change = level - self.level(now)
-        super().correct(level, now)
+        change = level - self._belief.level(now)
+        self._belief.correct(level, now)
         if level <= 0.0:
             self.ceiling = min(self.ceiling, level)
             self.granted = 0.0
         elif self.known:
             self.correction += change
+
+    def reconfigure(self, rate: float, capacity: float, now: float) -> None:
+        """Change the rate and the capacity of the whole group."""
+        self._belief.reconfigure(rate, capacity, now)
+        self.rate, self.capacity = rate, capacity
+        if self.fallback is not None:
+            alone = rate * self._share
+            self.fallback.reconfigure(alone, _fallback_capacity(alone), now)
+
+    # ---- as an account with the group
 
     def request(
         self,
@@ -92,10 +127,16 @@ class LeasedBucket(TokenBucket):
         limits: Amounts,
         declared: Amounts,
     ) -> ResourceLine:
-        """Balance this account against what it should hold, and return what the group is to know of it.
+        """Balance the account against what it should hold, and return what the group is to know of it.
 
-        The group gets what exceeds the target by more than the target itself: giving back and asking again
-        costs more than a little too much. The other arguments go into the line as they are.
+        Args:
+            target: The amounts that the account should hold. What exceeds them by more than they come to goes
+                back to the group; less is not worth returning and asking for again.
+            now: The current instant.
+            in_flight: The amount that requests in flight have reserved, for the line.
+            variance: The variance of that amount, for the line.
+            limits: The member's knowledge of the limit, for the line.
+            declared: The limits that the user has declared, for the line.
         """
         surplus = self.granted - target.total
         if surplus > 0.0 and (target.total == 0.0 or surplus > target.total):
@@ -122,7 +163,7 @@ class LeasedBucket(TokenBucket):
         )
 
     def on_lease(self, line: ResourceLease, now: float) -> None:
-        """Add what the group has granted, and believe what it says of the level."""
+        """Add what the group has granted, and believe what it reports of the level."""
         self.granted += line.granted
         if line.level is not None:
             self.on_level(line.level + line.leased + self.granted, now)
@@ -130,29 +171,22 @@ class LeasedBucket(TokenBucket):
     def on_level(self, level: float, now: float) -> None:
         """Believe the group's `level`, which includes everything granted and not spent."""
         self.known = True
-        super().correct(level, now)
+        self._belief.correct(level, now)
 
-    def reconfigure(self, rate: float, capacity: float, now: float) -> None:
-        """Change the rate and the capacity that the group shares."""
-        super().reconfigure(rate, capacity, now)
-        if self.fallback is not None:
-            alone = rate * self.share
-            self.fallback.reconfigure(alone, _fallback_capacity(alone), now)
-
-    def detach(self, portion: float, now: float) -> None:
-        """The group cannot be asked: from now on use a `portion` of the refill, and nothing saved up."""
-        self.share = portion
-        rate = self.rate * portion
+    def detach(self, share: float, now: float) -> None:
+        """Continue without the group: use this `share` of the refill, and nothing saved up."""
+        self._share = share
+        rate = self.rate * share
         level = min(self.granted, rate * FALLBACK_BURST)
         self.fallback = TokenBucket(rate, _fallback_capacity(rate), now=now, level=level)
         self.granted = self.owed = self.correction = 0.0
         self.ceiling = math.inf
 
     def reattach(self, now: float) -> None:
-        """The group can be asked again. What was spent meanwhile has come out of its refill."""
+        """Return to the group. What was spent meanwhile counts as its refill, so nothing is left of it."""
         if self.fallback is not None:
             self.fallback = None
-            super().correct(min(0.0, self.level(now)), now)
+            self._belief.correct(min(0.0, self._belief.level(now)), now)
 
 
 def _fallback_capacity(rate: float) -> float:

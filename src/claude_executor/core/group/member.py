@@ -31,7 +31,7 @@ from claude_executor.core.model.sharing import (
 from claude_executor.core.pool.pool import Pool
 
 if TYPE_CHECKING:
-    from claude_executor.core.control.bucket import TokenBucket
+    from claude_executor.core.control.bucket import Bucket
     from claude_executor.core.control.limit_estimator import LimitEstimator
 
 GAP = 0.02
@@ -92,7 +92,7 @@ class GroupMember:
         """Join a group on these terms. Pass `new_bucket` to the pool, then `attach` it."""
         self._membership = membership
         self._pool: Pool
-        self._buckets: dict[TokenBucket, LeasedBucket] = {}
+        self._buckets: dict[Bucket, LeasedBucket] = {}
         self._accounts: list[tuple[LimitEstimator, LeasedBucket]] = []
         self.state = SharingState.JOINING
         self.members = membership.members

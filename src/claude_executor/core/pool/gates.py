@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable
 
 from claude_executor.core.control.breaker import CircuitBreaker
-from claude_executor.core.control.bucket import TokenBucket
+from claude_executor.core.control.bucket import Bucket
 from claude_executor.core.control.concurrency import ConcurrencyLimit
 from claude_executor.core.control.limit_estimator import LimitEstimator
 from claude_executor.core.control.ramp import RampLimit
@@ -214,7 +214,7 @@ class ResourceGate:
         "held_by",
     )
 
-    def __init__(self, estimator: LimitEstimator, bucket: TokenBucket, in_flight: InFlight) -> None:
+    def __init__(self, estimator: LimitEstimator, bucket: Bucket, in_flight: InFlight) -> None:
         self.held_by = HeldBy(estimator.name)
         self._estimator = estimator
         self._bucket = bucket

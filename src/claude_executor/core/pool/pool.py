@@ -11,7 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 
 from claude_executor.core.control.breaker import BreakerPolicy, CircuitBreaker
-from claude_executor.core.control.bucket import NewBucket, TokenBucket
+from claude_executor.core.control.bucket import Bucket, NewBucket, TokenBucket
 from claude_executor.core.control.concurrency import ConcurrencyLimit
 from claude_executor.core.control.fair_queue import FairQueue
 from claude_executor.core.control.limit_estimator import LimitEstimator
@@ -144,7 +144,7 @@ class Pool:
             ),
             RampGate(self.ramp, self.group_total, lambda: self.estimators[Resource.INPUT].limit or NEVER),
         )
-        self.limited: list[tuple[LimitEstimator, TokenBucket]] = []
+        self.limited: list[tuple[LimitEstimator, Bucket]] = []
         self._resource_gates: tuple[ResourceGate, ...] = ()
         self._collect_gates()
         self._find_limited()
