@@ -12,7 +12,7 @@ from tests.budget.redis_servers import Clock, GuardedRedis, RealRedis
 
 from claude_executor.testing import VirtualTimeLoop
 
-IN_VIRTUAL_TIME = "test_group.py"
+IN_VIRTUAL_TIME = ("test_group.py", "test_own_budget.py")
 
 Server = TypeVar("Server", RealRedis, GuardedRedis)
 
@@ -21,7 +21,7 @@ def pytest_asyncio_loop_factories(
     config: pytest.Config, item: pytest.Item
 ) -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
     """A real Redis lives in real time, one in memory in any."""
-    if item.path.name == IN_VIRTUAL_TIME:
+    if item.path.name in IN_VIRTUAL_TIME:
         return {"virtual": VirtualTimeLoop}
     return {"real": asyncio.SelectorEventLoop}
 
