@@ -9,7 +9,7 @@ from claude_executor.simulator.world.models import Rates
 from claude_executor.simulator.world.settings import Latency
 from claude_executor.testing import loop_time, simulated_client
 
-RPM, SECONDS, AT_ONCE = 600, 15.0, 15
+RPM, SECONDS, AT_ONCE = 600, 8.0, 15
 BURST = 5.0 * RPM / 60.0
 LIMITS = Limits(rpm=RPM, burst=5.0)
 REQUEST = {

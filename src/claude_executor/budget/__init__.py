@@ -2,12 +2,12 @@
 
 `RedisBudget` is the one that comes with this package. To keep the allowance elsewhere, give
 `Executor(budget=…)` an object with the members of `Budget`. It exchanges plain, frozen values with the
-executor. Their documentation says what they mean, and what a budget has to do with each of them:
+executor. Their documentation says what every field means, and what a budget does with it:
 
 * `Membership`, with `WhenUnreachable`: the terms on which the executor takes part;
-* `LeaseRequest`, with `ResourceLine` and `PoolUpdates`: what the executor reports and asks for;
-* `Lease`, with `ResourceLease`: what the budget grants and what other members have reported;
-* `Closure`, `Outage` and `RampAllowance`: facts about a pool that members tell each other through the budget.
+* `LeaseRequest`, with `ResourceLine` and `PoolUpdates`: the executor's report and request;
+* `Lease`, with `ResourceLease`: the budget's grant, and the reports of other members;
+* `Closure`, `Outage` and `RampAllowance`: facts about a pool that members report to each other.
 
 The least that a budget has to do: keep one level for each resource of each pool, subtract what it grants,
 add what is `returned`, refill at `rate` up to `cap`, and never grant part of a `head`.
@@ -69,7 +69,7 @@ class Budget(Protocol):
         ...
 
     async def lease(self, pool: str, request: LeaseRequest) -> Lease:
-        """Apply a member's report, and grant what it asks for as far as that is there.
+        """Apply a member's report, and grant as much of its request as the levels allow.
 
         Args:
             pool: The name of the pool. Pools are independent of each other.

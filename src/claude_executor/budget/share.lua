@@ -1,33 +1,34 @@
--- One call of one member for one pool of a group: what it has to tell, what it asks, what it gets.
+-- One call of one member for one pool of a group: takes its report, and grants it a lease.
 --
--- The levels are those of `core.bucket`, divided: of every resource each member has a purse, what nobody has yet
--- is the pot, and the level is the sum of them all. Refill flows into the purses by weight; what a full purse
--- cannot take flows into the others, and only when all are full into the pot, from which anybody may draw, a
--- little at a time: what has been saved up is not for the one that happens to ask first. So a busy member gets
--- the idle ones' share at once, a light one always finds its own, and whatever a member that died had in its
--- purse goes back. `floor` is the margin for estimates that are off: it stays in the pot.
+-- The levels are those of a token bucket (`core/control/bucket.py`), divided. For every resource each member has a
+-- purse; the pot is what no member has yet; the level is the sum of them all. Refill flows into the purses by weight.
+-- What a full purse cannot take flows into the others. Only when all are full does it flow into the pot, from which
+-- every member may draw a little at a time: savings are not for the member that happens to ask first. So a busy
+-- member gets the share of idle ones at once, a light member always finds its own, and the purse of a member that has
+-- died returns to all. `floor` is the margin for estimates that are off; it stays in the pot.
 --
--- Time is that of this server. All spans in the request and in the reply are in seconds.
+-- The only clock is that of this server. All spans in the request and in the reply are in seconds. The fields of both
+-- are described in `budget/wire.py` and `core/model/sharing.py`.
 --
 -- KEYS: 1 the pool's state, 2 the names of the group's pools.  ARGV: 1 the request, as JSON, 2 the pool's name.
 
-local HOLD = 1.0       -- seconds of its share of the refill that fit into a member's purse
-local HALF = 0.5       -- of the capacity: all purses together hold no more
-local LARGEST = 0.8    -- of the capacity: what a member saves up for a request that needs more than that
-local FULL = 0.95      -- of the capacity: waiting earns nothing more, even if others have it in their purses
-local SILENT = 10.0    -- seconds after which a member is taken to be dead
-local CUT_OFF = 5.0    -- seconds without any call, though there are members: they were cut off, and went on alone;
-                       -- a shorter gap, such as a failover, is known from who returns: its refill has been used
-local YOUNG = 10.0     -- seconds within which members that remember may correct a state made from nothing
+local HOLD = 1.0       -- seconds of a member's share of the refill that fit into its purse
+local HALF = 0.5       -- fraction of the capacity that all purses together may hold
+local LARGEST = 0.8    -- fraction of the capacity that a member saves up for a request that needs more than that
+local FULL = 0.95      -- fraction of the capacity from which waiting earns nothing more, whoever holds it
+local SILENT = 10.0    -- seconds without a call after which a member counts as dead
+local CUT_OFF = 5.0    -- seconds without any call, though there are members: they were cut off, and continued alone.
+                       -- A shorter gap, such as a failover, shows in `returns`. Either way its refill has been used.
+local YOUNG = 10.0     -- seconds in which members that remember more may correct a state made from nothing
 local SOON = 0.25      -- seconds between calls of a member that is short of something, and between draws from the pot
-local LATEST = 0.5     -- the same while nothing is granted at all: who is not there when more comes gets none of it
-local LARGE = 25       -- members from which on they ask less often, all together
-local CALLS = 100      -- times a second: a call takes longer the more members there are
-local PROBE = 10.0     -- seconds after which a probe of which nothing is heard does not count
-local CUT = 2.0        -- seconds between cuts of the windows, at least: all see the same overload
-local TURN = 2.0       -- seconds after which, of too few permits for all, others get theirs
-local FLOW = 10.0      -- seconds over which what members get is averaged, to be looked at
-local LASTS = 600      -- seconds for which a state is kept that nobody asks for
+local LATEST = 0.5     -- the same while nothing is granted: a member that asks too seldom would miss what comes
+local LARGE = 25       -- members from which on each asks less often
+local CALLS = 100      -- calls per second of such a group: a call takes longer the more members there are
+local PROBE = 10.0     -- seconds after which a probe without an outcome does not count
+local CUT = 2.0        -- seconds in which several reports of overload count as one
+local TURN = 2.0       -- seconds after which, with fewer permits than members, other members get theirs
+local FLOW = 10.0      -- seconds over which grants are averaged, for listings
+local LASTS = 600      -- seconds after the last call for which a state is kept
 
 local ask = cjson.decode(ARGV[1])
 local clock = redis.call('TIME')
@@ -40,7 +41,7 @@ else
 end
 local now = tonumber(clock[1]) - state.born + tonumber(clock[2]) / 1000000
 local passed = now - state.at
-if passed < 0 then  -- a clock set back, after a failover: it creates nothing, and from here time goes on
+if passed < 0 then  -- a clock set back, by a failover: it earns nothing, and time continues from here
   local shift = math.ceil(-passed)
   state.born, now, passed = state.born - shift, now + shift, 0
 end
@@ -55,7 +56,8 @@ local function weigh()
   for _, member in pairs(state.members) do weights = weights + member.weight end
 end
 
--- While it waits for what its next request needs it goes on earning: whoever asks seldom loses nothing by it.
+-- The most that a member's purse holds. While its next request waits, the purse keeps filling up to the size of that
+-- request, so a member that asks seldom loses nothing.
 local function room(member, r)
   local term = state.terms[r]
   local usual = member.weight / weights * math.min(HOLD * term.rate, HALF * term.cap)
@@ -68,12 +70,12 @@ local function level(r)
   return sum
 end
 
--- What anybody may draw from the pot.
+-- The amount that members may draw from the pot.
 local function above_floor(r)
   return math.max(0, state.pots[r] - (state.floors[r] or 0))
 end
 
--- Share out what has been earned.
+-- Distribute refill: first up to the floor, then to the purses by weight, then into the pot.
 local function pour(r, amount)
   local lacking = (state.floors[r] or 0) - state.pots[r]
   if lacking > 0 then
@@ -102,12 +104,12 @@ local function pour(r, amount)
   state.pots[r] = state.pots[r] - math.max(0, level(r) - state.terms[r].cap)
 end
 
--- The headers tell of more, which is for all, or of less.
+-- Apply a correction from response headers. A surplus is for all members.
 local function correct(r, amount)
   if amount > 0 then pour(r, amount) else state.pots[r] = state.pots[r] + amount end
 end
 
--- Put right what has become too much or too little: debts are paid from where there is plenty.
+-- Level out purses that hold too much or owe something, and a pot in debt.
 local function tidy(r)
   local floor = state.floors[r] or 0
   for _, member in pairs(state.members) do
@@ -140,7 +142,7 @@ local function forget(id)
   if state.breaker and state.breaker.probe == id then state.breaker.probe = nil end
 end
 
--- ---- who is there, and what has been earned since the last call
+-- ---- the members, and the refill since the last call
 
 local cut_off = (passed > CUT_OFF or ask.returns) and next(state.members) ~= nil
 weigh()
@@ -170,7 +172,7 @@ me.binds = ask.binds
 me.declared = ask.declared or {}
 weigh()
 
--- ---- what it has to tell. A request that comes twice is told once.
+-- ---- the report. One that comes twice counts once.
 
 local news = ask.seq > me.seq
 me.seq = math.max(me.seq, ask.seq)
@@ -220,17 +222,17 @@ if news and ask.cut and now - (state.cut_at or -CUT) >= CUT then
 end
 if news and ask.growth then
   ask.growth.ends = now + ask.growth.ends
-  ask.growth.told = (state.growth and state.growth.told or state.born) + 1  -- not one from before all was lost
+  ask.growth.told = (state.growth and state.growth.told or state.born) + 1  -- new even after a loss of the state
   state.growth = ask.growth
 end
 
--- ---- what all of them have under way: the margin, and what the server has not drawn yet
+-- ---- the requests in flight of all members: the margin, and the amounts that the API has not drawn yet
 
 local function add(sums, amounts)
   for r, amount in pairs(amounts) do sums[r] = (sums[r] or 0) + amount end
 end
 
-local held, flying, variance, count = {}, {}, {}, 0  -- the other members'
+local held, flying, variance, count = {}, {}, {}, 0  -- of the other members
 for id, member in pairs(state.members) do
   count = count + 1
   if id ~= ask.id then
@@ -245,10 +247,10 @@ for r, term in pairs(state.terms) do
   tidy(r)
 end
 
--- ---- how many requests it may have in flight, if that is limited for the group
+-- ---- the permits, if the group limits its requests in flight
 --
--- A permit is its member's until that says that it does not use it any more, or is dead; so there are never more
--- in use than there are. Who has more in flight than its part starts nothing until enough of them have ended.
+-- A permit belongs to its member until the member reports that it does not need it any more, or is dead. So there are
+-- never more in use than exist. A member with more in flight than its part starts nothing until enough have ended.
 
 me.most = ask.most
 local most
@@ -258,7 +260,7 @@ for id, member in pairs(state.members) do
   if member.most then most = math.min(most or member.most, member.most) end
 end
 
--- By weight among those that need some; what one does not need is the others'.
+-- Divide them by weight among the members that need some. What one does not need is for the others.
 local function permits_due()
   table.sort(ids)
   local due, left = {}, most
@@ -296,14 +298,14 @@ if most then
     if id ~= ask.id then free = free - math.max(member.permits or 0, member.running) end
   end
   permits = math.min(due, math.max(0, free))
-  -- A state made from nothing knows only those that have come back; the others may have some in flight.
+  -- A state made from nothing knows only the members that have returned. The others may have requests in flight.
   if now < YOUNG and (ask.members or 0) > count then
     permits = math.min(permits, math.max(me.running, math.floor(most / ask.members)))
   end
 end
 me.permits = permits and math.max(permits, me.running)
 
--- ---- what it gets
+-- ---- the lease
 
 local got, again, probe, short = {}, 0, false, nil
 local gate = state.closed - now
@@ -318,7 +320,7 @@ if ask.leave then
 elseif gate > 0 then
   again = gate
 elseif (ask.want and next(ask.want)) or (breaker and ask.probes) then
-  ask.want = ask.want or {}  -- for a probe there may be enough already, or nothing limited
+  ask.want = ask.want or {}  -- a probe may need nothing: enough was granted before, or nothing is limited
   local share, head = me.weight / weights, ask.head or {}
   local may_draw = now - (me.drew or -SOON) >= SOON * (1 - share)
   local part, wait = 1, 0
@@ -326,10 +328,10 @@ elseif (ask.want and next(ask.want)) or (breaker and ask.probes) then
     local term = state.terms[r]
     if term and amount > 0 then
       local kept = math.min((ask.keep or 0) * term.cap, HALF * share * HOLD * term.rate)
-      local own = math.min(me.purse[r] or 0, level(r))  -- what another one owes is owed by all
+      local own = math.min(me.purse[r] or 0, level(r))  -- a debt of one member is a debt of all
       local all = math.min((me.purse[r] or 0) + above_floor(r), level(r))
       local need = math.min(head[r] or 0, LARGEST * term.cap)
-      if level(r) >= FULL * term.cap then need = math.min(need, all - kept) end  -- more there will never be
+      if level(r) >= FULL * term.cap then need = math.min(need, all - kept) end  -- it will never hold more
       local fraction = math.max(math.min(need, all - kept), (may_draw and all or own) - kept) / amount
       if fraction < part then part, short = math.max(0, fraction), r end
       if need > all - kept then wait = math.max(wait, (need - all + kept) / (term.rate * share)) end
@@ -356,8 +358,8 @@ elseif (ask.want and next(ask.want)) or (breaker and ask.probes) then
   end
 end
 
--- What a user has declared holds while that member is there, and of several the smallest. What follows from it for
--- the rate and the capacity the members work out, and tell.
+-- A declared limit holds while the member that declared it is present; of several the smallest holds. The members work
+-- out what follows for rate and capacity, and report it.
 local least = {}
 for _, member in pairs(state.members) do
   for r, says in pairs(member.declared) do

@@ -102,16 +102,16 @@ def decode_lease(answer: bytes) -> Lease:
     """Return the lease that the script has answered with."""
     import orjson
 
-    told: dict[str, Any] = orjson.loads(answer)
-    granted, level, leased = _amounts(told, "got"), _amounts(told, "level"), _amounts(told, "held")
+    fields: dict[str, Any] = orjson.loads(answer)
+    granted, level, leased = _amounts(fields, "got"), _amounts(fields, "level"), _amounts(fields, "held")
     in_flight, variance, limits = (
-        _amounts(told, "flying"),
-        _amounts(told, "variance"),
-        _amounts(told, "terms"),
+        _amounts(fields, "flying"),
+        _amounts(fields, "variance"),
+        _amounts(fields, "terms"),
     )
-    breaker, ramp = told.get("breaker"), told.get("growth")
+    breaker, ramp = fields.get("breaker"), fields.get("growth")
     return Lease(
-        version=told["version"],
+        version=fields["version"],
         resources={
             name: ResourceLease(
                 granted=granted.get(name, 0.0),
@@ -123,18 +123,18 @@ def decode_lease(answer: bytes) -> Lease:
             )
             for name in {**level, **granted, **leased, **in_flight}
         },
-        ask_again_in=max(0.0, min(LONGEST_WAIT, float(told["again"]))),
-        short_of=told.get("short"),
-        may_probe=told["probe"],
-        members=told["members"],
-        share=float(told["share"]),
-        closure=Closure(float(told["closed"]), told["gently"]) if told["closed"] > 0.0 else None,
+        ask_again_in=max(0.0, min(LONGEST_WAIT, float(fields["again"]))),
+        short_of=fields.get("short"),
+        may_probe=fields["probe"],
+        members=fields["members"],
+        share=float(fields["share"]),
+        closure=Closure(float(fields["closed"]), fields["gently"]) if fields["closed"] > 0.0 else None,
         outage=Outage(float(breaker["pause"]), float(breaker["lasted"])) if breaker else None,
-        overloads=told["cuts"],
-        permits=told.get("permits"),
+        overloads=fields["cuts"],
+        permits=fields.get("permits"),
         ramp=RampAllowance(ramp["allowance"], ramp["step"], ramp["ends"], ramp["told"]) if ramp else None,
     )
 
 
-def _amounts(told: dict[str, Any], column: str) -> dict[str, Any]:
-    return told[column] or {}  # Lua writes an empty table as a list
+def _amounts(fields: dict[str, Any], column: str) -> dict[str, Any]:
+    return fields[column] or {}  # Lua writes an empty table as a list

@@ -1,1 +1,1 @@
-"""Sharing one pool's limits with other executors: what a member asks for, and what it makes of the answer."""
+"""Membership in a group that shares its limits: requests for leases, and the accounts that leases fill."""

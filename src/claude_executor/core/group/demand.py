@@ -1,4 +1,4 @@
-"""How much a member of a group should hold: enough for the queue, and for what starts before the next lease.
+"""Demand: the amounts that a member should hold for its queue and for what starts before the next lease.
 
 A member does not ask its group for each request. It asks ahead, for the requests that wait and for those it
 expects within `AHEAD` seconds, but never for more than `MOST` seconds of the whole group's limits: what one

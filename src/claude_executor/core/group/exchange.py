@@ -1,8 +1,7 @@
 """Knowledge about a pool that a member and its group pass on to each other.
 
-It is: the limits, until when the pool is closed, whether the breaker is open, that overload has cut the
-concurrency limit, and the limit on growth. A member reports each discovery once. What it has learned from the
-group it does not report back.
+They exchange limits, closures of the pool, outages, overload, and limits on growth. A member reports each
+discovery once. It does not report back what it has learned from the group.
 """
 
 import math

@@ -1,7 +1,7 @@
 """One pool of one member of a group: when to ask the group for a lease, what to ask for, what to do with it.
 
 A group is a number of executors that use the limits of one organization; a budget that all of them can reach
-keeps what is left. A member asks it not for each request but ahead (see `demand`), and reports in the same
+keeps their levels. A member asks it not for each request but ahead (see `demand`), and reports in the same
 call what its responses have taught it: what requests took, what headers said, how long the pool is closed,
 whether the breaker has opened. All members know it within a fraction of a second.
 
@@ -45,7 +45,7 @@ REMEMBERED = 60.0
 
 
 class GroupMember:
-    """This executor's membership in a group, for one pool, whose buckets are all `LeasedBucket`s.
+    """The membership of one pool in a group. The buckets of the pool are all made by `new_bucket`.
 
     Attributes:
         state: Whether the budget has answered, and still does.

@@ -1,8 +1,8 @@
 """Messages between an executor and the budget that it shares with others.
 
 A *group* is a number of executors, its *members*, that use the limits of one organization. A *budget* holds
-what is left of those limits, pool by pool. A member sends it a `LeaseRequest` for one pool and gets a
-`Lease`: the amounts that it may spend, and what the other members have learned about the pool.
+the remaining amounts of those limits, pool by pool. A member sends it a `LeaseRequest` for one pool and gets
+a `Lease`: the amounts that it may spend, and what the other members have learned about the pool.
 
 All messages are plain frozen values. Every time in them is a span in seconds, never an instant, so the
 clocks of members and budget need not agree. Resources go by the names that `Resource` gives them, such as
@@ -128,8 +128,8 @@ class ResourceLine:
         leased: The amount granted earlier that this member has not spent yet.
         in_flight: The amount that this member's requests in flight have reserved.
         variance: The variance of `in_flight`, which is a sum of estimates.
-        level: The member's own belief of what is left, without `leased`. It matters only where the budget
-            does not know the resource yet, or knows less than the member does.
+        level: The level as the member believes it, without `leased`. It matters only where the budget does
+            not know the resource yet, or has lost its memory.
         correction: The amount by which response headers have corrected the level since the last request. A
             budget applies it if the request's `version` is current.
         ceiling: The most that the level can be, from a refusal of the API; None if there was none.
@@ -194,7 +194,8 @@ class LeaseRequest:
         waiting: Requests in the queue.
         held_by: The name of what holds the queue back, for listings; None if nothing does.
         max_concurrency: The member's `Membership.most`. Of several members the smallest number holds.
-        known_members: The largest number of members that the member remembers; None if it was never told.
+        known_members: The largest number of members that the member remembers; None before the first
+            answer.
         wants_probe: Whether the member would send the breaker's probe now, whatever that takes.
         probing: Whether the member's probe is in flight.
         returning: Whether the member could not reach the budget until now. Refill of the time in between has
@@ -225,7 +226,7 @@ class ResourceLease:
 
     Attributes:
         granted: The amount that the member may spend, in addition to what it has.
-        level: What is left in the budget for all members; None where the budget does not know the resource.
+        level: The level after this grant; None where the budget does not know the resource.
         leased: The amount granted to the other members that they have not spent yet.
         in_flight: The amount that the other members' requests in flight have reserved.
         variance: The variance of `in_flight`.
