@@ -61,31 +61,10 @@ class GroupMember:
     """
 
     __slots__ = (
-        "_accounts",
-        "_ask_again_at",
-        "_asked_at",
-        "_asked_priority",
-        "_buckets",
-        "_exchange",
-        "_force",
-        "_known_members",
-        "_known_members_at",
-        "_membership",
-        "_needed_permits",
-        "_pool",
-        "_seq",
-        "_starts",
-        "_version",
-        "asking",
-        "in_flight",
-        "may_probe",
-        "members",
-        "permits",
-        "share",
-        "short",
-        "state",
-        "unreachable_reason",
-        "variance",
+        "_accounts", "_ask_again_at", "_asked_at", "_asked_priority", "_buckets", "_exchange", "_force",
+        "_known_members", "_known_members_at", "_limited", "_membership", "_needed_permits", "_pool",
+        "_seq", "_starts", "_version", "asking", "in_flight", "may_probe", "members", "permits",
+        "share", "short", "state", "unreachable_reason", "variance",
     )  # fmt: skip
 
     def __init__(self, membership: Membership) -> None:
@@ -93,6 +72,7 @@ class GroupMember:
         self._membership = membership
         self._pool: Pool
         self._buckets: dict[Bucket, LeasedBucket] = {}
+        self._limited: list[tuple[LimitEstimator, Bucket]] = []
         self._accounts: list[tuple[LimitEstimator, LeasedBucket]] = []
         self.state = SharingState.JOINING
         self.members = membership.members
@@ -132,6 +112,9 @@ class GroupMember:
 
     def _find_accounts(self) -> None:
         limited = self._pool.limited
+        if limited is self._limited:
+            return
+        self._limited = limited
         self._accounts = [(meter, self._buckets[bucket]) for meter, bucket in limited]
         self._buckets = {bucket: self._buckets[bucket] for _, bucket in limited}
 
