@@ -262,7 +262,7 @@ class LimitEstimator:
             self._reconfigure(now)
 
     def _observe_below(
-        self, bucket: TokenBucket, quote: LimitQuote, missing: float, elapsed: float, now: float
+        self, bucket: Bucket, quote: LimitQuote, missing: float, elapsed: float, now: float
     ) -> None:
         """Lower the level at once by `missing` (a negative amount), and learn why it was lower."""
         bucket.correct(bucket.level(now) + missing, now)
@@ -277,7 +277,7 @@ class LimitEstimator:
         else:
             self._learn_foreign_rate(missing, elapsed, now)
 
-    def _observe_above(self, bucket: TokenBucket, surplus: float, elapsed: float, now: float) -> None:
+    def _observe_above(self, bucket: Bucket, surplus: float, elapsed: float, now: float) -> None:
         """Raise the level by a share of the surplus: other users draw less than believed."""
         raised = surplus * RAISE_SHARE
         self._raised_at = now  # and not again before an answer to a request sent from now on
