@@ -4,6 +4,7 @@ The script works resource by resource on sums over all members, so its messages 
 amounts for each kind of amount. A value that is missing is zero, false or unknown.
 """
 
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from claude_executor.core.model.sharing import (
@@ -32,7 +33,9 @@ AMOUNTS = {
 }
 """Columns of a request, and the fields of `ResourceLine` that they hold unless these are zero or empty."""
 BELIEFS = {"level": "level", "drain": "ceiling"}
-"""The same, for fields whose zero is no nothing."""
+"""The same, for fields whose zero says something."""
+_COLUMNS = (*AMOUNTS, *BELIEFS)
+_values = attrgetter(*AMOUNTS.values(), *BELIEFS.values())
 LONGEST_WAIT = 600.0
 """Seconds that an answer may ask a member to wait for the next call."""
 
@@ -70,14 +73,13 @@ def encode_request(request: LeaseRequest, *, member: str, name: str) -> bytes:
     return orjson.dumps(message)
 
 
-def _columns(request: LeaseRequest) -> "Iterator[tuple[str, dict[str, object]]]":
-    lines = request.resources.items()
-    for column, field in AMOUNTS.items():
-        if amounts := {name: amount for name, line in lines if (amount := getattr(line, field))}:
-            yield column, amounts
-    for column, field in BELIEFS.items():
-        if levels := {name: level for name, line in lines if (level := getattr(line, field)) is not None}:
-            yield column, levels
+def _columns(request: LeaseRequest) -> dict[str, dict[str, object]]:
+    columns: dict[str, dict[str, object]] = {}
+    for name, line in request.resources.items():
+        for column, value in zip(_COLUMNS, _values(line), strict=True):
+            if value or (value is not None and column in BELIEFS):
+                columns.setdefault(column, {})[name] = value
+    return columns
 
 
 def _updates(updates: PoolUpdates) -> "Iterator[tuple[str, object]]":
