@@ -172,7 +172,7 @@ def test_retry_needs_results(environment, invoke, rows_file):
     """Before the first run there is nothing to retry."""
     result = invoke("retry", rows_file())
     assert result.exit_code == 2
-    assert "claude-executor run makes them" in result.stderr
+    assert "run claude-executor run first" in result.stderr
 
 
 def test_a_torn_line_is_repaired(environment, invoke, rows_file):

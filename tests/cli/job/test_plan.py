@@ -5,9 +5,8 @@ import json
 import pytest
 
 from claude_executor import Limits
-from claude_executor.bulk import Caps, NotCounted, RowDefaults, readable
-from claude_executor.cli.job.plan import foreseen, show
-from claude_executor.cli.job.prepare import looked_at
+from claude_executor.bulk import Caps, Job, NotCounted, RowDefaults
+from claude_executor.cli.job import plan
 from claude_executor.cli.options.connection import ConnectionOptions
 from claude_executor.cli.options.job import STANDARD, JobOptions
 from claude_executor.cli.options.resume_command import ResumeCommand
@@ -21,9 +20,7 @@ def dry_run(path, limits=None, *, as_json=False, **options):
         source=path, target=STANDARD, connection=how, defaults=RowDefaults(), caps=Caps(), ordered=False,
         dedupe=False, priority=0, as_json=as_json, going_on=ResumeCommand("run", ()),
     )  # fmt: skip
-    with readable(path) as source:
-        job = looked_at(bulk, source)
-        show(job, foreseen(job, **options))
+    plan.dry_run(bulk, **options)
 
 
 @pytest.fixture
@@ -147,7 +144,7 @@ def test_exit_codes_of_a_failed_count(rows_file, monkeypatch, status, code):
     async def failing(*_, **__):
         raise NotCounted("r0", status, "the reason")
 
-    monkeypatch.setattr("claude_executor.cli.job.plan.count_tokens", failing)
+    monkeypatch.setattr(Job, "plan", failing)
     monkeypatch.setenv("ANTHROPIC_API_KEY", "k")
     with pytest.raises(CommandError, match="row 'r0': the reason") as caught:
         dry_run(rows_file(5), exact=1)

@@ -82,7 +82,7 @@ def test_an_input_that_stands_where_something_of_the_results_goes_is_not_overwri
     before = source.read_bytes()
     result = invoke("run", source, "-o", source.with_name("rows.jsonl"))
     assert result.exit_code == 2
-    assert "stands where something of" in result.stderr
+    assert "has the name of a file that belongs to" in result.stderr
     assert source.read_bytes() == before
 
 
@@ -195,7 +195,7 @@ def test_results_are_not_written_under_a_name_of_something_else(environment, inv
     source = rows_file(2)
     result = invoke("run", source, "-o", source.with_name(name))
     assert result.exit_code == 2
-    assert "results are plain JSON lines; name it .jsonl" in result.stderr
+    assert "should be named .jsonl" in result.stderr
     assert environment.verdict().requests == 0
 
 

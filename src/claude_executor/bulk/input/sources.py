@@ -11,10 +11,11 @@ import shutil
 import stat
 import sys
 import tempfile
+import threading
 import zlib
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -87,6 +88,31 @@ class Source:
     def _begins_with(self, mark: bytes) -> bool:
         with self.path.open("rb") as file:
             return file.read(len(mark)) == mark
+
+
+@dataclass(frozen=True, slots=True)
+class CancellableSource(Source):
+    """A source that is read in one thread and can be cancelled from another.
+
+    Attributes:
+        inner: The source whose rows are read.
+        cancelled: Set this event to end every reading at its next row.
+    """
+
+    inner: Source = field(repr=False)
+    cancelled: threading.Event = field(repr=False)
+
+    def records(self) -> Iterator[tuple[int, Record]]:
+        """Read the rows of the inner source; see `Source.records`.
+
+        Raises:
+            RuntimeError: The reading was cancelled.
+        """
+        is_cancelled = self.cancelled.is_set
+        for record in self.inner.records():
+            if is_cancelled():
+                raise RuntimeError(f"reading {self.name} was cancelled")
+            yield record
 
 
 def source_of(source: Path | Source) -> Source:

@@ -7,14 +7,17 @@ are kept; of the input, one byte a row.
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 from claude_executor import Params
-from claude_executor.bulk.input.rows import is_by_place
+from claude_executor.bulk.input.rows import NO_DEFAULTS, RowDefaults, is_by_place
+from claude_executor.bulk.input.sources import Source
 from claude_executor.bulk.results.hash_index import HashIndex
 from claude_executor.bulk.results.line import ResultEntry, hash_of
 from claude_executor.bulk.results.reader import ResultsReader
 from claude_executor.bulk.run.unchanged import UnchangedRows
+from claude_executor.bulk.run.validate import Survey, validate
 
 OnChanged = Literal["fail", "redo", "keep"]
 MOST_NAMED = 20
@@ -111,6 +114,31 @@ class Resumption:
         sends = self._sends(custom_id, params)
         self._rest.sends.append(sends)
         return sends
+
+    def survey(
+        self,
+        source: Path | Source,
+        defaults: RowDefaults = NO_DEFAULTS,
+        *,
+        see: Callable[[str, Params], object] | None = None,
+    ) -> Survey:
+        """Validate every row of a source, and compare each with the results.
+
+        Args:
+            source: The source.
+            defaults: What its rows may leave out.
+            see: Called with the id and the request of every row that is to be sent.
+
+        Raises:
+            BadInput: Rows are not valid; the error lists the problems.
+            OSError: The source cannot be read.
+        """
+
+        def compare(custom_id: str, params: Params) -> None:
+            if self.see(custom_id, params) and see is not None:
+                see(custom_id, params)
+
+        return validate(source, defaults, see=self.see if see is None else compare, known=self.known)
 
     def planned(self) -> RemainingRows:
         """What is to be done, with the file as it is. When it is done, call `settle`.

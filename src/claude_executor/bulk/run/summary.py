@@ -125,6 +125,19 @@ def summarise(run: Run, snapshot: Snapshot, *, stopped: str | None = None) -> Su
     )
 
 
+def stop_reason(run: Run) -> str | None:
+    """Why a run ended before all rows were done; `None` if it did not."""
+    if run.fatal is not None:
+        return str(run.fatal)
+    if not run.unsent:
+        return None
+    if run.at_cap:
+        return "spending cap reached"
+    if run.late:
+        return "deadline reached"
+    return "stopped" if run.stopping else None
+
+
 def _bottleneck(tally: RunCounters, seconds: float, snapshot: Snapshot) -> Bottleneck | None:
     held = [
         (held_for, why, name)

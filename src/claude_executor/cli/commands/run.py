@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from claude_executor.cli.job.execute import execute, show_plan
+from claude_executor.cli.job.execute import execute
+from claude_executor.cli.job.plan import dry_run as show_plan
 from claude_executor.cli.options.job import STANDARD, JobOptions, bulk_options, is_nameless
 from claude_executor.cli.options.resume_command import Remembering, ResumeCommand
 
@@ -54,7 +55,7 @@ def run(*, force: bool, on_changed: OnChanged, dry_run: bool, exact: int | None,
         options["output"] = STANDARD  # there will be no results that would need a name
     bulk = JobOptions.of(options, going_on=ResumeCommand.with_this(), overwrite=force, on_changed=on_changed)
     if dry_run:
-        show_plan(bulk, exact=exact or 0, tier=options["tier"])
+        show_plan(bulk, exact=exact or 0)
     else:
         execute(bulk)
 

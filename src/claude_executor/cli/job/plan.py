@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from claude_executor.bulk import NotCounted, count_tokens, plan, remaining
+from claude_executor.bulk import NotCounted
 from claude_executor.cli.job.cap_forecast import caps_of
-from claude_executor.cli.job.checks import opening
+from claude_executor.cli.job.opening import as_command_errors, job_of
+from claude_executor.cli.job.overview import overview
+from claude_executor.cli.job.token_counter import token_counter
 from claude_executor.cli.options.job import STANDARD
 from claude_executor.cli.terminal.exits import BAD_INPUT, NO_ACCESS, SOME_FAILED, CommandError
 from claude_executor.cli.terminal.format import amount, count, money, span
@@ -17,13 +19,12 @@ from claude_executor.cli.terminal.format import amount, count, money, span
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from anthropic import AsyncAnthropic
     from rich.table import Table
 
-    from claude_executor.bulk import CostRange, ModelPlan, Plan, PoolPlan, RowDefaults, Source, TokenSample
+    from claude_executor.bulk import CostRange, Job, ModelPlan, Plan, PoolPlan
     from claude_executor.cli.job.cap_forecast import CapForecast
-    from claude_executor.cli.job.prepare import PreparedJob
     from claude_executor.cli.options.connection import ConnectionOptions
+    from claude_executor.cli.options.job import JobOptions
 
 _OF_THE_ROW = frozenset({400, 404, 413, 422})
 """Statuses that are the row's own fault."""
@@ -31,35 +32,35 @@ _NO_ACCESS = frozenset({401, 402, 403, None})
 _CAPS = {"budget": "budget", "max_tokens_total": "tokens cap", "deadline": "deadline"}
 
 
-def foreseen(job: PreparedJob, *, exact: int = 0, tier: str | None = None) -> Plan:
-    """See what the rows that a job would send will take. Sent are only those that are to be counted.
-
-    Args:
-        job: The job, with the results as they are.
-        exact: How many rows the API is to count.
-        tier: The usage tier, if it was told.
-    """
-    bulk = job.bulk
-    sends, defaults = job.rest.sends, bulk.defaults
-    left = remaining(job.source, sends, defaults, dedupe=bulk.dedupe, results=job.before_this)
-    counted = None
-    if exact and (rows := sum(left.sends)):
-        counted = asyncio.run(_count(left, rows, defaults, bulk.connection, exact, tier))
-    return plan(left, defaults, bulk.connection.limits, counted)
+def dry_run(options: JobOptions, *, exact: int = 0) -> None:
+    """Print what a job would take, and send nothing but the `exact` rows whose tokens the API counts."""
+    with as_command_errors(options), job_of(options, dry_run=True) as job:
+        planned = asyncio.run(_plan(job, options.connection, exact))
+    _show(job, planned, options)
 
 
-def show(job: PreparedJob, planned: Plan) -> None:
-    """Print on stdout what a job will take."""
-    caps = list(caps_of(job.bulk.caps, job.before, planned))
-    copied = job.rest.to_do - planned.rows
-    if job.bulk.as_json:
+async def _plan(job: Job, connection: ConnectionOptions, exact: int) -> Plan:
+    if not (exact and job.remaining.to_do):
+        return await job.plan(connection.limits)
+    try:
+        async with connection.executor() as executor, token_counter(executor, connection) as count_tokens:
+            return await job.plan(connection.limits, sample=exact, count=count_tokens)
+    except NotCounted as error:
+        code = BAD_INPUT if error.status in _OF_THE_ROW else SOME_FAILED
+        raise CommandError(str(error), NO_ACCESS if error.status in _NO_ACCESS else code) from error
+
+
+def _show(job: Job, planned: Plan, options: JobOptions) -> None:
+    caps = list(caps_of(options.caps, job.spent_before, planned))
+    copied = job.remaining.to_do - planned.rows
+    if options.as_json:
         import orjson
 
         described = {
             **planned.as_dict(),
             "copied": copied,
-            "answered_before": job.rest.answered,
-            "failed_before": job.rest.failed,
+            "answered_before": job.remaining.answered,
+            "failed_before": job.remaining.failed,
             "caps": {cap.name: {"most": cap.most, "left": cap.left, "suffices": cap.outlook} for cap in caps},
         }
         click.echo(orjson.dumps(described, option=orjson.OPT_INDENT_2).decode())
@@ -68,30 +69,12 @@ def show(job: PreparedJob, planned: Plan) -> None:
 
     console = Console(highlight=False)
     console.print(f"{job.source.name}: nothing was sent. This is what it will take.\n", markup=False)
-    if job.bulk.target != STANDARD:
-        said = opening(job.bulk, job.source, job.rest, job.asked.unbounded)
-        console.print(said, markup=False, soft_wrap=True)
+    if options.target != STANDARD:
+        console.print(overview(job, options), markup=False, soft_wrap=True)
     if planned.rows:
         console.print(drawn(planned, caps, copied))
     elif copied:
         console.print(f"nothing to send: {count(copied, 'row')} would get a copy of an answer that is there")
-
-
-async def _count(
-    left: Source, rows: int, defaults: RowDefaults, how: ConnectionOptions, exact: int, tier: str | None
-) -> TokenSample:
-    try:
-        async with await asyncio.to_thread(_client, how) as client:  # importing the SDK takes a second
-            return await count_tokens(left, defaults, rows=rows, sample=exact, client=client, tier=tier)
-    except NotCounted as error:
-        code = BAD_INPUT if error.status in _OF_THE_ROW else SOME_FAILED
-        raise CommandError(str(error), NO_ACCESS if error.status in _NO_ACCESS else code) from error
-
-
-def _client(how: ConnectionOptions) -> AsyncAnthropic:
-    import anthropic
-
-    return anthropic.AsyncAnthropic(api_key=how.api_key, base_url=how.base_url)
 
 
 def drawn(planned: Plan, caps: Sequence[CapForecast] = (), copied: int = 0) -> Table:

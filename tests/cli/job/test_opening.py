@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from claude_executor.cli.job.checks import as_command_errors
+from claude_executor.cli.job.opening import as_command_errors
 from claude_executor.cli.options.job import STANDARD
 from claude_executor.cli.terminal.exits import CommandError
 
