@@ -9,7 +9,8 @@
 
 For prompts that are not in a file: ``executor.map(prompts, journal=Journal(path))``.
 
-`Job` is made of parts that can be used alone: `ResultsFile`, `Resumption`, `Run`, `run_file`, `plan`, `Caps`.
+`Job` is made of parts that can be used alone: `ResultsFile`, `Resumption`, `Run` and `run_file`, `plan`,
+`Caps`.
 """
 
 from claude_executor.bulk.costs.caps import CapDemand, Caps, Unpriced, spent_on
@@ -20,8 +21,9 @@ from claude_executor.bulk.costs.token_sample import NotCounted, TokenRatio, Toke
 from claude_executor.bulk.input.problems import BadInput, BadRow, RowProblem
 from claude_executor.bulk.input.rows import Row, RowDefaults, read_row, rows_of
 from claude_executor.bulk.input.sources import Source, readable
-from claude_executor.bulk.job import BadTarget, JobPolicy, ResultsNotWritable
 from claude_executor.bulk.job import BulkJob as Job
+from claude_executor.bulk.job_policy import JobPolicy
+from claude_executor.bulk.job_target import BadTarget, ResultsNotWritable
 from claude_executor.bulk.results.line import NotResults
 from claude_executor.bulk.results.lock import FileBusy
 from claude_executor.bulk.results.pipe_writer import PipeWriter

@@ -4,85 +4,34 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass
-from os import devnull
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from claude_executor import Limits
-from claude_executor.bulk.costs.caps import NO_CAPS, CapDemand, Caps, spent_on
+from claude_executor.bulk.costs.caps import CapDemand, spent_on
 from claude_executor.bulk.costs.plan import Plan, plan
 from claude_executor.bulk.costs.prices import NOTHING_SPENT, Prices
 from claude_executor.bulk.costs.token_sample import count_tokens
-from claude_executor.bulk.input.rows import NO_DEFAULTS, RowDefaults, rows_of
-from claude_executor.bulk.input.sources import CancellableSource, Source, readable
+from claude_executor.bulk.input.rows import rows_of
+from claude_executor.bulk.input.sources import CancellableSource, Source
+from claude_executor.bulk.job_files import JobFiles
+from claude_executor.bulk.job_policy import JobPolicy
+from claude_executor.bulk.job_target import validate_target
 from claude_executor.bulk.results.pipe_writer import PipeWriter
-from claude_executor.bulk.results.reader import ResultsReader
-from claude_executor.bulk.results.writer import ResultsFile
 from claude_executor.bulk.run.remaining import remaining
-from claude_executor.bulk.run.resume import OnChanged, RemainingRows, Resumption
+from claude_executor.bulk.run.resume import RemainingRows, Resumption
 from claude_executor.bulk.run.run import Run, run_file, run_rows
 from claude_executor.bulk.run.sort import sort_results
 from claude_executor.bulk.run.summary import Summary, stop_reason, summarise
-from claude_executor.bulk.run.timeline import Timeline, timeline_of
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
     from contextlib import AbstractContextManager
-    from types import TracebackType
 
     from claude_executor import Event, Executor, Params, Snapshot, SpendingCap
+    from claude_executor.bulk.run.timeline import Timeline
     from claude_executor.bulk.run.validate import Survey
-
-_NOT_JSON_LINES = frozenset({".gz", ".csv", ".tsv", ".parquet", ".zip", ".zst", ".xlsx"})
-_BESIDE = (".lock", ".anew", ".new")
-"""Endings of the files that a job makes beside its results."""
-
-
-class BadTarget(ValueError):
-    """Results cannot go to this target. Nothing was opened.
-
-    Attributes:
-        is_missing: Whether the reason is that failures were to be retried and there are no results yet.
-    """
-
-    def __init__(self, message: str, *, is_missing: bool = False) -> None:
-        super().__init__(message)
-        self.is_missing = is_missing
-
-
-class ResultsNotWritable(OSError):
-    """The results file cannot be opened for writing. Nothing was sent; the cause says more."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class JobPolicy:
-    """How a bulk job is to be done.
-
-    Attributes:
-        defaults: What rows may leave out.
-        caps: Caps on the money, tokens and time of the whole job.
-        on_changed: What to do with answered rows whose request has changed: ``"fail"``, ``"redo"`` (pay
-            again) or ``"keep"`` the answers.
-        failures_only: Send the rows that failed, permanent failures included, and no others.
-        overwrite: Start over. The old results stay until the first new answer is on disk.
-        ordered: Sort the results in the order of the rows at the end.
-        dedupe: Send rows with equal requests once, and copy the answer.
-        priority: Priority of the requests; see `Executor.submit`.
-        timeline: Keep a timeline beside the results, which the report draws.
-    """
-
-    defaults: RowDefaults = NO_DEFAULTS
-    caps: Caps = NO_CAPS
-    on_changed: OnChanged = "fail"
-    failures_only: bool = False
-    overwrite: bool = False
-    ordered: bool = False
-    dedupe: bool = False
-    priority: int = 0
-    timeline: bool = True
-
 
 _DEFAULT_POLICY = JobPolicy()
 
@@ -130,12 +79,9 @@ class BulkJob:
         self.demand = CapDemand()
         self.spent_before = NOTHING_SPENT
         self.cap_reached = False
-        self._path = path
         self._target = target
         self._dry_run = dry_run
-        self._stack = ExitStack()
-        self._reader: ResultsReader | None = None
-        self._results: ResultsFile | None = None
+        self._files = JobFiles(path, target, overwrite=policy.overwrite, dry_run=dry_run)
         self._resumption: Resumption | None = None
         self._caps: tuple[SpendingCap, ...] = ()
         self._caps_given = False
@@ -170,7 +116,7 @@ class BulkJob:
         path = Path(source)
         if isinstance(target, (str, Path)):
             file = Path(target)
-            _validate_target(path, file, failures_only=policy.failures_only)
+            validate_target(path, file, failures_only=policy.failures_only)
             return cls(path, file, policy, dry_run=dry_run)
         for name in ("failures_only", "ordered", "dedupe"):
             if getattr(policy, name) and not dry_run:
@@ -213,9 +159,7 @@ class BulkJob:
             raise
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         """Write what is not yet on disk, and close the files."""
         self.close()
 
@@ -225,7 +169,7 @@ class BulkJob:
         Raises:
             OSError: The results cannot be written.
         """
-        self._stack.close()
+        self._files.close()
 
     # ---- what is known before anything is sent
 
@@ -262,7 +206,7 @@ class BulkJob:
             self.remaining.sends,
             self.policy.defaults,
             dedupe=self.policy.dedupe,
-            results=self._reader,
+            results=self._files.reader,
         )
         counted = None
         if count is not None and sample and (rows := sum(left.sends)):
@@ -274,8 +218,6 @@ class BulkJob:
             return await asyncio.to_thread(plan, rows_left, self.policy.defaults, known, counted)
         finally:
             left_off.set()  # a cancelled plan does not keep its thread
-
-    # ---- the run
 
     def on_event(self, event: Event) -> None:
         """Count an event of the executor; pass this method to it as ``on_event``."""
@@ -332,15 +274,15 @@ class BulkJob:
     @property
     def is_untouched(self) -> bool:
         """Whether results that were to be overwritten are still there, since no answer has come."""
-        return self._results is not None and self._results.untouched
+        return self._files.results is not None and self._files.results.untouched
 
     @property
     def misplaced(self) -> tuple[Path, OSError] | None:
         """The file that holds the results and why they could not replace the old ones, if so."""
-        results = self._results
+        results = self._files.results
         return None if results is None or results.stuck is None else (results.offset, results.stuck)
 
-    # ---- opening
+    # ---- the steps
 
     def _enter_unless_abandoned(self) -> None:
         self.__enter__()
@@ -349,9 +291,8 @@ class BulkJob:
                 self.close()
 
     def _open(self) -> None:
-        opened = self._stack.enter_context(readable(self._path))
-        self.source = CancellableSource(opened.path, opened.name, opened, self._abandoned)
-        self._reader = reader = self._open_results()
+        self._files.open(self._abandoned)
+        self.source, reader = self._files.source, self._files.reader
         policy, capped = self.policy, self.policy.caps.spending
         resumption = Resumption(reader, failures_only=policy.failures_only, on_changed=policy.on_changed)
         see = self.demand.see if capped else None
@@ -359,7 +300,10 @@ class BulkJob:
         self.remaining = resumption.planned()
         self._resumption = resumption
         if capped and self.remaining.to_do:  # with answers that are thrown away later: they were paid for
-            self._apply_caps(reader, Prices())
+            prices, caps = Prices(), policy.caps
+            self.spent_before = spent_on(reader, prices, in_dollars=caps.dollars is not None)
+            self.cap_reached = caps.used_up(self.spent_before)
+            self._caps = () if self.cap_reached else caps.left(self.spent_before, self.demand, prices)
         self.progress = Run(
             self.remaining.to_do,
             models=self.survey.models,
@@ -369,46 +313,13 @@ class BulkJob:
         )
         self.progress.at_cap = self.cap_reached
 
-    def _open_results(self) -> ResultsReader:
-        if isinstance(self._target, PipeWriter) or (self._dry_run and self.policy.overwrite):
-            return ResultsReader.open_readonly(Path(devnull))
-        if self._dry_run:
-            return ResultsReader.open_readonly(self._target)
-        try:
-            self._results = ResultsFile(self._target, overwrite=self.policy.overwrite)
-        except FileExistsError:
-            raise  # the message says what is in the way
-        except OSError as error:
-            raise ResultsNotWritable(error.errno, error.strerror, error.filename) from error
-        self._stack.callback(self._results.close)
-        return self._results
-
-    def _apply_caps(self, reader: ResultsReader, prices: Prices) -> None:
-        caps = self.policy.caps
-        self.spent_before = spent_on(reader, prices, in_dollars=caps.dollars is not None)
-        self.cap_reached = caps.used_up(self.spent_before)
-        if not self.cap_reached:
-            self._caps = caps.left(self.spent_before, self.demand, prices)
-
-    # ---- running
-
     def _kept_timeline(self, executor: Executor) -> AbstractContextManager[None]:
-        results, target = self._results, self._target
-        if not (
-            self.has_rows_to_send
-            and self.policy.timeline
-            and isinstance(target, Path)
-            and results is not None
-        ):
-            return nullcontext()
-        if not target.is_file():
-            return nullcontext()
-        begun = (lambda: results.begun) if results.end == 0 else None
-        self._timeline = Timeline(timeline_of(target), begun=begun)
-        return self._timeline.keeping(executor.snapshot)
+        if self.policy.timeline and self.has_rows_to_send:
+            self._timeline = self._files.timeline()
+        return nullcontext() if self._timeline is None else self._timeline.keeping(executor.snapshot)
 
     async def _send(self, executor: Executor) -> None:
-        policy, results = self.policy, self._results
+        policy, results = self.policy, self._files.results
         if isinstance(self._target, PipeWriter):
             rows = rows_of(self.source, policy.defaults)
             await run_rows(rows, self._target, executor=executor, run=self.progress, priority=policy.priority)
@@ -432,32 +343,7 @@ class BulkJob:
 
     def _settle(self) -> None:
         """Leave one result for each row, in the order of the rows if asked for."""
-        if self._results is not None and self._resumption is not None:
+        if self._files.results is not None and self._resumption is not None:
             self._resumption.settle()
             if self.policy.ordered:
-                sort_results(self._results, rows_of(self.source, self.policy.defaults))
-
-
-def _validate_target(source: Path, target: Path, *, failures_only: bool) -> None:
-    try:
-        exists = target.exists()
-        if exists and _is_same(source, target):
-            raise BadTarget(f"{target} is the input")
-        beside = (timeline_of(target), *(target.with_name(target.name + end) for end in _BESIDE))
-        if any(_is_same(source, file) for file in beside):
-            raise BadTarget(f"the input {source} has the name of a file that belongs to {target}")
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise BadTarget(f"cannot write {target}: {reason[0].lower()}{reason[1:]}") from error
-    if target.suffix.lower() in _NOT_JSON_LINES:
-        raise BadTarget(f"results are plain JSON lines, so {target} should be named .jsonl")
-    if target.is_dir():
-        raise BadTarget(f"{target} is a directory")
-    if not target.parent.is_dir():
-        raise BadTarget(f"there is no directory {target.parent}")
-    if failures_only and not exists:
-        raise BadTarget(f"{target} does not exist, so there are no failed rows to retry", is_missing=True)
-
-
-def _is_same(one: Path, other: Path) -> bool:
-    return one.exists() and other.exists() and one.samefile(other)
+                sort_results(self._files.results, rows_of(self.source, self.policy.defaults))
