@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from claude_executor.runtime.estimate import Estimate
     from claude_executor.runtime.map import MapJournal, Params, Result
     from claude_executor.runtime.session import Session
+    from claude_executor.sdk.messages import message_from_json
 
 __all__ = [
     "AttemptFailed",
@@ -99,6 +100,7 @@ __all__ = [
     "StreamInterrupted",
     "TooLarge",
     "Usage",
+    "message_from_json",
 ]
 __version__ = "0.1.0"
 
@@ -148,6 +150,7 @@ _HOMES = {
     "StreamInterrupted": "errors",
     "TooLarge": "errors",
     "Usage": "core.model.cost",
+    "message_from_json": "sdk.messages",
 }
 
 
