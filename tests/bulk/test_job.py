@@ -249,7 +249,7 @@ async def test_a_job_that_is_ended_on_its_way_can_be_resumed(how, rows_in, some_
 async def test_everything_is_validated_before_anything_is_opened_for_good(rows_in, some_rows, target):
     """Bad rows leave no file, no lock and nothing open."""
     source = rows_in([*some_rows(3), *some_rows(1)])
-    with pytest.raises(BadInput, match="already that of line 1"):
+    with pytest.raises(BadInput, match="already used by line 1"):
         async with Job.open(source, target):
             pass
     assert list(target.parent.iterdir()) == [source]

@@ -41,17 +41,17 @@ def printed(capsys, monkeypatch):
 def test_plan_for_people(printed, rows_file):
     """Rows, tokens, money and time, and what each of them is worth."""
     text = printed(rows_file(2_000))
-    assert "nothing was sent" in text
+    assert "dry run: nothing was sent" in text
     assert "rows 2,000" in text
-    assert "estimated from the bytes (--exact 100 lets the API count some rows" in text
+    assert "estimated from the size (--exact 100 counts some rows by the API, for free)" in text
     assert "output 60,000 (0 to 60,000) tokens" in text
     assert "cost $0.0" in text
-    assert "time at least 1:00 under the limits told haiku-5.5: requests will be the limit" in text
+    assert "time at least 1:00 with the given limits haiku-5.5: requests will be the limit" in text
 
 
 def test_nothing_binds(printed, rows_file):
     """A small job is not held up."""
-    assert "time at least 0:00 under the limits told haiku-5.5: no limit will bind" in printed(rows_file(5))
+    assert "time at least 0:00 with the given limits haiku-5.5: no limit will bind" in printed(rows_file(5))
 
 
 def test_long_answers_bind(printed, rows_file):
@@ -71,13 +71,13 @@ def test_long_answers_bind(printed, rows_file):
 
 def test_unknown_limits(printed, rows_file):
     """Without limits the time is unknown, and what would tell it is named."""
-    assert "time unknown: no limit is known for haiku-5.5; tell --tier" in printed(rows_file(5), Limits())
+    assert "time unknown: no limit known for haiku-5.5; set --tier" in printed(rows_file(5), Limits())
 
 
 def test_unknown_price(printed, rows_file):
     """An unknown price is named, never 0."""
     text = printed(rows_file(5, model="claude-mythos-5"))
-    assert "cost unknown: no price is known for claude-mythos-5" in text
+    assert "cost unknown: no price known for claude-mythos-5" in text
     assert "$0" not in text
 
 
@@ -100,7 +100,7 @@ def test_cached_input_is_told(printed, tmp_path):
     path = tmp_path / "a.jsonl"
     lines = [json.dumps({"custom_id": f"r{number}", "params": params}) for number in range(3)]
     path.write_text("\n".join(lines))
-    assert "of them 8,000 read from the prompt cache, 4,000 written to it" in printed(path)
+    assert "8,000 of them read from the prompt cache, 4,000 written to it" in printed(path)
 
 
 def test_plan_for_programs(printed, rows_file):
@@ -118,7 +118,7 @@ def test_plan_for_programs(printed, rows_file):
 def test_some_rows_counted(environment, printed, rows_file):
     """The API counts as many as asked for, and how sure that makes the number is told."""
     text = printed(rows_file(40), exact=10)
-    assert "of what the bytes say: the API counted 10 rows, standard error" in text
+    assert "of the estimate: the API counted 10 rows, standard error" in text
     planned = json.loads(printed(rows_file(40), exact=10, as_json=True))
     assert planned["counted"]["models"]["claude-haiku-5-5"]["rows"] == 10
 

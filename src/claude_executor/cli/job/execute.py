@@ -36,7 +36,7 @@ def execute(options: JobOptions) -> None:
     """Run a job, and end the command with its exit code."""
     job = job_of(options, _write_to_standard_output)
     if options.source == STANDARD:
-        import_sdk()  # before there is a file to tidy away, for a signal meanwhile ends the process at once
+        import_sdk()  # before there are files to clean up: a signal meanwhile ends the process at once
     with as_command_errors(options), _terminable(), job:
         summary, code = _perform(job, options)
     if options.as_json:
@@ -49,7 +49,7 @@ def execute(options: JobOptions) -> None:
 
 @contextmanager
 def _terminable() -> Generator[None]:
-    """Let the other signals end the process as SIGINT does: what came through a pipe is not left behind."""
+    """Let the other signals end the process as SIGINT does, so that no temporary file is left behind."""
 
     def end(number: int, *_: object) -> None:
         with suppress(OSError):
@@ -108,10 +108,10 @@ async def _run(job: Job, options: JobOptions, console: Console) -> Interruption:
 
 
 def _write_to_standard_output(lines: bytes) -> None:
-    """Write on standard output, unbuffered: what is told to be written is, and nothing is left at the end."""
+    """Write to standard output, unbuffered: a line that is reported written is written."""
     try:
         number = sys.stdout.fileno()
-    except OSError:  # it is not really standard output
+    except OSError:  # standard output is replaced, as in tests
         sys.stdout.buffer.write(lines)
         return
     view = memoryview(lines)
@@ -123,8 +123,8 @@ def _write_to_standard_output(lines: bytes) -> None:
 
 
 def _broken_off(error: OSError | BadInput, job: Job, options: JobOptions) -> CommandError:
-    """What is said when a file fails on the way: what is safe, and how to go on."""
-    run, first = job.progress, "when that is mended, "
+    """Describe a job that ended by a file error: what is safe, and how to resume."""
+    run, first = job.progress, "when that is fixed, "
     if isinstance(error, BadInput):
         why = str(error)
     elif _is_of_target(error, options.target):
@@ -140,7 +140,7 @@ def _broken_off(error: OSError | BadInput, job: Job, options: JobOptions) -> Com
     if run.counters.done:
         kept += f", all of them in {options.target}"
     if untouched:
-        kept = f"nothing was answered: {options.target} is as it was"
+        kept = f"no answer came; {options.target} is unchanged"
     elif misplaced := _misplaced(job, options):
         kept += f"\n{misplaced}"
     go_on = options.going_on.sentence(anew=untouched, first=first)
@@ -152,7 +152,7 @@ def _misplaced(job: Job, options: JobOptions) -> str:
     if job.misplaced is None:
         return ""
     path, error = job.misplaced
-    return f"the results are in {path}, for {options.target} cannot be replaced: {reason(error)}; keep both"
+    return f"the results are in {path}: {options.target} cannot be replaced ({reason(error)}); keep both"
 
 
 def _is_of_target(error: OSError, target: Path) -> bool:
@@ -165,19 +165,19 @@ def _is_of_target(error: OSError, target: Path) -> bool:
 
 
 def _close(summary: Summary, ended: ExitStatus, job: Job, options: JobOptions, console: Console) -> None:
-    """Print how it went, and how to go on."""
+    """Print the summary, and how to resume."""
     from claude_executor.cli.job.summary import closing
 
     untouched = job.is_untouched
     console.print()
     console.print(closing(summary))
     if untouched:
-        console.print(f"\nnothing was answered: {options.target} is as it was", markup=False, soft_wrap=True)
+        console.print(f"\nno answer came; {options.target} is unchanged", markup=False, soft_wrap=True)
     if ended.stopped is None:
         return
     console.print(f"\nstopped early: {ended.stopped}", style="bold", markup=False, soft_wrap=True)
     if options.target == STANDARD:
-        console.print("what was written counts, and the rest would need a file to go on with (-o FILE)")
+        console.print("results written so far are valid; to resume, run again with -o FILE")
     else:
         go_on = options.going_on.sentence(anew=untouched, first=ended.first)
         console.print(go_on, markup=False, soft_wrap=True)

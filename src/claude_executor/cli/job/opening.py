@@ -68,25 +68,27 @@ def job_of(
 
 @contextmanager
 def as_command_errors(bulk: JobOptions) -> Generator[None]:
-    """Tell what keeps a job from being done in a sentence."""
+    """Raise errors of a job as command errors, each with what to do."""
     try:
         yield
     except BadInput as error:
         raise CommandError(
-            f"nothing was sent, because of {count(error.count, 'problem')}\n{error}"
+            f"{count(error.count, 'problem')} in the input; nothing was sent\n{error}"
         ) from error
     except (FileBusy, NotResults) as error:
         raise CommandError(str(error)) from error
     except Changed as error:
-        ways = "send them again with --on-changed redo, or keep the answers with --on-changed keep"
-        if error.by_place:
-            moved = "these rows are named by their place: did lines move, or -m or --max-tokens change?"
-            ways = f"{moved} put that back, or give them a custom_id; or {ways}"
+        ways = "--on-changed redo (pay again) or --on-changed keep (keep the answers)"
+        if error.by_position:
+            moved = "if you moved lines or changed -m or --max-tokens, undo that, or give rows a custom_id"
+            ways = f"{moved}; otherwise {ways}"
+        else:
+            ways = f"use {ways}"
         raise CommandError(f"nothing was sent: {error}; {ways}") from error
     except Unpriced as error:
-        instead = "leave --budget out, or cap tokens with --max-tokens-total"
+        instead = "omit --budget, or cap tokens with --max-tokens-total"
         raise CommandError(f"nothing was sent: {error}; {instead}") from error
-    except Stopped as error:  # no key can be read from where it should be
+    except Stopped as error:  # no API key could be read
         raise CommandError(str(error), NO_ACCESS) from error
     except ResultsNotWritable as error:
         raise CommandError(f"nothing was sent: {unopened(error, bulk.target)}", SOME_FAILED) from error
@@ -95,17 +97,17 @@ def as_command_errors(bulk: JobOptions) -> Generator[None]:
 
 
 def unopened(error: OSError, target: Path) -> str:
-    """What is said of a file of a job with this target that cannot be opened."""
-    if error.filename is None:  # it was open already
+    """Say which file of a job cannot be opened or written."""
+    if error.filename is None:  # the error came from an open file
         return f"cannot write {'standard output' if target == STANDARD else target}: {reason(error)}"
     if str(error.filename) == f"{target}.lock":
-        return f"cannot write in the directory {target.parent}: {reason(error)}; name another file with -o"
+        return f"can't write to {target.parent} ({reason(error)}); choose another output with -o"
     return f"cannot open {error.filename}: {reason(error)}"
 
 
 def _check_standard_output(bulk: JobOptions) -> None:
     if sys.stdout is None:  # pyright: ignore[reportUnnecessaryComparison]  # so it is when it was closed
-        raise CommandError("standard output is closed: whatever came would be lost; name a file with -o")
+        raise CommandError("standard output is closed; choose a file with -o")
     wants = {
         "retry": bulk.failures_only,
         "--ordered": bulk.ordered,
@@ -113,4 +115,4 @@ def _check_standard_output(bulk: JobOptions) -> None:
         "--json": bulk.as_json,
     }
     if wanted := [name for name, is_wanted in wants.items() if is_wanted]:
-        raise click.UsageError(f"{wanted[0]} needs a file for the results, not -o -")
+        raise click.UsageError(f"{wanted[0]} needs a results file, not -o -")

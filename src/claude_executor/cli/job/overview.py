@@ -22,27 +22,27 @@ def overview(job: Job, options: JobOptions) -> str:
         text = _rest_of_it(rest)
     if rest.others:
         others = count(rest.others, "result")
-        text += f"\n{options.target} also has {others} of rows that are not in {source.name}"
+        text += f"\n{options.target} also has {others} for rows that are not in {source.name}"
     if options.caps.spending and unbounded:
         bring = "brings" if unbounded == 1 else "bring"
         text += (
-            f"\n{count(unbounded, 'row')} {bring} in what cannot be priced beforehand (searches, code, "
-            "documents that are elsewhere): those in flight at the end may pass the cap"
+            f"\n{count(unbounded, 'row')} {bring} in content that cannot be priced in advance (searches, "
+            "code, remote documents): when the cap is near, those in flight may exceed it"
         )
     return text
 
 
 def _rest_of_it(rest: RemainingRows) -> str:
-    parts = [f"{rest.answered:,} of {count(rest.rows, 'row')} are done already"]
+    parts = [f"{rest.answered:,} of {count(rest.rows, 'row')} are already done"]
     if rest.failed:
-        parts.append(f"{rest.failed:,} failed for good (claude-executor retry sends them once more)")
+        parts.append(f"{rest.failed:,} failed permanently (retry them with claude-executor retry)")
     if rest.again:
-        parts.append(f"{rest.again:,} that failed {'is' if rest.again == 1 else 'are'} tried again")
+        parts.append(f"{rest.again:,} failed {'row is' if rest.again == 1 else 'rows are'} retried")
     if rest.redone:
-        parts.append(f"{rest.redone:,} that changed {'is' if rest.redone == 1 else 'are'} sent again")
+        parts.append(f"{rest.redone:,} changed {'row is' if rest.redone == 1 else 'rows are'} sent again")
     if rest.left_out:
         is_, it = ("is", "it") if rest.left_out == 1 else ("are", "them")
-        parts.append(f"{rest.left_out:,} not sent yet {is_} left out (claude-executor run sends {it})")
+        parts.append(f"{rest.left_out:,} not sent yet {is_} left out (send {it} with claude-executor run)")
     if new := rest.to_do - rest.again - rest.redone:
         parts.append(f"{new:,} to go")
     elif not rest.to_do:

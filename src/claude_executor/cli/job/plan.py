@@ -1,4 +1,4 @@
-"""``claude-executor run --dry-run``: what a job will take, printed before anything is paid for."""
+"""``claude-executor run --dry-run``: prints the plan of a job before anything is paid for."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ if TYPE_CHECKING:
     from claude_executor.cli.options.job import JobOptions
 
 _OF_THE_ROW = frozenset({400, 404, 413, 422})
-"""Statuses that are the row's own fault."""
+"""Statuses that are the fault of the row."""
 _NO_ACCESS = frozenset({401, 402, 403, None})
 _CAPS = {"budget": "budget", "max_tokens_total": "tokens cap", "deadline": "deadline"}
 
 
 def dry_run(options: JobOptions, *, exact: int = 0) -> None:
-    """Print what a job would take, and send nothing but the `exact` rows whose tokens the API counts."""
+    """Print the plan of a job. Only the `exact` rows whose tokens the API counts are sent, to be counted."""
     with as_command_errors(options), job_of(options, dry_run=True) as job:
         planned = asyncio.run(_plan(job, options.connection, exact))
     _show(job, planned, options)
@@ -68,17 +68,17 @@ def _show(job: Job, planned: Plan, options: JobOptions) -> None:
     from rich.console import Console
 
     console = Console(highlight=False)
-    console.print(f"{job.source.name}: nothing was sent. This is what it will take.\n", markup=False)
+    console.print(f"Plan for {job.source.name} (dry run: nothing was sent)\n", markup=False)
     if options.target != STANDARD:
         console.print(overview(job, options), markup=False, soft_wrap=True)
     if planned.rows:
         console.print(drawn(planned, caps, copied))
     elif copied:
-        console.print(f"nothing to send: {count(copied, 'row')} would get a copy of an answer that is there")
+        console.print(f"nothing to send: {count(copied, 'row')} would get a copy of an existing answer")
 
 
 def drawn(planned: Plan, caps: Sequence[CapForecast] = (), copied: int = 0) -> Table:
-    """Draw a plan for people, with what caps it, and how many more rows get the answer of another."""
+    """Draw a plan as a table, with its caps, and how many more rows get the answer of an equal row."""
     from rich.table import Table
     from rich.text import Text
 
@@ -96,8 +96,8 @@ def drawn(planned: Plan, caps: Sequence[CapForecast] = (), copied: int = 0) -> T
     read = sum(model.cache_read_tokens for model in planned.models)
     written = sum(model.cache_written_tokens for model in planned.models)
     if read or written:
-        say("", f"of them {amount(read)} read from the prompt cache, {amount(written)} written to it")
-    say("output", f"{_between(planned.output_tokens, amount)} tokens; the most is what max_tokens allows")
+        say("", f"{amount(read)} of them read from the prompt cache, {amount(written)} written to it")
+    say("output", f"{_between(planned.output_tokens, amount)} tokens; at most max_tokens for each row")
     say("cost", _cost(planned))
     say("time", _time(planned.pools, planned.seconds))
     for sentence in _bounds(planned.pools):
@@ -110,8 +110,8 @@ def drawn(planned: Plan, caps: Sequence[CapForecast] = (), copied: int = 0) -> T
 def _copies(copied: int) -> str:
     if not copied:
         return ""
-    asks, gets = ("asks", "gets") if copied == 1 else ("ask", "get")
-    return f" to send; {copied:,} more {asks} the same and {gets} a copy of the answer"
+    gets = "equal row gets" if copied == 1 else "equal rows get"
+    return f" to send; {copied:,} {gets} a copy of the answer"
 
 
 def _between(value: CostRange, words: Callable[[float], str]) -> str:
@@ -126,36 +126,36 @@ def _of_model(model: ModelPlan) -> str:
 
 
 def _origin(planned: Plan) -> str:
-    """Where the number of input tokens comes from."""
+    """Say where the number of input tokens comes from."""
     counted = planned.counted
     if counted is None:
-        return "estimated from the bytes (--exact 100 lets the API count some rows, for nothing)"
+        return "estimated from the size (--exact 100 counts some rows by the API, for free)"
     if counted.rows == planned.rows:
         return "counted by the API"
     found = counted.models.values()
     if len(planned.models) > 1 or not found:
-        return f"set right by {count(counted.rows, 'row')} the API counted"
+        return f"corrected by {count(counted.rows, 'row')} that the API counted"
     (ratio,) = found
     error = "" if ratio.error is None else f", standard error {100 * ratio.error:.1f} %"
-    return f"{ratio.ratio:.2f} of what the bytes say: the API counted {count(counted.rows, 'row')}{error}"
+    return f"{ratio.ratio:.2f} of the estimate: the API counted {count(counted.rows, 'row')}{error}"
 
 
 def _cost(planned: Plan) -> str:
     if planned.dollars is not None:
         return _between(planned.dollars, money)
     names = ", ".join(model.model for model in planned.models if model.dollars is None)
-    return f"unknown: no price is known for {names}"
+    return f"unknown: no price known for {names}"
 
 
 def _time(pools: Sequence[PoolPlan], seconds: CostRange | None) -> str:
     if seconds is None:
         names = ", ".join(pool.pool for pool in pools if pool.seconds is None)
-        return f"unknown: no limit is known for {names}; tell --tier, or --rpm, --itpm and --otpm"
-    return f"at least {_between(seconds, span)} under the limits told"
+        return f"unknown: no limit known for {names}; set --tier, or --rpm, --itpm and --otpm"
+    return f"at least {_between(seconds, span)} with the given limits"
 
 
 def _bounds(pools: Sequence[PoolPlan]) -> list[str]:
-    """Which limit will bind, pool by pool, and which are not known."""
+    """Say which limit will bind in each pool, and which limits are not known."""
     sentences: list[str] = []
     for pool in pools:
         if pool.seconds is None:
