@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from claude_executor.core.control.retry import RetryPolicy
     from claude_executor.core.control.spending import SpendingCap
     from claude_executor.core.model.actions import Refusal
-    from claude_executor.core.model.cost import Usage
+    from claude_executor.core.model.cost import Resource, Usage
     from claude_executor.core.model.events import (
         AttemptFailed,
         AttemptStarted,
@@ -32,9 +32,17 @@ if TYPE_CHECKING:
         RequestSubmitted,
         SharingChanged,
     )
-    from claude_executor.core.model.failure import FailureKind
-    from claude_executor.core.model.limits import Limits
+    from claude_executor.core.model.failure import FailureKind, Scope
+    from claude_executor.core.model.gate import BreakerState, HeldBy
+    from claude_executor.core.model.limits import Limits, LimitSource
     from claude_executor.core.model.options import RequestOptions
+    from claude_executor.core.model.sharing import (
+        Lease,
+        LeaseRequest,
+        Membership,
+        SharingState,
+        WhenUnreachable,
+    )
     from claude_executor.core.model.snapshot import PoolState, ResourceState, Snapshot
     from claude_executor.errors import (
         BudgetUnreachable,
@@ -60,20 +68,25 @@ __all__ = [
     "AttemptStarted",
     "BreakerChanged",
     "BreakerPolicy",
+    "BreakerState",
     "Budget",
     "BudgetUnreachable",
     "Closed",
     "DeadlineExceeded",
-    "ErrorResponse",
     "Estimate",
     "Event",
     "Executor",
     "ExecutorError",
     "Failed",
     "FailureKind",
+    "HeldBy",
+    "Lease",
+    "LeaseRequest",
     "LimitLearned",
+    "LimitSource",
     "Limits",
     "MapJournal",
+    "Membership",
     "Params",
     "PoolClosed",
     "PoolState",
@@ -88,11 +101,14 @@ __all__ = [
     "RequestRefused",
     "RequestSubmitted",
     "RequestsStopped",
+    "Resource",
     "ResourceState",
     "Result",
     "RetryPolicy",
+    "Scope",
     "Session",
     "SharingChanged",
+    "SharingState",
     "Snapshot",
     "SpendingCap",
     "SpendingCapReached",
@@ -100,6 +116,7 @@ __all__ = [
     "StreamInterrupted",
     "TooLarge",
     "Usage",
+    "WhenUnreachable",
     "message_from_json",
 ]
 __version__ = "0.1.0"
@@ -110,20 +127,25 @@ _HOMES = {
     "AttemptStarted": "core.model.events",
     "BreakerChanged": "core.model.events",
     "BreakerPolicy": "core.control.breaker",
+    "BreakerState": "core.model.gate",
     "Budget": "budget",
     "BudgetUnreachable": "errors",
     "Closed": "errors",
     "DeadlineExceeded": "errors",
-    "ErrorResponse": "core.model.actions",
     "Estimate": "runtime.estimate",
     "Event": "core.model.events",
     "Executor": "executor",
     "ExecutorError": "errors",
     "Failed": "errors",
     "FailureKind": "core.model.failure",
+    "HeldBy": "core.model.gate",
+    "Lease": "core.model.sharing",
+    "LeaseRequest": "core.model.sharing",
     "LimitLearned": "core.model.events",
+    "LimitSource": "core.model.limits",
     "Limits": "core.model.limits",
     "MapJournal": "runtime.map",
+    "Membership": "core.model.sharing",
     "Params": "runtime.map",
     "PoolClosed": "core.model.events",
     "PoolState": "core.model.snapshot",
@@ -138,11 +160,14 @@ _HOMES = {
     "RequestRefused": "core.model.events",
     "RequestSubmitted": "core.model.events",
     "RequestsStopped": "core.model.events",
+    "Resource": "core.model.cost",
     "ResourceState": "core.model.snapshot",
     "Result": "runtime.map",
     "RetryPolicy": "core.control.retry",
+    "Scope": "core.model.failure",
     "Session": "runtime.session",
     "SharingChanged": "core.model.events",
+    "SharingState": "core.model.sharing",
     "Snapshot": "core.model.snapshot",
     "SpendingCap": "core.control.spending",
     "SpendingCapReached": "errors",
@@ -150,6 +175,7 @@ _HOMES = {
     "StreamInterrupted": "errors",
     "TooLarge": "errors",
     "Usage": "core.model.cost",
+    "WhenUnreachable": "core.model.sharing",
     "message_from_json": "sdk.messages",
 }
 

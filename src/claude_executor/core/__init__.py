@@ -1,10 +1,14 @@
-"""The part that decides: what may start now, what must wait and until when, what is tried again.
+"""The core decides: which request may start now, which must wait and until when, which is retried.
 
-Nothing in this package waits, reads a clock, throws dice, logs or does I/O. Every method whose answer
-depends on time takes ``now`` (seconds on any steady clock), every one that depends on chance takes ``u``
-(a number drawn from [0, 1)). A day of traffic can therefore be replayed in a REPL, and a recorded list of
-calls always gives the same actions.
+Nothing in this package waits, reads a clock, draws random numbers, logs or does I/O. What happened reaches
+the core by ``on_…``; time is ``now`` (seconds on any steady clock), chance is ``u`` (a number from [0, 1)).
+So a day of traffic can be replayed in a REPL, and a recorded list of calls always yields the same actions.
 
-Read in this order: `cost`, `bucket`, `limits`, `pool`, `line`, `scheduler`; then what they learn from
-(`estimate`, `feedback`) and what they do when things go wrong (`retry`, `breaker`, `window`).
+Five floors, each of which imports only those before it; read them in this order:
+
+1. `model`: the values all floors share, such as `cost`, `limits`, `failure`, `job`, `actions`.
+2. `control`: one mechanism per file, such as `bucket`, `fair_queue`, `breaker`, `limit_estimator`.
+3. `pool`: the joint admission of models that share limits, and what they learn from responses.
+4. `group`: one executor as a member of a group that shares its limits.
+5. `scheduling`: all pools of an executor; start with `scheduler`.
 """

@@ -85,7 +85,7 @@ class TokenCountLimiter:
             told_not_to = failure.hints.should_retry is False
             if not (again and FAILURE_POLICIES[failure.kind].retry) or told_not_to:
                 return
-            delay = self._policy.delay(failed - 1, self._random(), hint=hint)
+            delay = self._policy.delay(failed - 1, self._random(), retry_after=hint)
             if failed >= self._policy.max_attempts or now() + delay >= last_at:
                 return
             await asyncio.sleep(delay)

@@ -279,7 +279,7 @@ def test_new_trouble_begins_with_a_short_pause():
 def test_the_pause_is_never_shorter_than_the_api_asked_and_jitter_is_only_added(hint, u):
     """`retry-after` on an overload answer is a lower bound, also beyond the longest pause."""
     breaker = CircuitBreaker(BreakerPolicy(streak=1, pause=2.0))
-    breaker.on_failure(0.0, 100.0, u, probe=False, hint=hint)
+    breaker.on_failure(0.0, 100.0, u, probe=False, retry_after=hint)
     least = max(2.0, hint or 0.0)
     assert 100.0 + least <= breaker.opens_at <= 100.0 + least * (1 + JITTER) + 1e-9
 
@@ -342,6 +342,6 @@ TestAnyTraffic.settings = settings(max_examples=50, stateful_step_count=40, dead
 def test_no_probe_goes_before_the_longest_wait_that_was_asked_for():
     """Also if it was not the last failure that asked for it."""
     breaker = CircuitBreaker(BreakerPolicy(streak=2, pause=1.0))
-    breaker.on_failure(0.0, 1.0, 0.0, probe=False, hint=30.0)
+    breaker.on_failure(0.0, 1.0, 0.0, probe=False, retry_after=30.0)
     assert breaker.on_failure(0.0, 2.0, 0.0, probe=False)
     assert breaker.opens_at == 31.0

@@ -61,7 +61,7 @@ def test_overload_cuts_what_was_in_flight():
     window = opened(100)
     assert overload(window, 40, 0.0)
     assert window.limit == pytest.approx(DECREASE * 40)
-    assert window.before_trouble == 40
+    assert window.before_overload == 40
 
 
 def test_in_flight_beyond_the_window_does_not_count():
@@ -133,11 +133,11 @@ def test_what_was_in_flight_before_the_trouble_is_remembered_through_it():
     overload(window, 80, 0.0)
     overload(window, 40, 30.0)
     overload(window, 20, 59.0)
-    assert window.before_trouble == 80
+    assert window.before_overload == 80
     for _ in range(200):
         window.on_success(20)
     overload(window, 10, 60.0)
-    assert window.before_trouble == 10
+    assert window.before_overload == 10
 
 
 def test_starting_again_is_bounded_on_both_sides():
@@ -213,4 +213,4 @@ def test_the_limit_stays_between_one_and_the_ceiling(ceiling, script):
 
 def test_the_repr_tells_the_state():
     """Limit and ceiling."""
-    assert repr(opened(50, to=12.5)) == "<Window 12.5/50>"
+    assert repr(opened(50, to=12.5)) == "<ConcurrencyLimit 12.5/50>"

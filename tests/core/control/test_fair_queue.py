@@ -52,7 +52,7 @@ def sizes(shared):
 
 def remembered(line):
     """How many flows a line remembers in all."""
-    return sum(sizes(shared) for shared in line._classes.values())
+    return sum(sizes(shared) for shared in line._shares.values())
 
 
 # ---- order
@@ -61,8 +61,8 @@ def remembered(line):
 def test_nobody_is_in_an_empty_line():
     """It has no head, no length and nobody to let go."""
     line = FairQueue()
-    assert (line.head(), len(line), line.all()) == (None, 0, [])
-    with pytest.raises(LookupError, match="nobody is waiting"):
+    assert (line.head(), len(line), line.jobs()) == (None, 0, [])
+    with pytest.raises(LookupError, match="the queue is empty"):
         line.pop()
 
 
@@ -97,7 +97,7 @@ def test_a_crowd_that_is_cancelled_is_swept_out():
         line.push(job)
     for job in jobs[1:]:
         cancel(line, job)
-    kept = line._classes[0]._flows[""].queue._flows[jobs[0].size_class].queue._jobs
+    kept = line._shares[0]._flows[""].queue._flows[jobs[0].size_class].queue._jobs
     assert len(kept) < 2_500
     assert drained(line) == jobs[:1]
 
@@ -115,8 +115,8 @@ def test_looking_changes_nothing():
 
 def served(line):
     """Seconds given to each tenant, step by step, while everybody is waiting."""
-    given_ = {job.tenant: 0.0 for job in line.all()}
-    left = {tenant: sum(job.tenant == tenant for job in line.all()) for tenant in given_}
+    given_ = {job.tenant: 0.0 for job in line.jobs()}
+    left = {tenant: sum(job.tenant == tenant for job in line.jobs()) for tenant in given_}
     steps = [dict(given_)]
     while all(left.values()):
         line.head()
@@ -391,7 +391,7 @@ def test_who_has_cancelled_is_skipped():
     for n in (0, 1, 4, 9):
         cancel(line, jobs[n])
     assert len(line) == 6
-    assert sorted(numbers(line.all())) == [2, 3, 5, 6, 7, 8]
+    assert sorted(numbers(line.jobs())) == [2, 3, 5, 6, 7, 8]
     order = numbers(drained(line))
     assert [n for n in order if n % 2 == 0] == [2, 6, 8]
     assert [n for n in order if n % 2 == 1] == [3, 5, 7]
@@ -454,7 +454,7 @@ def test_ever_new_priorities_leave_nothing_behind():
     for n in range(3_000):
         line.push(a_job(n, priority=n))
         assert line.pop().number == n
-    assert len(line._classes) < 100
+    assert len(line._shares) < 100
 
 
 def test_a_tenant_in_debt_is_not_forgotten_for_a_few_others():
@@ -522,7 +522,7 @@ class AnyCrowd(RuleBasedStateMachine):
     @invariant()
     def the_line_knows_who_is_there(self):
         assert len(self.line) == len(self.there)
-        assert {job.number for job in self.line.all()} == {job.number for job in self.there}
+        assert {job.number for job in self.line.jobs()} == {job.number for job in self.there}
         assert (self.line.head() is None) is (not self.there)
 
 

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from claude_executor.core.control.limit_estimator import (
-    FOREIGN_MOST,
+    MAX_FOREIGN_SHARE,
     RAISE_SHARE,
     ROUNDING,
     LevelRange,
@@ -278,8 +278,8 @@ def test_others_never_leave_us_nothing():
     meter = a_meter(level=3e6)
     for second in range(1, 300):
         hear(meter, 0.0, float(second), believed=(6e6, 6e6))
-    assert meter.foreign_rate <= FOREIGN_MOST * RATE
-    assert meter.rate >= (1 - FOREIGN_MOST) * RATE * 0.999
+    assert meter.foreign_rate <= MAX_FOREIGN_SHARE * RATE
+    assert meter.rate >= (1 - MAX_FOREIGN_SHARE) * RATE * 0.999
 
 
 def test_two_answers_at_the_same_instant_are_no_rate():

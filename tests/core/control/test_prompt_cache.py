@@ -3,7 +3,12 @@
 import pytest
 from tests.core.factories import HAIKU, a_job, a_shape
 
-from claude_executor.core.control.prompt_cache import LIFETIME, MOST, PATIENCE, PromptCacheTracker
+from claude_executor.core.control.prompt_cache import (
+    CACHE_LIFETIME,
+    MAX_PREFIXES,
+    MAX_WAIT,
+    PromptCacheTracker,
+)
 from claude_executor.core.model.cost import NOTHING_USED, Usage
 from claude_executor.core.model.job import Phase
 from claude_executor.core.model.request import RequestShape
@@ -34,8 +39,8 @@ def test_a_prefix_is_warm_while_the_cache_lives(usage):
     shape = a_prefixed().shape
     assert not prefixes.is_warm(shape, 0.0)
     run(prefixes, a_prefixed(), usage, 0.0, 10.0)
-    assert prefixes.is_warm(shape, 9.0 + LIFETIME)
-    assert not prefixes.is_warm(shape, 10.0 + LIFETIME)
+    assert prefixes.is_warm(shape, 9.0 + CACHE_LIFETIME)
+    assert not prefixes.is_warm(shape, 10.0 + CACHE_LIFETIME)
     assert not prefixes.is_warm(a_prefixed(prefix=b"q").shape, 11.0)
     assert not prefixes.is_warm(a_prefixed(model="claude-sonnet-5").shape, 11.0)
     assert not prefixes.is_warm(a_shape(), 11.0)
@@ -47,7 +52,7 @@ def test_one_goes_ahead_and_the_others_follow():
     assert not prefixes.should_wait(leader, 0.0)
     prefixes.on_start(leader, 0.0)
     assert prefixes.should_wait(other, 1.0)
-    assert not prefixes.should_wait(other, PATIENCE)
+    assert not prefixes.should_wait(other, MAX_WAIT)
     assert not prefixes.should_wait(a_prefixed(3, prefix=b"q"), 1.0)
     assert not prefixes.should_wait(a_job(4), 1.0)
     assert prefixes.on_response(leader, WRITTEN, 2.0)
@@ -101,27 +106,27 @@ def test_who_is_in_a_hurry_follows_nobody():
     prefixes, leader = PromptCacheTracker(), a_prefixed(1)
     prefixes.on_start(leader, 0.0)
     urgent, hasty, patient = a_prefixed(2), a_prefixed(3), a_prefixed(4)
-    urgent.priority, hasty.deadline_at, patient.deadline_at = 1, PATIENCE - 1.0, PATIENCE + 1.0
+    urgent.priority, hasty.deadline_at, patient.deadline_at = 1, MAX_WAIT - 1.0, MAX_WAIT + 1.0
     assert [prefixes.should_wait(job, 1.0) for job in (urgent, hasty, patient)] == [False, False, True]
-    assert prefixes.wait_until(patient) == PATIENCE
+    assert prefixes.wait_until(patient) == MAX_WAIT
 
 
 def test_nobody_leads_while_the_first_is_still_on_its_way():
     """After their patience the others all go, not one a minute."""
     prefixes, leader = PromptCacheTracker(), a_prefixed(1)
     prefixes.on_start(leader, 0.0)
-    prefixes.on_start(a_prefixed(2), PATIENCE)
-    assert not prefixes.should_wait(a_prefixed(3), PATIENCE + 1.0)
+    prefixes.on_start(a_prefixed(2), MAX_WAIT)
+    assert not prefixes.should_wait(a_prefixed(3), MAX_WAIT + 1.0)
 
 
 def test_old_prefixes_are_forgotten():
     """Endlessly many different ones do not fill the memory."""
     prefixes = PromptCacheTracker()
-    for n in range(3 * MOST):
+    for n in range(3 * MAX_PREFIXES):
         run(prefixes, a_prefixed(prefix=str(n).encode()), WRITTEN if n % 2 else UNCACHED, n, n + 0.5)
-    assert len(prefixes._warm_until) <= MOST
-    assert len(prefixes._cold_until) <= MOST
+    assert len(prefixes._warm_until) <= MAX_PREFIXES
+    assert len(prefixes._cold_until) <= MAX_PREFIXES
     assert not prefixes._leaders
-    for n in range(3 * MOST):
+    for n in range(3 * MAX_PREFIXES):
         run(prefixes, a_prefixed(prefix=str(n).encode()), WRITTEN, 0.0, 1.0)
-    assert len(prefixes._warm_until) <= MOST
+    assert len(prefixes._warm_until) <= MAX_PREFIXES

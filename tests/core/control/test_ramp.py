@@ -31,7 +31,7 @@ def test_until_the_api_complains_growth_is_not_limited():
     growth = RampLimit()
     growth.take(1e9)
     assert growth.ready_at(1e9, 0.0, LIMIT) == -math.inf
-    assert repr(growth) == "<Growth not limited>"
+    assert repr(growth) == "<RampLimit inactive>"
 
 
 def test_after_the_refusal_nothing_goes_until_the_next_minute():
@@ -85,7 +85,7 @@ def test_the_repr_tells_the_state():
     growth = limited()
     growth.ready_at(1.0, 115.0, LIMIT)
     growth.take(5_000.0)
-    assert repr(growth) == "<Growth 90000 of 95000 left until 175.0>"
+    assert repr(growth) == "<RampLimit 90000 of 95000 left until 175.0>"
 
 
 @settings(max_examples=80, deadline=None)

@@ -201,14 +201,14 @@ def test_a_429_for_growth_may_quote_its_figures(message, quoted):
 @given(hint=st.floats(0, 1e6), u=st.floats(0, 1, exclude_max=True), retries=st.integers(0, 100))
 def test_a_hint_is_never_undercut_and_jitter_is_only_added(hint, u, retries):
     """The wait is at least what the API asked for, and at most a tenth and a little more."""
-    delay = RetryPolicy().delay(retries, u, hint=hint)
+    delay = RetryPolicy().delay(retries, u, retry_after=hint)
     assert hint <= delay <= 1.1 * hint + 0.05 + 1e-9 * hint
-    assert RetryPolicy().delay(retries, 0.0, hint=hint) == hint
+    assert RetryPolicy().delay(retries, 0.0, retry_after=hint) == hint
 
 
 def test_equal_hints_do_not_wake_together():
     """A hundred jobs told "7" come back spread over most of a second."""
-    delays = [RetryPolicy().delay(0, u / 100, hint=7.0) for u in range(100)]
+    delays = [RetryPolicy().delay(0, u / 100, retry_after=7.0) for u in range(100)]
     assert len(set(delays)) == 100
     assert max(delays) - min(delays) > 0.7
 

@@ -5,7 +5,7 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from claude_executor.core.control.slow_start import COLD_AFTER, DOUBLING, OFF, SlowStart
+from claude_executor.core.control.slow_start import COLD_AFTER, DOUBLING, OFF_FACTOR, SlowStart
 
 
 def starts(pace, now, until, *, seconds=0.01, round_trip=0.0):
@@ -14,7 +14,7 @@ def starts(pace, now, until, *, seconds=0.01, round_trip=0.0):
     while (now := max(now, pace.ready_at(seconds))) < until:
         pace.take(seconds, now, round_trip)
         times.append(now)
-        if pace.factor >= OFF:
+        if pace.factor >= OFF_FACTOR:
             break
     return times
 
@@ -29,9 +29,9 @@ def test_it_doubles_every_second_until_it_is_out_of_the_way():
     """From factor 1 to off takes a few seconds, not minutes, and each second allows at most twice as much."""
     pace = SlowStart(0.0)
     times = starts(pace, 0.0, 60.0)
-    assert pace.factor >= OFF
+    assert pace.factor >= OFF_FACTOR
     assert pace.ready_at(1e9) == -math.inf
-    assert math.log2(OFF) * DOUBLING <= times[-1] <= 2 * math.log2(OFF) * DOUBLING
+    assert math.log2(OFF_FACTOR) * DOUBLING <= times[-1] <= 2 * math.log2(OFF_FACTOR) * DOUBLING
 
 
 def test_with_long_round_trips_it_doubles_once_for_each():
@@ -54,7 +54,7 @@ def test_after_a_while_without_requests_it_starts_slowly_again():
     pace = SlowStart(0.0)
     now = starts(pace, 0.0, 60.0)[-1]
     pace.take(0.01, now + COLD_AFTER, 0.0)
-    assert pace.factor >= OFF
+    assert pace.factor >= OFF_FACTOR
     pace.take(0.01, now + 2 * COLD_AFTER + 1.0, 0.0)
     assert pace.factor == 1.0
 
@@ -66,7 +66,7 @@ def test_starting_again_saves_nothing_up():
     assert pace.ready_at(0.5) == 100.5
     pace.restart(100.0, factor=4.0)
     assert pace.ready_at(0.5) == 100.125
-    assert repr(pace) == "<Pace x4>"
+    assert repr(pace) == "<SlowStart x4>"
 
 
 def test_a_restart_may_lie_in_the_future():
@@ -91,7 +91,7 @@ def test_a_request_is_never_paced_for_ever(sizes, gaps, round_trip):
         assert now < math.inf
         assert pace.ready_at(seconds) <= now
         pace.take(seconds, now, round_trip)
-        assert 1.0 <= pace.factor <= OFF
+        assert 1.0 <= pace.factor <= OFF_FACTOR
 
 
 @settings(max_examples=60, deadline=None)
@@ -102,7 +102,7 @@ def test_in_any_second_at_most_twice_the_factor_starts(seconds, round_trip):
     for _ in range(300):
         now = max(now, pace.ready_at(seconds))
         pace.take(seconds, now, round_trip)
-        if pace.factor >= OFF:
+        if pace.factor >= OFF_FACTOR:
             break
         done.append(now)
         lately = sum(seconds for at in done if at > now - 1.0)

@@ -117,7 +117,7 @@ def test_the_first_dropped_connection_is_tried_again_at_once():
 def test_a_delay_is_the_policys_and_never_undercuts_the_hint(kind, hint, attempts, u):
     """Retry k waits as the policy says for k retries before it, and at least as long as it was told."""
     delay = after(kind, attempts=attempts, u=u, retry_after=hint)[1]
-    assert delay == RetryPolicy().delay(attempts - 1, u, hint=hint)
+    assert delay == RetryPolicy().delay(attempts - 1, u, retry_after=hint)
     assert delay >= (hint or 0.0)
 
 

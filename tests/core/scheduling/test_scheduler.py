@@ -7,7 +7,7 @@ import pytest
 from tests.core.factories import HAIKU, OPUS, a_failure, a_shape, advice
 
 from claude_executor.core.control.breaker import BreakerPolicy
-from claude_executor.core.control.prompt_cache import PATIENCE
+from claude_executor.core.control.prompt_cache import MAX_WAIT
 from claude_executor.core.control.retry import RetryPolicy
 from claude_executor.core.control.spending import SpendingCap
 from claude_executor.core.model import events as ev
@@ -20,7 +20,8 @@ from claude_executor.core.model.limits import Limits
 from claude_executor.core.model.request import RequestShape
 from claude_executor.core.scheduling.executor_limits import CONNECTIONS_AT_ONCE
 from claude_executor.core.scheduling.failure_decisions import LASTS
-from claude_executor.core.scheduling.scheduler import MOST_POOLS, Scheduler
+from claude_executor.core.scheduling.pools import MAX_POOLS
+from claude_executor.core.scheduling.scheduler import Scheduler
 from claude_executor.core.scheduling.waiting import SHARE
 
 PLENTY = Limits(rpm=1e6, itpm=1e9, otpm=1e9)
@@ -36,7 +37,7 @@ def a_scheduler(limits=PLENTY, *, max_concurrency=100, opened=True, **options):
             job = scheduler.submit(a_shape(model), 0.0)
             scheduler.poll(0.0)
             scheduler.on_response(job, USAGE, NO_HINTS, 0.0)
-            scheduler._pool(job.pool, 0.0).slow_start.restart(0.0, factor=64.0)
+            scheduler._pools[job.pool].slow_start.restart(0.0, factor=64.0)
         scheduler.poll(0.0)
     return scheduler
 
@@ -226,7 +227,7 @@ def test_in_flight_a_deadline_does_not_matter():
     scheduler.poll(0.0)
     assert scheduler.poll(6.0) == []
     scheduler.on_response(job, USAGE, NO_HINTS, 7.0)
-    assert scheduler.counters.answered == 3
+    assert scheduler.event_buffer.counters.answered == 3
 
 
 def test_a_bad_key_stops_everything_and_a_missing_model_only_itself():
@@ -277,13 +278,13 @@ def test_models_that_nobody_has_heard_of_are_forgotten():
     waiting = submit(scheduler, model="claude-wanted")
     scheduler.poll(0.0)
     now = 0.0
-    for number in range(5 * MOST_POOLS):
+    for number in range(5 * MAX_POOLS):
         job = submit(scheduler, now, model=f"claude-{number}")
         while not job.running:
             scheduler.poll(now)
             now = max(now + 0.001, min(scheduler.wake_at, now + 1.0))
         failed(scheduler, job, FailureKind.NOT_FOUND, now, status=404)
-    assert len(scheduler.snapshot(0.0).pools) <= MOST_POOLS + 1
+    assert len(scheduler.snapshot(0.0).pools) <= MAX_POOLS + 1
     assert {"haiku-5.5", waiting.pool} <= scheduler.snapshot(0.0).pools.keys()
 
 
@@ -366,7 +367,7 @@ def test_a_failed_request_tries_again_when_it_is_due_and_keeps_its_place():
     assert started(scheduler, 1.0) == [job]
     scheduler.on_response(job, USAGE, NO_HINTS, 1.0)
     assert started(scheduler, 1.0) == [third]
-    assert (job.attempts, scheduler.counters.retries) == (2, 1)
+    assert (job.attempts, scheduler.event_buffer.counters.retries) == (2, 1)
 
 
 def test_while_it_waits_to_try_again_a_request_holds_nothing():
@@ -555,8 +556,7 @@ def test_bulk_leaves_the_last_twentieth_to_urgent_work(resource):
             scheduler.poll(now)
             scheduler.on_response(job, USAGE, NO_HINTS, now)
             scheduler._pools["haiku-5.5"].estimators[Resource.REQUESTS].bucket.settle(1.0, now)
-        for running in range(1, 301):  # connections enough are open
-            scheduler._executor_limits._opening.take(running, 0.0)
+        scheduler._executor_limits.gates[-1]._open = 300  # connections enough are open
         for _ in range(200):
             submit(scheduler, now)
         flight = len(started(scheduler, now))
@@ -585,11 +585,15 @@ def test_limits_can_be_changed_while_it_runs():
     scheduler = a_scheduler(Limits(rpm=600), max_concurrency=5)
     scheduler.reconfigure(0.0, changes={"rpm": 60.0, "itpm": 6_000.0})
     scheduler.reconfigure(0.0, max_concurrency=7)
-    for pool in (scheduler._pools["haiku-5.5"], scheduler._pool("new", 0.0)):
+    for pool in (scheduler._pools["haiku-5.5"], scheduler._registry.obtain("new", scheduler._waiting, 0.0)):
         limits = {r: m.limit for r, m in pool.estimators.items() if m.limit is not None}
         assert limits == {Resource.REQUESTS: 60.0, Resource.INPUT: 6_000.0}
     scheduler.reconfigure(0.0, limits=Limits(otpm=5.0))
-    limits = {r: m.limit for r, m in scheduler._pool("new", 0.0).estimators.items() if m.limit is not None}
+    limits = {
+        r: m.limit
+        for r, m in scheduler._registry.obtain("new", scheduler._waiting, 0.0).estimators.items()
+        if m.limit is not None
+    }
     assert limits == {Resource.OUTPUT: 5.0}
 
 
@@ -818,8 +822,8 @@ def test_followers_do_not_wait_for_ever():
     scheduler.poll(0.0)
     scheduler.poll(1.0)
     assert [job.running for job in jobs] == [True, False, False]
-    assert scheduler.wake_at <= 1.0 + PATIENCE
-    scheduler.poll(1.0 + PATIENCE)
+    assert scheduler.wake_at <= 1.0 + MAX_WAIT
+    scheduler.poll(1.0 + MAX_WAIT)
     assert jobs[1].running
 
 

@@ -108,7 +108,7 @@ async def _serve(
         underway = max(0, len(server.server_state.tasks) - waiting)
         turned_away = f", {count(waiting, 'waiting one', 'waiting ones')} turned away" if waiting else ""
         tell(f"stopping: {count(underway, 'request')} to finish{turned_away}; once more to stop at once")
-        server.should_exit = gateway.leaving = True
+        server.should_exit = gateway.stopping = True
         draining = loop.create_task(executor.drain(refuse_waiting=True))
 
     try:

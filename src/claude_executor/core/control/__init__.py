@@ -1,1 +1,1 @@
-"""The mechanisms, one a file, none of which knows another: bucket, breaker, ramp, queue and so on."""
+"""Mechanisms of the core, one per file: buckets, breaker, ramp limit, fair queue, estimators and so on."""

@@ -1,52 +1,49 @@
-"""A circuit breaker: when the API is down, stop asking everybody to prove it.
+"""A circuit breaker: stops sending while the API is down, and probes for its return.
 
-States and what moves between them::
+States and transitions::
 
     CLOSED ── too many failures ──▶ OPEN ── pause over ──▶ HALF_OPEN ── probe succeeds ──▶ CLOSED
                                      ▲                         │
                                      └────── probe fails ──────┘
 
-CLOSED opens on either sign: at least `ratio` of at least `volume` calls in the last `WINDOW` seconds failed;
-or, much sooner when everything fails, a streak of `streak` failures that are at least `ratio` of all that was
-sent since the first of them. Only a success *sent after that first failure* ends a streak: an answer to a
-request from before the trouble says nothing about now.
+CLOSED opens on either of two signs: at least `ratio` of at least `volume` calls in the last `WINDOW` seconds
+failed; or, much sooner in a total outage, `streak` failures in a row, which are at least `ratio` of all
+requests sent since the first of them. Only a success *sent after that first failure* ends a streak: an answer
+to a request from before the outage says nothing about now.
 
-OPEN pauses the line; nothing fails because of it. The pause grows with the trouble, ``ELAPSED_SHARE`` of the
-time it has lasted between `pause` and `max_pause`: the end of an outage is noticed within a fifth of its
-length, and an hour's outage costs some thirty probes.
+OPEN pauses the queue; no request fails because of it. The pause grows with the outage, to ``ELAPSED_SHARE``
+of the time it has lasted, between `pause` and `max_pause`: the end of an outage is noticed within a fifth of
+its length, and an hour's outage costs some thirty probes.
 
-HALF_OPEN lets one probe through at a time. A probe that is cancelled or lost frees its place (`forget`).
+HALF_OPEN lets one probe through at a time. A probe that is cancelled or lost makes room for another one
+(`on_probe_abandoned`).
 
 Only overload counts (`FailurePolicy.overload`): a 429 is about quota, and a 400 is about one request.
 """
 
 from collections import deque
 from dataclasses import dataclass
-from enum import StrEnum
+
+from claude_executor.core.model.gate import BreakerState
 
 WINDOW = 30.0
+"""Seconds of calls that count towards the failure ratio."""
 ELAPSED_SHARE = 0.2
+"""Length of a pause, as a fraction of the outage so far."""
 JITTER = 0.2
-
-
-class BreakerState(StrEnum):
-    """What the breaker does with new requests: pass them, hold them, or pass one of them."""
-
-    CLOSED = "closed"
-    OPEN = "open"
-    HALF_OPEN = "half-open"
+"""Largest extension of a pause, as a fraction of it, so that executors do not probe in step."""
 
 
 @dataclass(frozen=True, slots=True)
 class BreakerPolicy:
-    """When to open, and for how long.
+    """Thresholds at which a circuit breaker opens, and the length of its pauses.
 
     Attributes:
-        streak: Failures in a row that open it.
-        ratio: Share of failed calls that opens it.
-        volume: Calls in the window below which the share says nothing.
-        pause: Seconds of the shortest pause.
-        max_pause: Seconds of the longest.
+        streak: Failures in a row that open the breaker.
+        ratio: Fraction of failed calls that opens the breaker.
+        volume: Least number of recent calls (`WINDOW`) for which the ratio counts.
+        pause: Shortest pause, in seconds.
+        max_pause: Longest pause, in seconds.
     """
 
     streak: int = 8
@@ -63,7 +60,13 @@ class BreakerPolicy:
 
 
 class CircuitBreaker:
-    """Counts failures of one pool of models, and says when its requests may go."""
+    """The circuit breaker of one pool.
+
+    Attributes:
+        state: The current state.
+        opens_at: The instant at which the breaker lets a probe through; meaningful while `state` is OPEN.
+        tripped_at: The instant at which the current or last outage was noticed.
+    """
 
     __slots__ = (
         "_calls",
@@ -97,7 +100,7 @@ class CircuitBreaker:
         return f"<CircuitBreaker {self.state.value}, {self._failed:g}/{self._calls:g} failed>"
 
     def admits_at(self, now: float) -> float | None:
-        """The instant from which a request may start; `None` while a probe is out and only it can tell."""
+        """Return the instant from which a request may start; None while the result of a probe is awaited."""
         if self.state is BreakerState.CLOSED:
             return now
         if self.state is BreakerState.OPEN:
@@ -107,7 +110,7 @@ class CircuitBreaker:
         return None if self._probing else now
 
     def on_start(self) -> bool:
-        """A request was let through; whether it is the probe."""
+        """Count a request that starts. Return whether it is the probe."""
         self._sent_in_streak += 1
         if self.state is BreakerState.HALF_OPEN:
             self._probing = True
@@ -115,16 +118,16 @@ class CircuitBreaker:
         return False
 
     def on_probe_abandoned(self) -> None:
-        """The probe came back without an answer about the service (cancelled, refused by quota, invalid)."""
+        """Release a probe that says nothing about the service (cancelled, refused by quota, invalid)."""
         self._probing = False
 
     @property
     def probing(self) -> bool:
-        """Whether a probe is out."""
+        """Whether a probe is in flight."""
         return self._probing
 
     def on_peer_opened(self, opens_at: float, tripped_at: float) -> None:
-        """Another one, that asks the same API, has opened."""
+        """Open along with the breaker of a peer; both instants are on this executor's clock."""
         if self.state is BreakerState.CLOSED:
             self.tripped_at = tripped_at
         if not self._probing:
@@ -132,40 +135,48 @@ class CircuitBreaker:
             self.opens_at = opens_at
 
     def on_peer_closed(self) -> None:
-        """Another one, that asks the same API, has closed."""
+        """Close along with the breaker of a peer."""
         self.state = BreakerState.CLOSED
         self._probing = False
-        self._forget_calls()
+        self._reset_counts()
 
     def on_success(self, sent_at: float, now: float, *, probe: bool) -> bool:
-        """A request was answered; whether that closed the breaker."""
+        """Count an answered request. Return whether it closed the breaker."""
         if self._streak and sent_at > self._streak_sent_at:
             self._streak = 0
         if self.state is BreakerState.CLOSED:
-            self._note(now, failed=False)
+            self._record(now, failed=False)
             return False
         if not probe:
             return False
         self.state = BreakerState.CLOSED
         self._probing = False
-        self._forget_calls()
+        self._reset_counts()
         return True
 
-    def _forget_calls(self) -> None:
+    def _reset_counts(self) -> None:
         self._slots.clear()
         self._calls = self._failed = 0.0
         self._streak = 0
 
     def on_failure(
-        self, sent_at: float, now: float, u: float, *, probe: bool, hint: float | None = None
+        self, sent_at: float, now: float, u: float, *, probe: bool, retry_after: float | None = None
     ) -> bool:
-        """A request met overload; whether that opened the breaker, or kept it open after a probe.
+        """Count a request that met overload.
 
-        `hint` is a `retry-after` in seconds; the pause is never shorter than what any failure asked for.
+        Args:
+            sent_at: The instant at which the request was sent.
+            now: The current instant.
+            u: A random number from [0, 1).
+            probe: Whether the request was the probe.
+            retry_after: The API's `retry-after` in seconds. No pause is shorter than any failure asked for.
+
+        Returns:
+            Whether the failure opened the breaker, or kept it open after a probe.
         """
-        self._not_before = max(self._not_before, now + (hint or 0.0))
+        self._not_before = max(self._not_before, now + (retry_after or 0.0))
         if self.state is BreakerState.CLOSED:
-            self._note(now, failed=True)
+            self._record(now, failed=True)
             if not self._streak:
                 self._streak_sent_at = sent_at
                 self._sent_in_streak = 0
@@ -187,7 +198,7 @@ class CircuitBreaker:
         self.opens_at = now + max(pause, self._not_before - now) * (1.0 + JITTER * u)
         return True
 
-    def _note(self, now: float, *, failed: bool) -> None:
+    def _record(self, now: float, *, failed: bool) -> None:
         second = now // 1.0
         if not self._slots or self._slots[-1][0] < second:
             self._slots.append([second, 0.0, 0.0])

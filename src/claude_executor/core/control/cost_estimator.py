@@ -1,16 +1,16 @@
-"""What will this request cost? Guesses before sending, learned from every answer.
+"""Cost estimates: what a request will take, learned from every answer.
 
 Input. Tokens are ``overhead + ratio * bytes``. The ratio is learned per model as a decayed *ratio of sums*,
 ``sum(tokens) / sum(bytes)``: feeding every answer's error back into the estimate instead oscillates as soon
 as hundreds of requests are in flight. It starts high, because an estimate that is too low is paid for with
 429s in the opening burst and one that is too high is given back with the first answers.
 
-Output. Reserved is the *mean* that answers of this model and size of `max_tokens` have had (where it was told
-what to expect: of that size), never `max_tokens` itself: the API charges tokens as they are produced, and
-reserving 64,000 for answers of 500 leaves nine tenths of the limit unused. How wrong the mean may be is
-carried along as a variance, for one margin pooled over all requests in flight (see `pool`).
+Output. The reservation is the *mean* of the answers of this model with a similar `max_tokens` (and a similar
+expected output, where one was given), never `max_tokens` itself: the API charges tokens as they are produced,
+and reserving 64,000 for answers of 500 leaves nine tenths of the limit unused. The variance of the mean is
+kept as well, for one margin pooled over all requests in flight (see `pool`).
 
-Cache. Of a request whose prefix is in the prompt cache (see `prefixes`) only the rest counts.
+Cache. If the prefix of a request is in the prompt cache (see `prompt_cache`), only the rest counts.
 """
 
 from collections.abc import Iterator
@@ -21,21 +21,21 @@ from claude_executor.core.model.limits import cache_reads_count, pool_of
 from claude_executor.core.model.request import RequestShape
 
 BYTES_PER_TOKEN = 2.5
-"""First guess for models since Opus 4.7, whose tokeniser yields more tokens than its predecessor."""
+"""First guess for models since Opus 4.7, whose tokenizer yields more tokens than its predecessor."""
 BYTES_PER_TOKEN_BEFORE = 3.2
-"""First guess for models before that; English prose really has about 3.5 to 4.5."""
+"""First guess for older models; English prose has about 3.5 to 4.5."""
 
 FIRST_OUTPUT_GUESS = 256
 _MEMORY = 400
 """Answers after which an old one weighs 1/e: more than are in flight in most runs, so that the short
-answers, which come back first, do not pass for all of them."""
+answers, which arrive first, do not stand for all of them."""
 _PRIOR_BYTES = 4_000.0
 _PRIOR_ERROR = 0.15
 _PRIOR_ANSWERS = 0.5
 
 
 class CostEstimator:
-    """Turns shapes into costs, and gets better with every `learn`."""
+    """Estimator of costs from request shapes."""
 
     def __init__(self, *, reserve_max_tokens: bool = False) -> None:
         """Set `reserve_max_tokens` for platforms that charge it up front, such as Amazon Bedrock."""
@@ -44,7 +44,7 @@ class CostEstimator:
         self._output: dict[tuple[str, *tuple[int, ...]], _DecayedStats] = {}
 
     def cost(self, shape: RequestShape, *, cached: bool = False) -> Cost:
-        """The cost to reserve for a request, whose prefix may be in the cache."""
+        """Return the cost to reserve for a request; `cached` means that its prefix is in the prompt cache."""
         model, most, text, other, *_ = shape
         if cached and not cache_reads_count(pool_of(model)):
             text -= shape.prefix_bytes
@@ -62,7 +62,7 @@ class CostEstimator:
         return Cost(1.0, input_tokens, mean, input_variance, min(variance, widest))
 
     def learn(self, shape: RequestShape, usage: Usage) -> None:
-        """Take note of what a request of this shape really took."""
+        """Learn from the real usage of a request of this shape."""
         everything = usage.input_tokens + usage.cache_creation_tokens + usage.cache_read_tokens
         if shape.text_bytes and everything:
             self._ratio(shape.model).add(float(everything), shape.other_tokens, shape.text_bytes)
@@ -79,13 +79,13 @@ class CostEstimator:
         return ratio
 
     def bytes_per_token(self) -> Iterator[tuple[str, float]]:
-        """What has been learned of each model's input, for people to look at."""
+        """Yield each model with its learned bytes per token."""
         for model, ratio in self._input.items():
             yield model, 1.0 / ratio.value
 
 
 class _Ratio:
-    """Tokens per byte as a decayed ratio of sums, and how far off it is."""
+    """Tokens per byte as a decayed ratio of sums, with its error."""
 
     __slots__ = ("_bytes", "_squared_errors", "_squares", "_tokens", "error", "value")
 
@@ -133,13 +133,13 @@ class _DecayedStats:
 def _output_key(shape: RequestShape) -> tuple[str, *tuple[int, ...]]:
     if shape.expected_output is None:
         return shape.model, shape.max_tokens.bit_length()
-    # Calls of which somebody has said what to expect are not like other requests.
+    # Calls with an expected output are not like other requests.
     return shape.model, shape.max_tokens.bit_length(), ceil(shape.expected_output).bit_length()
 
 
 def _first_output(shape: RequestShape) -> float:
-    told = shape.expected_output
-    return min(FIRST_OUTPUT_GUESS if told is None else told, float(shape.max_tokens))
+    expected = shape.expected_output
+    return min(FIRST_OUTPUT_GUESS if expected is None else expected, float(shape.max_tokens))
 
 
 def _first_ratio(model: str) -> float:

@@ -1,21 +1,20 @@
-"""The waiting line of one pool: who is next?
+"""The fair queue of one pool: which job is next.
 
-Order. First by priority, higher numbers first. Within a priority, tenants share equally, however much each
-has waiting. Within a tenant, requests of different build (small, input-heavy, output-heavy, …) share in
-proportion to the work that waits in each: they run dry together, so that a file sorted by size or by kind
-runs as mixed as a shuffled one and no bucket idles while another is short. Within one build, in order of
-arrival.
+Order. First by priority, higher numbers first. Within a priority, tenants share equally, however much
+work each has waiting. Within a tenant, size classes (small, input-heavy, output-heavy, …) share in proportion
+to the work that waits in each. They run dry together, so a file sorted by size or kind runs as mixed as a
+shuffled one, and no bucket idles while another is short. Within a size class, in order of arrival.
 
 Sharing is start-time fair queueing (Goyal, Vin, Cheng 1996). Every flow carries a finish tag; its next
 request starts at ``start = max(virtual time, finish)``, the flow with the smallest start tag is the head, the
 virtual time moves there, and ``finish = start + charge / weight``. The charge of a request is the time it
 occupies the resource it needs most, ``max(cost / rate)`` in seconds: dominant-resource fairness. The weight
-of a tenant is 1, that of a build the sum of the charges that wait in it.
+of a tenant is 1, that of a size class the sum of the charges that wait in it.
 
 Nothing overtakes: once `head` has shown a request the virtual time is its start tag, newcomers of its
 priority start no earlier, and it stays the head until it starts. So a large request waits for its tokens but
-never for an endless row of small ones to pass. A token bucket saves up meanwhile; waiting at the head costs
-latency, not throughput.
+is never starved by small ones. The token bucket fills up meanwhile; waiting at the head costs latency, not
+throughput.
 
 A cancelled request stays where it is, marked, and is skipped when it comes up: removing it from the middle
 would make cancelling thousands quadratic.
@@ -29,7 +28,7 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Queueable(Protocol):
-    """What the line needs to know of a job."""
+    """A job as the queue sees it."""
 
     @property
     def number(self) -> int:
@@ -43,17 +42,17 @@ class Queueable(Protocol):
 
     @property
     def tenant(self) -> str:
-        """Who shares with whom."""
+        """The tenant; tenants share fairly."""
         ...
 
     @property
     def size_class(self) -> Hashable:
-        """Which requests are alike in what they cost."""
+        """Class of requests with similar costs."""
         ...
 
     @property
     def charge(self) -> float:
-        """Seconds of the resource it needs most; 0 for a job that has been charged before."""
+        """Seconds of the resource the job needs most; 0 if it has been charged before."""
         ...
 
     @property
@@ -68,84 +67,84 @@ J = TypeVar("J", bound=Queueable)
 class FairQueue(Generic[J]):
     """Jobs waiting for one pool. `head` looks, `pop` takes what `head` showed."""
 
-    __slots__ = ("_classes", "_gone", "_length", "_priorities", "_shown")
+    __slots__ = ("_discarded", "_head", "_length", "_priorities", "_shares")
 
     def __init__(self) -> None:
-        self._shown: J | None = None  # the head, until it starts or goes away, or somebody goes before it
-        self._classes: dict[int, _FairShare[J]] = {}
+        self._head: J | None = None  # the head, until it starts, leaves, or another job goes before it
+        self._shares: dict[int, _FairShare[J]] = {}
         self._priorities: list[int] = []  # of the classes, in ascending order
         self._length = 0
-        self._gone = 0
+        self._discarded = 0
 
     def __len__(self) -> int:
         return self._length
 
     def push(self, job: J) -> None:
-        """Join the line; among its like a job stands by its number, also when it comes back to try again."""
-        shared = self._classes.get(job.priority)
+        """Add a job. Its number decides its place in its size class, also when it returns for a retry."""
+        shared = self._shares.get(job.priority)
         if shared is None:
-            shared = self._classes[job.priority] = _FairShare(depth=0)
+            shared = self._shares[job.priority] = _FairShare(depth=0)
             insort(self._priorities, job.priority)
         shared.push(job)
         self._length += 1
-        shown = self._shown
+        shown = self._head
         if shown is not None and (job.priority > shown.priority or job.number < shown.number):
-            self._shown = None
+            self._head = None
 
     def head(self) -> J | None:
-        """Whose turn it is."""
-        while self._shown is None and self._priorities:
-            self._shown = self._classes[self._priorities[-1]].head()
-            if self._shown is None:
-                del self._classes[self._priorities.pop()]
-        return self._shown
+        """Return the next job without removing it; None if the queue is empty."""
+        while self._head is None and self._priorities:
+            self._head = self._shares[self._priorities[-1]].head()
+            if self._head is None:
+                del self._shares[self._priorities.pop()]
+        return self._head
 
     def pop(self) -> J:
-        """Let the head go and charge its flow for it.
+        """Remove and return the head, and charge its flow.
 
         Raises:
-            LookupError: Nobody is waiting.
+            LookupError: The queue is empty.
         """
         if self.head() is None:
-            raise LookupError("nobody is waiting")
+            raise LookupError("the queue is empty")
         self._length -= 1
-        self._shown = None
-        shared = self._classes[self._priorities[-1]]
+        self._head = None
+        shared = self._shares[self._priorities[-1]]
         job = shared.pop()
         if shared.empty:
-            del self._classes[self._priorities.pop()]
+            del self._shares[self._priorities.pop()]
         return job
 
-    def all(self) -> list[J]:
-        """Everybody in line, in no particular order."""
-        return [job for shared in self._classes.values() for job in shared.all()]
+    def jobs(self) -> list[J]:
+        """Return all jobs in the queue, in no particular order."""
+        return [job for shared in self._shares.values() for job in shared.jobs()]
 
     def discard(self, job: J) -> None:
-        """A job that was waiting has been cancelled; skipped when it comes up, or swept out with many."""
-        self._classes[job.priority].discard(job)
+        """Discard a cancelled job: it is skipped when it comes up, or swept out with many others."""
+        self._shares[job.priority].discard(job)
         self._length -= 1
-        self._gone += 1
-        if job is self._shown:
-            self._shown = None
-        if self._gone > _SWEEP_AT + 2 * self._length:
-            self._gone = 0
-            for shared in self._classes.values():
+        self._discarded += 1
+        if job is self._head:
+            self._head = None
+        if self._discarded > _SWEEP_AT + 2 * self._length:
+            self._discarded = 0
+            for shared in self._shares.values():
                 shared.sweep()
 
     def adjust(self, job: J, surcharge: float) -> None:
-        """Charge a job's tenant for what it took beyond its estimate (negative: give back)."""
-        shared = self._classes.get(job.priority)
+        """Charge a job's tenant for the seconds it took beyond its estimate; negative ones are given back."""
+        shared = self._shares.get(job.priority)
         if shared is not None:
             shared.adjust(job, surcharge)
 
 
 class _Queue(Generic[J]):
-    """Jobs of one build, by number."""
+    """Jobs of one size class, by number."""
 
     __slots__ = ("_jobs", "_pushes", "work")
 
     def __init__(self) -> None:
-        self._jobs: list[tuple[int, int, J, float]] = []  # a heap, for those that come back
+        self._jobs: list[tuple[int, int, J, float]] = []  # a heap, because jobs return for retries
         self._pushes = 0
         self.work = 0.0
         """The sum of the charges, as they were when the jobs joined."""
@@ -166,13 +165,13 @@ class _Queue(Generic[J]):
 
     def pop(self) -> J:
         _, _, job, charge = heapq.heappop(self._jobs)
-        self.work = self.work - charge if self._jobs else 0.0  # what is left is rounding
+        self.work = self.work - charge if self._jobs else 0.0  # any rest is rounding
         return job
 
     def discard(self, job: J) -> None:
         self.work -= job.charge
 
-    def all(self) -> list[J]:
+    def jobs(self) -> list[J]:
         return [job for _, _, job, _ in self._jobs if job.waiting]
 
     def sweep(self) -> None:
@@ -181,7 +180,7 @@ class _Queue(Generic[J]):
 
 
 class _Flow(Generic[J]):
-    """One competitor for a share, and what it has been given; `owed` is to be charged with its next turn."""
+    """One competitor for a share, with its finish tag; `owed` is charged when its next job starts."""
 
     __slots__ = ("finish", "owed", "queue", "queued")
 
@@ -192,20 +191,20 @@ class _Flow(Generic[J]):
         self.queued = False
 
 
-_LEVELS = 2  # tenants, and within each of them builds
+_LEVELS = 2  # tenants, and their size classes
 _SWEEP_AT = 1_000  # cancelled jobs
-_MOST_PAUSING = 1_000  # flows without jobs that are remembered while others wait
+_MAX_IDLE_FLOWS = 1_000  # idle flows remembered while others have jobs
 
 
 class _FairShare(Generic[J]):
-    """Flows that share; tenants at depth 0, builds at depth 1."""
+    """Flows that share; tenants at depth 0, size classes at depth 1."""
 
     __slots__ = ("_depth", "_flows", "_order", "_starts", "_virtual_time", "work")
 
     def __init__(self, depth: int) -> None:
         self._depth = depth
         self.work = 1.0
-        """Its weight among others: all tenants weigh the same."""
+        """Weight of this share: all tenants weigh the same."""
         self._flows: dict[Hashable, _Flow[J]] = {}
         self._starts: list[tuple[float, int, Hashable]] = []  # a heap of the flows that have jobs
         self._virtual_time = 0.0
@@ -264,27 +263,27 @@ class _FairShare(Generic[J]):
             heapq.heapreplace(self._starts, (max(self._virtual_time, finish), self._order, key))
         return job
 
-    def all(self) -> list[J]:
-        return [job for flow in self._flows.values() for job in flow.queue.all()]
+    def jobs(self) -> list[J]:
+        return [job for flow in self._flows.values() for job in flow.queue.jobs()]
 
     def sweep(self) -> None:
         for flow in self._flows.values():
             flow.queue.sweep()
 
     def _retire(self, key: Hashable, flow: _Flow[J]) -> None:
-        """A flow has run dry. Its finish tag is kept while it is ahead of the others, lest pausing pay."""
+        """Retire a flow without jobs, but keep its finish tag while it is ahead: pausing must not pay."""
         flow.queued = False
         flow.finish += flow.owed
         flow.owed = 0.0
         if not self._starts:
-            self._flows.clear()  # nobody waits, so there is nothing to be fair about
+            self._flows.clear()  # no job waits, so no share is unfair
         elif flow.finish <= self._virtual_time:
             del self._flows[key]
-        elif len(self._flows) - len(self._starts) > _MOST_PAUSING:
+        elif len(self._flows) - len(self._starts) > _MAX_IDLE_FLOWS:
             self._forget()
 
     def _forget(self) -> None:
-        """Drop the half of the pausing flows that are least ahead: every job may bring a new tenant."""
+        """Drop the half of the idle flows that are least ahead: every job may bring a new tenant."""
         pausing = [(flow.finish, key) for key, flow in self._flows.items() if not flow.queued]
         pausing.sort(key=itemgetter(0))
         for _, key in pausing[: len(pausing) // 2]:

@@ -1,61 +1,59 @@
-"""What is believed about one limited resource of one pool.
+"""Estimates one limited resource of one pool: its limit, the level of its bucket, and the foreign rate.
 
-The truth is what the server says, but it says it late, rounded and out of order, and it does not say
-whether it looked when the request arrived or when the answer left. So what it says is compared with the
-*range* of what we believed between those two moments:
+The server knows the truth, but it reports late, rounded and out of order, and does not say whether it read
+the level when the request arrived or when the answer left. So each quote is compared with the *range* of
+levels believed between those two moments:
 
-* inside the range it is no news;
-* below it, somebody else has spent: our level follows at once;
-* above it, by more than all our open estimates could explain, somebody has stopped spending: our level
-  follows by half the way, once a round trip.
+* inside the range, the quote confirms the belief, and the believed foreign rate fades;
+* below it, other users of the organization have spent: the level follows at once;
+* above it, by more than all open estimates could explain, they have stopped spending: the level follows half
+  the way, once a round trip.
 
-A steady stream of such news is a rate, the draw of others, and is taken off our own refill.
-
-What looks like others may have been ourselves: answers that turn out longer than estimated draw on the
-server's bucket before they are here and say so. So what the level was lowered by is remembered for a while;
-when answers prove to have taken more than their estimates, all in all, it is put down to them, instead of
-being taken twice.
+Repeated quotes outside the range add up to a rate. This *foreign rate* is subtracted from the refill of our
+own bucket. A lowering that answers explain later is not foreign, see `disputed_draw`.
 """
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from claude_executor.core.control.bucket import TokenBucket
+from claude_executor.core.control.bucket import NewBucket, TokenBucket
+from claude_executor.core.control.disputed_draw import DisputedDraw
 from claude_executor.core.model.cost import AMOUNT, VARIANCE, Resource
 from claude_executor.core.model.headers import LimitQuote
+from claude_executor.core.model.limits import LimitSource
 
 ASSUMED_BURST = 60.0
-"""Seconds of refill a bucket is taken to hold until something shows otherwise."""
+"""Seconds of refill that a bucket is assumed to hold until a header or a refusal shows otherwise."""
 ROUNDING = 500.0
-"""The API rounds what remains of token limits to the nearest thousand."""
-WHOLE = 1.0
-"""What remains of the requests is a whole number: a request that is partly refilled is not shown."""
+"""Largest rounding error of a token level, in tokens: the API rounds to the nearest thousand."""
+REQUEST_ROUNDING = 1.0
+"""Largest rounding error of a request level: the API does not show a partly refilled request."""
 RAISE_SHARE = 0.5
+"""Fraction of an unexplained surplus by which the level is raised."""
 FOREIGN_MEMORY = 3.0
-"""Seconds over which the draw of others is averaged."""
+"""Seconds over which the foreign rate is averaged."""
 FOREIGN_FADES = 30.0
-"""Seconds in which what is believed of them fades to 1/e while there is no news of them."""
+"""Seconds in which the foreign rate fades to 1/e while quotes confirm the belief."""
 ASSUMED_FACTOR = 10.0
-"""What is supposed to be the limit, as a multiple of what was let in, before anything is known of it."""
+"""First guess at an unknown limit, as a multiple of the rate that was admitted."""
 HEADERLESS_GROWTH = 60.0
-"""Seconds in which our rate grows by the factor e where the API sends no headers, until it refuses."""
-DISPUTED = 60.0
-"""Seconds in which what the level was lowered by is forgotten to 1/e, as somebody else's for good."""
-FOREIGN_MOST = 0.95
-"""Never believe that others leave less than a twentieth: we would stop asking, and never learn otherwise."""
+"""Seconds in which our rate grows by the factor e at an API without headers, until it refuses a request."""
+MAX_FOREIGN_SHARE = 0.95
+"""Largest foreign rate, as a fraction of the limit: at 1 we would stop sending and never learn otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
 class LevelRange:
-    """What was believed of the server's bucket between sending a request and reading its answer.
+    """Range of the server's level as believed between sending a request and reading its answer.
 
     Attributes:
-        sent_at: When the request was sent.
+        sent_at: The instant at which the request was sent.
         lowest: The lowest level believed in between.
-        highest: The highest.
-        unsure: How far all estimates in flight together are likely to be off.
-        unsettled: Their sum: if all of them were for nothing, the level would be so much higher.
+        highest: The highest level believed in between.
+        unsure: Likely error of all estimates in flight together, as an amount of the resource.
+        unsettled: Sum of all estimates in flight. If they all turned out to be zero, the level would be this
+            much higher.
     """
 
     sent_at: float
@@ -66,20 +64,19 @@ class LevelRange:
 
 
 class LimitEstimator:
-    """What is believed about one resource of one pool.
+    """Estimate of one limited resource of one pool.
 
     Attributes:
-        resource: Which one.
-        name: Its name.
-        amount: Reads its amount off a cost.
-        variance: Reads off how unsure that is.
-        declared: The ceiling set by the user, per minute.
-        announced: The limit the API announces, per minute.
-        limit: The limit in force, per minute: the smaller of the two. Without either it is `None`; there is
-            no bucket then, and the resource holds nobody up.
-        rounding: How far the announced level may be from the true one; kept as a reserve in the bucket.
-        foreign_rate: What others are believed to draw, per second.
-        bucket: The level, at what the limit leaves for us.
+        resource: The limited resource.
+        name: The name of the resource.
+        amount: Function that reads the amount of the resource off a cost.
+        variance: Function that reads the variance of that amount off a cost.
+        declared: The ceiling set by the user, per minute; None if there is none.
+        announced: The limit the API announces, per minute; None until it does.
+        limit: The limit in force, per minute: the smallest one known; None (and no bucket) without one.
+        rounding: Largest rounding error of the announced level; kept as a reserve in the bucket.
+        foreign_rate: The amount per second that other users of the organization are believed to draw.
+        bucket: The believed level, refilled at the rate the limit leaves to us.
     """
 
     __slots__ = (
@@ -89,10 +86,8 @@ class LimitEstimator:
         "_capacity_seen",
         "_declared_by_group",
         "_disputed",
-        "_excess",
-        "_make",
+        "_new_bucket",
         "_observed_at",
-        "_ours",
         "_raised_at",
         "amount",
         "announced",
@@ -109,18 +104,18 @@ class LimitEstimator:
     def __init__(
         self,
         resource: Resource,
-        told: float | None,
+        declared: float | None,
         *,
         burst: float | None,
         now: float,
-        make: type[TokenBucket] = TokenBucket,
+        new_bucket: NewBucket = TokenBucket,
     ) -> None:
-        """`told` is per minute; `burst` is in seconds of refill; `make` makes the bucket."""
+        """Start from the user's ceiling (`declared`, per minute) and bucket size (`burst`, in seconds)."""
         self.resource = resource
         self.name = resource.value
         self.amount = AMOUNT[resource]
         self.variance = VARIANCE[resource]
-        self.declared = told
+        self.declared = declared
         self.announced: float | None = None
         self.limit: float | None = None
         self.rounding = 0.0
@@ -132,64 +127,63 @@ class LimitEstimator:
         self._capacity_seen = math.inf
         self._observed_at: float | None = None
         self._raised_at = -math.inf
-        self._disputed = 0.0  # what the level was lowered by, and nobody has owned up to
-        self._ours = 0.0  # what of it answers have proved to be ours
-        self._excess = 0.0  # by how much these and others took more than estimated, all in all
-        self._make = make
+        self._disputed = DisputedDraw()
+        self._new_bucket = new_bucket
         self._declared_by_group: float | None = None
         self._reconfigure(now)
 
     @property
-    def source(self) -> str:
-        """Where the limit in force comes from."""
+    def source(self) -> LimitSource:
+        """Source of the limit in force."""
         if self.limit is None:
-            return "not known"
-        return "declared" if self.limit in (self.declared, self._declared_by_group) else "response headers"
+            return LimitSource.UNKNOWN
+        by_user = self.limit in (self.declared, self._declared_by_group)
+        return LimitSource.DECLARED if by_user else LimitSource.HEADERS
 
     @property
     def rate(self) -> float:
-        """Amount a second that we may use in the long run; infinite where nothing is known."""
+        """Amount per second that we may use in the long run; infinite while no limit is known."""
         return self.bucket.rate if self.bucket is not None else math.inf
 
-    def set_declared(self, told: float | None, burst: float | None, now: float) -> None:
-        """The user changes the ceiling."""
-        self.declared = told
+    def set_declared(self, declared: float | None, burst: float | None, now: float) -> None:
+        """Replace the user's ceiling (per minute) and bucket size (seconds of refill)."""
+        self.declared = declared
         self._declared_by_group = self._burst_by_group = None
         self._burst_declared = burst
         self._reconfigure(now)
 
-    def assume(self, got: float, now: float) -> None:
-        """Where no limit is known at all: begin with far more than the `got` a second that were let in."""
+    def assume(self, admitted_rate: float, now: float) -> None:
+        """Start from a multiple of the rate (per second) that was admitted, if no limit is known at all."""
         if self.limit is None:
-            self.announced = ASSUMED_FACTOR * got * 60.0
+            self.announced = ASSUMED_FACTOR * admitted_rate * 60.0
             self._reconfigure(now)
 
     def back_off_to(self, rate: float, sent_at: float, now: float) -> None:
-        """There is no more than so much a second for us; once for a row of 429s.
+        """Lower our rate to `rate` per second after a refusal by an API that sends no headers.
 
-        This is for an API that sends no headers. `sent_at` is when the refused request was sent.
+        A refusal of a request that was sent (`sent_at`) before the last change of the level counts no more.
         """
         if self.limit is None or sent_at < self._raised_at:
             return
         self._raised_at = now
         self.foreign_rate = min(
-            FOREIGN_MOST * self.limit / 60.0, max(self.foreign_rate, self.limit / 60.0 - rate)
+            MAX_FOREIGN_SHARE * self.limit / 60.0, max(self.foreign_rate, self.limit / 60.0 - rate)
         )
         self._reconfigure(now)
 
-    def probe_upward(self, since: float, now: float) -> None:
-        """Nobody tells the limit, and for so many seconds nothing was refused: ask a little more."""
+    def probe_upward(self, elapsed: float, now: float) -> None:
+        """Raise our rate after `elapsed` seconds without a refusal by an API that sends no headers."""
         if self.foreign_rate > 0.0:
-            self.foreign_rate = max(0.0, self.foreign_rate - self.rate * since / HEADERLESS_GROWTH)
+            self.foreign_rate = max(0.0, self.foreign_rate - self.rate * elapsed / HEADERLESS_GROWTH)
             self._reconfigure(now)
 
     def user_limits(self) -> dict[str, float]:
-        """What its own user has said of it."""
-        said = {"told": self.declared, "burst_told": self._burst_declared}
-        return {name: value for name, value in said.items() if value is not None}
+        """Return what this member's own user declared, by the names of the group's protocol."""
+        declared = {"told": self.declared, "burst_told": self._burst_declared}
+        return {name: value for name, value in declared.items() if value is not None}
 
     def known_limits(self) -> dict[str, float]:
-        """What others of a group are to know of it; what is not known is left out."""
+        """Return what the other members of a group should know, by the names of the group's protocol."""
         if self.bucket is None:
             return {}
         known = {
@@ -205,28 +199,34 @@ class LimitEstimator:
         }
         return {name: value for name, value in known.items() if value is not None and math.isfinite(value)}
 
-    def adopt(self, terms: Mapping[str, float], now: float) -> None:
-        """Take over what the group knows."""
-        self._declared_by_group, self._burst_by_group = terms.get("told"), terms.get("burst_told")
-        self.announced = terms.get("announced")
-        self.foreign_rate = terms.get("others", 0.0)
-        self._burst_learned = terms.get("burst", math.inf)
-        self._capacity_seen = terms.get("seen", math.inf)
+    def adopt(self, limits: Mapping[str, float], now: float) -> None:
+        """Replace what was learned here by the group's knowledge, in the form that `known_limits` returns."""
+        self._declared_by_group, self._burst_by_group = limits.get("told"), limits.get("burst_told")
+        self.announced = limits.get("announced")
+        self.foreign_rate = limits.get("others", 0.0)
+        self._burst_learned = limits.get("burst", math.inf)
+        self._capacity_seen = limits.get("seen", math.inf)
         if self._observed_at is None:
             self._observed_at = now
         self._reconfigure(now)
 
     def shorten_burst(self, burst: float, now: float) -> None:
-        """The bucket turned out to hold no more than `burst` seconds of refill."""
+        """Assume that the server's bucket holds no more than `burst` seconds of refill."""
         self._burst_learned = min(self._burst_learned, burst)
         self._reconfigure(now)
 
     def observe(self, quote: LimitQuote, belief: LevelRange, now: float) -> None:
-        """Take in what the API says, as read at `now`."""
-        first, known = self._observed_at is None, self.bucket is not None
-        since = 0.0 if self._observed_at is None else now - self._observed_at
+        """Learn from a quote of the API.
+
+        Args:
+            quote: The limit and level that the API quoted.
+            belief: The range of levels that was believed while the quoted request was out.
+            now: The instant at which the quote was read.
+        """
+        limit_was_known = self.bucket is not None
+        elapsed = 0.0 if self._observed_at is None else now - self._observed_at
         self._observed_at = now
-        self._settle_dispute(since)
+        self._disputed.fade(elapsed)
         if quote.limit != self.announced:
             self.announced = quote.limit
             self._capacity_seen = math.inf
@@ -235,101 +235,115 @@ class LimitEstimator:
         bucket = self.bucket
         if bucket is None or self.limit is None:
             return
-        if not known:  # nobody declared it, so it begins with what is left in it
+        if not limit_was_known:  # this quote made the bucket, so there is no belief to compare it with
             bucket.correct(quote.remaining, now)
             return
-        lowest = min(belief.lowest, bucket.capacity)  # which may have shrunk just now
+        lowest = min(belief.lowest, bucket.capacity)  # the capacity may have shrunk just now
         highest = min(belief.highest, bucket.capacity)
-        below, above = (0.0, WHOLE) if self.resource is Resource.REQUESTS else (ROUNDING, ROUNDING)
-        # Where our own ceiling or bucket is the smaller one, the server's having more room means nothing.
-        told = _least(self.declared, self._declared_by_group)
-        ours_is_tighter = (told is not None and told < quote.limit) or quote.remaining > bucket.capacity
-        error = quote.remaining + above + belief.unsure - lowest
-        if error >= 0.0:
-            surplus = quote.remaining - below - belief.unsure - belief.unsettled - highest
-            if surplus <= 0.0 or ours_is_tighter or belief.sent_at < self._raised_at:
-                self._fade_foreign_rate(since, now)
-                return
-            error = surplus * RAISE_SHARE
-            self._raised_at = now  # and not again before an answer to what is sent from now on
-        bucket.correct(bucket.level(now) + error, now)
-        # An empty bucket may be in debt, which it does not show: then the lowering was not the whole of it.
-        if self.resource is not Resource.REQUESTS and (quote.remaining > 0.0 or error > 0.0):
-            self._disputed = max(0.0, self._disputed - error)
-        if error < 0.0 and quote.full_in == 0.0:
-            # The server's bucket is full and holds less than ours: it is smaller, nobody has drawn on it.
-            self._capacity_seen = quote.remaining + above
+        declared = _least(self.declared, self._declared_by_group)
+        # Where our own ceiling or bucket is the smaller one, more room at the server means nothing.
+        ours_is_tighter = (declared is not None and declared < quote.limit) or (
+            quote.remaining > bucket.capacity
+        )
+        at_least, at_most = self._quoted_range(quote)
+        missing = at_most + belief.unsure - lowest
+        surplus = at_least - belief.unsure - belief.unsettled - highest
+        if missing < 0.0:
+            self._observe_below(bucket, quote, missing, 0.0 if ours_is_tighter else elapsed, now)
+        elif surplus > 0.0 and not ours_is_tighter and belief.sent_at >= self._raised_at:
+            self._observe_above(bucket, surplus, elapsed, now)
+        else:
+            self._observe_inside(elapsed, now)
+
+    def _observe_inside(self, elapsed: float, now: float) -> None:
+        """Let the foreign rate fade: only quotes outside the range confirm it."""
+        if self.foreign_rate > 0.0 and elapsed > 0.0:
+            self.foreign_rate *= math.exp(-elapsed / FOREIGN_FADES)
             self._reconfigure(now)
-        elif not first and since > 0.0 and not ours_is_tighter:
-            self._learn_foreign_rate(error, since, now)
+
+    def _observe_below(
+        self, bucket: TokenBucket, quote: LimitQuote, missing: float, elapsed: float, now: float
+    ) -> None:
+        """Lower the level at once by `missing` (a negative amount), and learn why it was lower."""
+        bucket.correct(bucket.level(now) + missing, now)
+        # An empty bucket may be in debt, which it does not show. So the lowering may not be the whole of it,
+        # and cannot be weighed against what answers took.
+        if self.resource is not Resource.REQUESTS and quote.remaining > 0.0:
+            self._disputed.on_shift(missing)
+        if quote.full_in == 0.0:
+            # The server's bucket is full and holds less than ours: it is smaller, and no one has drawn on it.
+            self._capacity_seen = self._quoted_range(quote)[1]
+            self._reconfigure(now)
+        else:
+            self._learn_foreign_rate(missing, elapsed, now)
+
+    def _observe_above(self, bucket: TokenBucket, surplus: float, elapsed: float, now: float) -> None:
+        """Raise the level by a share of the surplus: other users draw less than believed."""
+        raised = surplus * RAISE_SHARE
+        self._raised_at = now  # and not again before an answer to a request sent from now on
+        bucket.correct(bucket.level(now) + raised, now)
+        if self.resource is not Resource.REQUESTS:
+            self._disputed.on_shift(raised)
+        self._learn_foreign_rate(raised, elapsed, now)
+
+    def _quoted_range(self, quote: LimitQuote) -> tuple[float, float]:
+        """Return the lowest and the highest level that the API would quote as this one."""
+        if self.resource is Resource.REQUESTS:
+            return quote.remaining, quote.remaining + REQUEST_ROUNDING
+        return quote.remaining - ROUNDING, quote.remaining + ROUNDING
 
     def settle(self, surplus: float, now: float) -> None:
-        """An answer took so much less than its estimate or, if negative, so much more."""
+        """Settle an answer that took `surplus` less than its estimate or, if negative, more."""
         if self.bucket is None:
             return
-        if self._disputed or self._ours:
-            before = max(0.0, self._excess)
-            self._excess -= surplus
-            ours = min(max(0.0, self._excess) - before, self._disputed)
-            ours = max(ours, -self._ours)
-            self._disputed -= ours
-            self._ours += ours
-            surplus += ours
-            if ours and self.foreign_rate:
-                self.foreign_rate = max(0.0, self.foreign_rate - ours / FOREIGN_MEMORY)
-                self._reconfigure(now)
-        self.bucket.settle(surplus, now)
+        ours = self._disputed.attribute(surplus)
+        if ours and self.foreign_rate:
+            self.foreign_rate = max(0.0, self.foreign_rate - ours / FOREIGN_MEMORY)
+            self._reconfigure(now)
+        self.bucket.settle(surplus + ours, now)
 
-    def _settle_dispute(self, since: float) -> None:
-        """After a while nobody will own up to it any more."""
-        if self._disputed or self._ours:
-            keep = math.exp(-since / DISPUTED)
-            self._excess *= keep
-            self._ours *= keep
-            self._disputed *= keep
-
-    def _learn_foreign_rate(self, error: float, since: float, now: float) -> None:
+    def _learn_foreign_rate(self, error: float, elapsed: float, now: float) -> None:
+        """Learn from a level that was off by `error` after `elapsed` seconds; 0 seconds teach nothing."""
+        if elapsed <= 0.0:
+            return
         full_rate = (self.limit or 0.0) / 60.0
-        beyond = max(-full_rate, min(full_rate, -error / since))  # what was drawn beyond what we expected
-        weight = 1.0 - math.exp(-since / FOREIGN_MEMORY)
-        self.foreign_rate = min(FOREIGN_MOST * full_rate, max(0.0, self.foreign_rate + weight * beyond))
+        beyond = max(-full_rate, min(full_rate, -error / elapsed))  # drawn beyond what was expected
+        weight = 1.0 - math.exp(-elapsed / FOREIGN_MEMORY)
+        self.foreign_rate = min(MAX_FOREIGN_SHARE * full_rate, max(0.0, self.foreign_rate + weight * beyond))
         self._reconfigure(now)
 
-    def _fade_foreign_rate(self, since: float, now: float) -> None:
-        """No news: either they draw just what we expect, or there is nobody. Only news can keep telling."""
-        if self.foreign_rate > 0.0 and since > 0.0:
-            self.foreign_rate *= math.exp(-since / FOREIGN_FADES)
-            self._reconfigure(now)
-
     def _learn_capacity(self, quote: LimitQuote, now: float) -> None:
-        """A bucket that is `full_in` from being full holds what it has and what it will get until then."""
+        """Learn the server's capacity: what remains, plus the refill until it is full."""
         if quote.full_in is None or self.announced is None:
             return
         rate = self.announced / 60.0
-        rounding = WHOLE if self.resource is Resource.REQUESTS else ROUNDING
+        rounding = REQUEST_ROUNDING if self.resource is Resource.REQUESTS else ROUNDING
         most = quote.remaining + rounding + rate * (quote.full_in + 1.0)
         least = quote.remaining - rounding + rate * (quote.full_in - 1.0) if quote.remaining > 0 else 0.0
         if least > self._capacity_seen:
-            self._capacity_seen = math.inf  # the bucket has been made larger
+            self._capacity_seen = math.inf  # the server's bucket has been enlarged
         if most < self._capacity_seen:
             self._capacity_seen = most
             self._reconfigure(now)
 
     def _reconfigure(self, now: float) -> None:
+        """Work out limit, bucket and rounding from everything that is known."""
         self.limit = limit = _least(self.declared, self._declared_by_group, self.announced)
         if limit is None:
             self.bucket = None
             return
         full_rate = limit / 60.0
-        rate = max(full_rate - self.foreign_rate, (1.0 - FOREIGN_MOST) * full_rate)
+        rate = max(full_rate - self.foreign_rate, (1.0 - MAX_FOREIGN_SHARE) * full_rate)
         burst = min(_least(self._burst_declared, self._burst_by_group) or ASSUMED_BURST, self._burst_learned)
         capacity = max(1.0, min(full_rate * burst, self._capacity_seen))
         if self.bucket is None:
-            self.bucket = self._make(rate, capacity, now=now)
+            self.bucket = self._new_bucket(rate, capacity, now=now)
         else:
             self.bucket.reconfigure(rate, capacity, now)
         if self.announced is not None:
-            self.rounding = WHOLE if self.resource is Resource.REQUESTS else min(ROUNDING, 0.05 * capacity)
+            self.rounding = (
+                REQUEST_ROUNDING if self.resource is Resource.REQUESTS else min(ROUNDING, 0.05 * capacity)
+            )
 
 
 def _least(*known: float | None) -> float | None:

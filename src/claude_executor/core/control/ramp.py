@@ -1,28 +1,33 @@
-"""The limit on growth ("acceleration limit"): how many more input tokens this minute than the last.
+"""The ramp limit ("acceleration limit"): how many more input tokens this minute than the last.
 
-A pool that has been quiet may not use its whole limit at once. The API answers too steep a rise with a 429
-of its own, ``ramp_limit_exceeded``, whose message quotes how much this minute may use and how much the next.
-From then on every minute has an allowance that grows by the same step, until it passes the limit itself.
-Using all of an allowance is what makes the next one larger, so nothing is held back within it.
+A pool that has been quiet may not use its whole limit at once. The API answers too steep a rise with a
+special 429, ``ramp_limit_exceeded``, whose message quotes how much this minute and the next may use. From
+then on every minute has an allowance that grows by the same step, until it passes the limit itself. Only an
+allowance that is used up makes the next one larger, so nothing is held back within it.
 
-Minutes are the API's: they begin where its `retry-after` ends. In a group every member counts by itself, what
-it takes for as many times more as there are members: each is left its share of every allowance.
+The minutes are the API's: they begin where its `retry-after` ends. In a group every member keeps its own
+count and multiplies what it takes by the number of members, so each gets its share of every allowance.
 """
 
 import math
 from collections.abc import Mapping
 
 MINUTE = 60.0
-LEAST_UNTOLD = 25_000.0
-"""Input tokens that any minute may use, where the API quotes no figures: the least seen quoted."""
-UNTOLD_GROWTH = 2.0
-"""What a minute may use, as a multiple of the last, where the API quotes no figures."""
-CAUTION = 1.05
-"""Our estimates of what a request takes are a little off; so much more is asked of the allowance."""
+MIN_UNQUOTED = 25_000.0
+"""Least allowance where the API quotes no figures, in input tokens: the smallest one seen quoted."""
+UNQUOTED_GROWTH = 2.0
+"""Allowance where the API quotes no figures, as a multiple of the use in the last minute."""
+SAFETY_FACTOR = 1.05
+"""Factor on the estimate of a request, which may be a little low."""
 
 
 class RampLimit:
-    """Allowances by the minute, in input tokens; passes everything until `refused` is called."""
+    """Allowances by the minute, in input tokens; holds nothing back before the first refusal.
+
+    Attributes:
+        active: Whether the limit holds requests back.
+        refusals: Refusals for too steep a rise so far.
+    """
 
     __slots__ = ("_allowance", "_ends_at", "_left", "_step", "active", "refusals")
 
@@ -36,48 +41,57 @@ class RampLimit:
 
     def __repr__(self) -> str:
         if not self.active:
-            return "<Growth not limited>"
-        return f"<Growth {self._left:.0f} of {self._allowance:.0f} left until {self._ends_at:.1f}>"
+            return "<RampLimit inactive>"
+        return f"<RampLimit {self._left:.0f} of {self._allowance:.0f} left until {self._ends_at:.1f}>"
 
-    def on_refusal(self, quoted: tuple[float, float] | None, used: float, wait: float, now: float) -> None:
-        """The API says the rise is too steep.
+    def on_refusal(
+        self, quoted: tuple[float, float] | None, used: float, next_minute_in: float, now: float
+    ) -> None:
+        """Limit the ramp after a refusal for too steep a rise.
 
         Args:
-            quoted: What this minute and the next may use, if the API says so.
-            used: What was used in the last minute, which stands in for what it does not say.
-            wait: Seconds until the next minute begins.
-            now: When this is read.
+            quoted: Allowances of this minute and the next, if the API quotes them.
+            used: Input tokens used in the last minute, the substitute for figures not quoted.
+            next_minute_in: Seconds until the next minute begins.
+            now: The current instant.
         """
-        current, following = quoted or (used, max(LEAST_UNTOLD, used * UNTOLD_GROWTH))
+        current, following = quoted or (used, max(MIN_UNQUOTED, used * UNQUOTED_GROWTH))
         self.active = True
         self.refusals += 1
         self._step = max(0.0, following - current)
         self._allowance = following - self._step
         self._left = 0.0
-        self._ends_at = now + wait
+        self._ends_at = now + next_minute_in
 
     def known_limits(self, now: float) -> dict[str, float]:
-        """What others are to know of it."""
+        """Return what the other members of a group should know: tokens, and seconds from now."""
         return {"allowance": self._allowance, "step": self._step, "ends": self._ends_at - now}
 
-    def adopt(self, terms: Mapping[str, float], now: float) -> None:
-        """Take over what another one was told, which may be some minutes ago."""
+    def adopt(self, limits: Mapping[str, float], now: float) -> None:
+        """Take over a peer's `known_limits`, which may be minutes old."""
         self.active = True
-        self._allowance, self._step, self._left = terms["allowance"], terms["step"], 0.0
-        self._ends_at = now + terms["ends"]
+        self._allowance, self._step, self._left = limits["allowance"], limits["step"], 0.0
+        self._ends_at = now + limits["ends"]
 
     def ready_at(self, tokens: float, now: float, limit: float) -> float:
-        """The instant from which a request of so many tokens may start; `limit` a minute holds anyway."""
+        """Return the instant from which a request may start.
+
+        Args:
+            tokens: Input tokens of the request.
+            now: The current instant.
+            limit: The limit in force, per minute; allowances beyond it are not needed.
+        """
         self._roll(now, limit)
-        if not self.active or tokens * CAUTION <= self._left or self._left == self._allowance > 0.0:
+        if not self.active or tokens * SAFETY_FACTOR <= self._left or self._left == self._allowance > 0.0:
             return -math.inf
         return self._ends_at
 
     def take(self, tokens: float) -> None:
-        """A request starts."""
+        """Take the input tokens of a request that starts."""
         self._left -= tokens
 
     def _roll(self, now: float, limit: float) -> None:
+        """Begin every minute that is due by `now`."""
         while self.active and now >= self._ends_at:
             self._ends_at += MINUTE
             self._allowance += self._step

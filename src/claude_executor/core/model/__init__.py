@@ -1,1 +1,1 @@
-"""Values that every floor of the core shares: costs, limits, requests, failures, actions, events."""
+"""Values that all of the core shares: costs, limits, requests, failures, actions, events."""

@@ -1,4 +1,4 @@
-"""What the scheduler tells its shell to do, and what it decided about a job."""
+"""Actions that the scheduler asks of its shell, and its decisions about jobs."""
 
 from dataclasses import dataclass
 from enum import Enum, StrEnum, auto
@@ -10,14 +10,19 @@ from claude_executor.core.model.sharing import LeaseRequest
 
 @dataclass(frozen=True, slots=True)
 class RequestLease:
-    """Action: put this to the group, and tell the scheduler what it says."""
+    """Action: send this request to the group and pass its answer to the scheduler.
+
+    Attributes:
+        pool: The pool that needs the lease.
+        request: The message to the group.
+    """
 
     pool: str
     request: LeaseRequest
 
 
 class Disposition(Enum):
-    """What becomes of a job after a failed attempt."""
+    """Fate of a job after a failed attempt."""
 
     AGAIN = auto()
     FAILED = auto()
@@ -26,7 +31,7 @@ class Disposition(Enum):
 
 
 class Refusal(StrEnum):
-    """Why a job is turned away without another attempt."""
+    """Reason to refuse a job without another attempt."""
 
     QUEUE_FULL = "the queue is full"
     DEADLINE = "its deadline cannot be met"
@@ -38,17 +43,24 @@ class Refusal(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Action: make an attempt of this job now."""
+    """Action: make an attempt of this job now.
+
+    Attributes:
+        job: The job to send.
+    """
 
     job: Job
 
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """Action: tell the job's owner that it will not be tried (again), and why.
+    """Action: end the wait for this job with a refusal; it gets no further attempt.
 
-    `because` is the answer that stopped everything, or how the job's own last attempt failed, and `away` why
-    the shared budget cannot be asked.
+    Attributes:
+        job: The refused job.
+        refusal: The reason.
+        cause: The failure that stopped all requests, or the job's own last failure; None without one.
+        unreachable_reason: Why the shared budget cannot be reached; None if it can.
     """
 
     job: Job

@@ -1,7 +1,7 @@
-"""What one request takes of an organisation's limits.
+"""Costs: what one request takes of an organization's limits.
 
-Claude counts three things a minute for each family of models: requests, input tokens and output tokens.
-Before a request is sent its cost is an estimate; afterwards it is settled to what `usage` says.
+The API counts requests, input tokens and output tokens per minute and family of models. The cost of a request
+is an estimate until its answer arrives; then it is settled to the `usage` the answer reports.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,9 +11,9 @@ from typing import NamedTuple
 
 
 class Resource(StrEnum):
-    """A thing that is limited by the minute.
+    """A resource that is limited per minute.
 
-    `TOKENS` is input and output together: no bucket of the API, but what ``Limits(tpm=…)`` asks for.
+    `TOKENS` is input and output together: no bucket of the API, but the one ``Limits(tpm=…)`` declares.
     """
 
     REQUESTS = "requests"
@@ -25,8 +25,14 @@ class Resource(StrEnum):
 class Cost(NamedTuple):
     """An amount of every resource.
 
-    The variances (tokens squared) say how unsure the guesses are; the pool keeps one margin for the sum of
-    them over all requests in flight instead of padding each request.
+    The pool keeps one margin for the sum of the variances of all requests in flight instead of padding each.
+
+    Attributes:
+        requests: Number of requests.
+        input_tokens: Input tokens that count towards the limit.
+        output_tokens: Output tokens.
+        input_variance: Variance of the estimate of the input, in tokens squared.
+        output_variance: Variance of the estimate of the output, in tokens squared.
     """
 
     requests: float
@@ -39,7 +45,7 @@ class Cost(NamedTuple):
 NOTHING = Cost(0.0, 0.0, 0.0)
 
 Part = Callable[[Sequence[float]], float]
-"""Reads a number off a cost, or off a sum of costs that is kept as a list."""
+"""Function that reads a number off a cost, or off a sum of costs kept as a list."""
 
 AMOUNT: Mapping[Resource, Part] = {
     Resource.REQUESTS: itemgetter(0),
@@ -47,7 +53,7 @@ AMOUNT: Mapping[Resource, Part] = {
     Resource.OUTPUT: itemgetter(2),
     Resource.TOKENS: lambda cost: cost[1] + cost[2],
 }
-"""Reads the amount of a resource off a cost. Looked up once, not for every request."""
+"""Readers of the amount of each resource. Look them up once, not for every request."""
 
 VARIANCE: Mapping[Resource, Part] = {
     Resource.REQUESTS: lambda _: 0.0,
@@ -55,15 +61,26 @@ VARIANCE: Mapping[Resource, Part] = {
     Resource.OUTPUT: itemgetter(4),
     Resource.TOKENS: lambda cost: cost[3] + cost[4],
 }
-"""Reads off how unsure the amount of a resource is."""
+"""Readers of the variance of the amount of each resource."""
 
 
 class Usage(NamedTuple):
-    """What one answer really took, as the API reports it in `usage`.
+    """Real use of one answer, as the API reports it in `usage`.
 
-    Input tokens come apart because Claude limits them apart: reads from the prompt cache are free of the
-    input limit for all current models, writes to it are not. How it was served is of no interest to limits,
-    but to prices.
+    Input tokens are split because the API limits them differently: reads from the prompt cache are free of
+    the input limit for all current models, writes to it are not. The last fields matter to prices only.
+
+    Attributes:
+        input_tokens: Input tokens neither read from nor written to the prompt cache.
+        output_tokens: Output tokens.
+        cache_creation_tokens: Input tokens written to the prompt cache.
+        cache_read_tokens: Input tokens read from the prompt cache.
+        cache_hour_tokens: The part of `cache_creation_tokens` that is kept for an hour instead of five
+            minutes.
+        searches: Web searches.
+        speed: ``"fast"`` or ``"standard"``; None if the API does not say.
+        geo: Region that served the request, ``"us"`` or ``"global"``; None if the API does not say.
+        tier: ``"standard"``, ``"priority"`` or ``"batch"``; None if the API does not say.
     """
 
     input_tokens: int = 0
@@ -71,25 +88,20 @@ class Usage(NamedTuple):
     cache_creation_tokens: int = 0
     cache_read_tokens: int = 0
     cache_hour_tokens: int = 0
-    """Those of `cache_creation_tokens` that are kept for an hour instead of five minutes."""
     searches: int = 0
-    """Searches in the web."""
     speed: str | None = None
-    """``"fast"`` or ``"standard"``; `None` where the API does not say, as the next two."""
     geo: str | None = None
-    """Where it was served: ``"us"``, ``"global"``."""
     tier: str | None = None
-    """``"standard"``, ``"priority"`` or ``"batch"``."""
 
     def cost(self, *, cache_reads_count: bool = False) -> Cost:
-        """The settled cost of one answered request."""
+        """Return the settled cost of one answered request."""
         charged = self.input_tokens + self.cache_creation_tokens
         if cache_reads_count:
             charged += self.cache_read_tokens
         return Cost(1.0, float(charged), float(self.output_tokens))
 
     def plus(self, other: "Usage") -> "Usage":
-        """Both together, served as the other one was."""
+        """Return the sum of both; speed, region and tier are those of `other`."""
         return other._replace(
             input_tokens=self.input_tokens + other.input_tokens,
             output_tokens=self.output_tokens + other.output_tokens,

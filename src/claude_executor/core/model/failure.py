@@ -1,4 +1,4 @@
-"""The kinds of failure: how each is recognised, and what each means for the request and for others."""
+"""Kinds of failure: how each is recognized, and what it means for this request and others."""
 
 import re
 from collections.abc import Mapping
@@ -11,7 +11,10 @@ from claude_executor.core.model.headers import NO_HINTS, ResponseHints
 
 
 class FailureKind(StrEnum):
-    """What went wrong with an attempt."""
+    """Kind of failure of an attempt.
+
+    The value is the name shown to people.
+    """
 
     QUOTA = "rate limit"
     RAMP = "usage grew too fast"
@@ -35,7 +38,7 @@ class FailureKind(StrEnum):
 
 
 class Scope(Enum):
-    """How far a failure reaches beyond the request that met it."""
+    """Reach of a failure beyond the request that met it."""
 
     REQUEST = "this request"
     MODEL = "this model"
@@ -44,15 +47,16 @@ class Scope(Enum):
 
 @dataclass(frozen=True, slots=True)
 class FailurePolicy:
-    """What a kind of failure means.
+    """Consequences of a kind of failure.
 
     Attributes:
         retry: Whether the same request may succeed later.
-        counts: Whether the attempt counts towards `RetryPolicy.max_attempts`. Being told to wait is not a
-            failed attempt, and an overloaded API says nothing about the request.
-        overload: Whether it is evidence that the service is struggling (circuit breaker, concurrency).
-        refund: Whether the API is taken not to have charged the request to any limit.
-        scope: What else would fail the same way.
+        counts: Whether the attempt counts towards `RetryPolicy.max_attempts`. A 429 is no failed
+            attempt, and an overloaded API says nothing about the request.
+        overload: Whether the failure is evidence that the service is struggling (circuit breaker,
+            concurrency).
+        refund: Whether the request is assumed to count towards no limit of the API.
+        scope: Which other requests would fail the same way.
     """
 
     retry: bool
@@ -127,14 +131,14 @@ _BY_TYPE: Mapping[str, FailureKind] = MappingProxyType(
 def classify(
     status: int, type_: str | None = None, code: str | None = None, message: str = ""
 ) -> FailureKind:
-    """Name the failure that an HTTP answer stands for.
+    """Return the kind of failure that an HTTP answer stands for.
 
     Args:
         status: HTTP status; 200 where the error came inside a stream, in which case `type_` decides.
         type_: ``error.type`` of the body, if it had one.
         code: ``error.details.error_code``, if it had one.
         message: ``error.message``; looked at only for the spend limits, which share status and type with
-            errors of quite another kind.
+            errors of other kinds.
     """
     text = message.lower()
     if code == "ramp_limit_exceeded":
@@ -153,7 +157,7 @@ def classify(
 
 
 def resource_named(message: str) -> Resource | None:
-    """The resource that the message of a 429 names, if it names one."""
+    """Return the resource that the message of a 429 names; None if it names none."""
     for words, resource in _NAMED.items():
         if words in message:
             return resource
@@ -161,7 +165,7 @@ def resource_named(message: str) -> Resource | None:
 
 
 def ramp_quoted(message: str) -> tuple[float, float] | None:
-    """What the message of a 429 for growth says this minute and the next may use, if it says so."""
+    """Return the input tokens that a ramp-limit message quotes for this minute and the next, if any."""
     found = _GROWTH.search(message)
     if found is None:
         return None
@@ -181,17 +185,17 @@ _NAMED: Mapping[str, Resource] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """How an attempt failed.
+    """Failure of one attempt.
 
     Attributes:
-        kind: What went wrong.
-        hints: What the response headers say, if there was a response.
+        kind: The kind of failure.
+        hints: Hints in the response headers; empty without a response.
         status: HTTP status, if there was a response.
         detail: The API's own words, for people; never a prompt, an answer or a key.
         request_id: The API's id of the exchange, if it gave one.
         resource: The resource that a 429 names.
-        ramp: What the 429 for too steep a rise says this minute and the next may use.
-        usage: Tokens spent before it failed, where known.
+        ramp: Input tokens that a ramp-limit 429 allows this minute and the next.
+        usage: Tokens used before the failure, if known.
     """
 
     kind: FailureKind
@@ -205,7 +209,7 @@ class Failure:
 
     @property
     def sent(self) -> bool:
-        """Whether the API may have been given the request."""
+        """Whether the API may have received the request."""
         return self.status is not None or self.kind not in (
             FailureKind.UNREACHABLE,
             FailureKind.AUTHENTICATION,

@@ -1,9 +1,9 @@
-"""What the API's response headers say about limits and waiting.
+"""Parser of the rate-limit and retry headers of the API's responses.
 
 ``anthropic-ratelimit-{requests,input-tokens,output-tokens}-{limit,remaining,reset}`` come with every answer
-and every 429. `reset` is a time of day, so it is read as a span after the `Date` header of the same
-response: the clock of this machine is not asked. ``anthropic-ratelimit-tokens-*`` is no fourth bucket, it
-repeats whichever of the others is shortest, and is ignored.
+and every 429. `reset` is a time of day, so it is read as a span after the `Date` header of the same response,
+independent of this machine's clock. ``anthropic-ratelimit-tokens-*`` is no fourth bucket: it repeats the
+shortest of the others, and is ignored.
 """
 
 import math
@@ -25,12 +25,12 @@ _MONTHS = {m: i for i, m in enumerate(_MONTH_NAMES, start=1)}
 
 @dataclass(frozen=True, slots=True)
 class LimitQuote:
-    """One resource as the API quoted it.
+    """Limit and level of one resource, as the API quotes them.
 
     Attributes:
         limit: Amount per minute.
-        remaining: What is left; rounded to thousands for tokens, and never below 0 even in debt.
-        full_in: Seconds until the bucket is full again, to a second's accuracy; `None` if not told.
+        remaining: Amount left; rounded to thousands for tokens, and never below 0 even in debt.
+        full_in: Seconds until the bucket is full again, to a second's accuracy; None if not quoted.
     """
 
     limit: float
@@ -40,7 +40,13 @@ class LimitQuote:
 
 @dataclass(frozen=True, slots=True)
 class ResponseHints:
-    """Everything in a response's headers that bears on when to send what."""
+    """Hints in the headers of one response about when to send what.
+
+    Attributes:
+        quotes: Quoted limits and levels, by resource.
+        retry_after: Seconds to wait before a retry; None if the API does not say.
+        should_retry: Value of ``x-should-retry``; None if the API does not say.
+    """
 
     quotes: Mapping[Resource, LimitQuote]
     retry_after: float | None = None
@@ -51,7 +57,7 @@ NO_HINTS = ResponseHints({})
 
 
 def parse(headers: Mapping[str, str]) -> ResponseHints:
-    """Read response headers (names in lower case). What is missing or malformed is left out."""
+    """Parse response headers (names in lower case). Missing or malformed ones are left out."""
     sent_at = _instant(headers.get("date"))
     quotes: dict[Resource, LimitQuote] = {}
     for resource, name in _HEADER.items():
@@ -68,7 +74,7 @@ def parse(headers: Mapping[str, str]) -> ResponseHints:
 
 
 def _retry_after(headers: Mapping[str, str], sent_at: float | None) -> float | None:
-    """A wait of nothing is no advice, as for the SDK: it must not take the place of our own backoff."""
+    """Return the wait in seconds; None for 0, as in the SDK, which must not replace our own backoff."""
     milliseconds = _number(headers.get("retry-after-ms"))
     if milliseconds:
         return milliseconds / 1000.0
@@ -91,7 +97,7 @@ def _number(text: str | None) -> float | None:
 
 @lru_cache(maxsize=64)
 def _instant(text: str | None) -> float | None:
-    """Seconds since 1970 of an RFC 3339 or HTTP date: both have whole seconds, so few differ at a time."""
+    """Return an RFC 3339 or HTTP date as seconds since 1970, cached: few dates differ at a time."""
     if not text:
         return None
     try:

@@ -1,6 +1,5 @@
-"""A request inside the scheduler, and what can become of it."""
+"""Jobs: requests inside the scheduler."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NamedTuple
@@ -11,7 +10,7 @@ from claude_executor.core.model.request import RequestShape
 
 
 class Phase(Enum):
-    """Where a job stands: in line, set aside until its next attempt is due, in flight, or done with."""
+    """Phase of a job: in the queue, parked until its retry is due, in flight, or over."""
 
     WAITING = auto()
     PARKED = auto()
@@ -20,13 +19,13 @@ class Phase(Enum):
 
 
 class Demand(NamedTuple):
-    """What a request occupies of its pool's limits.
+    """Time for which a request occupies the limits of its pool.
 
     Attributes:
-        seconds: How long it occupies the resource it needs most; 1 where nothing is known of limits.
-        resource: Which resource that is.
-        slow_start_seconds: The same, but for what is counted when the request arrives, for the pace of the pool's opening:
-            output is counted as it is produced, so it cannot come in a rush.
+        seconds: Seconds of the resource the request needs most; 1 while no limits are known.
+        resource: Name of that resource.
+        slow_start_seconds: The same without output, for the slow start of the pool: output is counted as it
+            is produced, so it cannot arrive in a rush.
     """
 
     seconds: float
@@ -42,35 +41,35 @@ class Job:
     """One request, from being submitted until it is answered, failed, refused or cancelled.
 
     Attributes:
-        number: Order of arrival.
-        shape: What is known of the request; holds none of its text.
-        pool: The pool its model is counted in.
+        number: Number of the request, in order of arrival.
+        shape: Measured size of the request; contains none of its text.
+        pool: The pool of its model.
         priority: Larger goes first.
-        tenant: Who shares with whom.
-        submitted_at: When it arrived.
-        deadline_at: When it is of no more use; infinite if never.
-        cost: What its next or current attempt is expected to take.
-        demand: What that occupies of the limits.
-        size_class: Which requests it is like in what it costs: the resource it needs most, and how much.
-        worst_case: What its next attempt can cost at most, under each spending cap; empty where there is none.
-        charge: What its turn costs its flow in the line, in seconds; 0 once it had a turn.
-        charged: What it was charged, in the end; `None` while that is no number of seconds.
-        phase: Where it stands.
+        tenant: The tenant it belongs to; tenants share the limits fairly.
+        submitted_at: The instant of its submission.
+        deadline_at: The instant by which its last attempt must start; infinite without a deadline.
+        cost: Estimated cost of its next or current attempt.
+        demand: Time for which that cost occupies the limits.
+        size_class: Class of requests with similar costs: the resource it needs most, and how much.
+        worst_case: The most its next attempt can cost, under each spending cap; empty without a cap.
+        charge: Seconds its flow in the queue is charged for its start; 0 once it has started.
+        charged: Seconds it was charged in the end; None while the limits are unknown.
+        phase: Current phase.
         attempts: Attempts made.
-        counted_attempts: Attempts that count towards the most a request may have.
-        sent: Whether the API may have been given it in any of them.
-        pays_retry: Whether its current attempt is a retry that was paid for from the retry budget.
-        refused_by_full: How often a bucket that was full has refused it.
-        composite: Whether it was several requests in one: then it says nothing of single ones.
-        last_failure: How its last attempt failed.
-        sent_at: When its last attempt was started.
-        is_probe: Whether that attempt is the circuit breaker's probe.
-        responding: Whether its answer has begun to come, piece by piece.
-        levels_at_start: The levels the server's buckets were believed to come to when it was sent.
-        reserved_output: The output tokens that were reserved then, its own among them, and those of other members of
-            a group: so far above that level the server's was, at most.
-        slow_start_seconds: What it took of the pace of its pool's opening, in seconds.
-        waiter: The shell's own mark; the core does not look at it.
+        counted_attempts: Attempts that count towards `RetryPolicy.max_attempts`.
+        sent: Whether the API may have received any attempt.
+        pays_retry: Whether the current attempt is a retry paid from the retry quota.
+        refused_by_full: Refusals by a bucket that was believed to be full.
+        composite: Whether it was several requests in one, whose usage says nothing about single ones.
+        last_failure: Failure of its last attempt; None without one.
+        sent_at: The instant at which its last attempt started.
+        is_probe: Whether the current attempt is the circuit breaker's probe.
+        responding: Whether its streamed answer has begun to arrive.
+        levels_at_start: Levels of the server's buckets, as believed when its last attempt was sent.
+        reserved_output: Output tokens reserved at that instant, its own and those of the group's other
+            members included: the server's level was higher by this much at most.
+        slow_start_seconds: Sustained seconds it took from the slow start of its pool.
+        waiter: The shell's own mark; the core never reads it.
     """
 
     number: int
@@ -97,17 +96,17 @@ class Job:
     sent_at: float = 0.0
     is_probe: bool = False
     responding: bool = False
-    levels_at_start: Mapping[Resource, float] | None = None
+    levels_at_start: dict[Resource, float] | None = None
     reserved_output: float = 0.0
     slow_start_seconds: float = 0.0
     waiter: object = None
 
     @property
     def waiting(self) -> bool:
-        """Whether it stands in line."""
+        """Whether the job is in the queue."""
         return self.phase is Phase.WAITING
 
     @property
     def running(self) -> bool:
-        """Whether an attempt is under way."""
+        """Whether an attempt is in flight."""
         return self.phase is Phase.RUNNING

@@ -1,25 +1,36 @@
-"""Limits as somebody declares them, and which models share them.
+"""Declared limits, and the pools of models that share them.
 
-A limit is an amount per minute. What is not declared is discovered from the API's response headers; what is
-declared is a ceiling, and the smaller of the two holds.
+A limit is an amount per minute. Limits that are not declared are discovered from the API's response headers.
+A declared limit is a ceiling: the smaller of the two holds.
 """
 
 import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import lru_cache
 from types import MappingProxyType
+
+from claude_executor.core.model.cost import Resource
 
 DEFAULT = "*"
 """Key, in a mapping of limits, for every pool that has no entry of its own."""
 COUNT_TOKENS = "count_tokens"
-"""Key for what counts tokens: requests with a limit of their own, whatever the model."""
+"""Key, in a mapping of limits, for token-counting requests: one limit for all models."""
+
+
+class LimitSource(StrEnum):
+    """Source of a limit in force."""
+
+    UNKNOWN = "not known"
+    DECLARED = "declared"
+    HEADERS = "response headers"
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Ceilings for one pool of models. `None` means: not declared, learn it from the API.
+    """Ceilings for one pool of models. None means undeclared: learn it from the API.
 
     Attributes:
         rpm: Requests per minute.
@@ -52,13 +63,22 @@ class Limits:
                     "leave it out to learn it from the API"
                 )
 
+    def by_resource(self) -> "tuple[tuple[Resource, float | None], ...]":
+        """Return the limit of each resource per minute; None where none is declared."""
+        return (
+            (Resource.REQUESTS, self.rpm),
+            (Resource.INPUT, self.itpm),
+            (Resource.OUTPUT, self.otpm),
+            (Resource.TOKENS, self.tpm),
+        )
+
     @staticmethod
     def tier(name: str) -> "Mapping[str, Limits]":
-        """The published limits of one usage tier, for every pool.
+        """Return the published limits of one usage tier, for every pool.
 
         Args:
             name: ``"evaluation"``, ``"start"``, ``"build"`` or ``"scale"``. The evaluation tier has no
-                published numbers; its entry declares nothing, so that everything is learned.
+                published numbers; its entry declares none, so all are learned.
 
         Raises:
             ValueError: No such tier.
@@ -86,7 +106,7 @@ def _tier(general: _Row, fable: _Row, haiku_3_5: _Row, counting: int) -> Mapping
     )
 
 
-# The published table of autumn 2026 (platform.claude.com/docs/en/api/rate-limits).
+# The published table of fall 2026 (platform.claude.com/docs/en/api/rate-limits).
 _TIERS: Mapping[str, Mapping[str, Limits]] = MappingProxyType(
     {
         "evaluation": MappingProxyType({DEFAULT: Limits()}),
@@ -114,10 +134,10 @@ _SHARED_BY_MAJOR = frozenset({("opus", "4"), ("sonnet", "4"), ("fable", "5"), ("
 
 @lru_cache(maxsize=1024)
 def pool_of(model: str) -> str:
-    """The name of the pool that a model's requests are counted in.
+    """Return the name of the pool that counts a model's requests.
 
-    Works for plain ids, dated ids and the prefixed ids of cloud platforms. A model that is not known gets a
-    pool of its own under its own name: separate buckets are a harmless guess, shared ones are not.
+    Works for plain ids, dated ids and the prefixed ids of cloud platforms. An unknown model gets a pool
+    of its own under its own name: separate buckets are a harmless guess, shared ones are not.
 
     >>> pool_of("claude-opus-4-8"), pool_of("claude-haiku-5-5"), pool_of("claude-sonnet-4-5-20250929")
     ('opus-4', 'haiku-5.5', 'sonnet-4')
@@ -132,15 +152,20 @@ def pool_of(model: str) -> str:
 
 
 def cache_reads_count(pool: str) -> bool:
-    """Whether reads from the prompt cache count towards the input limit of a pool (true of one old model)."""
+    """Whether prompt-cache reads count towards the input limit of a pool (true for one old model)."""
     return pool == "haiku-3.5"
 
 
+def limits_of(limits: Mapping[str, Limits], pool: str) -> Limits:
+    """Return the limits declared for a pool, or those for every pool, or none."""
+    return limits.get(pool) or limits.get(DEFAULT) or Limits()
+
+
 def normalized(limits: Limits | Mapping[str, Limits]) -> dict[str, Limits]:
-    """Limits keyed by pool, whatever form they were declared in; keys may be models or pools.
+    """Return declared limits keyed by pool; the keys given may be models or pools.
 
     Raises:
-        TypeError: Something other than `Limits` was given.
+        TypeError: A value is not a `Limits`.
         ValueError: Two keys mean the same pool but declare different limits.
     """
     if isinstance(limits, Limits):

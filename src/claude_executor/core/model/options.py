@@ -1,15 +1,15 @@
-"""How a request stands among others."""
+"""Options of a request: priority, tenant and deadline."""
 
 from typing import NamedTuple
 
 
 class RequestOptions(NamedTuple):
-    """How a request stands among others.
+    """Options of one request.
 
     Attributes:
-        priority: Larger goes first; equal ones share.
+        priority: Larger goes first; requests of equal priority share.
         tenant: Requests of different tenants share the limits fairly.
-        deadline: Seconds from now by which the last attempt must have started, at the latest.
+        deadline: Seconds from now within which the last attempt must start; None for no deadline.
     """
 
     priority: int = 0

@@ -1,4 +1,4 @@
-"""The shape of a request: what can be known of it without a tokenizer."""
+"""Shape of a request: its size as far as it is known without a tokenizer."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -20,9 +20,17 @@ _NOT_TEXT = frozenset({"type", "role", "cache_control", "signature"})
 
 
 class RequestShape(NamedTuple):
-    """What can be known of a request without a tokeniser. Holds no text.
+    """Size of a request as far as it is known without a tokenizer. Contains no text.
 
-    `output_told` is the output to expect where somebody has said so.
+    Attributes:
+        model: The model it asks.
+        max_tokens: The most output tokens it allows.
+        text_bytes: Bytes of its text, in UTF-8.
+        other_tokens: Estimated tokens of everything else: images, documents, hidden prompts.
+        prefix: Hash of the prefix up to its last cache marker; None without a marker.
+        prefix_bytes: Bytes of text in that prefix.
+        syntax_bytes: Bytes of names and punctuation around the text.
+        expected_output: Output tokens to expect, if the caller gave an estimate.
     """
 
     model: str
@@ -36,7 +44,7 @@ class RequestShape(NamedTuple):
 
     @property
     def max_text_tokens(self) -> int:
-        """No tokeniser makes more of the text and of the names and marks around it."""
+        """The most tokens of the text and the syntax around it: one token a byte."""
         return self.text_bytes + self.syntax_bytes
 
 
@@ -53,23 +61,24 @@ def shape_of(params: Mapping[str, object]) -> RequestShape:
         raise ValueError(f"a request needs 'max_tokens', a whole number, got {max_tokens!r}")
     if not isinstance(messages, Sequence) or isinstance(messages, str) or not messages:
         raise ValueError("a request needs 'messages', a list with at least one message")
-    tally = _ShapeReader()
+    reader = _ShapeReader()
     # The order in which the API reads a request, and therefore the order that decides what a prefix is.
     tools, system = params.get("tools"), params.get("system")
     if tools:
-        tally.add(tools)
-        tally.other_tokens += TOOLS_OVERHEAD
+        reader.add(tools)
+        reader.other_tokens += TOOLS_OVERHEAD
     if system:
-        tally.add(system)
-    tally.add(cast("Sequence[object]", messages))
-    other = tally.other_tokens + REQUEST_OVERHEAD + MESSAGE_OVERHEAD * len(cast("Sequence[object]", messages))
+        reader.add(system)
+    reader.add(cast("Sequence[object]", messages))
+    count = len(cast("Sequence[object]", messages))
+    other = reader.other_tokens + REQUEST_OVERHEAD + MESSAGE_OVERHEAD * count
     return RequestShape(
-        model, max_tokens, tally.text_bytes, other, tally.prefix, tally.prefix_bytes, tally.syntax_bytes
+        model, max_tokens, reader.text_bytes, other, reader.prefix, reader.prefix_bytes, reader.syntax_bytes
     )
 
 
 class _ShapeReader:
-    """Walks a request and counts; remembers how far the last cache marker reached."""
+    """Reader of a request that counts its parts up to the last cache marker and in total."""
 
     def __init__(self) -> None:
         self.text_bytes = 0

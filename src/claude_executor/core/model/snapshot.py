@@ -1,24 +1,28 @@
-"""The state of an executor at one moment, as plain values for people and programs to read."""
+"""Snapshot of an executor: its state at one moment, as plain values."""
 
 from dataclasses import dataclass
+
+from claude_executor.core.model.gate import BreakerState, HeldBy
+from claude_executor.core.model.limits import LimitSource
+from claude_executor.core.model.sharing import SharingState
 
 
 @dataclass(frozen=True, slots=True)
 class ResourceState:
-    """One limited resource of a pool.
+    """State of one limited resource of a pool.
 
     Attributes:
-        limit: Amount per minute in force.
-        source: Where that number comes from: ``"declared"`` or ``"response headers"``.
-        level: What the bucket holds now; negative in debt.
-        capacity: What it holds when full.
-        foreign_rate: Amount per minute that others of the organisation seem to draw.
+        limit: The limit in force, per minute.
+        source: Where the limit comes from: ``"declared"`` or ``"response headers"``.
+        level: Amount in the bucket now; negative in debt.
+        capacity: Amount in the bucket when it is full.
+        foreign_rate: Amount per minute that other users of the organization seem to draw.
         used: Amount used in the last minute.
         used_in_all: Amount used since the beginning.
     """
 
     limit: float
-    source: str
+    source: LimitSource
     level: float
     capacity: float
     foreign_rate: float
@@ -27,61 +31,61 @@ class ResourceState:
 
     @property
     def utilisation(self) -> float:
-        """Share of the limit used in the last minute."""
+        """Fraction of the limit used in the last minute."""
         return self.used / self.limit
 
 
 @dataclass(frozen=True, slots=True)
 class PoolState:
-    """One pool of models.
+    """State of one pool of models.
 
     Attributes:
-        resources: Its limited resources, by name.
-        queued: Requests in line.
+        resources: The limited resources, by name.
+        queued: Requests in the queue.
         running: Requests in flight.
-        concurrency: How many may be in flight.
-        breaker: State of its circuit breaker.
-        probe_in: Seconds until its circuit breaker lets a probe through; 0 unless it is open.
-        closed_for: Seconds until it opens again after a 429; 0 when open.
-        held_by: What the head of the line is waiting for; `None` if for nothing.
-        held_for: Seconds for which each thing has held the line up so far.
+        concurrency: Requests that may be in flight.
+        breaker: State of the circuit breaker.
+        probe_in: Seconds until the circuit breaker lets a probe through; 0 unless it is open.
+        closed_for: Seconds until the pool opens again after a 429; 0 while it is open.
+        held_by: What the head of the queue is waiting for; None if nothing holds it.
+        held_for: Seconds for which each limit has held the queue back so far.
         round_trip: Seconds an answer takes, averaged.
-        refusals: 429s so far.
-        sharing: How it shares its limits with other executors: ``"joining"``, ``"shared"`` or ``"alone"``;
-            `None` where it does not.
-        members: Executors that share them, as far as is known.
-        share: What is this one's, of all.
-        unreachable_reason: Why those who share them cannot be asked; `None` while they can.
+        refusals: Responses with status 429 so far.
+        sharing: State of sharing limits with other executors: ``"joining"``, ``"shared"`` or ``"alone"``;
+            None without sharing.
+        members: Executors that share the limits, as far as known.
+        share: This executor's fraction of the limits.
+        unreachable_reason: Why the group is unreachable; None while it is reachable.
     """
 
     resources: dict[str, ResourceState]
     queued: int
     running: int
     concurrency: float
-    breaker: str
+    breaker: BreakerState
     probe_in: float
     closed_for: float
-    held_by: str | None
-    held_for: dict[str, float]
+    held_by: HeldBy | None
+    held_for: dict[HeldBy, float]
     round_trip: float
     refusals: int
-    sharing: str | None = None
+    sharing: SharingState | None = None
     members: int = 1
     share: float = 1.0
     unreachable_reason: str | None = None
 
     @property
-    def binding(self) -> str | None:
-        """What has held the line up longest."""
+    def binding(self) -> HeldBy | None:
+        """The limit that has held the queue back longest; None if none has."""
         return max(self.held_for, key=self.held_for.__getitem__) if self.held_for else None
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The whole executor.
+    """State of a whole executor.
 
     Attributes:
-        queued: Requests in line, or waiting for one that writes their common beginning to the cache.
+        queued: Requests in a queue, or waiting for another one to write their prefix to the prompt cache.
         running: Requests in flight.
         waiting_to_retry: Requests whose next attempt is due later.
         answered: Requests that succeeded.
@@ -101,7 +105,8 @@ class Snapshot:
     pools: dict[str, PoolState]
 
     @property
-    def breaker(self) -> str:
-        """The worst state any pool's circuit breaker is in."""
+    def breaker(self) -> BreakerState:
+        """The worst state of any pool's circuit breaker."""
         states = {pool.breaker for pool in self.pools.values()}
-        return next((state for state in ("open", "half-open") if state in states), "closed")
+        worst_first = (BreakerState.OPEN, BreakerState.HALF_OPEN)
+        return next((state for state in worst_first if state in states), BreakerState.CLOSED)
