@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from claude_executor.runtime.map import MapJournal, Params, Result
     from claude_executor.runtime.options import ExecutorOptions, RequestKeywords
     from claude_executor.runtime.session import Session
+    from claude_executor.sdk.messages import message_from_json
 
 __all__ = [
     "AttemptFailed",
@@ -119,6 +120,7 @@ __all__ = [
     "TooLarge",
     "Usage",
     "WhenUnreachable",
+    "message_from_json",
 ]
 __version__ = "0.1.0"
 
@@ -179,6 +181,7 @@ _HOMES = {
     "TooLarge": "errors",
     "Usage": "core.model.cost",
     "WhenUnreachable": "core.model.sharing",
+    "message_from_json": "sdk.messages",
 }
 
 

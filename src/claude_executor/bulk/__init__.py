@@ -1,27 +1,29 @@
-"""Bulk jobs: a JSONL file of requests in, a JSONL file of results out, and every row in it exactly once.
+"""Bulk jobs: a JSONL file of requests in, a JSONL file of results out, every row in it exactly once.
 
 ::
 
-    with ResultsFile.open(target) as results:              # locked, and repaired after a crash
-        resumption = Resumption(results)                   # what is done already
-        survey = check(source, see=resumption.see)         # every line, before anything is sent
-        rest = resumption.planned()
-        run = Run(rest.to_do, models=survey.models, rest=rest)
-        async with Executor(Limits(), on_event=run.listen) as executor:
-            await run_file(source, results, executor=executor, run=run, rest=rest, survey=survey)
-        resumption.settle()                                # one result for each row
+    async with Job.open("rows.jsonl", "results.jsonl") as job:       # locked, validated, compared
+        plan = await job.plan(Limits.tier("start"))                  # tokens, cost and time
+        async with Executor(on_event=job.on_event, spending_caps=job.spending_caps) as executor:
+            summary = await job.run(executor)                        # resumes where the last start ended
 
-The same for prompts that are not in a file: ``executor.map(prompts, journal=Journal(path))``.
+For prompts that are not in a file: ``executor.map(prompts, journal=Journal(path))``.
+
+`Job` is made of parts that can be used alone: `ResultsFile`, `Resumption`, `Run` and `run_file`, `plan`,
+`Caps`.
 """
 
 from claude_executor.bulk.costs.caps import CapDemand, Caps, Unpriced, spent_on
 from claude_executor.bulk.costs.forecast import CostRange
 from claude_executor.bulk.costs.plan import ModelPlan, Plan, PoolPlan, plan
 from claude_executor.bulk.costs.prices import Prices, Spent
-from claude_executor.bulk.costs.token_sample import NotCounted, Ratio, TokenSample, count_tokens
+from claude_executor.bulk.costs.token_sample import NotCounted, TokenRatio, TokenSample, count_tokens
 from claude_executor.bulk.input.problems import BadInput, BadRow, RowProblem
 from claude_executor.bulk.input.rows import Row, RowDefaults, read_row, rows_of
 from claude_executor.bulk.input.sources import Source, readable
+from claude_executor.bulk.job import BulkJob as Job
+from claude_executor.bulk.job_policy import JobPolicy
+from claude_executor.bulk.job_target import BadTarget, ResultsNotWritable
 from claude_executor.bulk.results.line import NotResults
 from claude_executor.bulk.results.lock import FileBusy
 from claude_executor.bulk.results.pipe_writer import PipeWriter
@@ -40,6 +42,7 @@ from claude_executor.bulk.run.validate import Survey, validate
 __all__ = [
     "BadInput",
     "BadRow",
+    "BadTarget",
     "Bottleneck",
     "CapDemand",
     "Caps",
@@ -47,6 +50,8 @@ __all__ = [
     "CostRange",
     "FailureGroup",
     "FileBusy",
+    "Job",
+    "JobPolicy",
     "Journal",
     "ModelPlan",
     "NotCounted",
@@ -56,10 +61,10 @@ __all__ = [
     "Plan",
     "PoolPlan",
     "Prices",
-    "Ratio",
     "RemainingRows",
     "RemainingSource",
     "ResultsFile",
+    "ResultsNotWritable",
     "ResultsReader",
     "Resumption",
     "Row",
@@ -72,6 +77,7 @@ __all__ = [
     "Summary",
     "Survey",
     "Timeline",
+    "TokenRatio",
     "TokenSample",
     "Unpriced",
     "count_tokens",

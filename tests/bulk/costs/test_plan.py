@@ -1,12 +1,12 @@
 """Plans: tokens, money and time before anything is paid for, and how far off they may be."""
 
 import asyncio
+import re
 
-import anthropic
 import orjson
 import pytest
 
-from claude_executor import Limits
+from claude_executor import Failed, FailureKind, Limits, Stopped
 from claude_executor.bulk import (
     NotCounted,
     Prices,
@@ -17,9 +17,9 @@ from claude_executor.bulk import (
     plan,
     rows_of,
 )
-from claude_executor.bulk.costs.token_sample import Ratio, places
+from claude_executor.bulk.costs.token_sample import TokenRatio, sampled_positions
 from claude_executor.runtime.estimate import Estimate
-from claude_executor.simulator import Faults, Rates, Settings
+from claude_executor.simulator import Rates, Settings
 from claude_executor.testing import simulated_client
 
 MODEL = "claude-haiku-5-5"
@@ -87,7 +87,7 @@ def test_long_prompts_are_priced_by_their_own_length(file_of):
 
 def exactly(model: str) -> TokenSample:
     """As if everything had been counted, and the estimates were right."""
-    return TokenSample(1, {model: Ratio(1, 1.0, 0.0)})
+    return TokenSample(1, {model: TokenRatio(1, 1.0, 0.0)})
 
 
 @pytest.mark.parametrize(
@@ -220,15 +220,17 @@ def texts(count: int) -> list[dict]:
     ]
 
 
-# In real time: where a clock stands still between timers, aiolimiter's rounding may wait for ever.
-
-
-def counted(simulator, path, rows, sample, tier="scale"):
+def counted(simulator, path, rows, sample):
     """Count rows by the simulator."""
 
     async def ask():
         async with simulated_client(simulator) as client:
-            return await count_tokens(path, NO, rows=rows, sample=sample, client=client, tier=tier)
+
+            async def count(params) -> int:
+                asked = {name: value for name, value in params.items() if name != "max_tokens"}
+                return (await client.messages.count_tokens(**asked)).input_tokens
+
+            return await count_tokens(path, NO, rows=rows, sample=sample, count=count)
 
     return asyncio.run(ask())
 
@@ -271,11 +273,11 @@ def test_counting_some_rows_narrows_the_range(simulator, file_of):
 
 def test_counted_rows_are_spread_evenly_and_by_chance():
     """One of each part of the file, and not always the same one of those that take turns."""
-    chosen = places(1_000, 100)
+    chosen = sampled_positions(1_000, 100)
     assert [place // 10 for place in chosen] == list(range(100))
     assert len({place % 10 for place in chosen}) == 10
-    assert chosen == places(1_000, 100)
-    assert places(7, 7) == list(range(7))
+    assert chosen == sampled_positions(1_000, 100)
+    assert sampled_positions(7, 7) == list(range(7))
 
 
 @pytest.mark.simulator(Settings(rates=Rates()))
@@ -284,7 +286,7 @@ def test_standard_error_is_that_of_the_textbook(simulator, file_of):
     path = file_of(*texts(100))
     found = counted(simulator, path, 100, 25).models[MODEL]
     counts, estimates = truth(simulator, path), guesses(path)
-    pairs = [(counts[place], estimates[place]) for place in places(100, 25)]
+    pairs = [(counts[place], estimates[place]) for place in sampled_positions(100, 25)]
     ratio = sum(one for one, _ in pairs) / sum(other for _, other in pairs)
     squares = sum((one - ratio * other) ** 2 for one, other in pairs)
     mean = sum(other for _, other in pairs) / 25
@@ -306,50 +308,28 @@ def test_models_are_counted_apart(simulator, file_of):
     assert inputs.high == pytest.approx(1.3 * inputs.guess)
 
 
-@pytest.mark.simulator(Settings(rates=Rates(), count_tokens_rpm=2_000, burst=1))
-def test_counting_keeps_to_its_own_limit(simulator, file_of, monkeypatch):
-    """More counts than the bucket holds, and none of them is refused."""
-    monkeypatch.setattr("claude_executor.bulk.costs.token_sample._AGAIN", 0)
-    assert counted(simulator, file_of(*texts(80)), 80, 80, tier=None).rows == 80
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (Failed("failed: invalid x-api-key", kind=FailureKind.AUTHENTICATION, attempts=1, status=401), 401),
+        (Stopped("no API key", kind=FailureKind.AUTHENTICATION), None),
+    ],
+)
+def test_a_refused_count_names_the_row_and_why(file_of, error, status):
+    """What the executor says is passed on, and the prompt is not; nothing is counted any more."""
+    asked = []
 
+    async def refuse(params):
+        asked.append(params)
+        raise error
 
-@pytest.mark.simulator(Settings(rates=Rates()), faults=Faults(invalid_key=True))
-def test_a_refused_count_names_the_row_and_why(simulator, file_of):
-    """What the API says is passed on, and the prompt is not."""
     with pytest.raises(NotCounted) as caught:
-        counted(simulator, file_of(*texts(50)), 50, 50)
-    assert caught.value.status == 401
-    assert str(caught.value).startswith("the API did not count row 'r")
-    assert "word" not in str(caught.value)
-
-
-def test_a_count_that_reached_nobody_did_not_say_whom_it_asked(file_of, monkeypatch):
-    """The address is told, without a password that stands in it, and what to look at."""
-    monkeypatch.setattr("claude_executor.bulk.costs.token_sample._AGAIN", 0)
-
-    async def ask():
-        url = "http://me:secret@127.0.0.1:9"
-        async with anthropic.AsyncAnthropic(base_url=url, api_key="k") as client:
-            await count_tokens(file_of({}), NO, rows=1, sample=1, client=client)
-
-    with pytest.raises(NotCounted, match=r"http://127\.0\.0\.1:9 cannot be reached; .*ANTHROPIC_BASE_URL"):
-        asyncio.run(ask())
-
-
-def test_counting_without_a_key(monkeypatch, file_of, tmp_path):
-    """The SDK's own words for it would help nobody."""
-    for name in ("ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
-
-    async def ask():
-        async with anthropic.AsyncAnthropic(base_url="http://127.0.0.1:9") as client:
-            await count_tokens(file_of({}), NO, rows=1, sample=1, client=client)
-
-    with pytest.raises(NotCounted, match="there is no API key; set ANTHROPIC_API_KEY") as caught:
-        asyncio.run(ask())
-    assert caught.value.status is None
+        asyncio.run(count_tokens(file_of(*texts(50)), NO, rows=50, sample=50, count=refuse))
+    assert caught.value.status == status
+    assert re.fullmatch(
+        r"the API did not count row 'r\d+': (invalid x-api-key|no API key)", str(caught.value)
+    )
+    assert len(asked) <= 20
 
 
 def test_nothing_shows_a_prompt():

@@ -86,36 +86,39 @@ def test_defaults_fill_what_is_missing():
         (b"nonsense", "not JSON"),
         (b"\xff\xfe", "not JSON"),
         (b"[1]", "a row must be an object, not a list"),
-        (line(custom_id="a"), "exactly one of 'params', 'body' and 'prompt'; it has none"),
-        (line(custom_id="a", params=PARAMS, prompt="x"), "it has 'params' and 'prompt'"),
+        (line(custom_id="a"), "exactly one of 'params', 'body' and 'prompt'; found none of them"),
+        (line(promt="x"), "found none of them, but 'promt'; did you mean 'prompt'?"),
+        (b"[", "not JSON"),
+        (b"[1]", "if the file is one JSON array, convert it: jq -c '.[]' FILE > FILE.jsonl"),
+        (line(custom_id="a", params=PARAMS, prompt="x"), "found 'params' and 'prompt'"),
         (line(custom_id="a", params=[]), "'params' must be an object, not an empty list"),
         (line(params=PARAMS), "no 'custom_id'; add one"),
-        (line(custom_id="", params=PARAMS), "not an empty text"),
-        (line(custom_id=7, params=PARAMS), "'custom_id' must be a text"),
+        (line(custom_id="", params=PARAMS), "not an empty string"),
+        (line(custom_id=7, params=PARAMS), "'custom_id' must be a non-empty string"),
         (line(custom_id="x" * 65, params=PARAMS), "65 characters; at most 64"),
         (line(custom_id="a", method="GET", body=PARAMS), "'method' must be \"POST\""),
         (line(custom_id="a", url="/v1/responses", body=PARAMS), "'url' must be \"/v1/messages\""),
         (line(custom_id="a", url=["/v1/messages"], body=PARAMS), "'url' must be \"/v1/messages\""),
-        (line(custom_id="a", body="x"), "'body' must be an object, not a text"),
-        (line(prompt=""), "'prompt' must be a text that is not empty"),
-        (line(prompt=" \n"), "not an empty text"),
-        (line(prompt="x", model="m", system=5), "'system' must be a text or a list of blocks, not 5"),
-        (line(prompt="x"), "no 'model'; add it, or name one for all rows with -m"),
+        (line(custom_id="a", body="x"), "'body' must be an object, not a string"),
+        (line(prompt=""), "'prompt' must be a non-empty string"),
+        (line(prompt=" \n"), "not an empty string"),
+        (line(prompt="x", model="m", system=5), "'system' must be a string or a list of blocks, not 5"),
+        (line(prompt="x"), "no 'model'; add it, or set one for all rows with -m"),
         (params(model=None), "no 'model'"),
         (params(model=5), "no 'model'"),
         (params(max_tokens=None), "no 'max_tokens'; add it, or set one for all rows with --max-tokens"),
-        (params(max_tokens="10"), "'max_tokens' must be a whole number that is not negative, not a text"),
-        (params(max_tokens=-1), "not negative, not -1"),
+        (params(max_tokens="10"), "'max_tokens' must be a whole number, 0 or more, not a string"),
+        (params(max_tokens=-1), "0 or more, not -1"),
         (params(max_tokens=True), "not true or false"),
         (params(messages=None), "'messages' must be a list with at least one message, not nothing"),
         (params(messages=[]), "not an empty list"),
-        (params(messages="hello"), "not a text"),
-        (params(messages=["hello"]), "message 1 must be an object, not a text"),
+        (params(messages="hello"), "not a string"),
+        (params(messages=["hello"]), "message 1 must be an object, not a string"),
         (params(messages=[{"content": "x"}]), "message 1 must have a 'role'"),
         (params(messages=[*MESSAGES, {"role": "user"}]), "message 2 must have a 'content'"),
-        (params(stream=True), "'stream' must be left out"),
-        (params(system={"a": 1}), "'system' must be a text or a list of blocks, not an object"),
-        (params(messages=[{"role": "system", "content": "x"}]), "nothing but system messages"),
+        (params(stream=True), "remove 'stream'"),
+        (params(system={"a": 1}), "'system' must be a string or a list of blocks, not an object"),
+        (params(messages=[{"role": "system", "content": "x"}]), "only system messages"),
         (params(system="x", messages=[{"role": "system", "content": "x"}, *MESSAGES]), "put both into"),
         (line(custom_id="a", params=PARAMS, result={}), "is this a results file?"),
     ],
@@ -155,7 +158,7 @@ def test_what_is_known_is_neither_checked_nor_seen_but_counted(tmp_path):
 
 def test_empty_file_is_bad_input(tmp_path):
     """Nothing to do is told, not done in silence."""
-    with pytest.raises(BadInput, match="there are no rows in it"):
+    with pytest.raises(BadInput, match="no rows found"):
         validate(written(tmp_path / "a.jsonl"))
 
 
@@ -166,7 +169,7 @@ def test_duplicates_are_found_wherever_they_are(tmp_path):
     with pytest.raises(BadInput) as caught:
         validate(path)
     assert [str(problem) for problem in caught.value.problems] == [
-        "line 501 and 1 more: 'custom_id' 'r17' is already that of line 18",
+        "line 501 and 1 more: 'custom_id' 'r17' is already used by line 18",
     ]
 
 
@@ -195,7 +198,7 @@ def test_equal_problems_were_told_line_by_line(tmp_path):
         validate(written(tmp_path / "a.jsonl", params(), *[bare] * 30, line(custom_id="b"), bare))
     assert caught.value.count == 32
     first, second = map(str, caught.value.problems)
-    assert first == "line 2 and 30 more: no 'model'; add it, or name one for all rows with -m"
+    assert first == "line 2 and 30 more: no 'model'; add it, or set one for all rows with -m"
     assert second.startswith("line 32: a row needs exactly one of")
     assert str(caught.value).count("\n") == 1
 

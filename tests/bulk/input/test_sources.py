@@ -167,10 +167,10 @@ def test_csv_problems_are_told_by_the_line_they_begin_in(tmp_path):
         "latin-1",
     )
     assert problems_of(path) == [
-        "line 4: 'custom_id' 'a' is already that of line 2",
+        "line 4: 'custom_id' 'a' is already used by line 2",
         "line 5: 'max_tokens' must be a whole number",
-        "line 6: it has 1 cells, and there are 3 columns",
-        "line 7: 'prompt' must be a text that is not empty, not an empty text",
+        "line 6: 1 cells, but there are 3 columns",
+        "line 7: 'prompt' must be a non-empty string, not an empty string",
         "line 8: not CSV: a quotation mark is not closed, not doubled, or a cell is too long",
         "line 9: not UTF-8; save the file as CSV in UTF-8",
     ]
@@ -179,13 +179,14 @@ def test_csv_problems_are_told_by_the_line_they_begin_in(tmp_path):
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("secret,x\nsecret,y\n", "there is no column 'prompt' among its 2 in the first row"),
-        ("prompt;custom_id\nsecret;y\n", "columns must be separated by commas"),
+        ("secret,x\nsecret,y\n", "no column named 'prompt' among the 2 of the first row"),
+        ("prompt;custom_id\nsecret;y\n", "it looks semicolon-separated; save it with commas"),
+        ("id,Prompt\nsecret,y\n", "no column named 'prompt' among the 2 of the first row; rename 'Prompt'"),
         ("prompt,a,a\nsecret,1,2\n", "two columns have the same name"),
-        ("prompt,result\nsecret,1\n", "a column cannot be called 'result'"),
-        ("prompt,executor\nsecret,1\nsecret,2\n", "a column cannot be called 'executor'"),
-        ("prompt\n", "there are no rows in it"),
-        ("", "there are no rows in it"),
+        ("prompt,result\nsecret,1\n", "the column name 'result' is reserved"),
+        ("prompt,executor\nsecret,1\nsecret,2\n", "the column name 'executor' is reserved"),
+        ("prompt\n", "no rows found"),
+        ("", "no rows found"),
         ('"prompt\nsecret\n', "not CSV"),
     ],
 )
@@ -242,18 +243,18 @@ def test_parquet_problems_are_told_by_row(tmp_path):
     """Parquet has no lines: rows are counted from 1."""
     path = table(tmp_path / "a.parquet", prompt=["secret", None, "secret"], custom_id=["a", "b", "a"])
     assert problems_of(path) == [
-        "row 2: 'prompt' must be a text that is not empty, not nothing",
-        "row 3: 'custom_id' 'a' is already that of row 1",
+        "row 2: 'prompt' must be a non-empty string, not nothing",
+        "row 3: 'custom_id' 'a' is already used by row 1",
     ]
 
 
 @pytest.mark.parametrize(
     ("columns", "what"),
     [
-        ({"text": ["secret"]}, "there is no column 'prompt'"),
-        ({"prompt": ["x"], "raw": [b"secret"]}, "the column 'raw' holds binary, for which JSON has no form"),
-        ({"prompt": ["x"], "deep": [{"raw": b"secret"}]}, "the column 'deep' holds struct"),
-        ({"prompt": pa.array([], pa.string())}, "there are no rows in it"),
+        ({"text": ["secret"]}, "no column named 'prompt'"),
+        ({"prompt": ["x"], "raw": [b"secret"]}, "the column 'raw' has type binary, which JSON does not have"),
+        ({"prompt": ["x"], "deep": [{"raw": b"secret"}]}, "the column 'deep' has type struct"),
+        ({"prompt": pa.array([], pa.string())}, "no rows found"),
     ],
 )
 def test_parquet_that_is_no_table_of_rows(tmp_path, columns, what):
@@ -266,7 +267,7 @@ def test_damaged_parquet(tmp_path):
     """A file that only begins like Parquet."""
     path = tmp_path / "a.parquet"
     path.write_bytes(b"PAR1" + b"x" * 100)
-    with pytest.raises(BadInput, match="damaged or of a kind that cannot be read"):
+    with pytest.raises(BadInput, match="damaged, or of an unsupported kind"):
         validate(path)
 
 

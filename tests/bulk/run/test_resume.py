@@ -147,7 +147,7 @@ def test_an_id_that_comes_twice_is_found_though_its_row_is_done(some_rows, tmp_p
     target.write_bytes(b"".join(map(result, rows)))
     with ResultsFile.open(target) as results:
         resumption = Resumption(results, on_changed="redo")
-        with pytest.raises(BadInput, match=f"'{rows[1].custom_id}' is already that of line"):
+        with pytest.raises(BadInput, match=f"'{rows[1].custom_id}' is already used by line"):
             validate(path, see=resumption.see, known=resumption.known)
 
 
@@ -276,7 +276,7 @@ def test_changed_rows_are_asked_about(some_rows, planned, tmp_path):
     """An answer to another question: nothing happens, and the first twenty are named."""
     rows = some_rows(40)
     lines = [result(row, params={"other": 1}) for row in rows[:30]]
-    with pytest.raises(Changed, match=r"30 answered rows ask something else now: row-0, row-1,.*and 10 more"):
+    with pytest.raises(Changed, match=r"30 answered rows have changed since: row-0, row-1,.*and 10 more"):
         planned(rows, lines)
     assert (tmp_path / "r.jsonl").read_bytes() == b"".join(lines)
 

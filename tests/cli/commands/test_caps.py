@@ -39,8 +39,8 @@ def test_at_its_budget_a_run_ends_and_can_go_on(environment, invoke, rows_file):
     assert summary["unsent"] == 100 - summary["succeeded"] > 0
     said, how = result.stderr.splitlines()[-2:]
     spent, left = f"${summary['spent']['dollars']:.4f}", summary["unsent"]
-    assert said.startswith(f"stopped early: budget of $0.0300 reached: {spent} spent")
-    assert said.endswith(f", {left} rows left undone")
+    assert said.startswith(f"stopped early: budget of $0.0300 reached ({spent} spent)")
+    assert said.endswith(f"; {left} rows not sent")
     assert how == (f"raise --budget and go on with: claude-executor run {source} --budget '$0.03' --json")
     first = results_of(target)
     assert {line["result"]["type"] for line in first} == {"succeeded"}
@@ -66,8 +66,8 @@ def test_a_budget_that_is_spent_sends_nothing(environment, invoke, rows_file):
         file.write(source.read_text().splitlines()[0].replace('"r0"', '"new"') + "\n")
     result = invoke("run", source, "--budget", "0.000001")
     assert result.exit_code == 4
-    assert "budget of under $0.0001 reached: $0.00" in result.stderr
-    assert "1 row left undone" in result.stderr
+    assert "budget of under $0.0001 reached ($0.00" in result.stderr
+    assert "1 row not sent" in result.stderr
     assert environment.verdict().requests == 10
 
 
@@ -76,7 +76,9 @@ def test_without_a_price_there_is_no_budget(environment, invoke, rows_file):
     source = rows_file(3, model="claude-mythos-5")
     result = invoke("run", source, "--budget", "20usd")
     assert result.exit_code == 2
-    assert "nothing was sent: the price of claude-mythos-5 is not known, so a budget" in result.stderr
+    assert (
+        "nothing was sent: the price of claude-mythos-5 is not known, so a cap on the cost" in result.stderr
+    )
     assert environment.verdict().requests == 0
     assert sorted(path.name for path in source.parent.iterdir()) == ["rows.jsonl"]
     assert invoke("run", source, "--max-tokens-total", "1M").exit_code == 0
@@ -90,7 +92,7 @@ def test_cap_on_tokens(environment, invoke, rows_file):
     spent = summary["spent"]
     assert summary["max_tokens_total"] == 2_000
     assert 1_500 < spent["input_tokens"] + spent["output_tokens"] <= 2_000
-    assert "cap of 2,000 tokens reached: 1," in result.stderr
+    assert "cap of 2,000 tokens reached (1," in result.stderr
     assert " of 2,000" in result.stderr
     assert result.stderr.splitlines()[-1].startswith("raise --max-tokens-total and go on with: ")
 
@@ -99,7 +101,7 @@ def test_a_row_larger_than_the_budget(environment, invoke, rows_file):
     """It is told why a job ends with so much left."""
     result = invoke("run", rows_file(3, model="claude-opus-5-5"), "--budget", "0.0001")
     assert result.exit_code == 4
-    assert "reached: $0 spent, 3 rows left undone; the next could take more than is left\n" in result.stderr
+    assert "reached ($0 spent); 3 rows not sent; the next row could take more than is left\n" in result.stderr
 
 
 def test_what_cannot_be_bounded_is_told(environment, invoke, rows_file):
@@ -109,7 +111,7 @@ def test_what_cannot_be_bounded_is_told(environment, invoke, rows_file):
         '"max_tokens"', '"tools": [{"type": "web_search_1", "name": "s"}], "max_tokens"'
     )
     source.write_text(text)
-    assert "2 rows bring in what cannot be priced" in invoke("run", source, "--budget", "5").stderr
+    assert "2 rows bring in content that cannot be priced" in invoke("run", source, "--budget", "5").stderr
 
 
 def test_deadline(invoke, rows_file, monkeypatch):
@@ -124,7 +126,7 @@ def test_deadline(invoke, rows_file, monkeypatch):
     summary = json.loads(result.stdout)
     assert summary["deadline"] == 1.5
     said, how = result.stderr.splitlines()[-2:]
-    assert said == f"stopped early: deadline of 0:02 reached: {summary['unsent']:,} rows left undone"
+    assert said == f"stopped early: deadline (0:02) reached; {summary['unsent']:,} rows not sent"
     assert how.startswith("go on with: claude-executor run")
 
 
@@ -267,7 +269,7 @@ def test_dry_run(environment, invoke, rows_file):
     source = rows_file(50)
     result = invoke("run", source, "--dry-run", "--tier", "start")
     assert result.exit_code == 0
-    assert "nothing was sent. This is what it will take." in " ".join(result.stdout.split())
+    assert "(dry run: nothing was sent)" in " ".join(result.stdout.split())
     planned = json.loads(invoke("run", source, "--dry-run", "--exact", 5, "--json").stdout)
     assert planned["counted"]["rows"] == 5
     assert environment.verdict().requests == 0
@@ -284,7 +286,7 @@ def test_dry_run_of_standard_input(rows_file):
         input=rows_file(7).read_text(), capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert process.returncode == 0, process.stderr
-    assert "standard input: nothing was sent" in process.stdout
+    assert "Plan for standard input (dry run: nothing was sent)" in process.stdout
 
 
 def test_the_report_shows_a_job_of_two_starts(invoke, rows_file, monkeypatch, tmp_path):

@@ -40,7 +40,7 @@ def test_what_is_done_is_not_planned_again(environment, invoke, half_done, monke
     source, target = half_done
     monkeypatch.delenv("ANTHROPIC_API_KEY")
     text = said(invoke("run", source, "--dry-run"))
-    assert "4 of 10 rows are done already; 6 to go rows 6 input" in text
+    assert "4 of 10 rows are already done; 6 to go rows 6 input" in text
     planned = json.loads(invoke("run", source, "--dry-run", "--json").stdout)
     assert (planned["rows"], planned["answered_before"]) == (6, 4)
     assert json.loads(invoke("run", source, "--dry-run", "--json", "--force").stdout)["rows"] == 10
@@ -53,7 +53,7 @@ def test_when_all_is_done_nothing_is_planned(environment, invoke, done):
     """It takes nothing."""
     source, _ = done
     text = said(invoke("run", source, "--dry-run", "--budget", "1"))
-    assert text.endswith("4 of 4 rows are done already; nothing to do")
+    assert text.endswith("4 of 4 rows are already done; nothing to do")
     assert json.loads(invoke("run", source, "--dry-run", "--json").stdout)["dollars"]["high"] == 0
 
 
@@ -62,7 +62,7 @@ def test_rows_that_ask_the_same_are_planned_once(environment, invoke, half_done)
     source, _ = half_done
     repeat(source, 3)
     text = said(invoke("run", source, "--dry-run", "--dedupe"))
-    assert "rows 6 to send; 20 more ask the same and get a copy of the answer" in text
+    assert "rows 6 to send; 20 equal rows get a copy of the answer" in text
     assert "rows 26 input" in said(invoke("run", source, "--dry-run"))
     assert invoke("run", source, "--dedupe").exit_code == 0
     assert environment.verdict().requests == 10
@@ -91,7 +91,7 @@ def test_it_is_said_whether_the_caps_will_do(environment, invoke, half_done):
     source.write_text(source.read_text().replace("claude-haiku-5-5", "claude-mythos-5"))
     refused = invoke("run", source, "--dry-run", "--budget", "1", "--force")
     assert refused.exit_code == 2
-    assert "so a budget cannot be kept; leave --budget out" in refused.stderr
+    assert "so a cap on the cost cannot be kept; omit --budget" in refused.stderr
 
 
 def test_looking_changes_nothing_and_is_kept_out_by_nobody(environment, invoke, half_done):
@@ -101,22 +101,22 @@ def test_looking_changes_nothing_and_is_kept_out_by_nobody(environment, invoke, 
     target.write_bytes(b"".join(answers[:3]) + answers[3][:-20])
     os.utime(target, (1, 1))
     before = as_it_is(source.parent)
-    assert "3 of 10 rows are done already" in said(invoke("run", source, "--dry-run", "--dedupe"))
+    assert "3 of 10 rows are already done" in said(invoke("run", source, "--dry-run", "--dedupe"))
     assert as_it_is(source.parent) == before
     target.with_name(target.name + ".staged").write_bytes(answers[0])
     before = as_it_is(source.parent)
-    assert "1 of 10 rows are done already" in said(invoke("run", source, "--dry-run"))
+    assert "1 of 10 rows are already done" in said(invoke("run", source, "--dry-run"))
     assert as_it_is(source.parent) == before
     with ResultsFile.open(target):
-        assert "1 of 10 rows are done already" in said(invoke("run", source, "--dry-run"))
+        assert "1 of 10 rows are already done" in said(invoke("run", source, "--dry-run"))
 
 
 def test_what_a_run_would_refuse_is_refused(environment, invoke, half_done):
     """Changed rows, and results that are none: in its words."""
     source, target = half_done
     source.write_text(source.read_text().replace("The secret prompt 3", "Another"))
-    assert "1 answered row asks something else now" in invoke("run", source, "--dry-run").stderr
-    assert "1 that changed is sent again; 6 to go rows 7 input" in said(
+    assert "1 answered row has changed since" in invoke("run", source, "--dry-run").stderr
+    assert "1 changed row is sent again; 6 to go rows 7 input" in said(
         invoke("run", source, "--dry-run", "--on-changed", "redo")
     )
     target.write_text("precious")

@@ -25,7 +25,7 @@ def test_redo_at_a_budget_that_is_used_up_keeps_the_answers(environment, invoke,
     for _ in range(2):
         result = invoke("run", source, "--on-changed", "redo", "--budget", "0.000001", "--ordered")
         assert result.exit_code == 4
-        assert "4 rows left undone" in result.stderr
+        assert "4 rows not sent" in result.stderr
         assert target.read_bytes() == before
     assert environment.verdict().requests == 4
     assert invoke("run", source, "--on-changed", "redo", "--budget", "5").exit_code == 0
@@ -88,7 +88,7 @@ def test_models_of_answers_need_no_price_for_what_is_left(environment, invoke, d
     target.write_text("".join(json.dumps(answer) + "\n" for answer in answers if answer["custom_id"] != "r3"))
     result = invoke("run", source, "--budget", "5")
     assert result.exit_code == 0, result.stderr
-    assert "3 of 4 rows are done already; 1 to go" in result.stderr
+    assert "3 of 4 rows are already done; 1 to go" in result.stderr
 
 
 def answers_of(path):
@@ -172,7 +172,7 @@ def test_a_redo_that_was_killed_goes_on_with_what_it_had(environment, invoke, do
     assert invoke("run", source).exit_code == 2
     result = invoke("run", source, "--on-changed", "redo")
     assert result.exit_code == 0
-    assert "2 of 4 rows are done already; 2 that changed are sent again" in result.stderr
+    assert "2 of 4 rows are already done; 2 changed rows are sent again" in result.stderr
     assert environment.verdict().requests == requests + 2
     assert len(answers_of(target)) == 4
     assert not any(line in old for line in target.read_bytes().splitlines())
@@ -205,7 +205,7 @@ def test_force_that_was_killed_before_its_first_answer_has_thrown_nothing_away(e
     first = old.splitlines(keepends=True)[0]
     beside.write_bytes(first + b'{"custom_id":"r0","resu')
     result = invoke("run", source)
-    assert "1 of 4 rows are done already; 3 to go" in result.stderr
+    assert "1 of 4 rows are already done; 3 to go" in result.stderr
     assert not beside.exists()
     assert len(answers_of(target)) == 4
     assert environment.verdict().requests == 7
@@ -219,7 +219,7 @@ def test_force_that_only_fails_keeps_the_answers(environment, invoke, done):
     result = invoke("run", source, "--force")
     assert result.exit_code == 2
     assert target.read_bytes() == before
-    assert f"nothing was answered: {target} is as it was" in result.stderr
+    assert f"no answer came; {target} is unchanged" in result.stderr
 
 
 def test_force_takes_the_old_results_away_with_the_first_answer(environment, invoke, done):
@@ -229,7 +229,7 @@ def test_force_takes_the_old_results_away_with_the_first_answer(environment, inv
     target.chmod(0o600)
     result = invoke("run", source, "--force", "--ordered", "--dedupe")
     assert result.exit_code == 0
-    assert "is as it was" not in result.stderr
+    assert "is unchanged" not in result.stderr
     assert [json.loads(line)["custom_id"] for line in target.read_text().splitlines()] == [
         "r0", "r1", "r2", "r3"
     ]  # fmt: skip
@@ -268,7 +268,7 @@ def test_force_says_where_the_results_are_if_they_cannot_take_the_place_of_the_o
     result = invoke("run", source, "--force")
     assert result.exit_code == 0
     beside = target.with_name(target.name + ".staged")
-    said = f"the results are in {beside}, for {target} cannot be replaced: device or resource busy"
+    said = f"the results are in {beside}: {target} cannot be replaced (device or resource busy)"
     assert said in result.stderr
     again = invoke("run", source)
     assert again.exit_code == 0

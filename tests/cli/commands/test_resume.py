@@ -75,7 +75,7 @@ def test_killed_and_started_again(launch, invoke, sent, monkeypatch, tmp_path):
         assert last.exit_code == 0, last.stderr
         assert {name: sent[name] for name in journalled} == dict(journalled)
         assert server.verdict().requests <= 200 + 2 * 30
-    assert f"{len(journalled)} of 200 rows are done already; " in last.stderr
+    assert f"{len(journalled)} of 200 rows are already done; " in last.stderr
     assert Counter(result["custom_id"] for result in results_of(target)) == Counter(
         f"r{number}" for number in range(200)
     )
@@ -91,7 +91,7 @@ def test_a_second_start_sends_nothing_that_is_done(environment, invoke, rows_fil
     before = source.with_name("rows.results.jsonl").read_bytes()
     result = invoke("run", source, "--json")
     assert result.exit_code == 0
-    assert "20 of 20 rows are done already; nothing to do" in result.stderr
+    assert "20 of 20 rows are already done; nothing to do" in result.stderr
     summary = json.loads(result.stdout)
     assert (summary["rows"], summary["answered_before"]) == (0, 20)
     assert source.with_name("rows.results.jsonl").read_bytes() == before
@@ -106,7 +106,7 @@ def test_rows_without_ids_are_known_by_their_lines(environment, invoke, tmp_path
     with source.open("a") as file:
         file.write('{"prompt": "Hum"}\n')
     result = invoke("run", source, "-m", MODEL)
-    assert "2 of 3 rows are done already; 1 to go" in result.stderr
+    assert "2 of 3 rows are already done; 1 to go" in result.stderr
     assert environment.verdict().requests == 3
 
 
@@ -119,13 +119,13 @@ def test_changed_rows(environment, invoke, rows_file):
     source.write_text(source.read_text().replace("The secret prompt 3", "Another secret"))
     result = invoke("run", source)
     assert result.exit_code == 2
-    assert "nothing was sent: 1 answered row asks something else now: r3" in result.stderr
+    assert "nothing was sent: 1 answered row has changed since: r3" in result.stderr
     assert "--on-changed redo" in result.stderr
     assert invoke("run", source, "--on-changed", "keep").exit_code == 0
     assert environment.verdict().requests == 5
     result = invoke("run", source, "--on-changed", "redo")
     assert result.exit_code == 0
-    assert "4 of 5 rows are done already; 1 that changed is sent again" in result.stderr
+    assert "4 of 5 rows are already done; 1 changed row is sent again" in result.stderr
     after = {result["custom_id"]: result for result in results_of(target)}
     assert {name for name in before if before[name] != after[name]} == {"r3"}
     assert environment.verdict().requests == 6
@@ -138,7 +138,7 @@ def test_another_model_is_another_request(environment, invoke, tmp_path):
     assert invoke("run", source, "-m", MODEL).exit_code == 0
     result = invoke("run", source, "-m", "claude-haiku-4-5")
     assert result.exit_code == 2
-    assert "30 answered rows ask something else now: line-1, " in result.stderr
+    assert "30 answered rows have changed since: line-1, " in result.stderr
     assert "line-20 and 10 more" in result.stderr
 
 
@@ -153,13 +153,16 @@ def test_failures_are_left_or_retried(environment, invoke, tmp_path):
     assert invoke("run", source).exit_code == 1
     result = invoke("run", source)
     assert result.exit_code == 1
-    assert "3 of 4 rows are done already; 1 failed for good (claude-executor retry" in result.stderr
+    assert (
+        "3 of 4 rows are already done; 1 failed permanently (retry them with claude-executor retry"
+        in result.stderr
+    )
     assert environment.verdict().requests == 4
     with source.open("a") as file:
         file.write(json.dumps(line | {"custom_id": "new"}) + "\n")
     result = invoke("retry", source)
     assert result.exit_code in (1, 2)
-    assert "1 that failed is tried again; 1 not sent yet is left out" in result.stderr
+    assert "1 failed row is retried; 1 not sent yet is left out" in result.stderr
     assert environment.verdict().requests == 5
     source.write_text(source.read_text().replace("claude-nope", MODEL))
     assert invoke("run", source).exit_code == 0
@@ -172,7 +175,7 @@ def test_retry_needs_results(environment, invoke, rows_file):
     """Before the first run there is nothing to retry."""
     result = invoke("retry", rows_file())
     assert result.exit_code == 2
-    assert "claude-executor run makes them" in result.stderr
+    assert "run claude-executor run first" in result.stderr
 
 
 def test_a_torn_line_is_repaired(environment, invoke, rows_file):
@@ -184,7 +187,7 @@ def test_a_torn_line_is_repaired(environment, invoke, rows_file):
     target.write_bytes(whole[:-40])
     result = invoke("run", source)
     assert result.exit_code == 0
-    assert "4 of 5 rows are done already; 1 to go" in result.stderr
+    assert "4 of 5 rows are already done; 1 to go" in result.stderr
     assert len(results_of(target)) == 5
 
 
@@ -231,7 +234,7 @@ def test_dedupe_and_order(environment, invoke, tmp_path):
     source = tmp_path / "p.jsonl"
     source.write_text("".join(f'{{"prompt": "Prompt {number % 7}"}}\n' for number in range(40)))
     result = invoke("run", source, "-m", MODEL, "--dedupe", "--ordered")
-    assert "33 of them asked the same as another and cost nothing" in result.stderr
+    assert "33 of them were copies of equal rows, at no cost" in result.stderr
     with source.open("a") as file:
         file.write('{"prompt": "Prompt 6"}\n{"prompt": "Prompt 7"}\n')
     assert invoke("run", source, "-m", MODEL, "--dedupe", "--ordered").exit_code == 0
@@ -260,7 +263,7 @@ def test_a_disk_that_fills_up(environment, invoke, rows_file):
     assert 0 < len(kept) < 60
     result = invoke("run", source)
     assert result.exit_code == 0
-    assert f"{len(kept)} of 60 rows are done already" in result.stderr
+    assert f"{len(kept)} of 60 rows are already done" in result.stderr
     assert len(results_of(target)) == 60
 
 

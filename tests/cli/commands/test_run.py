@@ -132,7 +132,7 @@ def test_unreachable_host(environment, invoke, rows_file):
     result = invoke("run", rows_file(30), "--base-url", url)
     assert result.exit_code == 3
     assert "check the network and the base URL" in result.stderr.splitlines()[-2]
-    assert "0 of 30 answered, 30 not done" in result.stderr
+    assert "0 of 30 answered, 30 not sent" in result.stderr
 
 
 def test_bad_rows_are_told_and_nothing_is_sent(environment, invoke, rows_file):
@@ -144,7 +144,7 @@ def test_bad_rows_are_told_and_nothing_is_sent(environment, invoke, rows_file):
     assert result.exit_code == 2
     assert f"{source}: line 4: not JSON" in result.stderr
     assert f"{source}: line 5: no 'model'" in result.stderr
-    assert "nothing was sent, because of 2 problems" in result.stderr
+    assert "2 problems in the input; nothing was sent" in result.stderr
     assert environment.verdict().requests == 0
 
 
@@ -157,15 +157,15 @@ def test_bad_files(environment, invoke, rows_file, tmp_path):
     for words, said in [
         ((tmp_path / "missing.jsonl",), "no such file or directory"),
         ((tmp_path,), "cannot"),
-        ((empty,), "there are no rows in it"),
-        ((source, "-o", existing), "is not a results file (line 1: it does not look like a result)"),
+        ((empty,), "no rows found"),
+        ((source, "-o", existing), "is no results file (line 1: it is not of the form of a result)"),
         ((source, "-o", source, "--force"), "is the input"),
         ((source, "-o", tmp_path), "is a directory"),
         ((source, "-o", tmp_path / "nowhere" / "x.jsonl"), "there is no directory"),
         (("-",), "need a name: -o FILE, or -o - for standard output"),
-        ((source, "-o", "-", "--json"), "--json needs a file for the results"),
-        ((source, "-o", "-", "--ordered"), "--ordered needs a file for the results"),
-        ((source, "--exact", 5), "--exact goes with --dry-run"),
+        ((source, "-o", "-", "--json"), "--json needs a results file"),
+        ((source, "-o", "-", "--ordered"), "--ordered needs a results file"),
+        ((source, "--exact", 5), "--exact needs --dry-run"),
     ]:
         result = invoke("run", *words)
         assert result.exit_code == 2, words
@@ -193,7 +193,7 @@ def test_full_disk(environment, invoke, rows_file):
 @pytest.mark.parametrize(
     ("ending", "said"),
     [
-        (".lock", "cannot write in the directory {target.parent}: permission denied; name another"),
+        (".lock", "can't write to {target.parent} (permission denied); choose another"),
         ("results.jsonl", "cannot open {target}: permission denied"),
     ],
 )
@@ -290,7 +290,7 @@ def test_interrupt_finishes_what_is_in_flight(launch, rows_file):
     assert process.returncode == 130
     assert len(results_of(target)) == verdict.answered
     assert verdict.requests == verdict.answered < 3_000
-    assert "rows left undone" in stderr.splitlines()[-2]
+    assert "rows not sent" in stderr.splitlines()[-2]
     assert "Traceback" not in stderr
 
 

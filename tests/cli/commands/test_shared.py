@@ -25,7 +25,7 @@ def test_a_run_that_shares_its_limits_asks_the_group(environment, invoke, rows_f
     assert result.exit_code == 3, result.output
     assert environment.verdict().requests == 0
     assert "stopped early: not sent: the shared budget cannot be reached" in result.stderr
-    assert "0 of 300 answered, 300 not done" in result.stderr
+    assert "0 of 300 answered, 300 not sent" in result.stderr
     assert list(source.parent.iterdir()) == [source]
 
 

@@ -5,9 +5,8 @@ import json
 import pytest
 
 from claude_executor import Limits
-from claude_executor.bulk import Caps, NotCounted, RowDefaults, readable
-from claude_executor.cli.job.plan import foreseen, show
-from claude_executor.cli.job.prepare import looked_at
+from claude_executor.bulk import Caps, Job, NotCounted, RowDefaults
+from claude_executor.cli.job import plan
 from claude_executor.cli.options.connection import ConnectionOptions
 from claude_executor.cli.options.job import STANDARD, JobOptions
 from claude_executor.cli.options.resume_command import ResumeCommand
@@ -21,9 +20,7 @@ def dry_run(path, limits=None, *, as_json=False, **options):
         source=path, target=STANDARD, connection=how, defaults=RowDefaults(), caps=Caps(), ordered=False,
         dedupe=False, priority=0, as_json=as_json, going_on=ResumeCommand("run", ()),
     )  # fmt: skip
-    with readable(path) as source:
-        job = looked_at(bulk, source)
-        show(job, foreseen(job, **options))
+    plan.dry_run(bulk, **options)
 
 
 @pytest.fixture
@@ -44,17 +41,17 @@ def printed(capsys, monkeypatch):
 def test_plan_for_people(printed, rows_file):
     """Rows, tokens, money and time, and what each of them is worth."""
     text = printed(rows_file(2_000))
-    assert "nothing was sent" in text
+    assert "dry run: nothing was sent" in text
     assert "rows 2,000" in text
-    assert "estimated from the bytes (--exact 100 lets the API count some rows" in text
+    assert "estimated from the size (--exact 100 counts some rows by the API, for free)" in text
     assert "output 60,000 (0 to 60,000) tokens" in text
     assert "cost $0.0" in text
-    assert "time at least 1:00 under the limits told haiku-5.5: requests will be the limit" in text
+    assert "time at least 1:00 with the given limits haiku-5.5: requests will be the limit" in text
 
 
 def test_nothing_binds(printed, rows_file):
     """A small job is not held up."""
-    assert "time at least 0:00 under the limits told haiku-5.5: no limit will bind" in printed(rows_file(5))
+    assert "time at least 0:00 with the given limits haiku-5.5: no limit will bind" in printed(rows_file(5))
 
 
 def test_long_answers_bind(printed, rows_file):
@@ -74,13 +71,13 @@ def test_long_answers_bind(printed, rows_file):
 
 def test_unknown_limits(printed, rows_file):
     """Without limits the time is unknown, and what would tell it is named."""
-    assert "time unknown: no limit is known for haiku-5.5; tell --tier" in printed(rows_file(5), Limits())
+    assert "time unknown: no limit known for haiku-5.5; set --tier" in printed(rows_file(5), Limits())
 
 
 def test_unknown_price(printed, rows_file):
     """An unknown price is named, never 0."""
     text = printed(rows_file(5, model="claude-mythos-5"))
-    assert "cost unknown: no price is known for claude-mythos-5" in text
+    assert "cost unknown: no price known for claude-mythos-5" in text
     assert "$0" not in text
 
 
@@ -103,7 +100,7 @@ def test_cached_input_is_told(printed, tmp_path):
     path = tmp_path / "a.jsonl"
     lines = [json.dumps({"custom_id": f"r{number}", "params": params}) for number in range(3)]
     path.write_text("\n".join(lines))
-    assert "of them 8,000 read from the prompt cache, 4,000 written to it" in printed(path)
+    assert "8,000 of them read from the prompt cache, 4,000 written to it" in printed(path)
 
 
 def test_plan_for_programs(printed, rows_file):
@@ -121,7 +118,7 @@ def test_plan_for_programs(printed, rows_file):
 def test_some_rows_counted(environment, printed, rows_file):
     """The API counts as many as asked for, and how sure that makes the number is told."""
     text = printed(rows_file(40), exact=10)
-    assert "of what the bytes say: the API counted 10 rows, standard error" in text
+    assert "of the estimate: the API counted 10 rows, standard error" in text
     planned = json.loads(printed(rows_file(40), exact=10, as_json=True))
     assert planned["counted"]["models"]["claude-haiku-5-5"]["rows"] == 10
 
@@ -147,7 +144,7 @@ def test_exit_codes_of_a_failed_count(rows_file, monkeypatch, status, code):
     async def failing(*_, **__):
         raise NotCounted("r0", status, "the reason")
 
-    monkeypatch.setattr("claude_executor.cli.job.plan.count_tokens", failing)
+    monkeypatch.setattr(Job, "plan", failing)
     monkeypatch.setenv("ANTHROPIC_API_KEY", "k")
     with pytest.raises(CommandError, match="row 'r0': the reason") as caught:
         dry_run(rows_file(5), exact=1)

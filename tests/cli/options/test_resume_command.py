@@ -17,7 +17,7 @@ def test_a_retry_that_leaves_rows_without_a_result_is_no_success(environment, in
     target.write_bytes(b"".join(target.read_bytes().splitlines(keepends=True)[:-1]))
     result = invoke("retry", source)
     assert result.exit_code == 1
-    assert "1 not sent yet is left out (claude-executor run sends it); nothing to do" in result.stderr
+    assert "1 not sent yet is left out (send it with claude-executor run); nothing to do" in result.stderr
     assert invoke("run", source).exit_code == 0
     assert invoke("retry", source).exit_code == 0
 
@@ -67,7 +67,7 @@ def test_an_input_that_is_damaged_on_the_way_does_not_look_as_if_nothing_was_sen
     assert "nothing was sent" not in result.stderr
     assert f"stopped: {source}: line 4: not JSON" in result.stderr
     assert f"; 3 rows done, all of them in {target}\n" in result.stderr
-    assert result.stderr.splitlines()[-1] == f"when that is mended, go on with: claude-executor run {source}"
+    assert result.stderr.splitlines()[-1] == f"when that is fixed, go on with: claude-executor run {source}"
     assert target.read_bytes().count(b"\n") == 3
 
 
@@ -82,7 +82,7 @@ def test_an_input_that_stands_where_something_of_the_results_goes_is_not_overwri
     before = source.read_bytes()
     result = invoke("run", source, "-o", source.with_name("rows.jsonl"))
     assert result.exit_code == 2
-    assert "stands where something of" in result.stderr
+    assert "has the name of a file that belongs to" in result.stderr
     assert source.read_bytes() == before
 
 
@@ -108,7 +108,7 @@ def test_an_input_that_changes_after_its_check_pays_for_no_row_twice(
     environment.reset()
     result = invoke("run", source)
     assert result.exit_code == 1
-    assert "it was changed since it was checked; start again" in result.stderr
+    assert "the file was changed after it was validated; run again" in result.stderr
     assert environment.verdict().requests == 0
 
 
@@ -167,7 +167,7 @@ def test_a_line_that_is_put_on_top_is_told_to_have_moved_the_others(environment,
     source.write_text(head + lines.splitlines()[0].replace("Hi", "New") + "\n" + lines)
     result = invoke("run", source, "-m", MODEL)
     assert result.exit_code == 2
-    moved = "these rows are named by their place: did lines move, or -m or --max-tokens change? put that back"
+    moved = "if you moved lines or changed -m or --max-tokens, undo that, or give rows a custom_id; otherwise"
     assert moved in result.stderr
     told = " ".join(invoke("run", "--help").output.split())
     assert "named by their place" in told
@@ -178,7 +178,7 @@ def test_rows_with_ids_that_have_changed_have_not_moved(environment, invoke, don
     """What would lead astray is not said."""
     source, _ = done
     source.write_text(source.read_text().replace("The secret", "Another"))
-    assert "did lines move" not in invoke("run", source).stderr
+    assert "moved lines" not in invoke("run", source).stderr
 
 
 def test_all_that_is_to_do_is_told_once(environment, invoke, done):
@@ -186,7 +186,7 @@ def test_all_that_is_to_do_is_told_once(environment, invoke, done):
     source, _ = done
     source.write_text(source.read_text().replace("The secret prompt 3", "Another"))
     result = invoke("run", source, "--on-changed", "redo")
-    assert "3 of 4 rows are done already; 1 that changed is sent again\n" in result.stderr
+    assert "3 of 4 rows are already done; 1 changed row is sent again\n" in result.stderr
 
 
 @pytest.mark.parametrize("name", ["results.jsonl.gz", "results.CSV", "results.parquet"])
@@ -195,7 +195,7 @@ def test_results_are_not_written_under_a_name_of_something_else(environment, inv
     source = rows_file(2)
     result = invoke("run", source, "-o", source.with_name(name))
     assert result.exit_code == 2
-    assert "results are plain JSON lines; name it .jsonl" in result.stderr
+    assert "should be named .jsonl" in result.stderr
     assert environment.verdict().requests == 0
 
 
@@ -210,6 +210,6 @@ def test_the_results_of_another_job_are_told_apart(environment, invoke, done):
     source.write_text(lines[1].replace('"r1"', '"another"') + lines[2])
     result = invoke("run", source)
     said = result.stderr.splitlines()
-    assert said[0] == "1 of 2 rows are done already; 1 to go"
-    assert said[1] == f"{target} also has 4 results of rows that are not in {source}"
+    assert said[0] == "1 of 2 rows are already done; 1 to go"
+    assert said[1] == f"{target} also has 4 results for rows that are not in {source}"
     assert target.read_bytes().count(b"\n") == 6

@@ -25,7 +25,7 @@ def test_a_signal_that_comes_too_late_to_interrupt_anything_is_no_interruption(n
     ended = exit_status(run, Interruption(number), attempts=3)
     assert (ended.code, ended.stopped) == (0, None)
     run.counters.succeeded -= 1
-    assert exit_status(run, Interruption(number), attempts=3).stopped == "interrupted; 1 row left undone"
+    assert exit_status(run, Interruption(number), attempts=3).stopped == "interrupted; 1 row not sent"
 
 
 def test_aborted_while_results_are_put_in_order_does_not_count_rows():

@@ -1,11 +1,12 @@
-"""What a whole job may take: money and tokens, over all its starts; and how long one start may last.
+"""Caps of a bulk job: money and tokens over all its starts, and the duration of one start.
 
-The executor keeps the caps on money and tokens (see `SpendingCap`): what is in flight counts as the most it
-can cost. A job adds what things cost in dollars, and what earlier starts have spent. That is what the results
-say: answers that are not among them, and attempts of earlier starts that failed, are not counted.
+The executor keeps the caps on money and tokens (see `SpendingCap`): a request in flight counts as the most it
+can cost. A job adds prices in dollars, and what earlier starts spent according to the results file. Answers
+that are no longer in the file and failed attempts of earlier starts are not counted.
 
-Whatever is not known of how a request is served counts as the dearest way any row asks for. What a request
-brings in from elsewhere, a document by its address or what a search finds, nobody can bound beforehand.
+A request whose service is not known counts as the most expensive service that any row asks for. The cost of
+what a request brings in from elsewhere, such as remote documents or search results, cannot be bounded in
+advance.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,25 +22,27 @@ _ELSEWHERE = frozenset({"url", "file"})
 
 
 class Unpriced(Exception):
-    """A budget cannot be kept, because a price is not known.
+    """A cap on money cannot be kept, because the price of a model is not known.
 
     Attributes:
-        models: Whose.
+        models: The models without a price.
     """
 
     def __init__(self, models: Sequence[str]) -> None:
-        super().__init__(f"the price of {', '.join(models)} is not known, so a budget cannot be kept")
+        super().__init__(
+            f"the price of {', '.join(models)} is not known, so a cap on the cost cannot be kept"
+        )
         self.models = tuple(models)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caps:
-    """Caps of one job; what is `None` is not capped.
+    """Caps of one job. `None` means no cap.
 
     Attributes:
-        dollars: What all its answers may cost, over all starts.
-        tokens: How many tokens of all kinds they may take.
-        seconds: After how long a start sends nothing more.
+        dollars: Cost of all answers, over all starts.
+        tokens: Tokens of all kinds of all answers, over all starts.
+        seconds: Seconds after which a start sends nothing more.
     """
 
     dollars: float | None = None
@@ -48,32 +51,37 @@ class Caps:
 
     @property
     def spending(self) -> bool:
-        """Whether there is one on money or tokens."""
+        """Whether there is a cap on money or tokens."""
         return self.dollars is not None or self.tokens is not None
 
     def used_up(self, spent: Spent) -> bool:
-        """Whether nothing is left of one of them."""
+        """Whether `spent` has used up a cap."""
         return any(used >= most for used, most in self._shares(spent))
 
     def nearest(self, spent: Spent) -> str | None:
-        """The name of that of which the largest share is used: ``"dollars"`` or ``"tokens"``."""
+        """Name the cap that is used up most: ``"dollars"`` or ``"tokens"``; `None` without caps."""
         shares = dict(zip(self._names(), self._shares(spent), strict=True))
         return max(shares, key=lambda name: shares[name][0] / shares[name][1], default=None)
 
-    def left(self, before: Spent, asked: "CapDemand", prices: Prices) -> tuple[SpendingCap, ...]:
-        """Those on money and tokens for an executor, when so much is spent already.
+    def left(self, before: Spent, demand: "CapDemand", prices: Prices) -> tuple[SpendingCap, ...]:
+        """Return the caps for an executor, less what is spent already.
+
+        Args:
+            before: What earlier starts spent.
+            demand: What the rows ask for.
+            prices: The price list.
 
         Raises:
-            Unpriced: There is one on money, and a price is not known.
-            ValueError: Nothing is left.
+            Unpriced: There is a cap on money, and the price of a model is not known.
+            ValueError: Nothing is left of a cap.
         """
         caps: list[SpendingCap] = []
         if self.dollars is not None:
-            unknown = [model for model in sorted(asked.models) if prices.dollars(model, 1.0, 1.0) is None]
+            unknown = [model for model in sorted(demand.models) if prices.dollars(model, 1.0, 1.0) is None]
             if unknown:
                 raise Unpriced(unknown)
             caps.append(
-                SpendingCap(self.dollars - (before.dollars or 0.0), _Dollars(prices, asked), "dollars")
+                SpendingCap(self.dollars - (before.dollars or 0.0), _Dollars(prices, demand), "dollars")
             )
         if self.tokens is not None:
             caps.append(SpendingCap(self.tokens - before.tokens))
@@ -90,12 +98,12 @@ NO_CAPS = Caps()
 
 
 class CapDemand:
-    """What must be known of all rows before their cost can be bounded. Show it every row with `see`.
+    """What the rows of a job ask for, as needed to bound their cost. Show it every row with `see`.
 
     Attributes:
-        models: The models they ask for.
-        fast: Whether any asks for fast mode.
-        unbounded: How many of them bring in what nobody can bound.
+        models: The models.
+        fast: Whether any row asks for fast mode.
+        unbounded: How many rows bring in content whose size cannot be bounded.
     """
 
     def __init__(self) -> None:
@@ -104,7 +112,7 @@ class CapDemand:
         self.unbounded = 0
 
     def see(self, custom_id: str, params: Params) -> None:
-        """Look at the next row."""
+        """Record the next row."""
         del custom_id
         self.models.add(str(params["model"]))
         self.fast = self.fast or params.get("speed") == "fast"
@@ -112,12 +120,12 @@ class CapDemand:
 
 
 def spent_on(results: ResultsReader, prices: Prices, *, in_dollars: bool) -> Spent:
-    """What the answers in a results file have cost; a copy of another's cost nothing.
+    """Add up the tokens and cost of the answers in a results file. Copies of an answer cost nothing.
 
     Raises:
-        Unpriced: It is to be known in dollars, and a price is not known.
-        NotResults: A line is no result.
-        OSError: It cannot be read.
+        Unpriced: The cost is needed in dollars, and the price of a model is not known.
+        NotResults: The file holds something else.
+        OSError: The file cannot be read.
     """
     whole = Spent()
     unknown: set[str] = set()
@@ -134,14 +142,14 @@ def spent_on(results: ResultsReader, prices: Prices, *, in_dollars: bool) -> Spe
 
 
 class _Dollars:
-    """The price of a request of a job; see `SpendingCap`."""
+    """Prices the requests of a job; see `SpendingCap`."""
 
-    def __init__(self, prices: Prices, asked: CapDemand) -> None:
+    def __init__(self, prices: Prices, demand: CapDemand) -> None:
         self._prices = prices
-        self._speed = "fast" if asked.fast else None
+        self._speed = "fast" if demand.fast else None
 
     def __call__(self, model: str, usage: Usage) -> float:
-        # A workspace may keep all its requests in the United States without being asked to.
+        # A workspace setting may keep all requests in the United States.
         served = usage._replace(speed=usage.speed or self._speed, geo=usage.geo or "us")
         dollars = self._prices.spent_by(model, served).dollars
         assert dollars is not None  # looked up before anything was sent
@@ -149,7 +157,7 @@ class _Dollars:
 
 
 def _unbounded(params: Params) -> bool:
-    """Whether a request brings in what is not in it."""
+    """Whether a request brings in content from elsewhere."""
     if params.get("mcp_servers") or params.get("container"):
         return True
     tools = _items(params.get("tools"))

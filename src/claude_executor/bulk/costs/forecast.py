@@ -1,8 +1,8 @@
-"""What one row may take: in the best case, in the likely one and in the worst.
+"""Forecast of the tokens of one row in the best, the likely and the worst case.
 
-They differ in how well the input was estimated, in how long the answer becomes (nothing, as long as an
-executor guesses before it has seen any, or `max_tokens`), and in whether what is marked to be cached is found
-in the cache: the first row with a prefix writes it and later ones read it, or, at worst, every one writes it.
+The cases differ in the error of the input estimate, in the length of the answer (nothing, the executor's
+first guess, or `max_tokens`), and in cache hits: the first row with a prefix writes it and later ones read
+it, or, in the worst case, every row writes it.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,14 +12,14 @@ from typing import NamedTuple, cast
 from claude_executor import Estimate
 
 SHORTEST_CACHED = 1_024
-"""Tokens; the API caches no shorter prefix, whatever is marked."""
+"""Tokens; the API does not cache shorter prefixes, even if marked."""
 MOST_PREFIXES = 100_000
-"""Prefixes remembered; what comes after so many different ones is taken for new."""
+"""Prefixes remembered; later ones count as new."""
 
 
 @dataclass(frozen=True, slots=True)
 class CostRange:
-    """A number that is not known: the least it may be, the best guess, and the most."""
+    """An unknown number: its lower bound, best guess and upper bound."""
 
     low: float
     guess: float
@@ -30,14 +30,14 @@ class CostRange:
 
 
 class TokenUse(NamedTuple):
-    """What one row takes in one case, in tokens.
+    """Tokens of one row in one case.
 
     Attributes:
-        fresh: Input that has nothing to do with the cache.
+        fresh: Input without the cache.
         output: Output.
         read: Input read from the cache.
-        written: Input written to it.
-        written_1h: That of it which is written for an hour.
+        written: Input written to the cache.
+        written_1h: Part of `written` that is kept for an hour.
     """
 
     fresh: float
@@ -51,13 +51,13 @@ Cases = tuple[TokenUse, TokenUse, TokenUse]
 
 
 class Forecaster:
-    """Tells the cases of rows, one after the other."""
+    """Forecasts rows one after the other, and remembers the prefixes seen."""
 
     def __init__(self) -> None:
         self._seen: set[tuple[str, bytes]] = set()
 
     def cases(self, estimate: Estimate, params: Mapping[str, object], ratio: CostRange) -> Cases:
-        """The best case, the likely one and the worst; `ratio` is what the estimate is multiplied by."""
+        """Return the best, the likely and the worst case; `ratio` multiplies the estimate."""
         whole, output, most = estimate.input_tokens, estimate.output_tokens, float(estimate.max_tokens)
         marked, found = self._marked(estimate, params)
         if not marked:
@@ -74,8 +74,8 @@ class Forecaster:
         )
 
     def _marked(self, estimate: Estimate, params: Mapping[str, object]) -> tuple[float, bool]:
-        """How much of a row is marked to be cached, and whether a row before it had the same."""
-        if params.get("cache_control"):  # the whole of it: it is written, and no other row begins like that
+        """Return the tokens marked for caching, and whether an earlier row had the same prefix."""
+        if params.get("cache_control"):  # all of it is written, and no other row begins like that
             return estimate.input_tokens, False
         if estimate.prefix is None:
             return 0.0, False

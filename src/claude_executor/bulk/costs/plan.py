@@ -1,8 +1,8 @@
-"""What a job will take, before it is paid for: tokens, money and time, each with how far off it may be.
+"""The plan of a job: tokens, money and time before anything is paid for, each as a range.
 
-Nothing is sent for it. Input is estimated from its bytes, or counted in part (see `count_tokens`). Output is
-not known before there are answers: it lies between nothing and `max_tokens`, and so do money and time. What
-has no known price or no known limit is said to be unknown.
+No message is sent for it. Input is estimated from its bytes, or counted in part (see `count_tokens`). Output
+is not known before there are answers: it lies between nothing and `max_tokens`, and cost and time vary with
+it. A missing price or limit is reported as unknown.
 """
 
 import math
@@ -19,9 +19,9 @@ from claude_executor.bulk.input.rows import RowDefaults, rows_of
 from claude_executor.bulk.input.sources import Source
 
 SURE = 2.0
-"""Standard deviations on either side: in 19 of 20 cases the truth is between."""
+"""Standard deviations on either side, which contain the truth in 19 of 20 cases."""
 FULL_BUCKET = 60.0
-"""Seconds' worth of a limit that may be used at once, where nothing else is said."""
+"""Default burst, in seconds of the limit."""
 
 _DECLARED = {"rpm": "requests", "itpm": "input tokens", "otpm": "output tokens", "tpm": "tokens"}
 _Sums = dict[tuple[float, int], list[float]]
@@ -29,16 +29,16 @@ _Sums = dict[tuple[float, int], list[float]]
 
 @dataclass(frozen=True, slots=True)
 class ModelPlan:
-    """What the rows of one model will take.
+    """Forecast of the rows of one model.
 
     Attributes:
         model: The model.
-        rows: Its rows.
+        rows: Number of rows.
         input_tokens: All input, cached or not.
         output_tokens: Output; at most `max_tokens` of every row.
-        cache_read_tokens: Input that is probably read from the prompt cache.
-        cache_written_tokens: Input that is probably written to it.
-        dollars: The price; `None` if the model has none that is known.
+        cache_read_tokens: Input probably read from the prompt cache.
+        cache_written_tokens: Input probably written to the prompt cache.
+        dollars: Cost; `None` if the price of the model is not known.
     """
 
     model: str
@@ -52,14 +52,14 @@ class ModelPlan:
 
 @dataclass(frozen=True, slots=True)
 class PoolPlan:
-    """How long the rows of one pool of models will take at least.
+    """Minimum time for the rows of one pool of models.
 
     Attributes:
-        pool: Its name.
-        seconds: How long; `None` if no limit of it is known.
-        limited_by: The limit that binds longest by the best guess; `None` if none does.
-        limited_by_at_most: The same if every answer is as long as it may be.
-        unknown: The limits that were not told, and that may bind before the others.
+        pool: Name of the pool.
+        seconds: Minimum time; `None` if no limit of the pool is known.
+        limited_by: The limit that binds longest by the best guess; `None` if none binds.
+        limited_by_at_most: The limit that binds longest if every answer has `max_tokens`.
+        unknown: The limits that are not known and may bind earlier.
     """
 
     pool: str
@@ -71,12 +71,12 @@ class PoolPlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a job will take.
+    """Forecast of a job.
 
     Attributes:
-        models: What each model's rows will take.
-        pools: How long each pool's rows will take, the longest first.
-        counted: What was counted instead of estimated, if anything was.
+        models: Forecast of each model.
+        pools: Minimum time of each pool, the longest first.
+        counted: Token counts of a sample, if there are any.
     """
 
     models: tuple[ModelPlan, ...]
@@ -85,28 +85,28 @@ class Plan:
 
     @property
     def rows(self) -> int:
-        """Rows there are."""
+        """Number of rows."""
         return sum(model.rows for model in self.models)
 
     @property
     def input_tokens(self) -> CostRange:
-        """All input."""
+        """Input tokens of all rows."""
         return _sum(model.input_tokens for model in self.models)
 
     @property
     def output_tokens(self) -> CostRange:
-        """All output."""
+        """Output tokens of all rows."""
         return _sum(model.output_tokens for model in self.models)
 
     @property
     def dollars(self) -> CostRange | None:
-        """The price of everything; `None` as soon as one price is not known."""
+        """Cost of all rows; `None` if a price is not known."""
         known = [model.dollars for model in self.models if model.dollars is not None]
         return _sum(known) if len(known) == len(self.models) else None
 
     @property
     def seconds(self) -> CostRange | None:
-        """The time of everything; pools do not wait for each other. `None` if one of them is not known."""
+        """Minimum time of all rows; pools run in parallel. `None` if the time of a pool is not known."""
         known = [pool.seconds for pool in self.pools if pool.seconds is not None]
         if len(known) < len(self.pools):
             return None
@@ -117,7 +117,7 @@ class Plan:
         )
 
     def as_dict(self) -> dict[str, object]:
-        """The same as plain values, for JSON."""
+        """Return the plan as plain values, for JSON."""
         dollars, seconds = self.dollars, self.seconds
         return {
             "rows": self.rows,
@@ -135,26 +135,26 @@ def plan(
     limits: Limits | Mapping[str, Limits],
     counted: TokenSample | None = None,
 ) -> Plan:
-    """Add up what the rows of a source will take.
+    """Forecast the rows of a source.
 
     Args:
-        source: A source that has been checked.
-        defaults: What its lines may leave out.
-        limits: Those that are known, as for an `Executor`.
-        counted: What some of the rows took, from `count_tokens`.
+        source: A validated source.
+        defaults: What its rows may leave out.
+        limits: The known limits, as for an `Executor`.
+        counted: Token counts of a sample, from `count_tokens`.
     """
-    prices, foresight = Prices(), Forecaster()
+    prices, forecaster = Prices(), Forecaster()
     models: dict[str, _Model] = {}
-    pools: dict[str, _Pool] = {}
+    pools: dict[str, _PoolSums] = {}
     for row in rows_of(source, defaults):
         estimate = Estimate.of(row.params)
         model = models.get(estimate.model)
         if model is None:
             model = models[estimate.model] = _Model(estimate, counted, prices)
-            pool = pools.setdefault(estimate.pool, _Pool(estimate.pool, estimate.limits_in(limits)))
+            pool = pools.setdefault(estimate.pool, _PoolSums(estimate.pool, estimate.limits_in(limits)))
             pool.models.append(model)
         times = factor(speed=row.params.get("speed"), geo=row.params.get("inference_geo"))
-        model.add(foresight.cases(estimate, row.params, model.ratio), times)
+        model.add(forecaster.cases(estimate, row.params, model.ratio), times)
     timed = [pool.planned() for pool in pools.values()]
     timed.sort(key=lambda pool: -pool.seconds.guess if pool.seconds is not None else 0.0)
     return Plan(tuple(model.planned() for model in models.values()), tuple(timed), counted)
@@ -163,8 +163,8 @@ def plan(
 class _Model:
     """Sums over the rows of one model, in each case.
 
-    Prices are a matter of sums as long as nothing that changes them does: rows are put together by what
-    multiplies their price, and by the step of the price list their prompt is on.
+    Rows are grouped by what changes their price: its factor, and the step of the price list for their prompt
+    length. Within a group the price is that of the sums.
     """
 
     def __init__(self, estimate: Estimate, counted: TokenSample | None, prices: Prices) -> None:
@@ -193,7 +193,7 @@ class _Model:
                 so_far[4] += written_1h
 
     def total(self, case: int) -> TokenUse:
-        """The sums in one case."""
+        """Return the sums of one case."""
         return TokenUse(*map(sum, zip(*self._sums[case].values(), strict=True)))
 
     def planned(self) -> ModelPlan:
@@ -221,7 +221,7 @@ class _Model:
 
 
 def _ratio(estimate: Estimate, counted: TokenSample | None) -> CostRange:
-    """What the estimates of a model are to be multiplied by."""
+    """Return the factor that corrects the estimates of a model."""
     ratio, error = 1.0, estimate.error
     if counted is not None and (found := counted.models.get(estimate.model)) is not None:
         ratio = found.ratio
@@ -230,32 +230,32 @@ def _ratio(estimate: Estimate, counted: TokenSample | None) -> CostRange:
 
 
 @dataclass(slots=True)
-class _Pool:
-    """The models that share limits."""
+class _PoolSums:
+    """Sums over the models that share limits."""
 
     name: str
     limits: Limits
     models: list[_Model] = field(default_factory=list[_Model])
 
     def planned(self) -> PoolPlan:
-        told = {
+        known = {
             resource: float(limit)
             for name, resource in _DECLARED.items()
             if (limit := getattr(self.limits, name)) is not None
         }
         unknown = tuple(
-            resource for name, resource in _DECLARED.items() if name != "tpm" and resource not in told
+            resource for name, resource in _DECLARED.items() if name != "tpm" and resource not in known
         )
-        if not told:
+        if not known:
             return PoolPlan(self.name, None, None, None, unknown)
-        spans = [self._longest(case, told) for case in range(3)]
+        spans = [self._longest(case, known) for case in range(3)]
         seconds = CostRange(*(seconds for seconds, _ in spans))
         return PoolPlan(self.name, seconds, spans[1][1], spans[2][1], unknown)
 
-    def _longest(self, case: int, told: Mapping[str, float]) -> tuple[float, str | None]:
-        """Seconds until the last limit lets the last row go: a full bucket at once, the rest at its rate."""
+    def _longest(self, case: int, known: Mapping[str, float]) -> tuple[float, str | None]:
+        """Return the time until the slowest limit admits the last row, and that limit."""
         totals = [model.total(case) for model in self.models]
-        inputs = sum(use.fresh + use.written for use in totals)  # reading the cache is free of the limit
+        inputs = sum(use.fresh + use.written for use in totals)  # cache reads do not count against the limit
         outputs = sum(use.output for use in totals)
         amounts = {
             "requests": float(sum(model.rows for model in self.models)),
@@ -264,7 +264,7 @@ class _Pool:
             "tokens": inputs + outputs,
         }
         burst = self.limits.burst if self.limits.burst is not None else FULL_BUCKET
-        spans = {name: max(0.0, 60.0 * amounts[name] / limit - burst) for name, limit in told.items()}
+        spans = {name: max(0.0, 60.0 * amounts[name] / limit - burst) for name, limit in known.items()}
         by = max(spans, key=spans.__getitem__)
         return spans[by], by if spans[by] > 0.0 else None
 

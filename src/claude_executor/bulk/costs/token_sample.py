@@ -1,43 +1,37 @@
-"""Counts the input of some rows by the API, which is free, to set the estimate of all the others right.
+"""Token counts of a sample of rows, from the API, which correct the estimates of all the others.
 
-The rows are taken evenly over the whole file, because files are often sorted. For every model the counts
-divided by the estimates, sum by sum, are a ratio; how far that may be off is the standard error of a ratio
-of a sample drawn without putting back. The requests have a limit of their own, apart from that of messages.
+The sample is spread evenly over the whole file, because files are often sorted. The ratio of a model is the
+sum of its counts divided by the sum of its estimates. How far off it may be is the standard error of a ratio
+estimated from a sample drawn without replacement.
 """
 
 import asyncio
-import inspect
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
 from math import sqrt
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
-from claude_executor import Estimate, Limits
+from claude_executor import Estimate, ExecutorError, Failed, Params
 from claude_executor.bulk.input.rows import Row, RowDefaults, read_row
 from claude_executor.bulk.input.sources import Source, source_of
 
-if TYPE_CHECKING:
-    from anthropic import AsyncAnthropic
-
-_CAREFUL = 2_000
-"""The limit where no tier is told: the lowest that was published in the last year."""
 _AT_ONCE = 20
-_AGAIN = 5
+"""Requests in flight at once; the rate is the business of the function that counts."""
 
 _Sums = tuple[int, float, float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Ratio:
-    """What was counted of one model.
+class TokenRatio:
+    """Counted tokens of one model compared with the estimates.
 
     Attributes:
         rows: Rows counted.
-        ratio: The tokens counted, divided by those estimated.
-        error: Its standard error, as a share of it; `None` if one row is all there is.
+        ratio: Counted tokens divided by estimated tokens.
+        error: Standard error, as a fraction of the ratio; `None` if only one row was counted.
     """
 
     rows: int
@@ -47,23 +41,23 @@ class Ratio:
 
 @dataclass(frozen=True, slots=True)
 class TokenSample:
-    """What was counted.
+    """Token counts of some rows.
 
     Attributes:
         rows: Rows counted.
-        models: What was found, by model.
+        models: The ratio of counts to estimates, by model.
     """
 
     rows: int
-    models: Mapping[str, Ratio] = field(default_factory=dict[str, Ratio])
+    models: Mapping[str, TokenRatio] = field(default_factory=dict[str, TokenRatio])
 
 
 class NotCounted(Exception):
-    """The API did not count a row; the cause says why.
+    """The API did not count a row. The cause says why.
 
     Attributes:
-        custom_id: Which row it was.
-        status: The HTTP status; `None` if there was no answer.
+        custom_id: The row.
+        status: The HTTP status; `None` without a response.
     """
 
     def __init__(self, custom_id: str, status: int | None, why: str) -> None:
@@ -78,25 +72,22 @@ async def count_tokens(
     *,
     rows: int,
     sample: int,
-    client: "AsyncAnthropic",
-    tier: str | None = None,
+    count: Callable[[Params], Awaitable[int]],
 ) -> TokenSample:
-    """Count the input of rows.
+    """Count the input tokens of a sample of rows.
 
     Args:
-        source: A source that has been checked.
-        defaults: What its lines may leave out.
+        source: A validated source.
+        defaults: What its rows may leave out.
         rows: How many rows it has.
         sample: How many of them to count.
-        client: What asks the API; its retries are used.
-        tier: The usage tier, if it is known: it says how many requests a minute may count.
+        count: Counts the input tokens of one request, such as `Executor.count_tokens`. It paces and retries.
 
     Raises:
-        NotCounted: The API did not count one of them.
+        NotCounted: A row was not counted.
     """
     sample = min(sample, rows)
-    limits: Mapping[str, Limits] = Limits.tier(tier) if tier is not None else {}
-    counter = _Counter(client, limits.get("count_tokens", Limits()).rpm or _CAREFUL)
+    counter = _Counter(count)
     chosen = _chosen(source_of(source), defaults, rows, sample)
     workers = [asyncio.ensure_future(counter.work(chosen)) for _ in range(min(_AT_ONCE, sample))]
     try:
@@ -109,78 +100,57 @@ async def count_tokens(
     return TokenSample(sample, {model: _ratio(sums, left_out) for model, sums in counter.sums.items()})
 
 
-def places(rows: int, sample: int) -> list[int]:
-    """Which rows to count: one out of each of as many parts of equal length, in order.
+def sampled_positions(rows: int, sample: int) -> list[int]:
+    """Choose the rows to count: one at random out of each of `sample` equal parts, in order.
 
-    By chance, since rows often take turns and every tenth of them may be of one kind; the same each time.
+    Random, because rows often alternate and every tenth of them may be of one kind; the same on each call.
     """
-    chance = random.Random(rows)
+    generator = random.Random(rows)
     edges = [part * rows // sample for part in range(sample + 1)]
-    return [chance.randrange(begin, end) for begin, end in pairwise(edges)]
+    return [generator.randrange(begin, end) for begin, end in pairwise(edges)]
 
 
 def _chosen(source: Source, defaults: RowDefaults, rows: int, sample: int) -> Iterator[Row]:
-    wanted_places = iter(places(rows, sample))
-    wanted = next(wanted_places, None)
+    positions = iter(sampled_positions(rows, sample))
+    wanted = next(positions, None)
     unit = source.unit
-    for place, (number, record) in enumerate(source.records()):
-        if place == wanted:
+    for position, (number, record) in enumerate(source.records()):
+        if position == wanted:
             yield read_row(record, number, defaults, unit=unit)
-            wanted = next(wanted_places, None)
+            wanted = next(positions, None)
             if wanted is None:
                 return
 
 
 class _Counter:
-    """Asks the API, and sums up by model."""
+    """Has rows counted, and adds up counts and estimates by model."""
 
-    def __init__(self, client: "AsyncAnthropic", per_minute: float) -> None:
-        from aiolimiter import AsyncLimiter
-
-        self._limiter = AsyncLimiter(1, 60.0 / per_minute)  # no bursts: how large may they be?
-        self._count = client.with_options(max_retries=_AGAIN).messages.count_tokens
-        url = client.base_url
-        self._url = f"{url.scheme}://{url.netloc.decode()}"  # without a password that may be in it
-        self._known = frozenset(inspect.signature(self._count).parameters)
+    def __init__(self, count: Callable[[Params], Awaitable[int]]) -> None:
+        self._count = count
         self.sums: dict[str, _Sums] = {}
 
     async def work(self, rows: Iterator[Row]) -> None:
         for row in rows:
-            await self._limiter.acquire()
-            counted = await self._ask(row)
+            counted = float(await self._counted(row))
             estimate = Estimate.of(row.params)
             guess = estimate.input_tokens
             so_far = self.sums.get(estimate.model, (0, 0.0, 0.0, 0.0, 0.0, 0.0))
             more = (1, counted, guess, counted * counted, counted * guess, guess * guess)
             self.sums[estimate.model] = cast("_Sums", tuple(map(sum, zip(so_far, more, strict=True))))
 
-    async def _ask(self, row: Row) -> float:
-        import anthropic
-
-        arguments = {name: value for name, value in row.params.items() if name in self._known}
+    async def _counted(self, row: Row) -> int:
         try:
-            answer = await self._count(**arguments)  # type: ignore[arg-type]  # the API says what is wrong
-        except anthropic.APIStatusError as error:
-            why = error.api_message or "no reason given"
-            raise NotCounted(row.custom_id, error.status_code, why) from error
-        except anthropic.APIConnectionError as error:
-            where = f"{self._url} cannot be reached; check the network and the base URL (ANTHROPIC_BASE_URL)"
-            raise NotCounted(row.custom_id, None, where) from error
-        except (
-            anthropic.AnthropicError,
-            TypeError,
-        ) as error:  # TypeError is what it says where there is no key
-            no_key = "authentication" in str(error)
-            why = "there is no API key; set ANTHROPIC_API_KEY" if no_key else type(error).__name__
-            raise NotCounted(row.custom_id, None, why) from error
-        return float(answer.input_tokens)
+            return await self._count(row.params)
+        except ExecutorError as error:
+            status = error.status if isinstance(error, Failed) else None
+            raise NotCounted(row.custom_id, status, str(error).removeprefix("failed: ")) from error
 
 
-def _ratio(sums: _Sums, left_out: float) -> Ratio:
+def _ratio(sums: _Sums, left_out: float) -> TokenRatio:
     rows, counted, guessed, counted_squares, products, guessed_squares = sums
     ratio = counted / guessed
     if rows == 1:
-        return Ratio(rows, ratio, None if left_out else 0.0)
+        return TokenRatio(rows, ratio, None if left_out else 0.0)
     squares = max(0.0, counted_squares - 2.0 * ratio * products + ratio * ratio * guessed_squares)
     error = sqrt(squares / (rows - 1) / rows) / (guessed / rows) * left_out
-    return Ratio(rows, ratio, error / ratio)
+    return TokenRatio(rows, ratio, error / ratio)

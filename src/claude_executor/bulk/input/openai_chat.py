@@ -1,7 +1,8 @@
-"""Bodies of OpenAI's chat completions, made into those of Messages where nothing is lost by it.
+"""Converts bodies of OpenAI's chat completions to Messages, if nothing is lost by it.
 
-Batch files for `/v1/chat/completions` differ in little as long as they hold only text: the system prompt is
-a message, and some fields have another name. What has no like is refused with what to write instead.
+Batch files for `/v1/chat/completions` that hold only text differ little: the system prompt is a message, and
+some fields have another name. Fields without an equivalent are refused, and the message says what to write
+instead.
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,30 +39,30 @@ _WARMEST = 1.0
 
 
 def converted(body: Mapping[str, object]) -> dict[str, object]:
-    """The same request for ``messages.create``.
+    """Return the body as arguments of ``messages.create``.
 
     Raises:
-        BadRow: Something in it cannot be said there.
+        BadRow: A field has no equivalent in the Messages API.
     """
     params = {name: value for name, value in body.items() if value is not None}
     for name, instead in _WITHOUT_LIKE.items():
         if name in params:
-            raise BadRow(f"{name!r} has no like in the Messages API: leave it out{instead}")
+            raise BadRow(f"{name!r} has no equivalent in the Messages API; remove it{instead}")
     for name, other in _RENAMED.items():
         if name in params and other in params:
-            raise BadRow(f"{name!r} and {other!r} mean the same: leave one of them out")
+            raise BadRow(f"{name!r} and {other!r} mean the same; remove one of them")
         if name in params:
             params[other] = params.pop(name)
     _convert_values(params)
     if messages := _list(params.get("messages")):
-        params["messages"] = [_message(value, place) for place, value in enumerate(messages, start=1)]
+        params["messages"] = [_message(value, number) for number, value in enumerate(messages, start=1)]
     return params
 
 
 def lift_system(params: dict[str, object]) -> None:
-    """Make the system messages a conversation begins with the system prompt, in place.
+    """Move the system messages at the beginning of a conversation to the system prompt, in place.
 
-    Later ones are left to the API: recent models take them.
+    Later system messages are left to the API: recent models accept them.
 
     Raises:
         BadRow: There is a system prompt already.
@@ -73,45 +74,45 @@ def lift_system(params: dict[str, object]) -> None:
             break
         texts.append(_dict(message).get("content"))
     if params.get("system"):
-        raise BadRow("there is a 'system' and a system message too: put both into 'system'")
+        raise BadRow("there are both 'system' and a system message; put both into 'system'")
     params["system"] = texts[0] if len(texts) == 1 else [block for text in texts for block in _blocks(text)]
     params["messages"] = messages[len(texts) :]
 
 
 def _convert_values(params: dict[str, object]) -> None:
     if params.pop("n", 1) != 1:
-        raise BadRow("'n' must be 1: a request has one answer; write a row for each")
+        raise BadRow("'n' must be 1: a request has one answer; write one row for each answer")
     if isinstance(params.get("stop_sequences"), str):
         params["stop_sequences"] = [params["stop_sequences"]]
     warmth = params.get("temperature")
     if isinstance(warmth, (int, float)) and warmth > _WARMEST:
-        raise BadRow("'temperature' must be at most 1: the scale of the Messages API ends there")
+        raise BadRow("'temperature' must be at most 1 in the Messages API")
     if "user" in params:
         metadata = params.get("metadata", {})
         if metadata not in ({}, {"user_id": params["user"]}):
-            raise BadRow("'user' and 'metadata' cannot both be kept: leave one of them out")
+            raise BadRow("'user' and 'metadata' cannot both be kept; remove one of them")
         params["metadata"] = {"user_id": params.pop("user")}
     elif _dict(params.get("metadata")).keys() - {"user_id"}:
-        raise BadRow("'metadata' may hold nothing but 'user_id': put the rest beside 'body'")
+        raise BadRow("'metadata' may contain only 'user_id'; put the rest beside 'body'")
     if params.get("service_tier", "auto") not in ("auto", "standard_only"):
-        raise BadRow('\'service_tier\' must be "auto" or "standard_only", or be left out')
+        raise BadRow('\'service_tier\' must be "auto" or "standard_only"')
     if isinstance(params.get("tool_choice"), str):
         raise BadRow('\'tool_choice\' must be an object such as {"type": "auto"}')
     if any("function" in _dict(tool) for tool in _list(params.get("tools"))):
         raise BadRow("'tools' must have the Messages form: 'name', 'description', 'input_schema'")
 
 
-def _message(value: object, place: int) -> object:
+def _message(value: object, number: int) -> object:
     message = {name: part for name, part in _dict(value).items() if part is not None}
     if not message:
-        return value  # the check of all messages says what is wrong with it
+        return value  # the validation of all messages reports it
     if message.get("role") in ("tool", "function") or "tool_calls" in message or "function_call" in message:
         raise BadRow(
-            f"message {place} is of a tool call: write it with 'tool_use' and 'tool_result' blocks, "
+            f"message {number} belongs to a tool call; write it with 'tool_use' and 'tool_result' blocks, "
             "and 'url' as \"/v1/messages\""
         )
     if "name" in message:
-        raise BadRow(f"message {place} has a 'name', which has no like in the Messages API: leave it out")
+        raise BadRow(f"message {number} has a 'name', which has no equivalent in the Messages API; remove it")
     message.pop("annotations", None)
     if message.get("role") == "developer":
         message["role"] = "system"
@@ -119,8 +120,10 @@ def _message(value: object, place: int) -> object:
         kind = _dict(part).get("type")
         if isinstance(kind, str) and kind in _PARTS:
             instead = _PARTS[kind]
-            what = f"write it as a block of type {instead}" if instead else "leave it out"
-            raise BadRow(f"message {place} has a part of type {kind!r}, which Messages does not know: {what}")
+            what = f"write it as a block of type {instead}" if instead else "remove it"
+            raise BadRow(
+                f"message {number} has a part of type {kind!r}, which the Messages API does not have; {what}"
+            )
     return message
 
 

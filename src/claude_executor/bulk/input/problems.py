@@ -1,25 +1,25 @@
-"""What is wrong with an input: with one of its rows, with the whole, and the list of it for people."""
+"""Problems of an input: of single rows, of the whole file, and their list in an error message."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 MOST_PROBLEMS = 20
-"""Different problems that are told; of the others only the number."""
+"""Maximum number of different problems listed; the rest is only counted."""
 
 
 class BadRow(ValueError):
-    """A line is no row. The message says what is wrong with it, never what is in it."""
+    """A record is not a row. The message says what is wrong, and never quotes the content."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowProblem:
-    """What is wrong with a line; lines count from 1, and 0 stands for the file as a whole.
+    """A problem of one or more rows.
 
     Attributes:
-        line: Its number; of several the first.
-        what: What is wrong with it.
-        unit: What is counted: a ``"line"``, or a ``"row"`` where there are no lines.
-        times: How many lines it is wrong with.
+        line: Number of the first line with the problem, from 1; 0 stands for the whole file.
+        what: Description of the problem.
+        unit: What is numbered: a ``"line"``, or a ``"row"`` of Parquet.
+        times: Number of lines with the problem.
     """
 
     line: int
@@ -35,41 +35,41 @@ class RowProblem:
 
 
 class BadInput(Exception):
-    """A file cannot be sent as it is.
+    """An input that is not valid. Nothing was sent.
 
     Attributes:
-        problems: The first of them, in order of the lines; those that are alike are one.
-        count: How many there are altogether.
+        problems: The first problems in order of the lines; equal ones are listed once.
+        count: Number of all problems.
     """
 
     def __init__(self, name: str | Path, problems: list[RowProblem], count: int) -> None:
         lines = [f"{name}: {problem}" for problem in problems]
-        untold = count - sum(problem.times for problem in problems)
-        if untold > 0:
-            lines.append(f"{name}: and {untold:,} more {'problem' if untold == 1 else 'problems'}")
+        unlisted = count - sum(problem.times for problem in problems)
+        if unlisted > 0:
+            lines.append(f"{name}: and {unlisted:,} more {'problem' if unlisted == 1 else 'problems'}")
         super().__init__("\n".join(lines))
         self.problems = problems
         self.count = count
 
 
 class Problems:
-    """The first problems by line, those that are alike together, and the number of all."""
+    """Collects the first problems by line, equal ones together, and counts all."""
 
     def __init__(self, unit: str) -> None:
         self.count = 0
         self._unit = unit
-        self._told: dict[str, RowProblem] = {}
+        self._first: dict[str, RowProblem] = {}
 
     def add(self, line: int, what: str) -> None:
-        """Take note of one."""
+        """Add a problem."""
         self.count += 1
-        told = self._told
-        before = told.get(what)
+        first_ones = self._first
+        before = first_ones.get(what)
         first, times = (line, 1) if before is None else (min(before.line, line), before.times + 1)
-        told[what] = RowProblem(first, what, self._unit, times)
-        if len(told) > MOST_PROBLEMS:
-            del told[max(told, key=lambda what: told[what].line)]
+        first_ones[what] = RowProblem(first, what, self._unit, times)
+        if len(first_ones) > MOST_PROBLEMS:
+            del first_ones[max(first_ones, key=lambda what: first_ones[what].line)]
 
     def first(self) -> list[RowProblem]:
-        """The first of them, in order."""
-        return sorted(self._told.values(), key=lambda problem: problem.line)
+        """Return the first problems, in order of the lines."""
+        return sorted(self._first.values(), key=lambda problem: problem.line)

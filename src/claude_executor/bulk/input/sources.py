@@ -1,8 +1,8 @@
-"""Where rows come from: files of JSON lines or tables, compressed or not, and what comes through a pipe.
+"""Sources of rows: files of JSON lines or tables, compressed or not, and pipes.
 
-A source can be read as often as is needed, once to check it and once to send it, and no more of it is ever
-held than a row (of Parquet: a batch of rows). What can be read only once, such as standard input, is put
-into a temporary file first, which only its owner may read and which is taken away at the end.
+A source can be read several times, once to validate it and once to send it. Only one row is in memory at a
+time (of Parquet: a batch of rows). A pipe, such as standard input, is copied to a temporary file first, which
+only its owner may read and which is deleted at the end.
 """
 
 import gzip
@@ -11,10 +11,11 @@ import shutil
 import stat
 import sys
 import tempfile
+import threading
 import zlib
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
@@ -22,7 +23,7 @@ from claude_executor.bulk.input.problems import BadInput, BadRow, RowProblem
 from claude_executor.bulk.input.tables import csv_records, parquet_records
 
 Record = bytes | dict[str, object] | BadRow
-"""A line of JSON, or the fields of a row of a table, or why it has none."""
+"""A line of JSON, or the fields of a table row, or what is wrong with that row."""
 
 Stamp = tuple[int, int, int, int]
 
@@ -36,11 +37,11 @@ _READ_AT_ONCE = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Something that holds rows and can be read again and again.
+    """A file of rows that can be read several times.
 
     Attributes:
-        path: Where it is.
-        name: What people call it.
+        path: The file.
+        name: The name in messages.
     """
 
     path: Path
@@ -48,25 +49,25 @@ class Source:
 
     @property
     def unit(self) -> str:
-        """What its rows are counted by: a ``"line"`` of a text, or a ``"row"``."""
+        """What is numbered: a ``"line"`` of text, or a ``"row"`` of Parquet."""
         return "row" if self._begins_with(_PARQUET) else "line"
 
     @property
     def stamp(self) -> Stamp:
-        """What tells this file, as it is, from another one, and from itself when it was changed.
+        """A stamp of the file, which differs for another file and after a change.
 
         Raises:
-            OSError: It is not there.
+            OSError: The file does not exist.
         """
         found = self.path.stat()
         return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
     def records(self) -> Iterator[tuple[int, Record]]:
-        """Its rows as they stand there, each with its number.
+        """Read the rows, each with its number.
 
         Raises:
-            BadInput: It cannot be read as what it seems to be.
-            OSError: It cannot be read at all.
+            BadInput: The file is damaged, or not of the format that it seems to be.
+            OSError: The file cannot be read.
         """
         if self._begins_with(_PARQUET):
             yield from parquet_records(self.path, self.name)
@@ -89,18 +90,43 @@ class Source:
             return file.read(len(mark)) == mark
 
 
+@dataclass(frozen=True, slots=True)
+class CancellableSource(Source):
+    """A source that is read in one thread and can be cancelled from another.
+
+    Attributes:
+        inner: The source whose rows are read.
+        cancelled: Set this event to end every reading at its next row.
+    """
+
+    inner: Source = field(repr=False)
+    cancelled: threading.Event = field(repr=False)
+
+    def records(self) -> Iterator[tuple[int, Record]]:
+        """Read the rows of the inner source; see `Source.records`.
+
+        Raises:
+            RuntimeError: The reading was cancelled.
+        """
+        is_cancelled = self.cancelled.is_set
+        for record in self.inner.records():
+            if is_cancelled():
+                raise RuntimeError(f"reading {self.name} was cancelled")
+            yield record
+
+
 def source_of(source: Path | Source) -> Source:
-    """A file as a source."""
+    """Return a file as a source."""
     return source if isinstance(source, Source) else Source(source, str(source))
 
 
 @contextmanager
 def readable(file: Path) -> Generator[Source]:
-    """A source for as long as the block lasts: a file, or ``-`` or a pipe, which are put into one.
+    """Yield a source: a file, or the temporary copy of a pipe or of standard input (``-``).
 
     Raises:
-        BadInput: There is no room for what comes through the pipe.
-        OSError: It cannot be read.
+        BadInput: There is no space for the copy.
+        OSError: The file cannot be read.
     """
     if str(file) == STANDARD_INPUT:
         if sys.stdin is None:  # pyright: ignore[reportUnnecessaryComparison]  # so it is when it was closed
@@ -124,7 +150,7 @@ def _spooled(pipe: IO[bytes], name: str, ending: str = "") -> Generator[Source]:
                 shutil.copyfileobj(pipe, file, _READ_AT_ONCE)
         except OSError as error:
             reason = (error.strerror or type(error).__name__).lower()
-            what = f"it cannot be kept in {directory}: {reason}; set TMPDIR to a place with room"
+            what = f"cannot copy it to {directory}: {reason}; set TMPDIR to a directory with more space"
             raise BadInput(name, [RowProblem(0, what)], 1) from error
         yield Source(path, name)
 
@@ -138,7 +164,7 @@ def _is_pipe(file: Path) -> bool:
 
 
 def _json_lines(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
-    """Lines that are not blank, with their numbers."""
+    """Yield the lines that are not blank, with their numbers."""
     for number, line in enumerate(file, start=1):
         if number == 1:
             line = line.removeprefix(_BYTE_ORDER_MARK)  # noqa: PLW2901 - what some editors put there

@@ -1,13 +1,14 @@
-"""Rows of tables: CSV and Parquet files with a column for each field, of which `prompt` is the one needed.
+"""Rows of tables: CSV and Parquet files with a column for each field. Only `prompt` is required.
 
-Cells of `custom_id`, `model`, `max_tokens` and `system` that are empty are as if they were not there. Every
-other column is the user's own: of CSV it comes back as text, of Parquet with its values, those for which
-JSON has no form (dates, times, decimals) as text.
+Empty cells of `custom_id`, `model`, `max_tokens` and `system` count as missing. All other columns are the
+user's own. They come back as text from CSV and as values from Parquet; dates, times and decimals, which JSON
+does not have, come back as text.
 """
 
 import csv
 import importlib
 from collections.abc import Iterable, Iterator, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,21 +16,22 @@ from claude_executor.bulk.input.problems import BadInput, BadRow, RowProblem
 
 PROMPT = "prompt"
 CELL_BYTES = 32 << 20
-"""The longest cell of a CSV file; the API takes no longer request."""
+"""The longest cell of a CSV file; the API takes no longer requests."""
 BATCH_ROWS = 1_000
 BUFFER_BYTES = 1 << 16
 
+_SEPARATORS = {";": "semicolon", "\t": "tab", "|": "pipe"}
 _OPTIONAL = ("custom_id", "model", "max_tokens", "system")
 _OF_LINES = ("params", "body", "result", "executor")
 
 
 def csv_records(file: IO[bytes], name: str) -> Iterator[tuple[int, dict[str, object] | BadRow]]:
-    """The rows of a CSV file, each with the number of the line it begins in.
+    """Read the rows of a CSV file, each with the number of its first line.
 
     Raises:
-        BadInput: Its columns are not those of rows.
+        BadInput: The columns are not valid.
     """
-    csv.field_size_limit(max(csv.field_size_limit(), CELL_BYTES))  # Python's own bound is 128 kB
+    csv.field_size_limit(max(csv.field_size_limit(), CELL_BYTES))  # Python's default is 128 kB
     text = _Text(file)
     reader = csv.reader(text, strict=True)
     columns: list[str] | None = None
@@ -60,7 +62,7 @@ def csv_records(file: IO[bytes], name: str) -> Iterator[tuple[int, dict[str, obj
 
 
 class _Text:
-    """Lines of a file as text, which remembers that one could not be read instead of ending there."""
+    """Lines of a file as text. A line that is not UTF-8 sets `garbled` instead of ending the file."""
 
     def __init__(self, file: Iterable[bytes]) -> None:
         self.garbled = False
@@ -82,7 +84,7 @@ class _Text:
 
 def _fields(columns: Sequence[str], cells: Sequence[str]) -> dict[str, object] | BadRow:
     if len(cells) != len(columns):
-        return BadRow(f"it has {len(cells)} cells, and there are {len(columns)} columns")
+        return BadRow(f"{len(cells)} cells, but there are {len(columns)} columns")
     fields: dict[str, object] = dict(zip(columns, cells, strict=True))
     for name in _OPTIONAL:
         if fields.get(name) == "":
@@ -99,25 +101,30 @@ def _fields(columns: Sequence[str], cells: Sequence[str]) -> dict[str, object] |
 def _check_columns(columns: Sequence[str], name: str) -> None:
     what = None
     if PROMPT not in columns:
-        # What the columns are called is not said: where the header is missing they are somebody's prompts.
-        what = f"there is no column 'prompt' among its {len(columns)} in the first row"
-        if len(columns) == 1:
-            what += "; columns must be separated by commas"
+        # The columns are not listed: if the header is missing, they are prompts.
+        what = f"no column named 'prompt' among the {len(columns)} of the first row"
+        if close := get_close_matches(PROMPT, [column.strip().lower() for column in columns], 1, 0.75):
+            misspelled = next(column for column in columns if column.strip().lower() == close[0])
+            what += f"; rename {misspelled!r}"
+        elif len(columns) == 1:
+            separator = next((name for sign, name in _SEPARATORS.items() if sign in columns[0]), "")
+            what += f"; it looks {separator}-separated" if separator else ""
+            what += "; save it with commas"
     elif len(set(columns)) < len(columns):
         what = "two columns have the same name; rename one of them"
     else:
         kept = [column for column in _OF_LINES if column in columns]
         if kept:
-            what = f"a column cannot be called {kept[0]!r}, which means something else in a row; rename it"
+            what = f"the column name {kept[0]!r} is reserved; rename it"
     if what is not None:
         raise BadInput(name, [RowProblem(0, what)], 1)
 
 
 def parquet_records(path: Path, name: str) -> Iterator[tuple[int, dict[str, object]]]:
-    """The rows of a Parquet file, numbered from 1, some hundreds of them in memory at a time.
+    """Read the rows of a Parquet file, numbered from 1, in batches.
 
     Raises:
-        BadInput: It is damaged, its columns are not those of rows, or what reads Parquet is not installed.
+        BadInput: The file is damaged, the columns are not valid, or pyarrow is not installed.
     """
     try:
         arrow: Any = importlib.import_module("pyarrow")
@@ -126,7 +133,7 @@ def parquet_records(path: Path, name: str) -> Iterator[tuple[int, dict[str, obje
         what = "reading Parquet needs pyarrow: pip install pyarrow"
         raise BadInput(name, [RowProblem(0, what)], 1) from error
     try:
-        # Without buffer_size whole columns of a row group are held, however large it is.
+        # Without buffer_size, whole columns of a row group are in memory, however large.
         with parquet.ParquetFile(path, buffer_size=BUFFER_BYTES, pre_buffer=False) as file:
             _check_columns(file.schema_arrow.names, name)
             plain = _as_json(file.schema_arrow, arrow, name)
@@ -136,12 +143,12 @@ def parquet_records(path: Path, name: str) -> Iterator[tuple[int, dict[str, obje
                     number += 1
                     yield number, fields
     except arrow.ArrowException as error:
-        what = "the Parquet file is damaged or of a kind that cannot be read; write it again"
+        what = "the Parquet file is damaged, or of an unsupported kind; write it again"
         raise BadInput(name, [RowProblem(0, what)], 1) from error
 
 
 def _as_json(schema: Any, arrow: Any, name: str) -> Any:  # noqa: ANN401 - pyarrow has no types
-    """The same columns with types that JSON has."""
+    """Return the schema with types that JSON has."""
     types = arrow.types
     plain: list[Any] = []
     for column in schema:
@@ -152,7 +159,7 @@ def _as_json(schema: Any, arrow: Any, name: str) -> Any:  # noqa: ANN401 - pyarr
         ):
             kind, wrong = arrow.string(), False
         if wrong:
-            what = f"the column {column.name!r} holds {kind}, for which JSON has no form: cast or drop it"
+            what = f"the column {column.name!r} has type {kind}, which JSON does not have; cast or drop it"
             raise BadInput(name, [RowProblem(0, what)], 1)
         plain.append(arrow.field(column.name, kind))
     return arrow.schema(plain)

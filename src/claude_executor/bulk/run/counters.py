@@ -1,4 +1,4 @@
-"""What became of the rows of a run, counted as they come. Holds no prompt and no answer."""
+"""Counts of the rows of a run, by result. They hold no prompt and no answer."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -37,9 +37,9 @@ class FailureGroup:
     """Rows that failed in the same way.
 
     Attributes:
-        kind: What went wrong.
-        count: How many rows it struck.
-        example: What the first of them was told.
+        kind: The kind of failure.
+        count: How many rows failed in this way.
+        example: The error message of the first of them.
     """
 
     kind: str
@@ -52,13 +52,13 @@ class RunCounters:
 
     Attributes:
         succeeded: Rows that were answered.
-        failed: Rows that were not, and will not be.
-        copies: Rows among those answered that were not sent, because another asked the same.
+        failed: Rows that failed.
+        copies: Answered rows that got the answer of an equal request, and were not sent.
         spent: Tokens and money of the answers.
-        wasted: The same of attempts that failed, where it is known.
-        refusals: 429s met on the way.
-        overloads: 529s met on the way.
-        errors: Other attempts that failed without fault of the request: 5xx, timeouts, connections.
+        wasted: Tokens and money of failed attempts, where known.
+        refusals: 429 responses.
+        overloads: 529 responses.
+        errors: Other failed attempts that were not the fault of the request: 5xx, timeouts, connections.
     """
 
     def __init__(self) -> None:
@@ -75,26 +75,26 @@ class RunCounters:
 
     @property
     def done(self) -> int:
-        """Rows of which it is known what became of them."""
+        """Rows that were answered or failed."""
         return self.succeeded + self.failed
 
     @property
     def failures(self) -> Iterable[FailureGroup]:
-        """The failures by kind, the commonest first."""
+        """Groups of failed rows, the largest first."""
         return sorted(self._failures.values(), key=lambda group: -group.count)
 
     def answered(self, model: str, message: "Message") -> None:
-        """A row was answered."""
+        """Count a row that was answered."""
         self.succeeded += 1
         self.spent += self._prices.spent(model, getattr(message, "usage", None))
 
     def copied(self) -> None:
-        """A row got the answer of another that asked the same; nothing was paid for it."""
+        """Count a row that got the answer of an equal request, for free."""
         self.succeeded += 1
         self.copies += 1
 
     def lost(self, error: Exception) -> None:
-        """A row has failed."""
+        """Count a row that failed."""
         self.failed += 1
         kind = kind_of(error)
         group = self._failures.get(kind)
@@ -104,7 +104,7 @@ class RunCounters:
             group.count += 1
 
     def listen(self, event: Event) -> None:
-        """Something happened in the executor."""
+        """Count an event of the executor."""
         if isinstance(event, AttemptFailed):
             self.refusals += event.status == RATE_LIMITED
             self.overloads += event.status == OVERLOADED
@@ -114,7 +114,7 @@ class RunCounters:
 
 
 def kind_of(error: Exception) -> str:
-    """A few words for what went wrong, to group by."""
+    """Name the kind of a failure, to group failures by."""
     if isinstance(error, (Failed, Stopped)):
         return error.kind.value
     if isinstance(error, TooLarge):

@@ -1,7 +1,7 @@
-"""Rows that ask the same: the first of them is sent, and its answer is the answer of all.
+"""Rows with equal requests: the first is sent, and all of them get its answer.
 
-While the first is under way the others wait for it. Those that come later are given its answer out of the
-results, where it is known by its place; only until it is on disk is it kept.
+While the first is in flight the others wait for it. Later ones get a copy from the results file, by the
+offset of its line; an answer stays in memory only until it is on disk.
 """
 
 import asyncio
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from anthropic.types import Message
 
 MOST_WAITING = 10_000
-"""Rows that wait for another's answer, at most."""
+"""Maximum number of rows that wait for the answer of another."""
 
 
 @dataclass(slots=True)
 class _First:
-    """A row that is under way, or not yet on disk, and those that wait for its answer."""
+    """A row that is in flight or not yet on disk, and the rows that wait for its answer."""
 
     custom_id: str
     message: "Message | None" = None
@@ -32,47 +32,47 @@ class _First:
 
 
 class Deduplicator:
-    """What is asked more than once."""
+    """Finds rows with equal requests, and the answer they share."""
 
     def __init__(self, results: ResultsFile) -> None:
-        """Read which answers there are.
+        """Read which requests are answered already.
 
         Raises:
             OSError: The results cannot be read.
         """
         self._results = results
-        self._places = HashIndex()
+        self._offsets = HashIndex()
         self._firsts: dict[int, _First] = {}
         self._waiting = 0
         self._moved = asyncio.Event()
-        for place, entry in results.entries():
+        for offset, entry in results.entries():
             if entry.answered and entry.hash is not None:
-                self._places[entry.hash] = place
+                self._offsets[entry.hash] = offset
 
     async def room(self) -> None:
-        """Wait while too many rows wait for another's answer."""
+        """Wait while too many rows wait for the answer of another."""
         while self._waiting >= MOST_WAITING:
             self._moved.clear()
             await self._moved.wait()
 
     def answer(self, hash_: int) -> "tuple[str, Message | Mapping[str, object]] | None":
-        """The answer to a request, if it is there, and the row that got it.
+        """Return the id of the row that was answered first, and its answer; `None` if there is none yet.
 
         Raises:
-            NotResults: It is damaged.
-            OSError: It could not be read.
+            NotResults: The line of the answer is damaged.
+            OSError: The results cannot be read.
         """
         first = self._firsts.get(hash_)
         if first is not None:
             return None if first.message is None else (first.custom_id, first.message)
-        place = self._places.get(hash_)
-        if place is None:
+        offset = self._offsets.get(hash_)
+        if offset is None:
             return None
-        line = next(self._results.parsed([place]))
+        line = next(self._results.parsed([offset]))
         return line.custom_id, line.message or {}
 
     def follow(self, row: Row, hash_: int) -> bool:
-        """Let a row wait for the one that asks the same; `False` if it is the first."""
+        """Let a row wait for the answer to an equal request; return `False` if this row is the first."""
         first = self._firsts.get(hash_)
         if first is None:
             self._firsts[hash_] = _First(row.custom_id)
@@ -82,20 +82,20 @@ class Deduplicator:
         return True
 
     def settle(self, hash_: int) -> list[Row]:
-        """The first of them has its result, or will have none: those that waited for it."""
+        """Return the rows that waited for this request, which has a result now or will have none."""
         followers = self._firsts.pop(hash_).followers
         self._waiting -= len(followers)
         self._moved.set()
         return followers
 
     def keep(
-        self, hash_: int, custom_id: str, message: "Message", place: int, on_disk: "asyncio.Future[None]"
+        self, hash_: int, custom_id: str, message: "Message", offset: int, on_disk: "asyncio.Future[None]"
     ) -> None:
-        """Have an answer ready for rows to come: until it is on disk here, then at its place there."""
+        """Keep an answer for later rows: in memory until it is on disk, then by its offset."""
         self._firsts[hash_] = _First(custom_id, message)
-        on_disk.add_done_callback(partial(self._forget, hash_, place))
+        on_disk.add_done_callback(partial(self._forget, hash_, offset))
 
-    def _forget(self, hash_: int, place: int, on_disk: "asyncio.Future[None]") -> None:
+    def _forget(self, hash_: int, offset: int, on_disk: "asyncio.Future[None]") -> None:
         if not on_disk.cancelled() and on_disk.exception() is None:
-            self._places[hash_] = place
+            self._offsets[hash_] = offset
             del self._firsts[hash_]

@@ -1,4 +1,4 @@
-"""Hands rows to an executor as it asks for them, and the lines of their results to wherever they go."""
+"""Feeds rows to an executor as it asks for them, and writes the lines of their results to a sink."""
 
 import asyncio
 import time
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 class Sink(Protocol):
-    """Where lines go; see `ResultsFile`."""
+    """A destination of result lines; see `ResultsFile`."""
 
     @property
     def end(self) -> int:
-        """How long it is; the place of the next line."""
+        """The offset of the next line."""
         ...
 
     def add(self, line: bytes) -> asyncio.Future[None]:
-        """Add a line; done when it is safe."""
+        """Add a line. The future is done when the line is safe."""
         ...
 
     async def backpressure(self) -> None:
@@ -33,12 +33,12 @@ class Sink(Protocol):
         ...
 
     async def flush(self) -> None:
-        """Wait until all of it is written."""
+        """Wait until everything is written."""
         ...
 
 
 class CallbackSink:
-    """Lines that are handed on to a function, and are then done with."""
+    """A sink that passes each line to a function and reports it written at once."""
 
     end = 0
 
@@ -46,22 +46,22 @@ class CallbackSink:
         self._write = write
 
     def add(self, line: bytes) -> asyncio.Future[None]:
-        """Hand it on, and be done with it."""
+        """Pass a line to the function."""
         self._write(line)
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         done.set_result(None)
         return done
 
     async def backpressure(self) -> None:
-        """There always is."""
+        """Return at once: nothing is ever unwritten."""
 
     async def flush(self) -> None:
-        """They are done with, and it may be told."""
+        """Let the callbacks of written lines run."""
         await asyncio.sleep(0)
 
 
 class Feeder:
-    """Hands rows to `Executor.map` as it asks for them, and results to the file."""
+    """Feeds rows to `Executor.map` as it asks for them, and writes their results to the sink."""
 
     def __init__(
         self,
@@ -71,7 +71,7 @@ class Feeder:
         run: "Run",
         copies: Deduplicator | None,
     ) -> None:
-        """`rows` may hold `None` where the event loop is to have its turn."""
+        """Take the rows; a `None` among them gives the event loop a turn."""
         self._rows = iter(rows)
         self._results = results
         self._executor = executor
@@ -84,7 +84,7 @@ class Feeder:
         self._counts: list[Callable[[], None]] = []
 
     async def work(self, priority: int) -> None:
-        """Until all rows are done, or nothing more is to be done."""
+        """Work until all rows are done or the run is over."""
         try:
             async with aclosing(self._executor.map(self, priority=priority)) as results:
                 async for result in results:
@@ -121,10 +121,10 @@ class Feeder:
         return row.params
 
     def _follows(self, row: Row, hash_: int, copies: Deduplicator) -> bool:
-        """Whether another row that asks the same is sent in its place, or has been."""
-        known = copies.answer(hash_)
-        if known is not None:
-            first, message = known
+        """Whether the row gets, or waits for, the answer to an equal request."""
+        earlier = copies.answer(hash_)
+        if earlier is not None:
+            first, message = earlier
             mark = Provenance(hash_, time.time(), copy_of=first)
             self._add(succeeded(row.custom_id, message, row.extras, mark), self._run.counters.copied)
             return True
@@ -141,20 +141,20 @@ class Feeder:
             self._write(follower, result, Provenance(hash_, time.time(), copy_of=row.custom_id))
 
     def _write(self, row: Row, result: Result, mark: Provenance) -> None:
-        tally, message, error = self._run.counters, result.message, result.error
+        counters, message, error = self._run.counters, result.message, result.error
         if message is not None:
             model, is_copy = str(row.params["model"]), mark.copy_of is not None
-            count = tally.copied if is_copy else partial(tally.answered, model, message)
-            place = self._results.end
+            count = counters.copied if is_copy else partial(counters.answered, model, message)
+            offset = self._results.end
             on_disk = self._add(succeeded(row.custom_id, message, row.extras, mark), count)
             if self._copies is not None and not is_copy:
-                self._copies.keep(mark.hash, row.custom_id, message, place, on_disk)
-        # What met the end of everything has not failed: on another day it will be answered.
+                self._copies.keep(mark.hash, row.custom_id, message, offset, on_disk)
+        # A row that was ended by the end of the whole run has not failed: the next start sends it.
         elif error is not None and not self._run.ended_by(error):
-            self._add(errored(row.custom_id, error, row.extras, mark), partial(tally.lost, error))
+            self._add(errored(row.custom_id, error, row.extras, mark), partial(counters.lost, error))
 
     def _add(self, line: bytes, count: Callable[[], None]) -> asyncio.Future[None]:
-        """Add a line, and count it when it is on disk, with all others of its group."""
+        """Add a line, and count its row when the group of the line is on disk."""
         on_disk = self._results.add(line)
         if on_disk is not self._group:
             self._group, self._counts = on_disk, []
@@ -170,12 +170,12 @@ class Feeder:
         for count in counts:
             try:
                 count()
-            except Exception as error:  # the others are on disk all the same
+            except Exception as error:  # the other rows are on disk too
                 wrong.append(error)
         if wrong:
             raise wrong[0]
 
     def stop(self) -> None:
-        """Send nothing more, let what is in flight finish; rows that were waiting come back as `Closed`."""
+        """Send nothing more and let what is in flight finish. Waiting rows come back as `Closed`."""
         if self._stopping is None:
             self._stopping = asyncio.create_task(self._executor.drain(refuse_waiting=True))

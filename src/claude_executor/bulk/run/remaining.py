@@ -1,4 +1,4 @@
-"""What of a source is still to be sent, as a source of its own: for who plans it, or counts its tokens."""
+"""The rows of a source that are still to be sent, as a source of its own, for planning and counting."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,16 +12,16 @@ from claude_executor.bulk.results.reader import ResultsReader
 
 @dataclass(frozen=True, slots=True)
 class RemainingSource(Source):
-    """Those rows of a source that are to be sent.
+    """The rows of a source that are to be sent.
 
     Attributes:
-        sends: For every row of the source whether it is one of them; see `RemainingRows.sends`.
+        sends: Whether a row is sent, for each row of the whole source; see `RemainingRows.sends`.
     """
 
     sends: bytearray = field(repr=False)
 
     def records(self) -> Iterator[tuple[int, Record]]:
-        """Its rows, each with its number in the whole source; see `Source.records`."""
+        """Read the remaining rows, numbered as in the whole source; see `Source.records`."""
         for one, is_sent in zip(Source.records(self), self.sends, strict=False):
             if is_sent:
                 yield one
@@ -35,18 +35,18 @@ def remaining(
     dedupe: bool = False,
     results: ResultsReader | None = None,
 ) -> RemainingSource:
-    """What is to be sent of a source that has been checked.
+    """Return the rows of a validated source that are to be sent.
 
     Args:
         source: The source.
-        sends: For every row whether it is to be sent; see `RemainingRows.sends`.
-        defaults: What lines may leave out.
-        dedupe: Leave out rows that will be given the answer of another, as `run_file` does.
-        results: Where there are answers already.
+        sends: Whether a row is sent, for each row; see `RemainingRows.sends`.
+        defaults: What rows may leave out.
+        dedupe: Leave out rows that will get the answer to an equal request, as `run_file` does.
+        results: The results, which have answers already.
 
     Raises:
-        NotResults: They are none.
-        OSError: Something cannot be read.
+        NotResults: The file holds something else.
+        OSError: A file cannot be read.
     """
     left = RemainingSource(source.path, source.name, sends)
     if not dedupe:
@@ -55,7 +55,7 @@ def remaining(
     for _, entry in results.entries() if results is not None else ():
         if entry.answered and entry.hash is not None:
             asked.add(entry.hash, 0)
-    places = (place for place, is_sent in enumerate(sends) if is_sent)
-    for place, row in zip(places, rows_of(left, defaults), strict=True):
-        once[place] = asked.add(hash_of(row.params), 0)
+    positions = (position for position, is_sent in enumerate(sends) if is_sent)
+    for position, row in zip(positions, rows_of(left, defaults), strict=True):
+        once[position] = asked.add(hash_of(row.params), 0)
     return RemainingSource(source.path, source.name, once)

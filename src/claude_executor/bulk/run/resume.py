@@ -1,59 +1,62 @@
-"""What of a file of rows is done already, as the results say, and what is still to be sent.
+"""Compares rows with results: what is done already, and what is still to be sent.
 
-A row is known by its `custom_id` and the hash of its request together. Of every row that is done two numbers
-are kept; of the input, one byte a row.
+A row is identified by its `custom_id` and the hash of its request. Two numbers are kept for each row that is
+done, and one byte for each row of the input.
 """
 
 from array import array
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 from claude_executor import Params
-from claude_executor.bulk.input.rows import is_by_place
+from claude_executor.bulk.input.rows import NO_DEFAULTS, RowDefaults, is_named_by_position
+from claude_executor.bulk.input.sources import Source
 from claude_executor.bulk.results.hash_index import HashIndex
 from claude_executor.bulk.results.line import ResultEntry, hash_of
 from claude_executor.bulk.results.reader import ResultsReader
 from claude_executor.bulk.run.unchanged import UnchangedRows
+from claude_executor.bulk.run.validate import Survey, validate
 
 OnChanged = Literal["fail", "redo", "keep"]
 MOST_NAMED = 20
 _MASK = 0xFFFF_FFFF_FFFF_FFFF
 _UNKNOWN = 0
-"""The hash of a request that the results say nothing of; one in 2**64 has it by chance."""
+"""Stands for the hash of a request that the results do not record; one in 2**64 has it by chance."""
 
 
 class Changed(Exception):
-    """Rows that are answered ask something else now, under the same `custom_id`.
+    """The requests of answered rows have changed, under the same `custom_id`.
 
     Attributes:
-        count: How many.
-        named: The first of them.
-        by_place: Whether those are named by where they stand in the input, since they have no names there.
+        count: How many rows.
+        named: The ids of the first of them.
+        by_position: Whether these ids are made of positions in the input, which has none.
     """
 
     def __init__(self, count: int, named: list[str]) -> None:
         more = f" and {count - len(named):,} more" if count > len(named) else ""
-        what = "1 answered row asks" if count == 1 else f"{count:,} answered rows ask"
-        super().__init__(f"{what} something else now: {', '.join(named)}{more}")
+        what = "1 answered row has" if count == 1 else f"{count:,} answered rows have"
+        super().__init__(f"{what} changed since: {', '.join(named)}{more}")
         self.count = count
         self.named = named
-        self.by_place = all(map(is_by_place, named))
+        self.by_position = all(map(is_named_by_position, named))
 
 
 @dataclass(slots=True)
 class RemainingRows:
-    """What is to be done with each row.
+    """What to do with each row of an input.
 
     Attributes:
         rows: Rows in the input.
-        answered: Those that have an answer, which is kept.
-        failed: Those that have failed and are left at that.
-        again: Those that have failed and are sent again.
-        redone: Those that are answered and are sent again, because they ask something else now.
-        left_out: Those that have no result and are not sent: it is for failed rows only.
+        answered: Rows with an answer, which is kept.
+        failed: Rows that failed permanently and are not sent again.
+        again: Rows that failed and are sent again.
+        redone: Answered rows that are sent again because their request has changed.
+        left_out: Rows without a result that are not sent, because only failed rows are.
         others: Results of rows that are not in the input; they are kept.
-        sends: For every row whether it is sent, as a 0 or a 1.
+        sends: Whether a row is sent, as a 0 or a 1 for each row.
     """
 
     rows: int = 0
@@ -67,15 +70,15 @@ class RemainingRows:
 
     @property
     def to_do(self) -> int:
-        """Rows that are sent."""
+        """Rows to send."""
         return self.rows - self.answered - self.failed - self.left_out
 
 
 class Resumption:
-    """Compares rows with results. Show it every row in turn with `see`, then ask what is `planned`.
+    """Compares rows with results. Use `survey` (or show it every row with `see`), then `planned`.
 
     Attributes:
-        known: May pass over rows, which need then not be shown to `see`.
+        known: Skips rows whose unchanged request is answered; these need not be shown to `see`.
     """
 
     def __init__(
@@ -84,13 +87,13 @@ class Resumption:
         """Read the results.
 
         Args:
-            results: The results; those that are only looked at can be planned, not settled.
-            failures_only: Send all rows that failed, also those that failed for good, and no others.
-            on_changed: What becomes of rows that are answered and ask something else now.
+            results: The results. A read-only file can be compared, not settled.
+            failures_only: Send all rows that failed, permanent failures included, and no others.
+            on_changed: What to do with answered rows whose request has changed.
 
         Raises:
             NotResults: The file holds something else.
-            OSError: It cannot be read.
+            OSError: The file cannot be read.
         """
         self._results = results
         self._failures_only = failures_only
@@ -107,16 +110,41 @@ class Resumption:
         self.known = UnchangedRows(self._answered, self._rest.sends)
 
     def see(self, custom_id: str, params: Params) -> bool:
-        """Compare the next row; whether it is sent."""
+        """Compare the next row, and return whether it is sent."""
         sends = self._sends(custom_id, params)
         self._rest.sends.append(sends)
         return sends
 
-    def planned(self) -> RemainingRows:
-        """What is to be done, with the file as it is. When it is done, call `settle`.
+    def survey(
+        self,
+        source: Path | Source,
+        defaults: RowDefaults = NO_DEFAULTS,
+        *,
+        see: Callable[[str, Params], object] | None = None,
+    ) -> Survey:
+        """Validate every row of a source, and compare each with the results.
+
+        Args:
+            source: The source.
+            defaults: What its rows may leave out.
+            see: Called with the id and the request of every row that is to be sent.
 
         Raises:
-            Changed: There are changed rows, and it is to fail on them.
+            BadInput: Rows are not valid; the error lists the problems.
+            OSError: The source cannot be read.
+        """
+
+        def compare(custom_id: str, params: Params) -> None:
+            if self.see(custom_id, params) and see is not None:
+                see(custom_id, params)
+
+        return validate(source, defaults, see=self.see if see is None else compare, known=self.known)
+
+    def planned(self) -> RemainingRows:
+        """Return what is left to do. When that is done, call `settle`.
+
+        Raises:
+            Changed: Answered rows have changed, and `on_changed` is ``"fail"``.
         """
         if self._changed and self._on_changed == "fail":
             raise Changed(self._changed, self._named)
@@ -131,33 +159,33 @@ class Resumption:
         return rest
 
     def settle(self) -> None:
-        """Take out the results in whose place there are others now, row by row.
+        """Remove superseded results, so that each row has one.
 
-        Until then both are in the file, so that nothing is lost whenever the process ends. Of two answers the
-        last counts, also at the next start. In the place of an answer there can only be another: if its row
-        has failed this time, that failure is taken out instead, and the row is a changed one as before.
+        Until then both results of a row are in the file, so nothing is lost whenever the process ends. Of two
+        answers the last counts, also at the next start. An answer is only ever replaced by another answer: if
+        the row failed this time, the failure is removed instead, and the row still counts as changed.
 
         Raises:
-            OSError: The file could not be written; it is as it was.
+            OSError: The file cannot be written; it is unchanged.
         """
         if not (self._retried or self._redone or self._superfluous):
             return
         results, answered, failed, is_doubled = self._results, HashIndex(), HashIndex(), self._doubled()
-        for place, entry in results.entries():
-            if place >= self._end:
+        for offset, entry in results.entries():
+            if offset >= self._end:
                 (answered if entry.answered else failed).add(hash(entry.custom_id), 0)
 
-        def stays(place: int, entry: ResultEntry) -> bool:
+        def stays(offset: int, entry: ResultEntry) -> bool:
             key = hash(entry.custom_id)
-            if place >= self._end:
+            if offset >= self._end:
                 return entry.answered or not (key in answered or key in self._answered)
             return not (key in answered or (key in failed and not entry.answered) or is_doubled(entry))
 
-        kept = array("Q", (place for place, entry in results.entries() if stays(place, entry)))
+        kept = array("Q", (offset for offset, entry in results.entries() if stays(offset, entry)))
         results.rewrite(results.read(kept))
 
     def _doubled(self) -> Callable[[ResultEntry], bool]:
-        """Whether a line is one of several for its row and not the one that counts. Show it all of them."""
+        """Return a test of whether a line is a superseded result of its row. Show it every line."""
         kept = HashIndex()
 
         def is_doubled(entry: ResultEntry) -> bool:
@@ -193,7 +221,7 @@ class Resumption:
             self._superfluous += 1
             answers = zip(keys, hashes, strict=True)
             self._earlier = {(key, asked) for key, asked in answers if self._answered.get(key) != asked}
-        # Of several results for a row the best counts; of several answers the last, or that to what is asked.
+        # Of several results for a row the best counts; of several answers the last, or the one that fits.
         self._superfluous += sum(key in self._answered for one in (self._final, self._retried) for key in one)
 
     def _is_final(self, entry: ResultEntry) -> bool:
@@ -201,10 +229,10 @@ class Resumption:
 
     def _sends(self, custom_id: str, params: Params) -> bool:
         key, rest = hash(custom_id), self._rest
-        place = self._answered.offset_of(key)
-        if place is not None:
-            self.known.note(key, place)
-            answered, asked = self._answered.values()[place], hash_of(params)
+        position = self._answered.offset_of(key)
+        if position is not None:
+            self.known.note(key, position)
+            answered, asked = self._answered.values()[position], hash_of(params)
             if (key & _MASK, asked) in self._earlier:
                 self._answered[key] = answered = asked
             if answered not in (_UNKNOWN, asked):
@@ -225,12 +253,12 @@ class Resumption:
         if was in (_UNKNOWN, hash_of(params)):
             rest.failed += 1
             return False
-        self._redone = True  # somebody has mended it
+        self._redone = True  # the request was corrected
         rest.again += 1
         return True
 
     def _note_changed(self, custom_id: str) -> None:
-        """There is an answer to another question."""
+        """Record a row whose answer is to another request."""
         self._changed += 1
         if len(self._named) < MOST_NAMED:
             self._named.append(custom_id)

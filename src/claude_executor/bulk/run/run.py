@@ -1,10 +1,9 @@
-"""One run: rows in, results out, through an executor; until the end, until told to stop, or until it must.
+"""One run: rows in, results out, through an executor, until all rows are done or the run is stopped.
 
-A run that is told to stop sends nothing more, lets what is in flight finish, and keeps its answers. A run
-must stop when an answer would be the answer to every row that is left: a wrong key, a spend limit, a model
-that does not exist, a shared budget that cannot be asked. And it ends at its caps: on money and on tokens,
-when what is left of them is not surely enough for a row, and on time. Rows that were not sent then are
-neither answered nor failed.
+A stopped run sends nothing more, lets what is in flight finish, and keeps the answers. A run stops by itself
+when every remaining row would meet the same error: a wrong key, a spend limit, a model that does not exist, a
+shared budget that is not reachable. It also ends at its caps: on money and tokens when the next row might
+exceed them, and on time. Rows that were not sent then are neither answered nor failed.
 """
 
 import asyncio
@@ -42,19 +41,19 @@ _FOR_ONE_MODEL = frozenset({FailureKind.NOT_FOUND, FailureKind.PERMISSION})
 
 
 class Run:
-    """One run, to be looked at and stopped while it goes on. Give `listen` to the executor as `on_event`.
+    """The state of one run, to watch and to stop. Pass `listen` to the executor as `on_event`.
 
     Attributes:
-        rows: How many rows there are to do.
-        models: The models they ask for; empty if not known.
-        rest: What became of the other rows at earlier starts, if there were any.
-        caps: What the whole job may take.
-        before: What earlier starts have spent.
-        counters: What became of them so far.
-        stopping: Whether it was told to stop.
-        late: Whether that was because its time was up.
-        at_cap: Whether a row did not fit any more under the caps on money and tokens.
-        fatal: The error that ended it for all rows, if one did.
+        rows: Number of rows to do.
+        models: The models of the rows; empty if not known.
+        rest: Results of the other rows at earlier starts, if known.
+        caps: Caps on the whole job.
+        before: Tokens and money that earlier starts spent.
+        counters: Counts of the rows so far.
+        stopping: Whether the run was stopped.
+        late: Whether the deadline stopped the run.
+        at_cap: Whether a row no longer fitted under the caps on money and tokens.
+        fatal: The error that ended the run for all rows, if one did.
     """
 
     def __init__(
@@ -67,7 +66,7 @@ class Run:
         before: Spent = NOTHING_SPENT,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`clock` must be the executor's, which also keeps the caps on money and tokens."""
+        """Start a run. `clock` must be that of the executor, which keeps the caps on money and tokens."""
         self.rows = rows
         self.models = models
         self.rest = rest
@@ -83,52 +82,52 @@ class Run:
         self._ended_at: float | None = None
         self._reached = False
         self._impossible: set[str] = set()
-        self._told: Callable[[], None] | None = None
+        self._on_stop: Callable[[], None] | None = None
         self._timer: asyncio.TimerHandle | None = None
 
     @property
     def seconds(self) -> float:
-        """How long it has taken."""
+        """Duration of the run so far, or in total."""
         return (self.clock() if self._ended_at is None else self._ended_at) - self.started_at
 
     @property
     def unsent(self) -> int:
-        """Rows of which nothing became."""
+        """Rows that are neither answered nor failed."""
         return self.rows - self.counters.done
 
     @property
     def over(self) -> bool:
-        """Whether no more rows are to be sent."""
+        """Whether the run sends no more rows."""
         return self.stopping or self.at_cap or self.fatal is not None
 
     @property
     def spent(self) -> Spent:
-        """What the job has spent on answers, earlier starts included."""
+        """Tokens and money that the job spent on answers, earlier starts included."""
         return self.before + self.counters.spent
 
     def listen(self, event: Event) -> None:
-        """Something happened in the executor."""
+        """Count an event of the executor."""
         if isinstance(event, RequestRefused) and event.reason == Refusal.SPENDING_CAP:
             self.at_cap = True
         self.counters.listen(event)
 
     def stop(self) -> None:
-        """Send nothing more, finish what is in flight."""
+        """Send nothing more and let what is in flight finish."""
         self.stopping = True
-        if self._told is not None:
-            self._told()
+        if self._on_stop is not None:
+            self._on_stop()
 
-    def begin(self, told: Callable[[], None]) -> None:
-        """The rows begin to move; `told` is called when it is to stop."""
+    def begin(self, on_stop: Callable[[], None]) -> None:
+        """Start the clock and the deadline. `on_stop` is called when the run is stopped."""
         self.started_at = self.clock()
-        self._told = told
+        self._on_stop = on_stop
         if self.caps.seconds is not None:
             self._timer = asyncio.get_running_loop().call_later(self.caps.seconds, self._time_is_up)
 
     def end(self) -> None:
-        """It is over."""
+        """Stop the clock."""
         self._ended_at = self.clock()
-        self._told = None
+        self._on_stop = None
         if self._timer is not None:
             self._timer.cancel()
 
@@ -138,7 +137,7 @@ class Run:
             self.stop()
 
     def on_result(self, error: Exception | None, model: str) -> None:
-        """See whether an error is the end of everything; `None` stands for an answer."""
+        """Decide whether an error ends the run for all rows; `None` stands for an answer."""
         self._reached = self._reached or error is None
         self.at_cap = self.at_cap or isinstance(error, SpendingCapReached)
         if self.fatal is None and isinstance(error, BudgetUnreachable):
@@ -153,7 +152,7 @@ class Run:
             self.fatal = error
 
     def ended_by(self, error: Exception) -> bool:
-        """Whether a row has come to nothing only because the run has."""
+        """Whether a row has no result only because the run ended."""
         if isinstance(error, (SpendingCapReached, BudgetUnreachable)):
             return True
         fatal = self.fatal
@@ -161,7 +160,7 @@ class Run:
         given_up = isinstance(error, Failed) and error.retryable
         if (self.stopping and (unsent or given_up)) or (self.at_cap and given_up):
             return True
-        if isinstance(fatal, BudgetUnreachable):  # it also ends the retries of rows that were sent
+        if isinstance(fatal, BudgetUnreachable):  # this also ends the retries of rows that were sent
             return given_up
         return fatal is not None and isinstance(error, (Failed, Stopped)) and error.kind is fatal.kind
 
@@ -178,25 +177,25 @@ async def run_file(
     dedupe: bool = False,
     priority: int = 0,
 ) -> None:
-    """Send the rows of a file that has been checked, and journal the results as they come.
+    """Send the rows of a validated source, and write their results as they come.
 
-    A row counts as done when its result is on disk, whatever happens to the process afterwards.
+    A row counts when its result is on disk, whatever happens to the process afterwards.
 
     Args:
         source: The rows.
-        results: Where the results go.
-        executor: What sends them; it must tell its events to `run`.
-        run: Counts, and can be told to stop.
-        rest: Which rows are to be sent; all of them if left out.
-        survey: What the check said: a file that was changed since then is refused. With `rest` this matters,
-            for that goes by where rows stand.
-        defaults: What lines may leave out.
-        dedupe: Send rows that ask the same only once, and give all of them the answer.
-        priority: As for `Executor.submit`.
+        results: The results file.
+        executor: Sends the rows. Its events must go to ``run.listen``.
+        run: Counts the rows, and can be stopped.
+        rest: Which rows are to be sent; by default all of them.
+        survey: Result of the validation. A file that has changed since is refused; with `rest` this matters,
+            because `rest` goes by position.
+        defaults: What rows may leave out.
+        dedupe: Send rows with equal requests once, and copy the answer.
+        priority: Priority of the requests; see `Executor.submit`.
 
     Raises:
-        OSError: A file could not be read or written. What is counted is on disk.
-        BadInput: The file was changed meanwhile.
+        OSError: A file cannot be read or written. What is counted is on disk.
+        BadInput: The source was changed meanwhile.
     """
     wanted = repeat(True) if rest is None else rest.sends
     rows = some_rows_of(source, defaults, wanted, None if survey is None else survey.stamp)
@@ -212,10 +211,10 @@ async def run_rows(
     run: Run,
     priority: int = 0,
 ) -> None:
-    """Send rows from anywhere, and hand the lines of their results to `write`; see `run_file`.
+    """Send rows from anywhere, and pass the lines of their results to `write`; see `run_file`.
 
     Raises:
-        OSError: The outlet is closed.
+        OSError: The reader of the lines is gone.
     """
     sink = write if isinstance(write, PipeWriter) else CallbackSink(write)
     await _run(Feeder(rows, sink, executor, run, None), run, priority)

@@ -1,7 +1,7 @@
-"""Results in the order of the rows: the last step of a run that was asked for it.
+"""Sorts results in the order of the rows, as the last step of a run.
 
-Results are journalled as they come, whatever the order asked for: an answer that is paid for must not wait
-in memory for another that is not there yet. When the run ends, the file is put in order in one step.
+Results are always written as they come: an answer that is paid for must not wait in memory for an earlier
+row. When the run ends, the file is sorted in one step.
 """
 
 from array import array
@@ -16,26 +16,26 @@ _TAKEN = 0xFFFF_FFFF_FFFF_FFFF
 
 
 def sort_results(results: ResultsFile, rows: Iterable[Row]) -> None:
-    """Sort the results as the rows are; results of rows that are no more come last.
+    """Sort results in the order of the rows. Results of rows that no longer exist come last.
 
-    Of several for one row the last stays, or the last answer if there is one.
+    Of several results for one row the last answer stays, or the last failure if there is no answer.
 
     Raises:
-        OSError: There is no room for the sorted file; the results are as they were.
+        OSError: The sorted file cannot be written; the results are unchanged.
     """
-    places = HashIndex()
-    for place, entry in results.entries():
-        key, marked = hash(entry.custom_id), place << 1 | entry.answered
-        before = places.get(key)
+    offsets = HashIndex()
+    for offset, entry in results.entries():
+        key, marked = hash(entry.custom_id), offset << 1 | entry.answered
+        before = offsets.get(key)
         if entry.answered or before is None or not before & 1:
-            places[key] = marked
+            offsets[key] = marked
     in_order = array("Q")
     for row in rows:
         key = hash(row.custom_id)
-        place_or_none = places.get(key)
-        if place_or_none is not None:
-            in_order.append(place_or_none >> 1)
-            places[key] = _TAKEN
-    in_order.extend(place >> 1 for place in places.values() if place != _TAKEN)
+        found = offsets.get(key)
+        if found is not None:
+            in_order.append(found >> 1)
+            offsets[key] = _TAKEN
+    in_order.extend(offset >> 1 for offset in offsets.values() if offset != _TAKEN)
     if any(here > there for here, there in pairwise(in_order)):
         results.rewrite(results.read(in_order))

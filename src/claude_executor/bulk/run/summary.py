@@ -1,4 +1,4 @@
-"""How a run went, in numbers: what was done, what it took, and what held it up."""
+"""The summary of a run: rows, tokens, cost, time, and what limited it."""
 
 from dataclasses import asdict, dataclass
 
@@ -8,21 +8,21 @@ from claude_executor.bulk.run.counters import FailureGroup, RunCounters
 from claude_executor.bulk.run.run import Run
 
 LEAST_SAVING = 1.0
-"""Seconds below which a saving is not worth a word."""
+"""Seconds below which a saving is not reported."""
 
 
 @dataclass(frozen=True, slots=True)
 class Bottleneck:
-    """What held the run up longest.
+    """What limited a run for the longest time.
 
     Attributes:
-        held_by: What it was, such as ``"output tokens"``.
-        pool: The pool of models it held up.
-        seconds: For how long.
-        share: For which share of the run.
-        limit: The limit in force, per minute, if it is one of the limits.
+        held_by: The reason that requests waited, such as ``"output tokens"``.
+        pool: The pool of models whose requests waited.
+        seconds: How long they waited.
+        share: That time as a fraction of the run.
+        limit: The limit per minute, if the reason is a limit.
         source: Where that limit comes from.
-        saving: Seconds that twice the limit would have saved; `None` where that cannot be said.
+        saving: Seconds that twice the limit would have saved; `None` if that is not known.
         next: What would have limited the run then.
     """
 
@@ -38,32 +38,32 @@ class Bottleneck:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """How a run went.
+    """Summary of a run.
 
     Attributes:
-        rows: Rows there were to do.
+        rows: Rows to do.
         succeeded: Rows that were answered.
-        failed: Rows that were not.
-        unsent: Rows that were not tried to the end, because the run was stopped.
-        seconds: How long it took.
-        rows_per_minute: How fast it was.
+        failed: Rows that failed.
+        unsent: Rows that are neither answered nor failed, because the run was stopped.
+        seconds: Duration of the run.
+        rows_per_minute: Rows answered or failed, per minute.
         spent: Tokens and money of the answers.
         attempts: Requests sent.
-        retries: Those of them that were not the first for their row.
-        refusals: 429s.
-        overloads: 529s.
-        errors: Other attempts that failed without fault of the request: 5xx, timeouts, connections.
-        failures: The failures by kind.
-        bottleneck: What held it up, if something did.
-        stopped: Why it ended early, if it did.
-        copied: Rows that were answered without being sent, because another row asked the same.
-        answered_before: Rows that had been answered at earlier starts.
-        failed_before: Rows that had failed at earlier starts, and were left at that.
-        wasted: Tokens and money of attempts that failed, where it is known; `spent` does not hold them.
-        spent_before: What earlier starts had spent, if there is a cap on that.
+        retries: Requests that were retries.
+        refusals: 429 responses.
+        overloads: 529 responses.
+        errors: Other failed attempts that were not the fault of the request: 5xx, timeouts, connections.
+        failures: Groups of failed rows, by kind.
+        bottleneck: What limited the run, if anything did.
+        stopped: Why the run ended early, if it did.
+        copied: Rows that got the answer of an equal request, and were not sent.
+        answered_before: Rows that earlier starts answered.
+        failed_before: Rows that failed permanently at earlier starts, and were not sent again.
+        wasted: Tokens and money of failed attempts, where known; not part of `spent`.
+        spent_before: Tokens and money that earlier starts spent, if there is a cap on them.
         budget: The cap on dollars, if there is one.
         max_tokens_total: The cap on tokens.
-        deadline: The seconds after which nothing more was to be sent.
+        deadline: The cap on the duration, in seconds, if there is one.
     """
 
     rows: int
@@ -91,41 +91,54 @@ class Summary:
     errors: int = 0
 
     def as_dict(self) -> dict[str, object]:
-        """The same as plain values, for JSON."""
+        """Return the summary as plain values, for JSON."""
         return asdict(self)
 
 
 def summarise(run: Run, snapshot: Snapshot, *, stopped: str | None = None) -> Summary:
-    """How a run went, or is going."""
-    tally, seconds = run.counters, run.seconds
+    """Summarize a run, finished or in progress."""
+    counters, seconds = run.counters, run.seconds
     return Summary(
         rows=run.rows,
-        succeeded=tally.succeeded,
-        failed=tally.failed,
+        succeeded=counters.succeeded,
+        failed=counters.failed,
         unsent=run.unsent,
         seconds=seconds,
-        rows_per_minute=60.0 * tally.done / seconds if seconds > 0 else 0.0,
-        spent=tally.spent,
+        rows_per_minute=60.0 * counters.done / seconds if seconds > 0 else 0.0,
+        spent=counters.spent,
         attempts=snapshot.attempts,
         retries=snapshot.retries,
-        refusals=tally.refusals,
-        overloads=tally.overloads,
-        failures=tuple(tally.failures),
-        bottleneck=_bottleneck(tally, seconds, snapshot),
+        refusals=counters.refusals,
+        overloads=counters.overloads,
+        failures=tuple(counters.failures),
+        bottleneck=_bottleneck(counters, seconds, snapshot),
         stopped=stopped,
-        copied=tally.copies,
+        copied=counters.copies,
         answered_before=run.rest.answered if run.rest is not None else 0,
         failed_before=run.rest.failed if run.rest is not None else 0,
-        wasted=tally.wasted,
+        wasted=counters.wasted,
         spent_before=run.before,
         budget=run.caps.dollars,
         max_tokens_total=run.caps.tokens,
         deadline=run.caps.seconds,
-        errors=tally.errors,
+        errors=counters.errors,
     )
 
 
-def _bottleneck(tally: RunCounters, seconds: float, snapshot: Snapshot) -> Bottleneck | None:
+def stop_reason(run: Run) -> str | None:
+    """Why a run ended before all rows were done; `None` if it did not."""
+    if run.fatal is not None:
+        return str(run.fatal)
+    if not run.unsent:
+        return None
+    if run.at_cap:
+        return "spending cap reached"
+    if run.late:
+        return "deadline reached"
+    return "stopped" if run.stopping else None
+
+
+def _bottleneck(counters: RunCounters, seconds: float, snapshot: Snapshot) -> Bottleneck | None:
     held = [
         (held_for, why, name)
         for name, pool in snapshot.pools.items()
@@ -141,15 +154,15 @@ def _bottleneck(tally: RunCounters, seconds: float, snapshot: Snapshot) -> Bottl
         return Bottleneck(why, name, held_for, share)
     saving, then = None, None
     if len(snapshot.pools) == 1:  # the counts of the run are then those of the pool
-        saving, then = _saving(why, pool, tally, snapshot.attempts, held_for)
+        saving, then = _saving(why, pool, counters, snapshot.attempts, held_for)
     return Bottleneck(why, name, held_for, share, resource.limit, resource.source, saving, then)
 
 
 def _saving(
-    binding: str, pool: PoolState, tally: RunCounters, attempts: int, held_for: float
+    binding: str, pool: PoolState, counters: RunCounters, attempts: int, held_for: float
 ) -> tuple[float | None, str | None]:
-    """Seconds that twice the limit that binds would save, until the next one binds."""
-    spent = tally.spent
+    """Return the seconds that twice the binding limit would save, and the limit that would bind then."""
+    spent = counters.spent
     inputs = spent.input_tokens + spent.cache_written_tokens
     amounts = {
         "requests": attempts,
@@ -178,5 +191,5 @@ def _saving(
 
 
 def _least(amount: float, limit: float, at_once: float) -> float:
-    """Seconds that an amount takes at least: a full bucket at once, the rest at so much a minute."""
+    """Return the minimum time for an amount: a full bucket at once, the rest at the limit per minute."""
     return 60.0 * max(0.0, amount - at_once) / limit

@@ -1,4 +1,4 @@
-"""What the lines of results cannot tell of a run, kept in a file beside them, for the report.
+"""The timeline of a run: what its results do not show, kept in a file beside them for the report.
 
 ::
 
@@ -7,17 +7,17 @@
         with timeline.keeping(executor.snapshot):
             …
 
-The file is JSONL. A run begins with ``{"at": unix seconds, "start": 1}``. Every later line says what has come
-about since the line before: attempts, retries, 429s, and for every pool what was used of each limit and how
-long what held the line up; and how levels, line, circuit breaker and requests in flight are now. What is 0 is
-left out, a breaker that is closed too, and limits are told when they have changed. The last line of a run has
-``"end": true``; a run that was killed has none, and may have half a line. Nothing in it is a prompt, an
+The file is JSONL. A run begins with ``{"at": unix seconds, "start": 1}``. Each later line has the changes
+since the line before: attempts, retries, 429s, and for each pool the use of each limit and how long each
+reason blocked the queue. It also has the current levels, queue, circuit breaker and requests in flight. Zeros
+and a closed breaker are left out, and limits appear when they have changed. The last line of a run has
+``"end": true``; a run that was killed has no such line, and may have half a line. No line holds a prompt, an
 answer or a key.
 
-What is begun anew has no line in the file before it has a result: until then those of what was there stay.
+When results are overwritten, the old timeline stays until the first new result.
 
-A run of up to ten minutes has a line a second; later a line comes each time the run has grown by a 600th, for
-a picture has no more points than that. A day makes 3,600 lines.
+A run of up to ten minutes has a line a second. Later a line comes each time the run has grown by a 600th,
+because a chart has no more points. A day makes 3,600 lines.
 """
 
 import asyncio
@@ -39,22 +39,22 @@ FORMAT = 1
 SHORTEST = 1.0
 """Seconds between two lines, at least."""
 FINENESS = 600
-"""Lines that a run of any length is told in, or a few times as many."""
+"""Lines of a run of any length, or a few times as many."""
 LONGEST_FILE = 8 << 20
-"""Bytes after which only ends are written, for a job that was resumed very often."""
+"""Bytes after which only the ends of runs are written, for jobs that are resumed very often."""
 
 _log = logging.getLogger(__name__)
 _COUNTS = ("attempts", "retries", "answered", "failed")
 
 
 def timeline_of(results: Path) -> Path:
-    """Where the timeline of a results file is: ``a.jsonl`` has ``a.timeline.jsonl`` beside it."""
+    """Return the path of the timeline of a results file: ``a.jsonl`` has ``a.timeline.jsonl`` beside it."""
     results = resolve_symlink(results)
     return results.with_name(results.name.removesuffix(".jsonl") + ".timeline.jsonl")
 
 
 class Timeline:
-    """Writes the timeline of a run. Whatever goes wrong with that, the run goes on."""
+    """Writes the timeline of a run. An error of the timeline never ends the run."""
 
     def __init__(
         self,
@@ -64,13 +64,13 @@ class Timeline:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        """Nothing is written before `keeping`.
+        """Take the path. Nothing is written before `keeping`.
 
         Args:
-            path: The file; what it holds of earlier runs is kept.
-            begun: For results that begin anew: whether there are any yet. Until then what the file holds
-                stays; then it goes. If there never are, nothing is written.
-            clock: The executor's.
+            path: The file. Lines of earlier runs are kept.
+            begun: For new results: whether there are any yet. The old lines are replaced when there are, and
+                stay if there never are.
+            clock: The clock of the executor.
             wall: Unix time.
         """
         self._path = path
@@ -85,13 +85,13 @@ class Timeline:
         self._events: Counter[str] = Counter()
 
     def listen(self, event: Event) -> None:
-        """Something happened in the executor."""
+        """Count an event of the executor."""
         if isinstance(event, AttemptFailed):
             self._events[str(event.status) if event.status in {429, 529} else "errors"] += 1
 
     @contextmanager
     def keeping(self, snapshot: Callable[[], Snapshot]) -> Generator[None]:
-        """Write for as long as the block lasts. Must be entered on the executor's event loop."""
+        """Write lines while the block runs. Must be entered on the event loop of the executor."""
         loop = asyncio.get_running_loop()
         began, timer = self._clock(), None
 
@@ -108,7 +108,7 @@ class Timeline:
             timer.cancel()
             self._write({"end": True})
             if self._file is not None:
-                with suppress(OSError):  # what could not be written was told by `_write`
+                with suppress(OSError):  # `_write` has reported what could not be written
                     self._file.close()
 
     # ---- writing
@@ -150,7 +150,7 @@ class Timeline:
 
     def _give_up(self, error: Exception) -> None:
         why = (error.strerror or type(error).__name__) if isinstance(error, OSError) else repr(error)
-        _log.warning("%s is not kept any further (%s); the run goes on without it", self._path, why.lower())
+        _log.warning("stopped writing %s (%s); the run continues without it", self._path, why.lower())
         file, self._file = self._file, None
         if file is not None:
             with suppress(OSError):
@@ -169,27 +169,27 @@ class Timeline:
         return line
 
     def _pool(self, name: str, pool: PoolState, grown: dict[str, float]) -> dict[str, Any]:
-        said: dict[str, Any] = {"concurrency": round(pool.concurrency)}
+        line: dict[str, Any] = {"concurrency": round(pool.concurrency)}
         if pool.breaker != "closed":
-            said["breaker"] = pool.breaker
+            line["breaker"] = pool.breaker
         if pool.queued:
-            said["queued"] = pool.queued
+            line["queued"] = pool.queued
         if pool.running:
-            said["running"] = pool.running
+            line["running"] = pool.running
         for what, names in (("held", pool.held_for), ("used", pool.resources)):
             if more := {str(one): grown[key] for one in names if (key := f"{what} {one} {name}") in grown}:
-                said[what] = more
+                line[what] = more
         if pool.resources:
-            said["level"] = {one: round(state.level) for one, state in pool.resources.items()}
+            line["level"] = {one: round(state.level) for one, state in pool.resources.items()}
         for one, state in pool.resources.items():
             limit = (round(state.limit, 1), state.source, round(state.capacity, 1))
             if self._limits.get(f"{one} {name}") != limit:
                 self._limits[f"{one} {name}"] = limit
-                said.setdefault("limits", {})[one] = limit
-        return said
+                line.setdefault("limits", {})[one] = limit
+        return line
 
     def _grown(self, snapshot: Snapshot) -> dict[str, float]:
-        """By how much every count has grown since this was asked last."""
+        """How much each count has grown since the last call."""
         now: dict[str, float] = {name: getattr(snapshot, name) for name in _COUNTS}
         for name, pool in snapshot.pools.items():
             now |= {f"held {why} {name}": seconds for why, seconds in pool.held_for.items()}

@@ -1,8 +1,8 @@
-"""The check of a whole input before anything is sent: every row is read, and no id may come twice.
+"""Validates a whole input before anything is sent: every row is read, and no id may occur twice.
 
-Nothing is kept of a row but the hash of its id, so that a million rows cost eight megabytes. They are
-counted out into drawers by their last bits, and each drawer is looked through for itself: a set of all of
-them would take ten times as much. Of rows that are known from an earlier start nothing is kept here.
+Only the hash of each id is kept, so a million rows take eight megabytes. Hashes are sorted into buckets by
+their last bits, and each bucket is searched by itself: a set of all hashes would take ten times the memory.
+Nothing is kept of rows that an earlier start has answered.
 """
 
 from array import array
@@ -18,17 +18,17 @@ from claude_executor.bulk.input.sources import Source, Stamp, source_of
 from claude_executor.bulk.run.unchanged import UnchangedRows
 
 SHOWN_OF_ID = 40
-_DRAWERS = 256
+_BUCKETS = 256
 
 
 @dataclass(frozen=True, slots=True)
 class Survey:
-    """What a file holds.
+    """Result of the validation of a source.
 
     Attributes:
-        rows: Rows that can be sent.
+        rows: Number of rows.
         models: The models they ask for.
-        stamp: That of the file when it was checked.
+        stamp: Stamp of the file when it was validated; see `Source.stamp`.
     """
 
     rows: int
@@ -43,24 +43,24 @@ def validate(
     see: Callable[[str, Params], object] | None = None,
     known: UnchangedRows | None = None,
 ) -> Survey:
-    """Read every row of a source and say what it holds.
+    """Validate every row of a source.
 
     Args:
         source: The source.
         defaults: What its rows may leave out.
-        see: Is shown the id and the request of every row in turn, so that a million need be read only once.
-        known: What an earlier start has checked and sent; those rows are neither checked nor shown to `see`.
-            Then `see` must be the `Resumption` that it is of.
+        see: Called with the id and the request of every row, so that a million need be read only once.
+        known: Rows that an earlier start has answered. They are neither validated nor shown to `see`, which
+            must then belong to the same `Resumption`.
 
     Raises:
-        BadInput: Something is wrong with it.
-        OSError: It cannot be read.
+        BadInput: Rows are not valid; the error lists the problems.
+        OSError: The source cannot be read.
     """
     source = source_of(source)
     stamp, unit = source.stamp, source.unit
     problems = Problems(unit)
-    drawers = [array("q") for _ in range(_DRAWERS)]
-    put_into = [drawer.append for drawer in drawers]
+    buckets = [array("q") for _ in range(_BUCKETS)]
+    put_into = [bucket.append for bucket in buckets]
     models: set[str] = set()
     records = source.records()
     for number, record in records if known is None else known.others(records):
@@ -72,15 +72,15 @@ def validate(
         if see is not None:
             see(custom_id, params)
         mark = hash(custom_id)
-        put_into[mark % _DRAWERS](mark)
+        put_into[mark % _BUCKETS](mark)
         models.add(str(params["model"]))
-    rows, repeated = sum(map(len, drawers)), _repeated(drawers)
+    rows, repeated = sum(map(len, buckets)), _repeated(buckets)
     if known is not None:
         rows += known.passed
         models |= known.models
         repeated |= known.repeated
     if not rows and not problems.count:
-        problems.add(0, "there are no rows in it; a row is a line of JSON, or of a table below its header")
+        problems.add(0, "no rows found; a row is a line of JSON, or of a table below its header")
     if repeated:
         _find_duplicates(source, defaults, repeated, problems)
     if problems.count:
@@ -88,17 +88,17 @@ def validate(
     return Survey(rows, frozenset(models), stamp)
 
 
-def _repeated(drawers: "list[array[int]]") -> set[int]:
-    """Hashes that occur more than once."""
+def _repeated(buckets: "list[array[int]]") -> set[int]:
+    """Return the hashes that occur more than once."""
     repeated: set[int] = set()
-    for drawer in drawers:
-        if len(set(drawer)) != len(drawer):
-            repeated.update(mark for mark, times in Counter(drawer).items() if times > 1)
+    for bucket in buckets:
+        if len(set(bucket)) != len(bucket):
+            repeated.update(mark for mark, times in Counter(bucket).items() if times > 1)
     return repeated
 
 
 def _find_duplicates(source: Source, defaults: RowDefaults, doubtful: set[int], problems: Problems) -> None:
-    """Read the source again for ids whose hashes are equal: that may still be chance."""
+    """Read the source again for repeated ids: equal hashes may still be chance."""
     first: dict[str, int] = {}
     unit = source.unit
     for number, record in source.records():
@@ -108,4 +108,4 @@ def _find_duplicates(source: Source, defaults: RowDefaults, doubtful: set[int], 
             continue
         if hash(custom_id) in doubtful and first.setdefault(custom_id, number) != number:
             shown = custom_id if len(custom_id) <= SHOWN_OF_ID else custom_id[:SHOWN_OF_ID] + "…"
-            problems.add(number, f"'custom_id' {shown!r} is already that of {unit} {first[custom_id]}")
+            problems.add(number, f"'custom_id' {shown!r} is already used by {unit} {first[custom_id]}")

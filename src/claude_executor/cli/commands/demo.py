@@ -1,4 +1,4 @@
-"""``claude-executor demo``: the whole of it against a simulator. No key, no network, half a minute."""
+"""``claude-executor demo``: a bulk run against a simulator. No key, no network, half a minute."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from claude_executor.cli.live.interruptible import import_sdk
-from claude_executor.cli.terminal.exits import INTERRUPTED, OK, SOME_FAILED, TERMINATED, CommandError, reason
+from claude_executor.cli.terminal.exits import (
+    BAD_INPUT,
+    INTERRUPTED,
+    OK,
+    SOME_FAILED,
+    TERMINATED,
+    CommandError,
+    reason,
+)
 from claude_executor.cli.terminal.format import count
 
 if TYPE_CHECKING:
@@ -26,8 +34,8 @@ MODEL = "claude-haiku-5-5"
 ROWS = 600
 MAX_TOKENS = 256
 
-# Chosen so that output tokens bind, the other two limits are not far, and all of it takes half a minute.
-# A small burst: with a whole minute's worth the demo would be over before any limit bound.
+# Chosen so that output tokens bind, the other two limits are close, and the demo takes half a minute.
+# A small burst: with that of a whole minute, the demo would end before any limit bound.
 SETTINGS: dict[str, Any] = {
     "rates": {"rpm": 2_000, "itpm": 500_000, "otpm": 180_000},
     "burst": 2.0,
@@ -36,7 +44,7 @@ SETTINGS: dict[str, Any] = {
     "seed": 7,
 }
 OUTAGE_AFTER = 0.3
-"""Share of the rows after which the API is down for a while."""
+"""Fraction of the rows after which the API fails for a while."""
 OUTAGE = 3.0
 
 PICTURE_FROM, PICTURE_UNTIL = 0.6, 0.9
@@ -51,22 +59,24 @@ PICTURE_WIDTH = 92
     "--svg",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Also save a picture of the panel, taken shortly before the end.",
+    help="Also save the panel as an SVG image, taken shortly before the end.",
 )
 def demo(rows: int, svg: Path | None) -> None:
-    """Push a few hundred real prompts through a simulated API and watch.
+    """Run a few hundred real prompts through a simulated API.
 
-    The prompts are docstrings of Python's standard library, sent with the real SDK over real HTTP to a
-    simulator in another process. Its limits are learned from its answers, and for some seconds it is down.
+    The prompts are docstrings of Python's standard library, sent with the real SDK over HTTP to a simulator
+    in another process. Its limits are learned from its responses, and for a few seconds it is down.
     """
     from claude_executor.cli.service.simulator_process import SimulatorProcess
 
+    if svg is not None and not svg.parent.is_dir():
+        raise CommandError(f"can't write {svg}: no such directory", BAD_INPUT)
     try:
         import_sdk()
         with SimulatorProcess(**SETTINGS) as api:
             code = asyncio.run(_perform(api, rows, svg))
     except OSError as error:
-        raise CommandError(f"the demo could not go on: {reason(error)}", SOME_FAILED) from error
+        raise CommandError(f"the demo failed: {_of_file(error)}{reason(error)}", SOME_FAILED) from error
     click.get_current_context().exit(code)
 
 
@@ -82,15 +92,15 @@ async def _perform(api: SimulatorProcess, rows: int, svg: Path | None) -> int:
 
     console = Console(stderr=True, highlight=False)
     console.print(
-        f"{count(rows, 'docstring')} of Python's standard library, to be summarised by a simulated Claude.\n"
-        "The executor is told no limits: it learns them. On the way the API will be down for a moment.",
+        f"{count(rows, 'docstring')} of Python's standard library, to be summarized by a simulated Claude.\n"
+        "No limits are set: the executor learns them. The API will be down for a moment.",
         markup=False,
     )
     run = Run(rows, models=frozenset({MODEL}))
-    story = _Story(api, run)
+    outage = _PlannedOutage(api, run)
     connection = ConnectionOptions(Limits(), base_url=api.base_url, api_key="sk-ant-demo")
     async with connection.executor(run.listen) as executor:
-        album = PanelRecorder(
+        recorder = PanelRecorder(
             run,
             executor,
             title="claude-executor demo",
@@ -98,30 +108,34 @@ async def _perform(api: SimulatorProcess, rows: int, svg: Path | None) -> int:
             between=(PICTURE_FROM, PICTURE_UNTIL),
         )
         ending = await run_interruptible(
-            run_rows(_rows(rows), story.go_on, executor=executor, run=run), album, console
+            run_rows(_rows(rows), outage.on_line, executor=executor, run=run), recorder, console
         )
         snapshot = executor.snapshot()
     console.print()
     console.print(closing(summarise(run, snapshot)))
     if svg is not None:
-        album.save(svg, width=PICTURE_WIDTH)
+        recorder.save(svg, width=PICTURE_WIDTH)
     return _judge(api, run, ending, console)
 
 
-class _Story:
-    """Sees to it that something happens: an outage in the middle."""
+class _PlannedOutage:
+    """Lets the API fail for a moment in the middle of the run."""
 
     def __init__(self, api: SimulatorProcess, run: Run) -> None:
         self._api = api
         self._run = run
-        self._told = False
+        self._has_begun = False
 
-    def go_on(self, line: bytes) -> None:
-        """A result came; it is not kept."""
+    def on_line(self, line: bytes) -> None:
+        """Begin the outage when enough rows are done. The line is not kept."""
         del line
-        if not self._told and self._run.counters.done >= OUTAGE_AFTER * self._run.rows:
-            self._told = True
+        if not self._has_begun and self._run.counters.done >= OUTAGE_AFTER * self._run.rows:
+            self._has_begun = True
             self._api.fail(outage=OUTAGE)
+
+
+def _of_file(error: OSError) -> str:
+    return f"{error.filename}: " if error.filename is not None else ""
 
 
 def _rows(count_: int) -> Iterator[Row]:
@@ -133,15 +147,15 @@ def _rows(count_: int) -> Iterator[Row]:
 
 
 def _judge(api: SimulatorProcess, run: Run, ending: Interruption, console: Console) -> int:
-    """Print the simulator's verdict on us; the exit code."""
-    # Judged before its end a row that waits for its next attempt looks as if it had been given up.
+    """Print the verdict of the simulator, and return the exit code."""
+    # Before its end, a row that waits for its next attempt looks as if it had been given up.
     unfair = {"given_up"} if ending.number is not None else set[str]()
     findings = {name: found for name, found in api.verdict()["findings"].items() if name not in unfair}
     console.print()
     if not findings:
         console.print(
-            "[bold green]The simulator's verdict: clean.[/] Nothing was asked twice that had been answered, "
-            "nothing sent before it was allowed to be."
+            "[bold green]The simulator's verdict: clean.[/] No answered request was sent twice, "
+            "and none before its limits allowed it."
         )
     else:
         counts = ", ".join(f"{name.replace('_', ' ')} {found}" for name, found in findings.items())

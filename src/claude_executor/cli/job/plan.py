@@ -1,4 +1,4 @@
-"""``claude-executor run --dry-run``: what a job will take, printed before anything is paid for."""
+"""``claude-executor run --dry-run``: prints the plan of a job before anything is paid for."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from claude_executor.bulk import NotCounted, count_tokens, plan, remaining
+from claude_executor.bulk import NotCounted
 from claude_executor.cli.job.cap_forecast import caps_of
-from claude_executor.cli.job.checks import opening
+from claude_executor.cli.job.opening import as_command_errors, job_of
+from claude_executor.cli.job.overview import overview
 from claude_executor.cli.options.job import STANDARD
 from claude_executor.cli.terminal.exits import BAD_INPUT, NO_ACCESS, SOME_FAILED, CommandError
 from claude_executor.cli.terminal.format import amount, count, money, span
@@ -17,49 +18,48 @@ from claude_executor.cli.terminal.format import amount, count, money, span
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from anthropic import AsyncAnthropic
     from rich.table import Table
 
-    from claude_executor.bulk import CostRange, ModelPlan, Plan, PoolPlan, RowDefaults, Source, TokenSample
+    from claude_executor.bulk import CostRange, Job, ModelPlan, Plan, PoolPlan
     from claude_executor.cli.job.cap_forecast import CapForecast
-    from claude_executor.cli.job.prepare import PreparedJob
     from claude_executor.cli.options.connection import ConnectionOptions
+    from claude_executor.cli.options.job import JobOptions
 
 _OF_THE_ROW = frozenset({400, 404, 413, 422})
-"""Statuses that are the row's own fault."""
+"""Statuses that are the fault of the row."""
 _NO_ACCESS = frozenset({401, 402, 403, None})
 _CAPS = {"budget": "budget", "max_tokens_total": "tokens cap", "deadline": "deadline"}
 
 
-def foreseen(job: PreparedJob, *, exact: int = 0, tier: str | None = None) -> Plan:
-    """See what the rows that a job would send will take. Sent are only those that are to be counted.
-
-    Args:
-        job: The job, with the results as they are.
-        exact: How many rows the API is to count.
-        tier: The usage tier, if it was told.
-    """
-    bulk = job.bulk
-    sends, defaults = job.rest.sends, bulk.defaults
-    left = remaining(job.source, sends, defaults, dedupe=bulk.dedupe, results=job.before_this)
-    counted = None
-    if exact and (rows := sum(left.sends)):
-        counted = asyncio.run(_count(left, rows, defaults, bulk.connection, exact, tier))
-    return plan(left, defaults, bulk.connection.limits, counted)
+def dry_run(options: JobOptions, *, exact: int = 0) -> None:
+    """Print the plan of a job. Only the `exact` rows whose tokens the API counts are sent, to be counted."""
+    with as_command_errors(options), job_of(options, dry_run=True) as job:
+        planned = asyncio.run(_plan(job, options.connection, exact))
+    _show(job, planned, options)
 
 
-def show(job: PreparedJob, planned: Plan) -> None:
-    """Print on stdout what a job will take."""
-    caps = list(caps_of(job.bulk.caps, job.before, planned))
-    copied = job.rest.to_do - planned.rows
-    if job.bulk.as_json:
+async def _plan(job: Job, connection: ConnectionOptions, exact: int) -> Plan:
+    if not (exact and job.remaining.to_do):
+        return await job.plan(connection.limits)
+    try:
+        async with connection.executor() as executor:
+            return await job.plan(connection.limits, sample=exact, count=executor.count_tokens)
+    except NotCounted as error:
+        code = BAD_INPUT if error.status in _OF_THE_ROW else SOME_FAILED
+        raise CommandError(str(error), NO_ACCESS if error.status in _NO_ACCESS else code) from error
+
+
+def _show(job: Job, planned: Plan, options: JobOptions) -> None:
+    caps = list(caps_of(options.caps, job.spent_before, planned))
+    copied = job.remaining.to_do - planned.rows
+    if options.as_json:
         import orjson
 
         described = {
             **planned.as_dict(),
             "copied": copied,
-            "answered_before": job.rest.answered,
-            "failed_before": job.rest.failed,
+            "answered_before": job.remaining.answered,
+            "failed_before": job.remaining.failed,
             "caps": {cap.name: {"most": cap.most, "left": cap.left, "suffices": cap.outlook} for cap in caps},
         }
         click.echo(orjson.dumps(described, option=orjson.OPT_INDENT_2).decode())
@@ -67,35 +67,17 @@ def show(job: PreparedJob, planned: Plan) -> None:
     from rich.console import Console
 
     console = Console(highlight=False)
-    console.print(f"{job.source.name}: nothing was sent. This is what it will take.\n", markup=False)
-    if job.bulk.target != STANDARD:
-        said = opening(job.bulk, job.source, job.rest, job.asked.unbounded)
-        console.print(said, markup=False, soft_wrap=True)
+    console.print(f"Plan for {job.source.name} (dry run: nothing was sent)\n", markup=False)
+    if options.target != STANDARD:
+        console.print(overview(job, options), markup=False, soft_wrap=True)
     if planned.rows:
         console.print(drawn(planned, caps, copied))
     elif copied:
-        console.print(f"nothing to send: {count(copied, 'row')} would get a copy of an answer that is there")
-
-
-async def _count(
-    left: Source, rows: int, defaults: RowDefaults, how: ConnectionOptions, exact: int, tier: str | None
-) -> TokenSample:
-    try:
-        async with await asyncio.to_thread(_client, how) as client:  # importing the SDK takes a second
-            return await count_tokens(left, defaults, rows=rows, sample=exact, client=client, tier=tier)
-    except NotCounted as error:
-        code = BAD_INPUT if error.status in _OF_THE_ROW else SOME_FAILED
-        raise CommandError(str(error), NO_ACCESS if error.status in _NO_ACCESS else code) from error
-
-
-def _client(how: ConnectionOptions) -> AsyncAnthropic:
-    import anthropic
-
-    return anthropic.AsyncAnthropic(api_key=how.api_key, base_url=how.base_url)
+        console.print(f"nothing to send: {count(copied, 'row')} would get a copy of an existing answer")
 
 
 def drawn(planned: Plan, caps: Sequence[CapForecast] = (), copied: int = 0) -> Table:
-    """Draw a plan for people, with what caps it, and how many more rows get the answer of another."""
+    """Draw a plan as a table, with its caps, and how many more rows get the answer of an equal row."""
     from rich.table import Table
     from rich.text import Text
 
@@ -113,8 +95,8 @@ def drawn(planned: Plan, caps: Sequence[CapForecast] = (), copied: int = 0) -> T
     read = sum(model.cache_read_tokens for model in planned.models)
     written = sum(model.cache_written_tokens for model in planned.models)
     if read or written:
-        say("", f"of them {amount(read)} read from the prompt cache, {amount(written)} written to it")
-    say("output", f"{_between(planned.output_tokens, amount)} tokens; the most is what max_tokens allows")
+        say("", f"{amount(read)} of them read from the prompt cache, {amount(written)} written to it")
+    say("output", f"{_between(planned.output_tokens, amount)} tokens; at most max_tokens for each row")
     say("cost", _cost(planned))
     say("time", _time(planned.pools, planned.seconds))
     for sentence in _bounds(planned.pools):
@@ -127,8 +109,8 @@ def drawn(planned: Plan, caps: Sequence[CapForecast] = (), copied: int = 0) -> T
 def _copies(copied: int) -> str:
     if not copied:
         return ""
-    asks, gets = ("asks", "gets") if copied == 1 else ("ask", "get")
-    return f" to send; {copied:,} more {asks} the same and {gets} a copy of the answer"
+    gets = "equal row gets" if copied == 1 else "equal rows get"
+    return f" to send; {copied:,} {gets} a copy of the answer"
 
 
 def _between(value: CostRange, words: Callable[[float], str]) -> str:
@@ -143,36 +125,36 @@ def _of_model(model: ModelPlan) -> str:
 
 
 def _origin(planned: Plan) -> str:
-    """Where the number of input tokens comes from."""
+    """Say where the number of input tokens comes from."""
     counted = planned.counted
     if counted is None:
-        return "estimated from the bytes (--exact 100 lets the API count some rows, for nothing)"
+        return "estimated from the size (--exact 100 counts some rows by the API, for free)"
     if counted.rows == planned.rows:
         return "counted by the API"
     found = counted.models.values()
     if len(planned.models) > 1 or not found:
-        return f"set right by {count(counted.rows, 'row')} the API counted"
+        return f"corrected by {count(counted.rows, 'row')} that the API counted"
     (ratio,) = found
     error = "" if ratio.error is None else f", standard error {100 * ratio.error:.1f} %"
-    return f"{ratio.ratio:.2f} of what the bytes say: the API counted {count(counted.rows, 'row')}{error}"
+    return f"{ratio.ratio:.2f} of the estimate: the API counted {count(counted.rows, 'row')}{error}"
 
 
 def _cost(planned: Plan) -> str:
     if planned.dollars is not None:
         return _between(planned.dollars, money)
     names = ", ".join(model.model for model in planned.models if model.dollars is None)
-    return f"unknown: no price is known for {names}"
+    return f"unknown: no price known for {names}"
 
 
 def _time(pools: Sequence[PoolPlan], seconds: CostRange | None) -> str:
     if seconds is None:
         names = ", ".join(pool.pool for pool in pools if pool.seconds is None)
-        return f"unknown: no limit is known for {names}; tell --tier, or --rpm, --itpm and --otpm"
-    return f"at least {_between(seconds, span)} under the limits told"
+        return f"unknown: no limit known for {names}; set --tier, or --rpm, --itpm and --otpm"
+    return f"at least {_between(seconds, span)} with the given limits"
 
 
 def _bounds(pools: Sequence[PoolPlan]) -> list[str]:
-    """Which limit will bind, pool by pool, and which are not known."""
+    """Say which limit will bind in each pool, and which limits are not known."""
     sentences: list[str] = []
     for pool in pools:
         if pool.seconds is None:

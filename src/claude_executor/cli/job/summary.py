@@ -1,4 +1,4 @@
-"""The closing summary, for people."""
+"""Draws the closing summary."""
 
 from __future__ import annotations
 
@@ -28,19 +28,19 @@ MOST_FAILURES = 10
 
 
 def closing(summary: Summary) -> RenderableType:
-    """Draw the summary."""
+    """Draw a summary as a table."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     grid.add_row("rows", _rows(summary))
     if not (summary.succeeded or summary.failed or summary.wasted.tokens):
-        return grid  # nothing came of it: all else would be noughts
+        return grid  # everything else would be zero
     grid.add_row("time", f"{span(summary.seconds)}, {_pace(summary.rows_per_minute)}")
     grid.add_row("tokens", _tokens(summary))
     grid.add_row("cost", _cost(summary))
-    grid.add_row("tries", _tries(summary))
-    for place, group in enumerate(summary.failures[:MOST_FAILURES]):
-        grid.add_row("" if place else "failures", Text(f"{group.count:,} x {without_lead(group.example)}"))
+    grid.add_row("requests", _requests(summary))
+    for index, group in enumerate(summary.failures[:MOST_FAILURES]):
+        grid.add_row("" if index else "failures", Text(f"{group.count:,} x {without_lead(group.example)}"))
     if len(summary.failures) > MOST_FAILURES:
         grid.add_row("", f"and {count(len(summary.failures) - MOST_FAILURES, 'more kind')}")
     if summary.bottleneck is not None and summary.succeeded:
@@ -59,13 +59,13 @@ def _rows(summary: Summary) -> Text:
         text.append(f"{summary.failed:,} failed", "bold red")
     if summary.unsent:
         text.append(", ")
-        text.append(f"{summary.unsent:,} not done", "bold yellow")
+        text.append(f"{summary.unsent:,} not sent", "bold yellow")
     if summary.copied:
-        text.append(f"; {summary.copied:,} of them asked the same as another and cost nothing")
+        text.append(f"; {summary.copied:,} of them were copies of equal rows, at no cost")
     if summary.answered_before:
-        text.append(f"; {summary.answered_before:,} more had been answered before")
+        text.append(f"; {summary.answered_before:,} more were answered earlier")
     if summary.failed_before:
-        text.append(f"; {summary.failed_before:,} had failed before and were not sent again")
+        text.append(f"; {summary.failed_before:,} failed earlier and were not sent again")
     return text
 
 
@@ -84,14 +84,14 @@ def _tokens(summary: Summary) -> str:
 
 def _cost(summary: Summary) -> str:
     spent = summary.spent.dollars
-    text = "unknown: no price is known for the model" if spent is None else money(spent)
+    text = "unknown: no price known for the model" if spent is None else money(spent)
     if summary.budget is not None and spent is not None:
         in_all = spent + (summary.spent_before.dollars or 0.0)
         text += f"; {money(in_all)} of the budget of {money(summary.budget)}{_with_earlier(summary)}"
     wasted = summary.wasted
     if wasted.tokens:
         what = count(wasted.tokens, "token") if wasted.dollars is None else money(wasted.dollars)
-        text += f"; {what} more for attempts that failed, as far as is known"
+        text += f"; at least {what} more for failed attempts"
     return text
 
 
@@ -99,8 +99,8 @@ def _with_earlier(summary: Summary) -> str:
     return " with earlier starts" if summary.spent_before.tokens else ""
 
 
-def _tries(summary: Summary) -> str:
-    retries = f", {summary.retries:,} of them again" if summary.retries else ""
+def _requests(summary: Summary) -> str:
+    retries = f" ({count(summary.retries, 'retry', 'retries')})" if summary.retries else ""
     text = f"{summary.attempts:,}{retries}"
     text += f"; {count(summary.refusals, '429')}, {count(summary.overloads, '529')}"
     return text + (f", {count(summary.errors, 'other error')}" if summary.errors else "")

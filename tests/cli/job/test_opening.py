@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from claude_executor.cli.job.checks import as_command_errors
+from claude_executor.cli.job.opening import as_command_errors
 from claude_executor.cli.options.job import STANDARD
 from claude_executor.cli.terminal.exits import CommandError
 
@@ -23,7 +23,7 @@ class Job:
         (
             Path("ro/p.results.jsonl"),
             "ro/p.results.jsonl.lock",
-            "cannot write in the directory ro: permission denied; name another file with -o",
+            "can't write to ro (permission denied); choose another output with -o",
         ),
         (Path("ro/p.results.jsonl"), "p.jsonl", "cannot open p.jsonl: permission denied"),
         (Path("p.results.jsonl"), None, "cannot write p.results.jsonl: permission denied"),
