@@ -148,7 +148,7 @@ def test_a_key_that_the_api_refuses_is_found_out_at_the_start(invoke, monkeypatc
     with running(Settings(keys=frozenset({"another"}))) as server:
         result = invoke("serve", "--port", 0, "--base-url", server.base_url)
     assert result.exit_code == 3
-    assert "does not take the API key (401)" in result.stderr
+    assert "rejected the API key (HTTP 401)" in result.stderr
     assert result.stdout == ""
 
 
@@ -169,7 +169,7 @@ def test_it_serves_although_the_api_cannot_be_reached_yet(serve, monkeypatch):
     result = serve(meanwhile, "--base-url", f"http://127.0.0.1:{api}")
     assert result.exit_code == 0
     assert "Warning" in result.stderr
-    assert "cannot be reached now" in result.stderr
+    assert "cannot connect to" in result.stderr
 
 
 def test_clients_with_a_key_are_served_and_measured(environment, serve):

@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 from contextlib import AsyncExitStack, contextmanager
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-import anthropic
 import click
-import httpx2
 import uvicorn
 
 from claude_executor import RetryPolicy
@@ -17,12 +16,15 @@ from claude_executor.cli.terminal.console import console
 from claude_executor.cli.terminal.exits import NO_ACCESS, CommandError
 from claude_executor.cli.terminal.format import amount, count
 from claude_executor.cli.terminal.signals import obeyed
-from claude_executor.gateway import Access, Gateway, http_client_for
+from claude_executor.gateway import Access, ApiError, Gateway, connect, fetch, http_client_for
 from claude_executor.observe import to_prometheus
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Generator
+
+    from anthropic import AsyncAnthropic
+    from httpx2 import AsyncClient
 
     from claude_executor import Executor, Snapshot
     from claude_executor.cli.options.connection import ConnectionOptions
@@ -47,7 +49,8 @@ async def serve_until_stopped(
     async with AsyncExitStack() as stack:
         stack.push_async_callback(http_client.aclose)
         client = _client(how.base_url, http_client)
-        if _leads_to(client.base_url, listener):
+        base_url = str(client.base_url)
+        if _leads_to(base_url, listener):
             raise CommandError(
                 f"{address} is the gateway's own address: ANTHROPIC_BASE_URL is for its clients; "
                 "say --base-url https://api.anthropic.com"
@@ -69,17 +72,18 @@ async def serve_until_stopped(
             await _serve(gateway, executor, listener, told.print)
 
 
-def _client(base_url: str | None, http_client: httpx2.AsyncClient) -> anthropic.AsyncAnthropic:
+def _client(base_url: str | None, http_client: AsyncClient) -> AsyncAnthropic:
     try:
-        return anthropic.AsyncAnthropic(base_url=base_url, http_client=http_client, max_retries=0)
-    except anthropic.AnthropicError as error:
-        raise CommandError(f"there is no API key: {error}", NO_ACCESS) from error
+        return connect(base_url=base_url, http_client=http_client)
+    except ApiError as error:
+        raise CommandError(f"No API key found ({error}). Set ANTHROPIC_API_KEY.", NO_ACCESS) from error
 
 
-def _leads_to(url: httpx2.URL, listener: socket.socket) -> bool:
+def _leads_to(base_url: str, listener: socket.socket) -> bool:
+    url = urlsplit(base_url)
     host, port = listener.getsockname()[:2]
     here = {host, "localhost", "127.0.0.1", "::1"}
-    return url.scheme == "http" and (url.port or 80) == port and url.host in here
+    return url.scheme == "http" and (url.port or 80) == port and url.hostname in here
 
 
 def _address_of(listener: socket.socket) -> str:
@@ -145,30 +149,27 @@ class _Server(uvicorn.Server):
         yield
 
 
-async def _check(client: anthropic.AsyncAnthropic) -> str | None:
-    """See whether the API takes the key, which costs nothing; why that cannot be known, if it cannot.
+async def _check(client: AsyncAnthropic) -> str | None:
+    """Check the key with a request that is free. Return a warning if the API does not answer now.
 
     Raises:
-        Trouble: It does not, or there is none.
+        CommandError: The API rejects the key, or there is no key that can be sent.
     """
     try:
-        await client.models.list(limit=1, timeout=10.0)
-    except (anthropic.AuthenticationError, anthropic.PermissionDeniedError) as error:
-        raise CommandError(
-            f"{client.base_url} does not take the API key ({error.status_code}); check ANTHROPIC_API_KEY",
-            NO_ACCESS,
-        ) from error
-    except anthropic.APIConnectionError as error:
-        if isinstance(error.__cause__, (httpx2.LocalProtocolError, ValueError)):
-            raise CommandError("the API key cannot be sent: it holds what no key has", NO_ACCESS) from error
-        return f"{client.base_url} cannot be reached now; requests will wait for it"
-    except anthropic.APIStatusError:
-        return None  # it is there, and may have no list of models
-    except (TypeError, ValueError, anthropic.AnthropicError) as error:
-        raise CommandError(
-            "there is no API key that could be sent: set ANTHROPIC_API_KEY", NO_ACCESS
-        ) from error
-    return None
+        await fetch(client, "/v1/models", {"limit": 1})
+    except ApiError as error:
+        if error.key_unusable:
+            raise CommandError(
+                f"{error}. Set ANTHROPIC_API_KEY to a key from console.anthropic.com.", NO_ACCESS
+            ) from error
+        if error.status in {401, 403}:
+            raise CommandError(
+                f"{client.base_url} rejected the API key (HTTP {error.status}). Check ANTHROPIC_API_KEY.",
+                NO_ACCESS,
+            ) from error
+        if error.status is None:
+            return f"cannot connect to {client.base_url} now ({error}); requests wait until it answers"
+    return None  # another status: the API is there, and may have no list of models
 
 
 def _metrics() -> tuple[Prometheus | None, Callable[[], bytes] | None]:
