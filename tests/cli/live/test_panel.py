@@ -6,10 +6,11 @@ import pytest
 from rich.console import Console
 
 from claude_executor.bulk import Bottleneck, FailureGroup, Spent, Summary
-from claude_executor.cli.job.summary import closing, limited_sentence
+from claude_executor.cli.job.summary import closing
 from claude_executor.cli.live.panel import LivePanel, line
 from claude_executor.cli.live.panel_recorder import draw
 from claude_executor.cli.live.progress import Bar, SlidingValue, View
+from claude_executor.cli.terminal.bottleneck import limited_sentence
 from claude_executor.cli.terminal.format import amount, count, money, percent, span
 
 BARS = (
@@ -99,7 +100,7 @@ def test_one_of_a_kind_stood_in_the_plural():
     for text in (drawn(LivePanel(one), 120), line(one), closed):
         assert not any(f" 1 {what}" in text for what in ("rows a", "retries", "429s", "529s", "other errors"))
     assert "1 row a minute" in closed
-    assert "and 1 more kind\n" in closed.replace(" \n", "\n").replace("  ", "")
+    assert "and 1 more kind" in {one.strip() for one in closed.splitlines()}
 
 
 def test_the_panel_kept_quiet_about_the_deadline():
@@ -200,8 +201,8 @@ def test_summary_says_how_it_went():
         "$0.50",
         "110, 10 of them again; 1 429, 9 529s",
         "2 x no [such] field",
-        "you were limited by output tokens for 82 % of the time (400k a minute, as you told)",
-        "; twice that would have saved 0:20, then requests would have been the limit",
+        "limited by output tokens for 82 % of the time (400k a minute, as you set)",
+        "; doubling it would have saved 0:20, then requests would have been the limit",
     ):
         assert words in text
 

@@ -164,8 +164,8 @@ def test_the_key_figures(page):
 
 def test_it_says_what_limited_the_job(page):
     """The sentence of the closing summary is there."""
-    (sentence,) = [words for words in page.words if words.startswith("you were limited by")]
-    assert "output tokens" in sentence or "an overloaded API" in sentence
+    (sentence,) = [words for words in page.words if words.startswith("Limited by")]
+    assert "output tokens" in sentence or "circuit breaker" in sentence
 
 
 def test_every_picture_says_what_it_shows(page):

@@ -8,22 +8,14 @@ from rich.table import Table
 from rich.text import Text
 
 from claude_executor.cli.job.exit_status import without_lead
-from claude_executor.cli.terminal.format import amount, count, money, percent, span
+from claude_executor.cli.terminal.bottleneck import limited_sentence
+from claude_executor.cli.terminal.format import count, money, span
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from claude_executor.bulk import Bottleneck, Summary
+    from claude_executor.bulk import Summary
 
-_NAMES = {
-    "circuit breaker": "an overloaded API, or one that failed,",
-    "told to wait": "waits the API asked for (429)",
-    "starting up": "the careful start",
-    "opening connections": "the opening of connections",
-    "shared budget": "the shared budget",
-    "spending cap": "the cap, near which few rows may be in flight,",
-}
-_RAISE = {"concurrency": "; --max-concurrency raises it, if memory and network allow"}
 MOST_FAILURES = 10
 
 
@@ -104,18 +96,3 @@ def _tries(summary: Summary) -> str:
     text = f"{summary.attempts:,}{retries}"
     text += f"; {count(summary.refusals, '429')}, {count(summary.overloads, '529')}"
     return text + (f", {count(summary.errors, 'other error')}" if summary.errors else "")
-
-
-def limited_sentence(limited: Bottleneck) -> str:
-    """What limited the run, for how long, and what raising it would save."""
-    name = _NAMES.get(limited.held_by, limited.held_by)
-    text = f"you were limited by {name} for {percent(limited.share)} of the time"
-    if limited.limit is None:
-        return text + _RAISE.get(limited.held_by, "")
-    origin = "as you told" if limited.source == "declared" else "says the API"
-    text += f" ({amount(limited.limit)} a minute, {origin})"
-    if limited.saving is not None:
-        text += f"; twice that would have saved {span(limited.saving)}"
-        if limited.next is not None:
-            text += f", then {limited.next} would have been the limit"
-    return text

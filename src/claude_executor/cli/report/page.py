@@ -11,9 +11,9 @@ from markupsafe import Markup
 
 from claude_executor import __version__
 from claude_executor.bulk.report import TOLD
-from claude_executor.cli.job.summary import limited_sentence
 from claude_executor.cli.report.figures import LONG
 from claude_executor.cli.report.panels import MOST_LIMITS, MOST_POOLS, Panels
+from claude_executor.cli.terminal.bottleneck import limited_sentence
 from claude_executor.cli.terminal.format import money, percent, span
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def page_of(account: Account, *, name: str, timeline: str, now: float) -> str:
         version=__version__,
         style=Markup(_text("page.css")),
         key_figures=_key_figures(account),
-        limited=limited_sentence(account.limited) if account.limited and account.succeeded else None,
+        limited=_limited(account),
         most_limits=MOST_LIMITS,
         most_pools=MOST_POOLS,
         most_kinds=MOST_KINDS,
@@ -78,6 +78,13 @@ def about_doubled(account: Account) -> str | None:
     if doubled == 1:
         return "1 custom_id comes more than once: its last answer counts, or its last failure"
     return f"{doubled:,} custom_ids come more than once: of each the last answer counts, or the last failure"
+
+
+def _limited(account: Account) -> str | None:
+    if account.limited is None or not account.succeeded:
+        return None
+    sentence = limited_sentence(account.limited)
+    return sentence[0].upper() + sentence[1:]
 
 
 def _key_figures(account: Account) -> list[tuple[str, str, str]]:
