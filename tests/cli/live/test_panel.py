@@ -68,7 +68,7 @@ def test_panel_says_everything(width):
         "21,340 of 50,000 rows", "1,043 rows a minute", "27:30 left", "3 failed",
         "limited by output tokens, 94 %",
         "61 %", "of 2M a minute", "112 in flight", "1,088 waiting", "42 retries", "3 429s", "17 529s",
-        "$12.34 so far", "about $28.90 in all", "20:34",
+        "$12.34 so far", "about $28.90 in total", "20:34",
     ):  # fmt: skip
         assert words in text
 
@@ -76,7 +76,7 @@ def test_panel_says_everything(width):
 @pytest.mark.parametrize("width", [30, 48, 80, 120])
 def test_caps_are_told(width):
     """What it costs so far, of how much; tokens likewise; on the panel and on the plain line."""
-    capped = view(budget=20.0, tokens=(1_234_567, 5_000_000))
+    capped = view(max_cost=20.0, tokens=(1_234_567, 5_000_000))
     text = drawn(LivePanel(capped), width)
     assert max(map(len, text.splitlines())) <= width
     said = " ".join(text.replace("│", " ").split())
