@@ -34,7 +34,7 @@ def test_at_its_budget_a_run_ends_and_can_go_on(environment, invoke, rows_file):
     result = invoke("run", source, "--budget", "$0.03", "--json")
     assert result.exit_code == 4
     summary = json.loads(result.stdout)
-    assert (summary["exit_code"], summary["budget"]) == (4, 0.03)
+    assert (summary["exit_code"], summary["max_cost"]) == (4, 0.03)
     assert 0.027 < summary["spent"]["dollars"] <= 0.03
     assert summary["unsent"] == 100 - summary["succeeded"] > 0
     said, how = result.stderr.splitlines()[-2:]

@@ -106,7 +106,7 @@ def test_its_options_are_told(invoke):
         (["--client-key", ""], "empty key"),
         (["--client-key", "name:"], "empty key"),
         (["--port", "65536"], "--port"),
-        (["--base-url", "nowhere"], "no address"),
+        (["--base-url", "nowhere"], "isn't a URL"),
         (["--rpm", "0"], "--rpm"),
     ],
 )

@@ -61,7 +61,7 @@ class Summary:
         failed_before: Rows that had failed at earlier starts, and were left at that.
         wasted: Tokens and money of attempts that failed, where it is known; `spent` does not hold them.
         spent_before: What earlier starts had spent, if there is a cap on that.
-        budget: The cap on dollars, if there is one.
+        max_cost: The cap on dollars, if there is one.
         max_tokens_total: The cap on tokens.
         deadline: The seconds after which nothing more was to be sent.
     """
@@ -85,7 +85,7 @@ class Summary:
     failed_before: int = 0
     wasted: Spent = NOTHING_SPENT
     spent_before: Spent = NOTHING_SPENT
-    budget: float | None = None
+    max_cost: float | None = None
     max_tokens_total: int | None = None
     deadline: float | None = None
     errors: int = 0
@@ -118,7 +118,7 @@ def summarise(run: Run, snapshot: Snapshot, *, stopped: str | None = None) -> Su
         failed_before=run.rest.failed if run.rest is not None else 0,
         wasted=tally.wasted,
         spent_before=run.before,
-        budget=run.caps.dollars,
+        max_cost=run.caps.dollars,
         max_tokens_total=run.caps.tokens,
         deadline=run.caps.seconds,
         errors=tally.errors,

@@ -27,6 +27,7 @@ from claude_executor import (
 from claude_executor.cli.live.interruptible import import_sdk
 from claude_executor.cli.options.connection import (
     COUNT_TOKENS,
+    RESOURCES,
     ConnectionOptions,
     connection,
     connection_options,
@@ -54,7 +55,6 @@ _NO_ACCESS = frozenset(
         FailureKind.UNREACHABLE,
     }
 )
-_DECLARED = {"rpm": "requests", "tpm": "tokens", "itpm": "input tokens", "otpm": "output tokens"}
 
 
 @click.command()
@@ -84,7 +84,7 @@ def limits(models: tuple[str, ...], as_json: bool, **options: Any) -> None:  # n
 
         show(how.sharing, as_json=as_json)
         return
-    told = {what for name, what in _DECLARED.items() if options[name] is not None}
+    told = {what for name, what in RESOURCES.items() if options[name] is not None}
     if options["tier"] is not None and not models:
         assert not isinstance(how.limits, Limits)
         entries = [entry for pool, its in how.limits.items() for entry in _declared(pool, its, told)]
@@ -100,7 +100,7 @@ def limits(models: tuple[str, ...], as_json: bool, **options: Any) -> None:  # n
 
 
 def _declared(pool: str, its: Limits, told: set[str]) -> Iterable[Entry]:
-    for field, resource in _DECLARED.items():
+    for field, resource in RESOURCES.items():
         limit = getattr(its, field)
         if limit is not None:
             name = EVERY_OTHER if pool == "*" else pool
@@ -114,7 +114,7 @@ async def _ask(how: ConnectionOptions, models: Sequence[str], told: set[str]) ->
         return await _heard(how, models or (DEFAULT_MODEL,), told)
     listed = await organization_limits(key, base_url=how.base_url, models=models)
     if isinstance(how.limits, Limits):
-        ceilings = {what: getattr(how.limits, field) for field, what in _DECLARED.items() if what in told}
+        ceilings = {what: getattr(how.limits, field) for field, what in RESOURCES.items() if what in told}
         listed = [_under(entry, ceilings) for entry in listed]
     if not models or not _may_send():
         return listed

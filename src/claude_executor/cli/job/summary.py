@@ -77,9 +77,9 @@ def _tokens(summary: Summary) -> str:
 def _cost(summary: Summary) -> str:
     spent = summary.spent.dollars
     text = "unknown: no price is known for the model" if spent is None else money(spent)
-    if summary.budget is not None and spent is not None:
+    if summary.max_cost is not None and spent is not None:
         in_all = spent + (summary.spent_before.dollars or 0.0)
-        text += f"; {money(in_all)} of the budget of {money(summary.budget)}{_with_earlier(summary)}"
+        text += f"; {money(in_all)} of the budget of {money(summary.max_cost)}{_with_earlier(summary)}"
     wasted = summary.wasted
     if wasted.tokens:
         what = count(wasted.tokens, "token") if wasted.dollars is None else money(wasted.dollars)

@@ -1,4 +1,4 @@
-"""The command that goes on with what another one leaves, as it is printed at the end."""
+"""The command that resumes an interrupted one, as it is printed at the end."""
 
 from __future__ import annotations
 
@@ -15,29 +15,29 @@ if TYPE_CHECKING:
 ANEW = "--force"
 _WORDS = "claude_executor.words"
 _VARIABLES = {"--shared": "CLAUDE_EXECUTOR_SHARED", "--base-url": "ANTHROPIC_BASE_URL"}
-"""Options whose values may hold a password, and the variables of the environment that say the same."""
+"""Options whose values may contain a password, and the environment variables that replace them."""
 _PASSWORDS = frozenset({"password", "sentinel_password"})
 
 
 class Remembering(click.Command):
-    """A command that remembers how it was asked, so that it can say how to go on."""
+    """A command that remembers its arguments, so that it can print how to resume."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Remember, and parse."""
+        """Remember the arguments, and parse them."""
         ctx.meta[_WORDS] = list(args)
         return super().parse_args(ctx, args)
 
 
 @dataclass(frozen=True, slots=True)
 class ResumeCommand:
-    """How a command was asked: its name and the words after it."""
+    """A command as it was typed: its name and its arguments."""
 
     name: str
     words: tuple[str, ...]
 
     @classmethod
     def with_this(cls) -> ResumeCommand:
-        """The command that is running, which must be `Remembering`."""
+        """Return the command that is running, which must be `Remembering`."""
         context = click.get_current_context()
         assert context.command.name is not None
         return cls(context.command.name, tuple(context.meta[_WORDS]))
