@@ -41,7 +41,7 @@ def test_at_its_budget_a_run_ends_and_can_go_on(environment, invoke, rows_file):
     spent, left = f"${summary['spent']['dollars']:.4f}", summary["unsent"]
     assert said.startswith(f"stopped early: budget of $0.0300 reached: {spent} spent")
     assert said.endswith(f", {left} rows left undone")
-    assert how == (f"raise --budget and go on with: claude-executor run {source} --budget '$0.03' --json")
+    assert how == (f"raise --budget and resume with: claude-executor run {source} --budget '$0.03' --json")
     first = results_of(target)
     assert {line["result"]["type"] for line in first} == {"succeeded"}
     again = invoke("run", source, "--budget", "0.033usd", "--json")
@@ -92,7 +92,7 @@ def test_cap_on_tokens(environment, invoke, rows_file):
     assert 1_500 < spent["input_tokens"] + spent["output_tokens"] <= 2_000
     assert "cap of 2,000 tokens reached: 1," in result.stderr
     assert " of 2,000" in result.stderr
-    assert result.stderr.splitlines()[-1].startswith("raise --max-tokens-total and go on with: ")
+    assert result.stderr.splitlines()[-1].startswith("raise --max-tokens-total and resume with: ")
 
 
 def test_a_row_larger_than_the_budget(environment, invoke, rows_file):
@@ -125,7 +125,7 @@ def test_deadline(invoke, rows_file, monkeypatch):
     assert summary["deadline"] == 1.5
     said, how = result.stderr.splitlines()[-2:]
     assert said == f"stopped early: deadline of 0:02 reached: {summary['unsent']:,} rows left undone"
-    assert how.startswith("go on with: claude-executor run")
+    assert how.startswith("resume with: claude-executor run")
 
 
 @pytest.mark.parametrize(

@@ -162,8 +162,8 @@ def test_a_report_of_files_that_were_put_together_says_so(invoke, done):
     whole = target.read_bytes()
     page = target.with_name("rows.results.report.html")
     for more, said in [
-        (whole.splitlines(keepends=True)[0], "1 custom_id comes more than once: its last answer counts"),
-        (whole, "4 custom_ids come more than once: of each the last answer counts"),
+        (whole.splitlines(keepends=True)[0], "1 custom_id occurs more than once; its last answer counts"),
+        (whole, "4 custom_ids occur more than once; the last answer of each counts"),
     ]:
         target.write_bytes(whole + more)
         result = invoke("report", target)

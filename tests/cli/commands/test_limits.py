@@ -198,8 +198,8 @@ def test_the_table_says_every_span(listing, invoke):
     batch = group("batch", enqueued_batch_requests=100_000)
     listing(httpx2.Response(200, json={"data": [HAIKU, batch], "next_page": None}))
     shown = invoke("limits").stdout
-    assert re.search(r"tokens +9,000,000 a day +rate limits", shown)
-    assert re.search(r"requests in the queue +100,000 in all +rate limits", shown)
+    assert re.search(r"tokens +9,000,000 per day +rate limits", shown)
+    assert re.search(r"requests in the queue +100,000 in total +rate limits", shown)
     assert "left" not in shown
 
 

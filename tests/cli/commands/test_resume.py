@@ -202,7 +202,7 @@ def test_one_at_a_time(launch, invoke, rows_file):
         _, said = first.communicate(timeout=60)
         assert first.returncode == 143
         assert server.verdict().duplicates == 0
-    assert said.splitlines()[-1].startswith("go on with: claude-executor run ")
+    assert said.splitlines()[-1].startswith("resume with: claude-executor run ")
 
 
 def test_how_to_go_on_throws_nothing_away(launch, rows_file):
@@ -220,7 +220,7 @@ def test_how_to_go_on_throws_nothing_away(launch, rows_file):
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert said.splitlines()[-1] == (
-        f"go on with: claude-executor run {source} -o '{target}' --max-concurrency 20"
+        f"resume with: claude-executor run {source} -o '{target}' --max-concurrency 20"
     )
     assert "aborted; " in said
     assert len(results_of(target)) >= 5
@@ -255,7 +255,7 @@ def test_a_disk_that_fills_up(environment, invoke, rows_file):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert result.exit_code == 1, result.stderr
     assert "stopped: cannot write" in result.stderr
-    assert result.stderr.splitlines()[-1].startswith("when there is room, go on with: claude-executor run")
+    assert result.stderr.splitlines()[-1].startswith("when there is room, resume with: claude-executor run")
     kept = results_of(target)
     assert 0 < len(kept) < 60
     result = invoke("run", source)

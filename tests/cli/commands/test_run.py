@@ -100,7 +100,7 @@ def test_no_access(environment, invoke, rows_file, faults, code, words):
     result = invoke("run", source)
     assert result.exit_code == code
     assert words in result.stderr.splitlines()[-2]
-    assert result.stderr.splitlines()[-1] == f"go on with: claude-executor run {source}"
+    assert result.stderr.splitlines()[-1] == f"resume with: claude-executor run {source}"
     assert environment.verdict().requests == 1
     assert not source.with_name("rows.results.jsonl").exists()
 

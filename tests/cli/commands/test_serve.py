@@ -103,7 +103,7 @@ def test_its_options_are_told(invoke):
         (["--host", "0.0.0.0"], "spend your money"),
         (["--host", "::"], "spend your money"),
         (["--host", "gateway.example"], "spend your money"),
-        (["--client-key", ""], "empty key"),
+        (["--client-key", ""], "an empty key"),
         (["--client-key", "name:"], "empty key"),
         (["--port", "65536"], "--port"),
         (["--base-url", "nowhere"], "isn't a URL"),
@@ -205,7 +205,7 @@ def test_ctrl_c_finishes_what_is_in_flight(launch, free_port):
         assert server.stats()["by_status"]["200"] == 1
     assert process.returncode == 0, stderr
     assert stdout == ""
-    assert "1 request to finish, 3 waiting ones turned away" in stderr
+    assert "finishing 1 request, refusing 3 in the queue; press Ctrl-C again" in stderr
     assert "Traceback" not in stderr
     assert sorted(answer.status_code for answer in answers) == [200, 503, 503, 503]
     for answer in answers:
@@ -232,7 +232,7 @@ def test_a_second_ctrl_c_waited_for_what_is_in_flight(serve, monkeypatch):
         assert server.stats()["by_status"].get("200", 0) == 0
         assert asked[0].exception() is not None or asked[0].result().status_code >= 500
     assert result.exit_code == 1  # of click's runner; on the command line it is 130
-    assert "once more to stop at once" in result.stderr
+    assert "press Ctrl-C again to stop at once" in result.stderr
 
 
 def test_the_line_of_every_ten_seconds_tells_what_holds_it_up():

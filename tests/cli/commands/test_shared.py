@@ -82,7 +82,7 @@ def test_the_password_of_a_redis_is_not_repeated(environment, invoke, rows_file,
     result = invoke("run", source, *(word.format(address) for word in words), "--when-unreachable", "fail")
     assert result.exit_code == 3
     assert "pa55word" not in result.output
-    before, _, command = result.stderr.splitlines()[-1].partition("go on with: ")
+    before, _, command = result.stderr.splitlines()[-1].partition("resume with: ")
     variable = "$CLAUDE_EXECUTOR_SHARED"
     said = words[0].replace("{}", f'"{variable}"') + (f' "{variable}"' if len(words) == 2 else "")
     assert command == f"claude-executor run {source} {said} --when-unreachable fail"
@@ -96,7 +96,7 @@ def test_the_password_of_a_redis_is_not_repeated(environment, invoke, rows_file,
 def test_an_address_without_a_password_is_repeated(address):
     """The command can be pasted as it is."""
     words = ResumeCommand("run", ("rows.jsonl", "--shared", address)).sentence()
-    assert words == f"go on with: claude-executor run rows.jsonl --shared {address}"
+    assert words == f"resume with: claude-executor run rows.jsonl --shared {address}"
 
 
 def test_the_password_of_a_proxy_is_not_repeated():
@@ -104,7 +104,7 @@ def test_the_password_of_a_proxy_is_not_repeated():
     words = ("a b.jsonl", "--base-url", "https://me:pa55@proxy", "--force")
     assert ResumeCommand("run", words).sentence(first="raise --budget and ") == (
         "raise --budget and put the address, whose password is not repeated here, into ANTHROPIC_BASE_URL, "
-        "and go on with: claude-executor run 'a b.jsonl' --base-url \"$ANTHROPIC_BASE_URL\""
+        "and resume with: claude-executor run 'a b.jsonl' --base-url \"$ANTHROPIC_BASE_URL\""
     )
 
 

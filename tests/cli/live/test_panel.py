@@ -199,7 +199,7 @@ def test_summary_says_how_it_went():
         "97 of 100 answered, 2 failed, 1 not done",
         "1,000 in, 2,000 out, 30 read from the cache, 40 written to it",
         "$0.50",
-        "110, 10 of them again; 1 429, 9 529s",
+        "requests  110 (10 retries); 1 429, 9 529s",
         "2 x no [such] field",
         "limited by output tokens for 82 % of the time (400k a minute, as you set)",
         "; doubling it would have saved 0:20, then requests would have been the limit",

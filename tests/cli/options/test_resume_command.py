@@ -67,7 +67,7 @@ def test_an_input_that_is_damaged_on_the_way_does_not_look_as_if_nothing_was_sen
     assert "nothing was sent" not in result.stderr
     assert f"stopped: {source}: line 4: not JSON" in result.stderr
     assert f"; 3 rows done, all of them in {target}\n" in result.stderr
-    assert result.stderr.splitlines()[-1] == f"when that is mended, go on with: claude-executor run {source}"
+    assert result.stderr.splitlines()[-1] == f"when that is mended, resume with: claude-executor run {source}"
     assert target.read_bytes().count(b"\n") == 3
 
 

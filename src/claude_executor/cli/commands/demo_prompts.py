@@ -1,4 +1,4 @@
-"""Real prompts that are on every machine: the docstrings of Python's own standard library."""
+"""Real prompts that every machine has: the docstrings of Python's standard library."""
 
 import ast
 import sysconfig
@@ -7,9 +7,9 @@ from pathlib import Path
 
 
 def docstrings() -> Iterator[str]:
-    """Docstrings of the standard library's modules, classes and functions, in a fixed order; some thousands.
+    """Yield the docstrings of the standard library, several thousand, in a fixed order.
 
-    Their lengths are as real text's are: most are short, a few are very long.
+    Their lengths are those of real text: most are short, a few are very long.
     """
     for path in sorted(Path(sysconfig.get_path("stdlib")).glob("*.py")):
         try:
@@ -24,7 +24,7 @@ def docstrings() -> Iterator[str]:
 
 
 def summaries(count: int, *, model: str, max_tokens: int = 256) -> Iterator[dict[str, object]]:
-    """Requests that ask for summaries of docstrings: as many as asked for, going round if need be."""
+    """Yield `count` requests for summaries of docstrings, starting over when all have been used."""
     made = 0
     while made < count:
         for text in docstrings():

@@ -30,7 +30,7 @@ def closing(summary: Summary) -> RenderableType:
     grid.add_row("time", f"{span(summary.seconds)}, {_pace(summary.rows_per_minute)}")
     grid.add_row("tokens", _tokens(summary))
     grid.add_row("cost", _cost(summary))
-    grid.add_row("tries", _tries(summary))
+    grid.add_row("requests", _requests(summary))
     for place, group in enumerate(summary.failures[:MOST_FAILURES]):
         grid.add_row("" if place else "failures", Text(f"{group.count:,} x {without_lead(group.example)}"))
     if len(summary.failures) > MOST_FAILURES:
@@ -91,8 +91,8 @@ def _with_earlier(summary: Summary) -> str:
     return " with earlier starts" if summary.spent_before.tokens else ""
 
 
-def _tries(summary: Summary) -> str:
-    retries = f", {summary.retries:,} of them again" if summary.retries else ""
+def _requests(summary: Summary) -> str:
+    retries = f" ({count(summary.retries, 'retry', 'retries')})" if summary.retries else ""
     text = f"{summary.attempts:,}{retries}"
     text += f"; {count(summary.refusals, '429')}, {count(summary.overloads, '529')}"
     return text + (f", {count(summary.errors, 'other error')}" if summary.errors else "")

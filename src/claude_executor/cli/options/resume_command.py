@@ -43,16 +43,20 @@ class ResumeCommand:
         return cls(context.command.name, tuple(context.meta[_WORDS]))
 
     def sentence(self, *, anew: bool = False, first: str = "") -> str:
-        """What to do for the rest of it, ``first`` of all perhaps something else.
+        """Say how to resume. Existing results are kept unless `anew` is set.
 
-        Nothing that is there is thrown away for that, unless it is to begin anew. A password is not repeated:
-        an empty variable in its place is an error, and not a run that shares with nobody.
+        A password is never repeated. Its option refers to an environment variable instead; if that is empty,
+        the command fails rather than running without sharing.
+
+        Args:
+            anew: Whether to repeat ``--force``.
+            first: What to do before, as the beginning of the sentence.
         """
         words = list(self._spoken(anew=anew))
         for variable in _VARIABLES.values():
             if any(f"${variable}" in word for word in words):
                 first += f"put the address, whose password is not repeated here, into {variable}, and "
-        return f"{first}go on with: {' '.join(['claude-executor', self.name, *words])}"
+        return f"{first}resume with: {' '.join(['claude-executor', self.name, *words])}"
 
     def _spoken(self, *, anew: bool) -> Iterator[str]:
         option = ""
