@@ -250,7 +250,7 @@ def test_on_a_disk_that_is_full_nothing_is_sent(environment, invoke, rows_file, 
     assert result.exit_code == 1
     assert (
         "rows.results.jsonl: no space left on device (4 MB must be free for what is in flight); 0 rows done\n"
-        "when there is room, go on" in result.stderr
+        "when there is room, resume with" in result.stderr
     )
     assert environment.verdict().requests == 0
 

@@ -231,7 +231,7 @@ def test_dedupe_and_order(environment, invoke, tmp_path):
     source = tmp_path / "p.jsonl"
     source.write_text("".join(f'{{"prompt": "Prompt {number % 7}"}}\n' for number in range(40)))
     result = invoke("run", source, "-m", MODEL, "--dedupe", "--ordered")
-    assert "33 of them asked the same as another and cost nothing" in result.stderr
+    assert "33 of them asked the same as another and cost nothing" in " ".join(result.stderr.split())
     with source.open("a") as file:
         file.write('{"prompt": "Prompt 6"}\n{"prompt": "Prompt 7"}\n')
     assert invoke("run", source, "-m", MODEL, "--dedupe", "--ordered").exit_code == 0
