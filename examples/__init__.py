@@ -1,1 +1,1 @@
-"""Programs that the documentation quotes; the tests run them."""
+"""Programs quoted in the documentation and run by the tests."""

@@ -1,1 +1,1 @@
-"""Ray and Dask carry the work to many machines, the shared budget keeps the limit: a file for each."""
+"""Ray and Dask distribute the work, a shared budget keeps the rate limit: one module for each engine."""

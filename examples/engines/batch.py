@@ -1,4 +1,4 @@
-"""What a worker of any engine does with a batch of rows."""
+"""The part that is the same for every engine: how a worker answers a batch of rows."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -9,7 +9,7 @@ Row = dict[str, Any]
 
 
 def answer(executor: Executor, rows: Sequence[Row]) -> list[Row]:
-    """An outcome for every row: its text, or what was wrong with it. None of them ends the job."""
+    """Return one outcome per row: its text or its error. A failed row does not stop the job."""
     outcomes = []
     for result in executor.map(request(row) for row in rows):
         text = "".join(b.text for b in result.message.content if b.type == "text") if result.message else None
@@ -19,7 +19,7 @@ def answer(executor: Executor, rows: Sequence[Row]) -> list[Row]:
 
 
 def request(row: Row) -> Row:
-    """What is asked about a row."""
+    """Return the parameters of a row's request."""
     return {
         "model": "claude-haiku-5-5",
         "max_tokens": row["max_tokens"],
@@ -29,12 +29,12 @@ def request(row: Row) -> Row:
 
 
 def batches(rows: Sequence[Row], size: int) -> Iterator[Sequence[Row]]:
-    """So many at a time."""
+    """Split the rows into batches of `size`."""
     return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
 def some_rows(count: int, wrong_every: int) -> list[Row]:
-    """Rows to try it with; every so many of them is one that the API refuses."""
+    """Create rows to try the recipes with. Every `wrong_every`-th row is one that the API rejects."""
     return [
         {"id": f"row-{n}", "prompt": f"What is {n} squared?", "max_tokens": 40 if n % wrong_every else 0}
         for n in range(count)

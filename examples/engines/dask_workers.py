@@ -1,4 +1,4 @@
-"""Dask: a plugin gives every worker one executor for as long as it lives."""
+"""Dask: a plugin gives each worker one executor for its whole life."""
 
 from collections.abc import Iterator, Sequence
 
@@ -27,7 +27,7 @@ def answer_here(rows: Sequence[Row]) -> list[Row]:
 
 
 def answers(rows: Sequence[Row], client: Client, shared: str, batch: int = 200) -> Iterator[Row]:
-    """The outcomes of all rows, as they come. Workers with two threads begin a batch while another ends."""
+    """Yield the outcomes of all rows as they finish. Give workers two threads, so that batches overlap."""
     client.register_plugin(Claude(shared))
     tasks = client.map(answer_here, list(batches(rows, batch)), pure=False)
     for _, outcomes in as_completed(tasks, with_results=True):

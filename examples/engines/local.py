@@ -1,4 +1,4 @@
-"""Ray and Dask on this machine alone: on the loopback, with little memory, and gone when done."""
+"""Local clusters of Ray and Dask: on the loopback interface, with little memory, removed when done."""
 
 import os
 import secrets
@@ -23,8 +23,8 @@ def ray_data(rows: Sequence[Row], workers: int, shared: str) -> Iterator[Row]:
     with _ray(workers):
         from examples.engines.ray_data import answers
 
-        two_for_each = max(1, len(rows) // (2 * workers))
-        yield from answers(rows, workers, shared, batch=min(500, two_for_each))
+        per_batch = max(1, len(rows) // (2 * workers))
+        yield from answers(rows, workers, shared, batch=min(500, per_batch))
 
 
 def dask_workers(rows: Sequence[Row], workers: int, shared: str) -> Iterator[Row]:
@@ -53,8 +53,10 @@ RECIPES = {"ray_actors": ray_actors, "ray_data": ray_data, "dask_workers": dask_
 @contextmanager
 def _ray(workers: int) -> Iterator[None]:
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # else it is kept in the home directory
-    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # what keeps it to the loopback, on any system
+    os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)  # otherwise Ray stores a token in the home directory
+    os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = (
+        "0"  # keeps Ray on the loopback interface, on any system
+    )
     import ray
 
     folder = tempfile.mkdtemp(prefix="ray-")

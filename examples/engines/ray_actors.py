@@ -1,4 +1,4 @@
-"""Ray: a pool of actors, each with one executor for as long as it lives."""
+"""Ray: a pool of actors, each with one executor for its whole life."""
 
 from collections.abc import Iterator, Sequence
 
@@ -10,7 +10,7 @@ from claude_executor.sync import Executor
 from examples.engines.batch import Row, answer, batches
 
 
-@ray.remote(max_concurrency=2)  # the next batch begins while the last rows of one are still under way
+@ray.remote(max_concurrency=2)  # two batches at a time: one starts while the last rows of the other finish
 class Worker:
     def __init__(self, shared: str) -> None:
         self._executor = Executor(budget=RedisBudget(shared, group="team-a")).__enter__()
@@ -18,14 +18,14 @@ class Worker:
     def answer(self, rows: Sequence[Row]) -> list[Row]:
         return answer(self._executor, rows)
 
-    def leave(self) -> None:
+    def close(self) -> None:
         self._executor.__exit__(None, None, None)
 
 
 def answers(rows: Sequence[Row], workers: int, shared: str, batch: int = 200) -> Iterator[Row]:
-    """The outcomes of all rows, as they come."""
+    """Yield the outcomes of all rows as they finish."""
     actors = [Worker.remote(shared) for _ in range(workers)]
-    pool = ActorPool(actors * 2)  # two batches at once for each
+    pool = ActorPool(actors * 2)  # two batches at a time for each actor
     for outcomes in pool.map_unordered(lambda actor, part: actor.answer.remote(part), batches(rows, batch)):
         yield from outcomes
-    ray.get([actor.leave.remote() for actor in actors])
+    ray.get([actor.close.remote() for actor in actors])

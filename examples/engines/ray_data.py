@@ -1,4 +1,4 @@
-"""Ray Data: `map_batches` with a class, which is an actor with one executor for as long as it lives."""
+"""Ray Data: `map_batches` with a class, whose actors each have one executor for their whole life."""
 
 from collections.abc import Iterator, Sequence
 
@@ -13,7 +13,7 @@ from examples.engines.batch import Row, answer
 OUTCOME = pa.schema([(name, pa.string()) for name in ("id", "text", "error")])
 
 
-class Answered:
+class AnswerBatch:
     def __init__(self, shared: str) -> None:
         self._executor = Executor(budget=RedisBudget(shared, group="team-a")).__enter__()
 
@@ -22,14 +22,14 @@ class Answered:
 
 
 def answers(rows: Sequence[Row], workers: int, shared: str, batch: int = 500) -> Iterator[Row]:
-    """The outcomes of all rows, as they come."""
+    """Yield the outcomes of all rows as they finish."""
     data = ray.data.from_items(list(rows), override_num_blocks=max(1, len(rows) // batch)).map_batches(
-        Answered,
+        AnswerBatch,
         fn_constructor_args=(shared,),
-        batch_size=batch,  # large: at the end of a batch an executor has less and less to do
+        batch_size=batch,  # large: the executor runs out of work towards the end of a batch
         batch_format="pyarrow",
         compute=ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=2),
-        max_concurrency=2,  # and so that the next batch begins before that end
-        num_cpus=0.5,  # it waits more than it works
+        max_concurrency=2,  # the next batch starts before this one ends
+        num_cpus=0.5,  # the worker mostly waits
     )
     yield from data.iter_rows()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from claude_executor.core.control.retry import RetryPolicy
     from claude_executor.core.control.spending import SpendingCap
     from claude_executor.core.model.actions import Refusal
-    from claude_executor.core.model.cost import Usage
+    from claude_executor.core.model.cost import Resource, Usage
     from claude_executor.core.model.events import (
         AttemptFailed,
         AttemptStarted,
@@ -32,9 +32,17 @@ if TYPE_CHECKING:
         RequestSubmitted,
         SharingChanged,
     )
-    from claude_executor.core.model.failure import FailureKind
-    from claude_executor.core.model.limits import Limits
+    from claude_executor.core.model.failure import FailureKind, Scope
+    from claude_executor.core.model.gate import BreakerState, HeldBy
+    from claude_executor.core.model.limits import Limits, LimitSource
     from claude_executor.core.model.options import RequestOptions
+    from claude_executor.core.model.sharing import (
+        Lease,
+        LeaseRequest,
+        Membership,
+        SharingState,
+        WhenUnreachable,
+    )
     from claude_executor.core.model.snapshot import PoolState, ResourceState, Snapshot
     from claude_executor.errors import (
         BudgetUnreachable,
@@ -59,20 +67,25 @@ __all__ = [
     "AttemptStarted",
     "BreakerChanged",
     "BreakerPolicy",
+    "BreakerState",
     "Budget",
     "BudgetUnreachable",
     "Closed",
     "DeadlineExceeded",
-    "ErrorResponse",
     "Estimate",
     "Event",
     "Executor",
     "ExecutorError",
     "Failed",
     "FailureKind",
+    "HeldBy",
+    "Lease",
+    "LeaseRequest",
     "LimitLearned",
+    "LimitSource",
     "Limits",
     "MapJournal",
+    "Membership",
     "Params",
     "PoolClosed",
     "PoolState",
@@ -87,11 +100,14 @@ __all__ = [
     "RequestRefused",
     "RequestSubmitted",
     "RequestsStopped",
+    "Resource",
     "ResourceState",
     "Result",
     "RetryPolicy",
+    "Scope",
     "Session",
     "SharingChanged",
+    "SharingState",
     "Snapshot",
     "SpendingCap",
     "SpendingCapReached",
@@ -99,6 +115,7 @@ __all__ = [
     "StreamInterrupted",
     "TooLarge",
     "Usage",
+    "WhenUnreachable",
 ]
 __version__ = "0.1.0"
 
@@ -108,20 +125,25 @@ _HOMES = {
     "AttemptStarted": "core.model.events",
     "BreakerChanged": "core.model.events",
     "BreakerPolicy": "core.control.breaker",
+    "BreakerState": "core.model.gate",
     "Budget": "budget",
     "BudgetUnreachable": "errors",
     "Closed": "errors",
     "DeadlineExceeded": "errors",
-    "ErrorResponse": "core.model.actions",
     "Estimate": "runtime.estimate",
     "Event": "core.model.events",
     "Executor": "executor",
     "ExecutorError": "errors",
     "Failed": "errors",
     "FailureKind": "core.model.failure",
+    "HeldBy": "core.model.gate",
+    "Lease": "core.model.sharing",
+    "LeaseRequest": "core.model.sharing",
     "LimitLearned": "core.model.events",
+    "LimitSource": "core.model.limits",
     "Limits": "core.model.limits",
     "MapJournal": "runtime.map",
+    "Membership": "core.model.sharing",
     "Params": "runtime.map",
     "PoolClosed": "core.model.events",
     "PoolState": "core.model.snapshot",
@@ -136,11 +158,14 @@ _HOMES = {
     "RequestRefused": "core.model.events",
     "RequestSubmitted": "core.model.events",
     "RequestsStopped": "core.model.events",
+    "Resource": "core.model.cost",
     "ResourceState": "core.model.snapshot",
     "Result": "runtime.map",
     "RetryPolicy": "core.control.retry",
+    "Scope": "core.model.failure",
     "Session": "runtime.session",
     "SharingChanged": "core.model.events",
+    "SharingState": "core.model.sharing",
     "Snapshot": "core.model.snapshot",
     "SpendingCap": "core.control.spending",
     "SpendingCapReached": "errors",
@@ -148,6 +173,7 @@ _HOMES = {
     "StreamInterrupted": "errors",
     "TooLarge": "errors",
     "Usage": "core.model.cost",
+    "WhenUnreachable": "core.model.sharing",
 }
 
 

@@ -332,10 +332,10 @@ async def test_who_goes_while_it_tells_of_what_was_left_over_has_told_it(team):
         await goes.submit(params("b", max_tokens=550))
         budget.delay = 0.3
         purse = goes._scheduler._pools["haiku-5.5"].estimators["output tokens"].bucket
-        back = purse.back
+        back = purse.owed
         for _ in range(60):
             await asyncio.sleep(0.05)
-            if not purse.back:
+            if not purse.owed:
                 break
     (state,) = (await budget.states()).values()
     await budget.close()

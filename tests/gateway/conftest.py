@@ -14,7 +14,7 @@ from claude_executor.gateway import Gateway
 from claude_executor.simulator import Simulator
 from claude_executor.testing import SimulatorTransport, VirtualTimeLoop, loop_time, simulated_client
 
-IN_REAL_TIME = "test_gateway_sockets.py"
+IN_REAL_TIME = "test_sockets.py"
 
 
 def pytest_asyncio_loop_factories(

@@ -32,7 +32,7 @@ class ByHand:
         self.reads = asyncio.Event()
         self.reads.set()
         self._to_app = asyncio.Queue()
-        self._news = asyncio.Event()
+        self._changed = asyncio.Event()
         if body is not None or method != "POST":
             self.feed(body or b"", more=False)
         scope = {
@@ -62,10 +62,10 @@ class ByHand:
     async def until(self, ready):
         """Wait for it, or for the end."""
         while not ready() and not self._task.done():
-            self._news.clear()
-            told = asyncio.ensure_future(self._news.wait())
-            await asyncio.wait([told, self._task], return_when=asyncio.FIRST_COMPLETED)
-            told.cancel()
+            self._changed.clear()
+            changed = asyncio.ensure_future(self._changed.wait())
+            await asyncio.wait([changed, self._task], return_when=asyncio.FIRST_COMPLETED)
+            changed.cancel()
 
     async def end(self):
         """Wait until the application is done with it; raises what that raises."""
@@ -77,7 +77,7 @@ class ByHand:
         return b"".join(self.pieces)
 
     @property
-    def told(self):
+    def error(self):
         """Of an error: its status, its type, and whether an SDK is to try again."""
         return (
             self.status,
@@ -101,5 +101,5 @@ class ByHand:
             self.over = not message.get("more_body", False)
             if self.over:
                 self.leave()  # so servers say when all is said
-        self._news.set()
+        self._changed.set()
         await self.reads.wait()

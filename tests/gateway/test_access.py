@@ -57,7 +57,7 @@ async def test_without_a_client_key_it_is_shut(serve, headers, path):
     """Everything but its health, and nothing is sent."""
     async with serve(**KEYS) as served:
         answer = await served.ask(prompt(), path, headers=headers).end()
-    assert answer.told == (401, "authentication_error", "false")
+    assert answer.error == (401, "authentication_error", "false")
     assert "right" not in answer.body.decode()
     assert served.api.exchanges == []
 
@@ -98,7 +98,7 @@ async def test_a_web_page_is_refused_where_there_is_no_key(serve, headers, statu
         answer = await served.ask(prompt(), headers=headers).end()
     assert answer.status == status
     if status == 403:
-        assert answer.told == (403, "permission_error", "false")
+        assert answer.error == (403, "permission_error", "false")
         assert served.api.exchanges == []
 
 
@@ -114,7 +114,7 @@ async def test_health_is_always_told(serve, headers, options):
 async def test_who_is_about_to_stop_is_not_well(serve):
     """So that nobody new is sent there."""
     async with serve() as served:
-        served.app.leaving = True
+        served.app.stopping = True
         answer = await served.ask(None, "/claude-executor/health", method="GET").end()
     assert answer.status == 503
 
@@ -124,10 +124,10 @@ async def test_its_status_is_the_executors_snapshot(serve):
     async with serve(FLOWING, Limits(rpm=600)) as served:
         await served.ask(prompt()).end()
         answer = await served.ask(None, "/claude-executor/status", method="GET").end()
-    told = json.loads(answer.body)
+    data = json.loads(answer.body)
     assert answer.headers["content-type"] == ["application/json"]
-    assert (told["answered"], told["running"], told["queued"]) == (1, 0, 0)
-    assert "haiku-5.5" in told["pools"]
+    assert (data["answered"], data["running"], data["queued"]) == (1, 0, 0)
+    assert "haiku-5.5" in data["pools"]
     assert answer.headers["content-length"] == [str(len(answer.body))]
 
 
@@ -145,7 +145,7 @@ async def test_metrics_are_what_it_is_given(serve):
     async with serve() as served:
         for what in ("metrics", "else", ""):
             answer = await served.ask(None, f"/claude-executor/{what}", method="GET").end()
-            assert answer.told == (404, "not_found_error", "false")
+            assert answer.error == (404, "not_found_error", "false")
 
 
 MARK = "Xq7"

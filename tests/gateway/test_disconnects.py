@@ -66,7 +66,7 @@ async def test_gone_while_the_api_works(serve, streamed):
         assert served.free
         await asyncio.sleep(0.1)
         assert served.simulator.stats()["by_status"] == {"0": 1}
-        assert served.executor._scheduler.counters.cancelled == 1
+        assert served.executor._scheduler.event_buffer.counters.cancelled == 1
     assert answer.status is None
 
 
@@ -83,7 +83,7 @@ async def test_gone_in_the_middle_of_a_stream(serve):
         assert used.output_tokens > 0
         await asyncio.sleep(0.1)
         assert len(served.api.last.pieces) <= 4
-        assert served.executor._scheduler.counters.cancelled == 1
+        assert served.executor._scheduler.event_buffer.counters.cancelled == 1
     assert not answer.over
 
 
@@ -159,6 +159,6 @@ async def test_closing_finishes_what_is_in_flight_and_turns_away_what_waits(serv
     assert [answer.status for answer in answers] == [200] * 2 + [503] * 4
     assert b"message_stop" in answers[1].body
     for answer in [*answers[2:], late, after, counted]:
-        assert answer.told == (503, "api_error", "true")
+        assert answer.error == (503, "api_error", "true")
         assert answer.headers["retry-after"] == ["5"]
     assert len(served.api.exchanges) == 3

@@ -47,10 +47,10 @@ async def test_the_answer_is_the_apis_byte_for_byte(serve, streamed):
         said = served.api.last
     assert answer.status == said.status == 200
     assert answer.body == b"".join(said.pieces)
-    told = of_the_body(answer.headers)
-    assert told.pop("x-claude-executor-attempts") == ["1"]
-    assert told == of_the_body(said.headers)
-    assert "anthropic-ratelimit-requests-remaining" in told
+    data = of_the_body(answer.headers)
+    assert data.pop("x-claude-executor-attempts") == ["1"]
+    assert data == of_the_body(said.headers)
+    assert "anthropic-ratelimit-requests-remaining" in data
     assert answer.headers.get("content-length") == (None if streamed else [str(len(answer.body))])
 
 
@@ -211,7 +211,7 @@ async def test_who_would_give_up_before_its_turn_is_told_at_once(serve, headers,
         took = loop_time() - began
     assert answer.status == status
     if status == 504:
-        assert answer.told == (504, "timeout_error", "false")
+        assert answer.error == (504, "timeout_error", "false")
         assert took <= 5.0
         assert len(served.api.exchanges) == 1
     else:
@@ -226,5 +226,5 @@ async def test_an_answer_that_takes_long_is_given_the_time_its_client_has(serve)
             served.ask(prompt("a"), headers={"x-stainless-timeout": "30"}).end(),
             served.ask(prompt("b"), headers={"x-stainless-timeout": "1200"}).end(),
         )
-    assert short.told == (504, "timeout_error", "false")
+    assert short.error == (504, "timeout_error", "false")
     assert long.status == 200

@@ -13,9 +13,9 @@ PIECE = b"0123456789abcdef" * 4_096
 
 async def echo(request):
     """What came, as it came."""
-    told = {"method": request.method, "query": request.url.query, "size": len(await request.body())}
+    data = {"method": request.method, "query": request.url.query, "size": len(await request.body())}
     return JSONResponse(
-        told, headers={"request-id": "req_1", "x-of-the-api": "1", "connection": "keep-alive"}
+        data, headers={"request-id": "req_1", "x-of-the-api": "1", "connection": "keep-alive"}
     )
 
 

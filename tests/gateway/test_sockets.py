@@ -78,16 +78,16 @@ def test_the_sdk_for_node_js_knows_of_the_gateway_by_its_address_alone(node):
             gateway.communicate(timeout=30)
         stats, verdict = server.stats(), server.verdict()
     assert asked.returncode == 0, asked.stderr
-    told = json.loads(asked.stdout)
-    assert len(set(told["ids"])) == 30
-    assert set(told["attempts"]) == {1}
-    assert told["stream"]["stop"] in ("end_turn", "max_tokens")
-    assert told["stream"]["pieces"] > 1
-    assert told["stream"]["text"].startswith("Answer")
-    assert told["error"] == {"typed": True, "status": 404, "type": "not_found_error", "retry": "false"}
-    assert told["refused"] == {"typed": True, "type": "invalid_request_error"}
-    assert told["input_tokens"] > 0
-    assert "claude-haiku-5-5" in told["models"]
+    data = json.loads(asked.stdout)
+    assert len(set(data["ids"])) == 30
+    assert set(data["attempts"]) == {1}
+    assert data["stream"]["stop"] in ("end_turn", "max_tokens")
+    assert data["stream"]["pieces"] > 1
+    assert data["stream"]["text"].startswith("Answer")
+    assert data["error"] == {"typed": True, "status": 404, "type": "not_found_error", "retry": "false"}
+    assert data["refused"] == {"typed": True, "type": "invalid_request_error"}
+    assert data["input_tokens"] > 0
+    assert "claude-haiku-5-5" in data["models"]
     assert stats["by_status"] == {"200": 31, "404": 1}
     assert verdict.clean
     assert gateway.returncode == 0
@@ -97,8 +97,8 @@ async def keep(request):
     """What an upload was, for who asks."""
     body = await request.body()
     headers = request.headers
-    told = {name: headers.get(name) for name in ("content-type", "content-length", "transfer-encoding")}
-    return JSONResponse({"size": len(body), "files": body.count(b"filename="), **told})
+    data = {name: headers.get(name) for name in ("content-type", "content-length", "transfer-encoding")}
+    return JSONResponse({"size": len(body), "files": body.count(b"filename="), **data})
 
 
 @asynccontextmanager
@@ -126,16 +126,16 @@ async def test_an_upload_goes_through_real_sockets(sized):
                 if sized:
                     raw = mine.beta.files.with_raw_response
                     response = await raw.upload(file=("name.txt", b"x" * 500_000))
-                    told = json.loads(await response.text())
+                    data = json.loads(await response.text())
                 else:
-                    told = await mine.post("/v1/files", content=in_pieces(), cast_to=dict[str, object])
+                    data = await mine.post("/v1/files", content=in_pieces(), cast_to=dict[str, object])
     if sized:
-        assert told["files"] == 1
-        assert str(told["content-type"]).startswith("multipart/form-data; boundary=")
-        assert int(str(told["content-length"])) == told["size"] > 500_000
+        assert data["files"] == 1
+        assert str(data["content-type"]).startswith("multipart/form-data; boundary=")
+        assert int(str(data["content-length"])) == data["size"] > 500_000
     else:
-        assert (told["size"], told["content-length"]) == (300_000, None)
-        assert told["transfer-encoding"] == "chunked"
+        assert (data["size"], data["content-length"]) == (300_000, None)
+        assert data["transfer-encoding"] == "chunked"
 
 
 async def in_pieces():

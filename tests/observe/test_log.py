@@ -18,12 +18,12 @@ SAMPLES = [
     (
         ev.AttemptStarted(**REQUEST, attempt=1, queue_time=2.0, held_by=None),
         "DEBUG",
-        "request 7 sent, attempt 1, after 2.000 s (m)",
+        "request 7 sent after 2.000 s, attempt 1 (m)",
     ),
     (
         ev.AttemptStarted(**REQUEST, attempt=2, queue_time=2.0, held_by="output tokens"),
         "DEBUG",
-        "request 7 sent, attempt 2, after 2.000 s, held up by output tokens (m)",
+        "request 7 sent after 2.000 s (held up by output tokens), attempt 2 (m)",
     ),
     (
         ev.RequestAnswered(**REQUEST, attempts=1, queue_time=1.0, duration=1.0, usage=Usage(5, 6)),
@@ -33,12 +33,12 @@ SAMPLES = [
     (
         ev.AttemptFailed(**REQUEST, **FAILED, retry_in=1.5),
         "DEBUG",
-        "request 7 failed, attempt 1: server error, HTTP 500; again in 1.500 s (m)",
+        "request 7 failed, attempt 1: server error, HTTP 500; retry in 1.500 s (m)",
     ),
     (
         ev.AttemptFailed(**REQUEST, **{**FAILED, "status": None}, retry_in=None),
         "WARNING",
-        "request 7 failed, attempt 1: server error; given up (m)",
+        "request 7 failed, attempt 1: server error; not retried (m)",
     ),
     (
         ev.RequestRefused(**REQUEST, reason="the queue is full"),
@@ -48,45 +48,45 @@ SAMPLES = [
     (
         ev.RequestCancelled(**REQUEST, attempts=1, usage=None),
         "DEBUG",
-        "request 7 cancelled, attempts sent: 1 (m)",
+        "request 7 cancelled, attempts: 1 (m)",
     ),
     (
         ev.PoolClosed(**POOL, kind=FailureKind.QUOTA, until=15.0),
         "INFO",
-        "pool haiku-5.5 waits 3.000 s: rate limit",
+        "pool haiku-5.5 closed for 3.000 s: rate limit",
     ),
     (
         ev.LimitLearned(**POOL, resource="requests", limit=1_000.0, source="response headers"),
         "INFO",
-        "pool haiku-5.5: 1,000 requests a minute (response headers)",
+        "pool haiku-5.5: limit 1,000 requests per minute (response headers)",
     ),
     (
         ev.BreakerChanged(**POOL, state="open", until=17.0),
         "WARNING",
-        "pool haiku-5.5: circuit breaker open, for 5.000 s at least",
+        "pool haiku-5.5: circuit breaker open for at least 5.000 s",
     ),
     (ev.BreakerChanged(**POOL, state="closed", until=None), "INFO", "pool haiku-5.5: circuit breaker closed"),
     (
         ev.SharingChanged(**POOL, state="shared", members=8, share=0.125),
         "INFO",
-        "pool haiku-5.5: shared, 12% of the limits for one of 8",
+        "pool haiku-5.5: shared, share of the limits 12%, members 8",
     ),
     (
         ev.SharingChanged(**POOL, state="alone", members=8, share=0.125),
         "WARNING",
-        "pool haiku-5.5: alone, 12% of the limits for one of 8",
+        "pool haiku-5.5: alone, share of the limits 12%, members 8",
     ),
     (
         ev.SharingChanged(**POOL, state="alone", members=8, share=0.125, reason="TimeoutError"),
         "WARNING",
-        "pool haiku-5.5: alone (TimeoutError), 12% of the limits for one of 8",
+        "pool haiku-5.5: alone (TimeoutError), share of the limits 12%, members 8",
     ),
     (
         ev.RequestsStopped(
             at=12.0, kind=FailureKind.AUTHENTICATION, scope=Scope.EVERYTHING, until=float("inf")
         ),
         "ERROR",
-        "no more is sent of all requests: authentication",
+        "stopped sending all requests: authentication",
     ),
 ]
 

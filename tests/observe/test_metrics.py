@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from claude_executor import Failed, Limits, RetryPolicy, Snapshot
 from claude_executor.observe import all_of, names, to_prometheus
-from claude_executor.observe.reading import Reading
+from claude_executor.observe.snapshot_reader import SnapshotReader
 from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings, Simulator
 from claude_executor.testing import loop_time
 
@@ -73,15 +73,15 @@ async def test_what_is_counted_is_what_happened(executor_on, observed, registry,
     for why, seconds in state.pools[M[0]].held_for.items():
         assert samples["claude_executor_queue_held_seconds_total", M[0], why] == seconds
 
-    for metric in (*names.COUNTED, *names.ACCUMULATED, *names.MEASURED):
+    for metric in (*names.EVENT_COUNTERS, *names.SNAPSHOT_COUNTERS, *names.GAUGES):
         points = metrics[metric.name]
         assert points, metric
         for point in points:
-            suffix = "_total" if metric in (*names.COUNTED, *names.ACCUMULATED) else ""
+            suffix = "_total" if metric in (*names.EVENT_COUNTERS, *names.SNAPSHOT_COUNTERS) else ""
             unit = {"s": "_seconds", "1": "_ratio"}.get(metric.unit, "")
             name = metric.name.replace(".", "_") + unit + suffix
             assert point.value == samples[name, *point.attributes.values()], name
-    for metric in names.TIMED:
+    for metric in names.HISTOGRAMS:
         for point in metrics[metric.name]:
             name = metric.name.replace(".", "_") + "_seconds"
             key = tuple(point.attributes.values())
@@ -122,9 +122,9 @@ async def test_a_breaker_is_a_number(executor_on, prompt, state, value):
         await executor.submit(prompt())
         now = executor.snapshot()
         now.pools[M[0]] = replace(now.pools[M[0]], breaker=state)
-        reading = Reading()
+        reading = SnapshotReader()
         reading.watch(lambda: now)
-        assert reading.values()[names.BREAKER] == {(M[0],): value}
+        assert reading.metrics()[names.BREAKER] == {(M[0],): value}
 
 
 async def test_labels_take_few_values(executor_on, observed, registry, prompt):
@@ -164,7 +164,10 @@ except ModuleNotFoundError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "Prometheus needs prometheus_client: pip install 'claude-executor[metrics]'"
+    assert (
+        done.stdout.strip()
+        == "prometheus_client is not installed; run: pip install 'claude-executor[metrics]'"
+    )
 
 
 NOW = Snapshot(queued=0, running=0, waiting_to_retry=3, answered=0, failed=0, attempts=0, retries=0, pools={})
@@ -172,7 +175,7 @@ NOW = Snapshot(queued=0, running=0, waiting_to_retry=3, answered=0, failed=0, at
 
 def test_a_reading_from_another_thread_is_taken_on_the_event_loop():
     """An executor belongs to its loop; and when that is closed, nothing changes any more."""
-    reading, taken_in, values = Reading(), [], []
+    reading, taken_in, values = SnapshotReader(), [], []
 
     def snapshot():
         taken_in.append(threading.get_ident())
@@ -180,7 +183,7 @@ def test_a_reading_from_another_thread_is_taken_on_the_event_loop():
 
     async def main():
         reading.watch(snapshot)
-        await asyncio.to_thread(lambda: values.append(reading.values()))
+        await asyncio.to_thread(lambda: values.append(reading.metrics()))
         return threading.get_ident()
 
     other = []
@@ -188,19 +191,19 @@ def test_a_reading_from_another_thread_is_taken_on_the_event_loop():
     thread.start()
     thread.join()
     assert taken_in == other
-    assert values[0][names.PARKED] == {(): 3}
-    assert reading.values()[names.PARKED] == {(): 3}
+    assert values[0][names.WAITING_TO_RETRY] == {(): 3}
+    assert reading.metrics()[names.WAITING_TO_RETRY] == {(): 3}
 
 
 def test_a_loop_that_does_not_answer_gives_no_values(monkeypatch):
     """A scrape waits for a moment, not for ever; and who watches nobody reads nothing."""
-    monkeypatch.setattr("claude_executor.observe.reading.PATIENCE", 0.0)
-    reading, values = Reading(), []
-    assert reading.values() == {}
+    monkeypatch.setattr("claude_executor.observe.snapshot_reader.TIMEOUT", 0.0)
+    reading, values = SnapshotReader(), []
+    assert reading.metrics() == {}
 
     async def main():
         reading.watch(lambda: NOW)
-        scrape = threading.Thread(target=lambda: values.append(reading.values()))
+        scrape = threading.Thread(target=lambda: values.append(reading.metrics()))
         scrape.start()
         scrape.join()  # the loop is busy meanwhile
         await asyncio.sleep(0)  # now it answers, and nobody waits any more

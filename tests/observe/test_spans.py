@@ -60,7 +60,7 @@ async def test_a_request_is_a_span_between_its_callers_and_the_sdks(simulator, w
         "claude_executor.tenant": "somebody",
         "claude_executor.queue.wait": 0.0,
         "claude_executor.attempts": 1,
-        "claude_executor.sdk.outcome": "answered",
+        "claude_executor.outcome": "answered",
     }
     assert request.status.status_code is StatusCode.UNSET
     assert none_open(observed)
@@ -103,7 +103,7 @@ async def test_every_attempt_is_below_the_one_request(watched, observed, prompt)
         attempts = request.attributes["claude_executor.attempts"]
         assert len(calls) == attempts
         assert request.attributes["claude_executor.retry.kinds"] == ("overloaded",) * (attempts - 1)
-        assert request.attributes["claude_executor.sdk.outcome"] == "answered"
+        assert request.attributes["claude_executor.outcome"] == "answered"
         failures = [event for event in request.events if event.name == "claude_executor.attempt.failed"]
         assert [event.attributes["http.response.status_code"] for event in failures] == [529] * (attempts - 1)
 
@@ -125,14 +125,14 @@ async def test_a_failure_a_refusal_and_a_cancellation_end_the_span(watched, obse
             with contextlib.suppress(asyncio.CancelledError):
                 await task
     failed, refused, *cancelled = observed.spans()
-    assert failed.attributes["claude_executor.sdk.outcome"] == "failed"
+    assert failed.attributes["claude_executor.outcome"] == "failed"
     assert failed.attributes["error.type"] == FailureKind.SERVER.value
     assert failed.status.status_code is refused.status.status_code is StatusCode.ERROR
     assert failed.status.description is refused.status.description is None
-    assert refused.attributes["claude_executor.sdk.outcome"] == "refused"
+    assert refused.attributes["claude_executor.outcome"] == "refused"
     assert refused.attributes["error.type"] == "the queue is full"
     assert "claude_executor.queue.wait" not in refused.attributes
-    assert [span.attributes["claude_executor.sdk.outcome"] for span in cancelled] == ["cancelled"] * 2
+    assert [span.attributes["claude_executor.outcome"] for span in cancelled] == ["cancelled"] * 2
     assert [span.attributes["claude_executor.attempts"] for span in cancelled] == [0, 1]
     assert {span.status.status_code for span in cancelled} == {StatusCode.UNSET}
     assert none_open(observed)
@@ -155,7 +155,7 @@ async def test_the_span_of_a_stream_lasts_until_it_ends(simulator, watched, obse
             with pytest.raises(StreamInterrupted):
                 async with executor.stream(prompt("broken")) as stream:
                     await stream.get_final_message()
-    outcomes = [span.attributes["claude_executor.sdk.outcome"] for span in observed.spans()]
+    outcomes = [span.attributes["claude_executor.outcome"] for span in observed.spans()]
     assert outcomes == ["answered", "cancelled", "failed"]
     requests = {span.context.span_id for span in observed.spans()}
     assert {span.parent.span_id for span in observed.spans(CALL)} == requests

@@ -724,8 +724,8 @@ async def test_a_context_that_swallows_an_exception_kept_its_place_for_ever(simu
     async def mistaken():
         raise LookupError("not here")
 
-    around = {"around": lambda _: suppress(LookupError)}
+    around = {"attempt_context": lambda _: suppress(LookupError)}
     async with executor_on(simulator, **around) as executor:
-        with pytest.raises(RuntimeError, match="around"):
+        with pytest.raises(RuntimeError, match="attempt_context"):
             await executor.call(mistaken, cost=ABOUT)
         assert executor.snapshot().running == 0

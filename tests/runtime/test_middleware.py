@@ -117,7 +117,7 @@ def free(executor):
 
 
 def answered(executor):
-    return executor._scheduler.counters.answered
+    return executor._scheduler.event_buffer.counters.answered
 
 
 @pytest.mark.parametrize("door", DOORS)
@@ -165,7 +165,7 @@ async def test_attempts_are_the_policys(pair, door, faults, error):
         with pytest.raises(error):  # the end of one call is not that of the next
             await door(client)
         assert free(executor)
-    tally = executor._scheduler.counters
+    tally = executor._scheduler.event_buffer.counters
     assert tally.failed == 2
     assert simulator.stats()["requests"] == tally.attempts >= 8
 
@@ -250,7 +250,7 @@ async def test_what_a_call_leaves_behind_is_paced(simulator):
     async with executor:
         await executor.call(fn, cost=prompt())
         await tasks[0]
-    assert executor._scheduler.counters.attempts == 2
+    assert executor._scheduler.event_buffer.counters.attempts == 2
 
 
 @pytest.mark.simulator(FLOWING)
@@ -291,7 +291,7 @@ async def test_a_stream_holds_its_place_until_it_ends(simulator, pair):
         with pytest.raises(KeyError):
             await leave(client)
         assert free(executor)
-    assert executor._scheduler.counters.cancelled == 2
+    assert executor._scheduler.event_buffer.counters.cancelled == 2
 
 
 @pytest.mark.parametrize("read", [0, 3])
@@ -325,7 +325,7 @@ async def test_a_stream_left_lying_about_gives_up_its_place(simulator, pair):
         await asyncio.sleep(20.0)
         assert free(executor)
         assert [event.type async for event in events][-1] == "message_stop"
-        assert executor._scheduler.counters.cancelled == 1
+        assert executor._scheduler.event_buffer.counters.cancelled == 1
 
 
 @pytest.mark.simulator(FLOWING)
@@ -365,8 +365,8 @@ async def test_a_broken_stream_is_a_failure_told_as_the_sdk_tells_it(pair, door,
         except error:
             pass
         assert free(executor)
-        assert executor._scheduler.counters.failed == 1
-        assert executor._scheduler.counters.answered == 0
+        assert executor._scheduler.event_buffer.counters.failed == 1
+        assert executor._scheduler.event_buffer.counters.answered == 0
     assert simulator.stats()["requests"] == 1
 
 

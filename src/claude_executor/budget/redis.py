@@ -85,7 +85,7 @@ class RedisBudget:
             policy = WhenUnreachable(when_unreachable)
         except ValueError:
             known = ", ".join(WhenUnreachable)
-            raise ValueError(f"alone must be one of {known}, got {when_unreachable!r}") from None
+            raise ValueError(f"when_unreachable must be one of {known}, got {when_unreachable!r}") from None
         self.group = group
         self._name = name
         self.membership = Membership(

@@ -1,16 +1,16 @@
-"""A gateway: an HTTP service that passes on what is meant for the Claude API, under one executor's limits.
+"""An HTTP gateway to the Claude API: clients in any language share one executor's rate limits and retries.
 
-Any language's SDK, or none, points its base URL at it, and is paced, tried again and protected as Python code
-with an `Executor` is::
+Clients point their SDK's base URL at the gateway. Their requests are paced, retried and protected exactly
+like those of Python code that uses an `Executor`::
 
     http_client = http_client_for(max_concurrency=200)
     client = AsyncAnthropic(http_client=http_client, max_retries=0)
     async with Executor(client=client, retry=RetryPolicy(fail_fast=False)) as executor:
         app = Gateway(executor, client, http_client)    # an ASGI application, for uvicorn or another server
 
-``claude-executor serve`` does that. Messages, whole and as streams, wait for their turn among all others;
-counting tokens is paced by the limit it has of its own; whatever else there is under ``/v1/`` is passed on at
-once. What comes back is what the API says, byte for byte.
+``claude-executor serve`` runs one. Messages, streamed or not, wait in the executor's queue; token counting is
+paced by its own limit; everything else under ``/v1/`` is forwarded immediately. Responses reach the client
+byte for byte as the API sent them.
 """
 
 from claude_executor.gateway.access import Access

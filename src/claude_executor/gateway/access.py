@@ -1,38 +1,40 @@
-"""Who may use the gateway: it spends the money of the key that it adds."""
+"""Access control: the gateway spends money through its own API key, so not every caller may use it."""
 
 import hmac
 import ipaddress
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from claude_executor.gateway.refusals import ErrorReply
+from claude_executor.gateway.error_replies import ErrorReply
 
-_NOT_FROM_A_PAGE = ErrorReply(
+_FROM_WEB_PAGE = ErrorReply(
     403,
     "permission_error",
-    "requests from web pages are refused, for any page could spend your money: call the gateway from a "
-    "server, or have it ask for a client key",
+    "requests from web pages are refused because any page could spend your money; call the gateway from a "
+    "server, or start it with --client-key and send that key",
 )
-_ANOTHER_NAME = ErrorReply(
+_UNKNOWN_HOST = ErrorReply(
     403,
     "permission_error",
-    "without a client key the gateway answers to an address or localhost only, for any web page can give "
-    "this machine a name of its own: call it by its address, or have it ask for a client key",
+    "without client keys the gateway accepts only an IP address or localhost as its host name, because any "
+    "web page can point a name at this machine; use its IP address, or start it with --client-key",
 )
-_ANOTHER_KEY = ErrorReply(401, "authentication_error", "the gateway wants a client key as the API key")
+_WRONG_KEY = ErrorReply(
+    401, "authentication_error", "invalid client key; set your SDK's API key to a client key of this gateway"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """Who may use the gateway.
+    """The rules for who may use the gateway.
 
     Attributes:
-        client_keys: What clients must send as their API key, in ``x-api-key`` or as a bearer token: any of
-            these, each with the name of the tenant that has it, which may be empty. Without any, whoever can
-            reach the gateway may use it, except a web page: a browser sends those requests from the very
-            machine that is trusted, on behalf of whatever site is open there.
-        any_host: Whether, without client keys, it answers to whatever name it is called by. Otherwise a page
-            whose own name was made to lead to this machine could ask as if it were from there.
+        client_keys: The keys that clients may send as their API key, in ``x-api-key`` or as a bearer token,
+            each with the name of its tenant (which may be empty). If there are none, every client that can
+            reach the gateway may use it, except web pages: a browser sends their requests from a trusted
+            machine on behalf of whatever site is open.
+        any_host: Accept any host name although there are no client keys. By default only IP addresses and
+            ``localhost`` are accepted, because a web page could make its own name resolve to this machine.
     """
 
     client_keys: Mapping[str, str] = field(default_factory=dict[str, str], repr=False)
@@ -40,19 +42,19 @@ class Access:
 
     def __post_init__(self) -> None:
         if not all(key.strip() for key in self.client_keys):
-            raise ValueError("an empty client key keeps nobody out")
+            raise ValueError("client_keys contains an empty key, which any client could send; remove it")
 
-    def admit(self, headers: Mapping[str, str]) -> str | ErrorReply:
-        """The name of the tenant whose request has these headers, or why it is refused."""
+    def authorize(self, headers: Mapping[str, str]) -> str | ErrorReply:
+        """Return the tenant of a request with these headers, or the error reply that denies it."""
         if not self.client_keys:
             if "origin" in headers or headers.get("sec-fetch-site", "none") != "none":
-                return _NOT_FROM_A_PAGE
-            return "" if self.any_host or _is_address(headers.get("host", "")) else _ANOTHER_NAME
+                return _FROM_WEB_PAGE
+            return "" if self.any_host or _is_address(headers.get("host", "")) else _UNKNOWN_HOST
         scheme, _, token = headers.get("authorization", "").partition(" ")
         given = [headers.get("x-api-key", ""), token.strip() if scheme.lower() == "bearer" else ""]
-        found: str | ErrorReply = _ANOTHER_KEY
-        for key, name in self.client_keys.items():  # all of them: how long it takes tells nothing
-            # ASGI reads headers as Latin-1, whatever they are.
+        found: str | ErrorReply = _WRONG_KEY
+        for key, name in self.client_keys.items():  # never stops early, so that timing reveals nothing
+            # ASGI servers decode headers as Latin-1, whatever their encoding.
             if sum(hmac.compare_digest(key.encode(), one.encode("latin-1", "replace")) for one in given):
                 found = name
         return found
@@ -65,5 +67,5 @@ def _is_address(host: str) -> bool:
     try:
         ipaddress.ip_address(name.strip("[]"))
     except ValueError:
-        return not name  # HTTP/1.0 tells no host, and no browser speaks it
+        return not name  # HTTP/1.0 has no Host header, and no browser uses HTTP/1.0
     return True

@@ -1,4 +1,4 @@
-"""One request of a client and the answer to it, in the terms of ASGI."""
+"""One client request and its response, on top of ASGI messages."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
@@ -7,30 +7,30 @@ import httpx2
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from claude_executor.gateway.headers import passed_back
-from claude_executor.gateway.refusals import ErrorReply
+from claude_executor.gateway.error_replies import ErrorReply
+from claude_executor.gateway.headers import headers_for_client
 from claude_executor.gateway.sse import terminated_sse
 
-BODY_SILENCE = 60.0
-"""Seconds within which the next piece of a request must come."""
+BODY_TIMEOUT = 60.0
+"""Seconds to wait for the next chunk of a request body."""
 
 
-class ClientGone(Exception):
-    """The client has gone away before all of its request had come, or has stopped sending it."""
+class ClientDisconnected(Exception):
+    """The client disconnected, or stopped sending, before its request was complete."""
 
 
 class ClientExchange:
-    """One request of a client and the answer to it.
+    """One client request and the response to it.
 
     Attributes:
-        method: Of HTTP, in capitals.
-        path: As it was sent, without the query.
-        url: As it was sent: the path, and the query if there is one.
-        headers: By their names in small letters; what was sent several times is one list.
+        method: The HTTP method, in capitals.
+        path: The path as the client sent it, still encoded, without the query.
+        url: The path as the client sent it, with the query if there is one.
+        headers: The headers by lowercase name; repeated headers are joined with commas.
     """
 
     def __init__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """As an ASGI application is called."""
+        """Take the arguments of an ASGI application."""
         self.method: str = scope["method"]
         self.path: str = (scope.get("raw_path") or scope["path"].encode()).decode("latin-1")
         query: str = scope["query_string"].decode("latin-1")
@@ -46,43 +46,43 @@ class ClientExchange:
 
     @property
     def has_body(self) -> bool:
-        """Whether the client sends one."""
+        """Whether the request has a body."""
         return "transfer-encoding" in self.headers or self.headers.get("content-length", "0") != "0"
 
     # ---- from the client
 
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """The body as it comes.
+    async def body_chunks(self) -> AsyncIterator[bytes]:
+        """The chunks of the request body, as they arrive.
 
         Raises:
-            Gone: It does not come to its end.
+            ClientDisconnected: The client disconnected or stopped sending before the end of the body.
         """
         while not self._all_read.is_set():
             try:
-                async with asyncio.timeout(BODY_SILENCE):
+                async with asyncio.timeout(BODY_TIMEOUT):
                     message = await self._receive()
             except TimeoutError:
-                raise ClientGone from None
+                raise ClientDisconnected from None
             if message["type"] == "http.disconnect":
-                raise ClientGone
+                raise ClientDisconnected
             if not message.get("more_body", False):
                 self._all_read.set()
             yield message.get("body", b"")
 
-    async def while_there(self, work: Coroutine[object, object, None]) -> None:
-        """Do this as long as the client is there: nobody is to pay for what nobody reads."""
-        task, leaving = asyncio.create_task(work), asyncio.create_task(self._left())
-        # Cancelled once, so that it can give back what it holds.
-        leaving.add_done_callback(lambda _: task.cancel())
+    async def run_while_connected(self, work: Coroutine[object, object, None]) -> None:
+        """Run `work`, and cancel it if the client disconnects: nobody would read what it pays for."""
+        task, disconnect = asyncio.create_task(work), asyncio.create_task(self._disconnected())
+        # A single cancellation, so that the task can settle its request while it unwinds.
+        disconnect.add_done_callback(lambda _: task.cancel())
         try:
             await task
         except asyncio.CancelledError:
-            if not leaving.done():
+            if not disconnect.done():
                 raise
         finally:
-            leaving.cancel()
+            disconnect.cancel()
 
-    async def _left(self) -> None:
+    async def _disconnected(self) -> None:
         await self._all_read.wait()
         while (await self._receive())["type"] != "http.disconnect":
             pass
@@ -90,32 +90,33 @@ class ClientExchange:
     # ---- to the client
 
     async def answer(self, body: bytes, kind: str = "application/json", *, status: int = 200) -> None:
-        """Answer something of our own."""
+        """Send a response of the gateway itself."""
         await self._send_all(status, [(b"content-type", kind.encode())], body)
 
-    async def refuse(self, refusal: ErrorReply) -> None:
-        """Answer with an error of our own."""
-        await self._send_all(refusal.status, refusal.headers, refusal.body)
+    async def send_error(self, reply: ErrorReply) -> None:
+        """Send an error of the gateway itself."""
+        await self._send_all(reply.status, reply.headers, reply.body)
 
     async def relay(self, response: httpx2.Response) -> None:
-        """Answer what the API has answered, piece by piece if it comes so.
+        """Send the API's response to the client, chunk by chunk if it is streamed.
 
         Raises:
-            httpx2.TransportError: It was broken off; so must be the answer to the client.
+            httpx2.TransportError: The API's response ended early; the response to the client must do the
+            same.
         """
-        headers = passed_back(response)
+        headers = headers_for_client(response)
         if response.is_stream_consumed:
             await self._send_all(response.status_code, headers, response.content)
             return
         if "content-encoding" not in response.headers and "content-length" in response.headers:
             headers.append((b"content-length", response.headers["content-length"].encode()))
-        pieces: AsyncIterator[bytes] = response.aiter_bytes()
+        chunks: AsyncIterator[bytes] = response.aiter_bytes()
         if response.headers.get("content-type", "").startswith("text/event-stream"):
-            pieces = terminated_sse(pieces)
+            chunks = terminated_sse(chunks)
         try:
             await self._begin(response.status_code, headers)
-            async for piece in pieces:
-                await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+            async for chunk in chunks:
+                await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
             await self._send({"type": "http.response.body", "body": b""})
         finally:
             await response.aclose()

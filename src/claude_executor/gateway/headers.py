@@ -1,12 +1,14 @@
-"""Headers: which go on to the API, which come back, and what those for the gateway itself ask for.
+"""HTTP headers: those forwarded to the API, those returned to the client, and the gateway's own.
+
+Clients can set these, all optional:
 
 ``x-claude-executor-priority``
-    A whole number; larger goes first.
+    An integer; requests with a larger one start first.
 ``x-claude-executor-tenant``
-    Requests of different tenants share the limits fairly.
+    A name; different tenants get fair shares of the limits.
 ``x-claude-executor-deadline``
-    Seconds by which the last attempt must have started. The default is how long the client's SDK says it
-    waits: a client that would give up before its turn is refused at once instead of queueing again later.
+    Seconds within which the last attempt must start. The default is the timeout that the client's SDK sends:
+    a client that would give up before its turn gets an error immediately instead of queueing again later.
 """
 
 import math
@@ -18,78 +20,82 @@ from claude_executor import RequestOptions
 
 VIA = "via"
 PREFIX = "x-claude-executor-"
-_NOT_SENT_ON = frozenset(
+_DROPPED_FROM_REQUEST = frozenset(
     {
-        # of the hop before, or written anew for the next
+        # hop-by-hop, or set again for the next hop
         "accept-encoding", "connection", "content-length", "expect", "host", "keep-alive", "te", "trailer",
         "transfer-encoding", "upgrade", VIA, "forwarded", "x-forwarded-for", "x-forwarded-host",
         "x-forwarded-proto", "x-real-ip",
-        # between the client and the gateway
+        # for the gateway only
         "authorization", "cookie", "x-api-key",
     }
 )  # fmt: skip
-_PREFIXES_NOT_SENT_ON = ("x-stainless-", PREFIX, "proxy-", "sec-")
-_NOT_PASSED_BACK = frozenset(
+_DROPPED_PREFIXES = ("x-stainless-", PREFIX, "proxy-", "sec-")
+_DROPPED_FROM_RESPONSE = frozenset(
     {
-        # of the hop behind, where the body may have been compressed
+        # hop-by-hop, or about a body that may have been compressed
         "connection", "content-encoding", "content-length", "keep-alive", "transfer-encoding", "alt-svc",
-        # between the gateway and the API
+        # for the gateway only
         "set-cookie",
     }
 )  # fmt: skip
-_RETRIES = "x-stainless-retry-count"
+_RETRY_COUNT = "x-stainless-retry-count"
 
 
-def sent_on(headers: Mapping[str, str]) -> dict[str, str]:
-    """The headers of a client's request that are meant for the API."""
+def headers_for_api(headers: Mapping[str, str]) -> dict[str, str]:
+    """Return the headers of a client's request that are forwarded to the API."""
     named = {name.strip().lower() for name in headers.get("connection", "").split(",")}
     return {
         name: value
         for name, value in headers.items()
-        if name not in _NOT_SENT_ON and name not in named and not name.startswith(_PREFIXES_NOT_SENT_ON)
+        if name not in _DROPPED_FROM_REQUEST and name not in named and not name.startswith(_DROPPED_PREFIXES)
     }
 
 
-def passed_back(response: httpx2.Response) -> list[tuple[bytes, bytes]]:
-    """The headers of the API's answer that are meant for the client, and how many attempts it took."""
+def headers_for_client(response: httpx2.Response) -> list[tuple[bytes, bytes]]:
+    """Return the headers of the API's response that go to the client, plus the number of attempts."""
     headers = [
         (name.lower(), value)
         for name, value in response.headers.raw
-        if name.lower().decode("latin-1") not in _NOT_PASSED_BACK
+        if name.lower().decode("latin-1") not in _DROPPED_FROM_RESPONSE
     ]
-    attempts = int(response.request.headers.get(_RETRIES, "0")) + 1
+    attempts = int(response.request.headers.get(_RETRY_COUNT, "0")) + 1
     return [*headers, (f"{PREFIX}attempts".encode(), str(attempts).encode())]
 
 
 _TIMEOUT_HEADERS = ("x-stainless-timeout", "x-stainless-read-timeout")
-"""Seconds; the headers in which Anthropic's SDKs say it. That for Python has the first say nothing for most
-streams."""
+"""The headers in which Anthropic's SDKs send their timeout, in seconds. The Python SDK leaves the first one
+empty for most streams."""
 
 
 class BadHeader(ValueError):
-    """A header does not say what it should."""
+    """A header of a request has an invalid value; the message names the header."""
 
 
 def options_of(headers: Mapping[str, str], client: str = "") -> RequestOptions:
-    """The options of a request with these headers, from a client of this name; who has one is no other tenant.
+    """Return the options of a request with these headers.
+
+    Args:
+        headers: The request's headers.
+        client: The tenant of the client key, which overrides the tenant in the headers; empty if it has none.
 
     Raises:
-        BadHeader: One of them makes no sense.
+        BadHeader: The priority or the deadline is not a valid number.
     """
     priority = headers.get(PREFIX + "priority", "0")
     try:
         number = int(priority)
     except ValueError:
-        raise BadHeader(f"{PREFIX}priority must be a whole number") from None
-    told = headers.get(PREFIX + "deadline")
-    deadline = client_timeout(headers) if told is None else _seconds(told)
-    if told is not None and deadline is None:
-        raise BadHeader(f"{PREFIX}deadline must be a positive number of seconds")
+        raise BadHeader(f"{PREFIX}priority must be an integer, such as 1") from None
+    given = headers.get(PREFIX + "deadline")
+    deadline = client_timeout(headers) if given is None else _seconds(given)
+    if given is not None and deadline is None:
+        raise BadHeader(f"{PREFIX}deadline must be a positive number of seconds, such as 30")
     return RequestOptions(number, client or headers.get(PREFIX + "tenant", ""), deadline)
 
 
 def client_timeout(headers: Mapping[str, str]) -> float | None:
-    """How many seconds the client will wait, if its SDK says so."""
+    """Return the timeout that the client's SDK sent, in seconds; None if it sent none."""
     return next(filter(None, (_seconds(headers.get(name)) for name in _TIMEOUT_HEADERS)), None)
 
 

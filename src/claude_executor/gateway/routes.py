@@ -1,50 +1,56 @@
-"""What becomes of a request, by its path: decided once, on the very text that is sent on.
+"""Routing by path: decided once, on exactly the text that is forwarded.
 
-A path that could be written more simply (``//``, ``/./``, letters as ``%65``) is refused: what is one
-thing here and as another further on would be a way around the limits.
+Paths that are not in their simplest form (``//``, ``/./``, letters as ``%65``) are not served: if the gateway
+and the API read a path differently, clients could bypass the limits.
 """
 
 from enum import Enum, auto
 from urllib.parse import quote, unquote
 
 OWN = "/claude-executor/"
-_AS_IT_IS = "/:@!$&'()*+,;="
-"""Marks that may stand in a path without being encoded; besides letters, digits and ``-._~``."""
+_UNENCODED = "/:@!$&'()*+,;="
+"""The characters that a path may contain unencoded, besides letters, digits and ``-._~``."""
 
 
 class Route(Enum):
-    """What becomes of a request."""
+    """The gateway's treatment of a request."""
 
     PACED = auto()
-    """Draws on a limit that the executor keeps, and waits for its turn."""
-    PASSED_ON = auto()
-    """Is sent on at once: it has limits of its own, or none."""
-    UNPACED = auto()
-    """Draws on the limits of messages in a form that the executor does not know."""
+    """Queued: the request uses a limit that the executor keeps."""
+    FORWARDED = auto()
+    """Forwarded immediately: the endpoint has limits of its own, or none."""
+    CANNOT_PACE = auto()
+    """Not served: the endpoint uses the limits of messages in a format that the executor does not know."""
     OWN = auto()
-    """Is answered by the gateway itself."""
+    """Served by the gateway itself."""
     NOT_SERVED = auto()
+    """Not served: the path is unknown."""
 
 
 _EXACT = {
     "/v1/messages": Route.PACED,
     "/v1/messages/count_tokens": Route.PACED,
-    "/v1/complete": Route.UNPACED,
-    "/v1/chat/completions": Route.UNPACED,
+    "/v1/complete": Route.CANNOT_PACE,
+    "/v1/chat/completions": Route.CANNOT_PACE,
 }
 
 
 def route_of(method: str, path: str) -> Route:
-    """What becomes of a request with this method and this path, as it was sent and without the query."""
+    """Return the route of a request.
+
+    Args:
+        method: The HTTP method, in capitals.
+        path: The path as the client sent it, still encoded, without the query.
+    """
     if path.startswith(OWN):
         return Route.OWN
     if not path.startswith("/v1/") or not _is_plain(path):
         return Route.NOT_SERVED
-    route = _EXACT.get(path, Route.PASSED_ON)
-    return Route.PASSED_ON if route is Route.PACED and method != "POST" else route
+    route = _EXACT.get(path, Route.FORWARDED)
+    return Route.FORWARDED if route is Route.PACED and method != "POST" else route
 
 
 def _is_plain(path: str) -> bool:
     if any(part in ("", ".", "..") for part in path.split("/")[1:]):
         return False
-    return quote(unquote(path), safe=_AS_IT_IS).lower() == path.lower()
+    return quote(unquote(path), safe=_UNENCODED).lower() == path.lower()

@@ -1,33 +1,35 @@
-"""How a stream of events ends, which is told by its last event and by nothing else.
+"""Proper endings for streams of server-sent events: an interrupted stream ends with an ``error`` event.
 
-A connection that is closed in the middle looks like an end: the SDKs take what has come for the whole. So an
-answer that just stops is given an end that cannot be taken for one. Events are passed on whole: after half of
-one nothing could be said that an SDK would understand.
+SDKs recognize the end of a stream only by its last event. If the connection just closes, they take the
+partial answer for a complete one. Events are forwarded whole, because an ``error`` event after half an event
+could not be parsed.
 """
 
 import re
 from collections.abc import AsyncIterator
 
-from claude_executor.gateway.refusals import ErrorReply, error_reply_for
+from claude_executor.gateway.error_replies import ErrorReply, error_reply_for
 
-_BLANK = re.compile(rb"\n\r?\n")
-_LAST = re.compile(rb"^event: ?(message_stop|error)\r?$", re.MULTILINE)
-_BROKEN_OFF = ErrorReply(502, "api_error", "the API has broken off its answer before it was complete")
+_EVENT_END = re.compile(rb"\n\r?\n")
+_FINAL_EVENT = re.compile(rb"^event: ?(message_stop|error)\r?$", re.MULTILINE)
+_INTERRUPTED = ErrorReply(
+    502, "api_error", "the API's response ended before it was complete; send the request again"
+)
 
 
-async def terminated_sse(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """The events as they come; if they stop before the end, for whatever reason, an ``error`` event."""
-    begun, ended = b"", False
-    refusal = _BROKEN_OFF
+async def terminated_sse(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Yield the events of a stream as they arrive, and an ``error`` event if it ends early for any reason."""
+    buffered, ended = b"", False
+    reply = _INTERRUPTED
     try:
-        async for piece in pieces:
-            begun += piece
-            end = max((blank.end() for blank in _BLANK.finditer(begun)), default=0)
-            events, begun = begun[:end], begun[end:]
+        async for chunk in chunks:
+            buffered += chunk
+            complete = max((match.end() for match in _EVENT_END.finditer(buffered)), default=0)
+            events, buffered = buffered[:complete], buffered[complete:]
             if events:
-                ended = ended or _LAST.search(events) is not None
+                ended = ended or _FINAL_EVENT.search(events) is not None
                 yield events
     except Exception as error:
-        refusal = error_reply_for(error) or _BROKEN_OFF
+        reply = error_reply_for(error) or _INTERRUPTED
     if not ended:
-        yield refusal.event
+        yield reply.event

@@ -1,7 +1,7 @@
-"""The API, for the gateway: the one place that sends what clients sent.
+"""The gateway's connection to the API, the one place that sends the clients' requests.
 
-What draws on a limit goes through a client of the SDK that has the executor's `middleware`, with the body as
-the client wrote it, in JSON's terms. Everything else goes through as it is, piece by piece.
+Paced requests go through a client of the SDK with the executor's `middleware`; their JSON body keeps its
+content. All other requests are forwarded unchanged, chunk by chunk.
 """
 
 from collections.abc import AsyncIterator, Mapping
@@ -13,26 +13,29 @@ import anthropic
 import httpx2
 
 from claude_executor import Executor, RequestOptions
-from claude_executor.gateway.headers import VIA, client_timeout, sent_on
+from claude_executor.gateway.headers import VIA, client_timeout, headers_for_api
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
 
-USUAL_TIMEOUT = 600.0
-"""Seconds; that of the SDK."""
+DEFAULT_TIMEOUT = 600.0
+"""Seconds; the default of the SDK."""
 CONNECT_TIMEOUT = 15.0
-_NOT_OURS = frozenset({"accept", "content-type", "user-agent"})
-"""Headers in which the SDK speaks for itself; so do those that begin with ``x-stainless-``."""
+_SDK_HEADERS = frozenset({"accept", "content-type", "user-agent"})
+"""Headers that describe the SDK itself, like those that begin with ``x-stainless-``."""
 
 _current_options: ContextVar[RequestOptions] = ContextVar("options of the request")
 
 
 def http_client_for(*, max_concurrency: int = 200) -> httpx2.AsyncClient:
-    """What sends requests for a gateway: on aiohttp, with a connection for each of them, and without cookies.
+    """Create an HTTP client for a gateway: on aiohttp, with enough connections, and without cookies.
 
-    What the API gives to one client is no other client's.
+    Cookies are off because the API could set them for one client, and they would be sent for another.
+
+    Args:
+        max_concurrency: The `max_concurrency` of the executor.
     """
-    connections = max(1_000, 2 * max_concurrency)  # what is not paced needs some, too
+    connections = max(1_000, 2 * max_concurrency)  # forwarded requests need connections, too
     limits = httpx2.Limits(max_connections=connections, max_keepalive_connections=connections)
     http_client = anthropic.DefaultAioHttpClient(limits=limits)
     http_client.cookies.jar.set_policy(DefaultCookiePolicy(allowed_domains=()))
@@ -40,16 +43,23 @@ def http_client_for(*, max_concurrency: int = 200) -> httpx2.AsyncClient:
 
 
 class BadRequest(ValueError):
-    """It lacks what every request has."""
+    """A request lacks a required parameter, or has an invalid one."""
 
 
 class Upstream:
-    """Sends requests, and brings back the API's answers, whatever they say."""
+    """Sends requests to the API and returns its responses, errors included."""
 
     def __init__(
         self, executor: Executor, client: "AsyncAnthropic", http_client: httpx2.AsyncClient, name: str
     ) -> None:
-        """`client` has the key, `http_client` sends what is not paced; `name` is what ``via`` says."""
+        """Connect the executor to the API.
+
+        Args:
+            executor: Paces and retries the requests of `send_paced`.
+            client: Supplies the API key and sends the paced requests.
+            http_client: Sends the forwarded requests.
+            name: The gateway's name in the header ``via``, by which it recognizes its own requests.
+        """
         self._client = client
         self._paced = client.with_options(
             max_retries=0, middleware=[executor.middleware(_current_options.get)]
@@ -57,22 +67,22 @@ class Upstream:
         self._http = http_client
         self._via = {VIA: f"1.1 {name}"}
 
-    async def ask(
+    async def send_paced(
         self, url: str, params: Mapping[str, object], headers: Mapping[str, str], options: RequestOptions
     ) -> httpx2.Response:
-        """Send what draws on a limit, in its turn. The body of a stream is still to come.
+        """Send a request that uses a limit, when its turn comes. A streamed response is returned unread.
 
-        The answer may take as long as the client says it will wait, and ten minutes at least.
+        The timeout is the client's own, but never less than ten minutes.
 
         Raises:
-            Rejected: It was not sent.
-            anthropic.APIConnectionError: There was no answer.
-            BadRequest: It lacks what every request has.
+            Rejected: The request was not sent.
+            anthropic.APIConnectionError: The API did not respond.
+            BadRequest: The request lacks a required parameter, or has an invalid one.
         """
         mark = _current_options.set(options)
-        sent = {**sent_on(headers), **self._via, "content-type": "application/json"}
+        sent = {**headers_for_api(headers), **self._via, "content-type": "application/json"}
         try:
-            answer = await self._paced.post(
+            response = await self._paced.post(
                 url,
                 body=params,
                 cast_to=anthropic.AsyncAPIResponse[httpx2.Response],
@@ -82,21 +92,21 @@ class Upstream:
             )
         except anthropic.APIStatusError as error:
             return error.response
-        except ValueError as error:  # of the estimate; it quotes nothing
+        except ValueError as error:  # from the cost estimate; its text quotes no content
             raise BadRequest(str(error)) from error
         finally:
             _current_options.reset(mark)
-        return cast("anthropic.AsyncAPIResponse[httpx2.Response]", answer).http_response
+        return cast("anthropic.AsyncAPIResponse[httpx2.Response]", response).http_response
 
-    async def pass_on(
+    async def forward(
         self, method: str, url: str, body: AsyncIterator[bytes] | None, headers: Mapping[str, str]
     ) -> httpx2.Response:
-        """Send anything else, at once. The body of the answer is still to come.
+        """Forward any other request immediately. The response is returned unread.
 
         Raises:
-            httpx2.TransportError: There was no answer.
+            httpx2.TransportError: The API did not respond.
         """
-        sent = httpx2.Headers({**_keys_of(self._client), **sent_on(headers), **self._via})
+        sent = httpx2.Headers({**_api_headers_of(self._client), **headers_for_api(headers), **self._via})
         if body is not None and "content-length" in headers:
             sent["content-length"] = headers["content-length"]
         base = self._client.base_url
@@ -108,17 +118,17 @@ class Upstream:
         return await self._http.send(request, auth=auth, stream=True, follow_redirects=False)
 
 
-def _keys_of(client: "AsyncAnthropic") -> dict[str, str]:
-    """The headers by which the API knows whose requests these are, and in which version they are."""
+def _api_headers_of(client: "AsyncAnthropic") -> dict[str, str]:
+    """Return the headers that authenticate a request and name its API version."""
     return {
         name.lower(): value
         for name, value in client.default_headers.items()
         if isinstance(value, str)
-        and name.lower() not in _NOT_OURS
+        and name.lower() not in _SDK_HEADERS
         and not name.lower().startswith("x-stainless-")
     }
 
 
 def _timeout(headers: Mapping[str, str]) -> httpx2.Timeout:
-    patience = client_timeout(headers) or 0.0
-    return httpx2.Timeout(max(patience, USUAL_TIMEOUT), connect=CONNECT_TIMEOUT)
+    seconds = client_timeout(headers) or 0.0
+    return httpx2.Timeout(max(seconds, DEFAULT_TIMEOUT), connect=CONNECT_TIMEOUT)

@@ -1,11 +1,11 @@
-"""Listeners for ``Executor(on_event=…)``: logging, OpenTelemetry, Prometheus, or several of them.
+"""Listeners for ``Executor(on_event=…)``: logging, OpenTelemetry, Prometheus, or several at once.
 
-They see events and snapshots, in which there is no prompt, no answer and no key. Each listener is for one
-executor::
+Listeners see only events and snapshots, which contain no prompt, no response and no API key. Create one
+listener for each executor::
 
     telemetry = observe.to_opentelemetry()
     listen = observe.all_of(observe.to_log(), telemetry)
-    async with Executor(on_event=listen, around=telemetry.around) as executor:
+    async with Executor(on_event=listen, attempt_context=telemetry.attempt_context) as executor:
         telemetry.watch(executor.snapshot)
 """
 
@@ -27,10 +27,10 @@ __all__ = ["all_of", "to_log", "to_opentelemetry", "to_prometheus"]
 
 
 def all_of(*listeners: Callable[[Event], None]) -> Callable[[Event], None]:
-    """A listener that tells several. What one of them raises does not keep the event from the others.
+    """Combine several listeners into one.
 
-    It is raised when all have been told, so that the executor reports it as that of a single listener:
-    together, as an `ExceptionGroup`, where several failed.
+    Every listener gets every event, even if another one raises. Exceptions are raised afterwards, so that the
+    executor reports them like those of a single listener: one as it is, several as an `ExceptionGroup`.
     """
 
     def listen(event: Event) -> None:
@@ -38,7 +38,7 @@ def all_of(*listeners: Callable[[Event], None]) -> Callable[[Event], None]:
         for listener in listeners:
             try:
                 listener(event)
-            except Exception as error:  # a stranger's code may raise anything
+            except Exception as error:  # third-party code may raise anything
                 errors.append(error)
         if len(errors) == 1:
             raise errors[0]
@@ -51,13 +51,13 @@ def all_of(*listeners: Callable[[Event], None]) -> Callable[[Event], None]:
 def to_opentelemetry(
     *, tracer_provider: "TracerProvider | None" = None, meter_provider: "MeterProvider | None" = None
 ) -> "OpenTelemetry":
-    """A listener that makes a span of every request, and metrics of all of them.
+    """Create a listener that records a span for each request, and metrics.
 
-    Its `around` is for ``Executor(around=…)``, and its `watch` for ``executor.snapshot``.
+    Pass its `attempt_context` to ``Executor(attempt_context=…)`` and ``executor.snapshot`` to its `watch`.
 
     Args:
-        tracer_provider: Where spans go; by default the one that is registered with OpenTelemetry.
-        meter_provider: Where metrics go; by default the one that is registered with OpenTelemetry.
+        tracer_provider: Where spans go; by default the provider registered with OpenTelemetry.
+        meter_provider: Where metrics go; by default the provider registered with OpenTelemetry.
     """
     from claude_executor.observe.telemetry import OpenTelemetry
 
@@ -65,21 +65,23 @@ def to_opentelemetry(
 
 
 def to_prometheus(registry: "CollectorRegistry | None" = None) -> "Prometheus":
-    """A listener that is a collector of metrics for Prometheus. Its `watch` is for ``executor.snapshot``.
+    """Create a listener that is also a collector of Prometheus metrics.
+
+    Pass ``executor.snapshot`` to its `watch`.
 
     Args:
-        registry: Where to register it; by default prometheus_client's own.
+        registry: Where to register the collector; by default prometheus_client's own registry.
 
     Raises:
         ModuleNotFoundError: prometheus_client is not installed.
-        ValueError: The registry has these metrics already: there is one listener for each executor, and one
-            registry for each listener.
+        ValueError: The registry already has these metrics. Each executor needs its own listener, and each
+            listener its own registry.
     """
     try:
         from claude_executor.observe.prometheus import Prometheus
     except ModuleNotFoundError as error:
         if error.name is None or error.name.split(".")[0] != "prometheus_client":
             raise
-        message = "Prometheus needs prometheus_client: pip install 'claude-executor[metrics]'"
+        message = "prometheus_client is not installed; run: pip install 'claude-executor[metrics]'"
         raise ModuleNotFoundError(message, name=error.name) from None
     return Prometheus(registry)

@@ -1,4 +1,4 @@
-"""Events as lines of a log, with their fields as attributes of the record."""
+"""Log records of events, with the events' fields as attributes of the record."""
 
 import logging
 import math
@@ -8,27 +8,29 @@ from types import MappingProxyType
 
 from claude_executor.core.model import events as ev
 from claude_executor.core.model.cost import Usage
+from claude_executor.core.model.gate import BreakerState
+from claude_executor.core.model.sharing import SharingState
 
 
 def to_log(logger: logging.Logger | None = None, *, level: int = logging.DEBUG) -> Callable[[ev.Event], None]:
-    """A listener for ``Executor(on_event=…)`` that writes a line for every event.
+    """Create a listener for ``Executor(on_event=…)`` that logs every event.
 
-    What somebody should know has a level of its own: `INFO` for limits that were learned and for pools that
-    were told to wait, `WARNING` for requests that failed for good and for a circuit breaker that opens,
-    `ERROR` for what stops everything.
+    Routine events (requests submitted, attempts, retries, responses, refusals) use `level`. The others have a
+    level of their own: `INFO` for learned limits and for pools closed by a 429, `WARNING` for requests that
+    failed permanently and for a circuit breaker that opens, `ERROR` when all requests are stopped.
 
     Args:
-        logger: Where to; by default the logger ``claude_executor``.
-        level: The level of what is ordinary: a request that comes, attempts, retries, answers, refusals.
+        logger: The logger to write to; by default ``claude_executor``.
+        level: The level of routine events.
     """
     out = logger or logging.getLogger("claude_executor")
 
     def listen(event: ev.Event) -> None:
-        severity = _severity(event) or level
+        severity = _own_level(event) or level
         if out.isEnabledFor(severity):
-            # Not `out.log`: it would search the stack for its caller, and find this line each time.
+            # Not `out.log`, which would search the stack for its caller and always find this line.
             record = out.makeRecord(
-                out.name, severity, __file__, 0, "%s", (_Line(event),), None, func=None, extra=None
+                out.name, severity, __file__, 0, "%s", (_LazyMessage(event),), None, func=None, extra=None
             )
             vars(record).update(_fields(event))
             out.handle(record)
@@ -36,8 +38,8 @@ def to_log(logger: logging.Logger | None = None, *, level: int = logging.DEBUG) 
     return listen
 
 
-class _Line:
-    """The text of a line, made only where somebody writes it."""
+class _LazyMessage:
+    """The text of a record, built only if a handler formats it."""
 
     __slots__ = ("_event",)
 
@@ -52,20 +54,20 @@ class _Line:
         )
 
 
-_SEVERITIES: Mapping[type[ev.Event], int] = MappingProxyType(
+_OWN_LEVELS: Mapping[type[ev.Event], int] = MappingProxyType(
     {ev.PoolClosed: logging.INFO, ev.LimitLearned: logging.INFO, ev.RequestsStopped: logging.ERROR}
 )
 
 
-def _severity(event: ev.Event) -> int:
-    """The level of what is not ordinary, otherwise 0."""
+def _own_level(event: ev.Event) -> int:
+    """Return the level of an event that is not routine; 0 for routine events."""
     if isinstance(event, ev.AttemptFailed):
         return logging.WARNING if event.retry_in is None else 0
     if isinstance(event, ev.BreakerChanged):
-        return logging.WARNING if event.state == "open" else logging.INFO
+        return logging.WARNING if event.state == BreakerState.OPEN else logging.INFO
     if isinstance(event, ev.SharingChanged):
-        return logging.WARNING if event.state == "alone" else logging.INFO
-    return _SEVERITIES.get(type(event), 0)
+        return logging.WARNING if event.state == SharingState.ALONE else logging.INFO
+    return _OWN_LEVELS.get(type(event), 0)
 
 
 def _text(event: ev.Event) -> str:
@@ -73,46 +75,46 @@ def _text(event: ev.Event) -> str:
         case ev.RequestSubmitted():
             text = "submitted"
         case ev.AttemptStarted():
-            held = f", held up by {event.held_by}" if event.held_by else ""
-            text = f"sent, attempt {event.attempt}, after {event.queue_time:.3f} s{held}"
+            held = f" (held up by {event.held_by})" if event.held_by else ""
+            text = f"sent after {event.queue_time:.3f} s{held}, attempt {event.attempt}"
         case ev.RequestAnswered():
             text = f"answered in {event.duration:.3f} s, attempt {event.attempts}"
         case ev.AttemptFailed():
             status = f", HTTP {event.status}" if event.status is not None else ""
-            again = "given up" if event.retry_in is None else f"again in {event.retry_in:.3f} s"
-            text = f"failed, attempt {event.attempt}: {event.kind.value}{status}; {again}"
+            then = "not retried" if event.retry_in is None else f"retry in {event.retry_in:.3f} s"
+            text = f"failed, attempt {event.attempt}: {event.kind.value}{status}; {then}"
         case ev.RequestRefused():
             text = f"refused: {event.reason}"
         case ev.RequestCancelled():
-            text = f"cancelled, attempts sent: {event.attempts}"
+            text = f"cancelled, attempts: {event.attempts}"
         case _:
-            text = _text_of_pool(event)
+            text = _text_of_pool_event(event)
     return text
 
 
-def _text_of_pool(event: ev.Event) -> str:
+def _text_of_pool_event(event: ev.Event) -> str:
     match event:
         case ev.PoolClosed():
-            return f"pool {event.pool} waits {event.until - event.at:.3f} s: {event.kind.value}"
+            return f"pool {event.pool} closed for {event.until - event.at:.3f} s: {event.kind.value}"
         case ev.LimitLearned():
-            return f"pool {event.pool}: {event.limit:,.0f} {event.resource} a minute ({event.source})"
+            return f"pool {event.pool}: limit {event.limit:,.0f} {event.resource} per minute ({event.source})"
         case ev.BreakerChanged():
-            pause = f", for {event.until - event.at:.3f} s at least" if event.until is not None else ""
+            pause = f" for at least {event.until - event.at:.3f} s" if event.until is not None else ""
             return f"pool {event.pool}: circuit breaker {event.state}{pause}"
         case ev.SharingChanged():
-            part = f"{event.share:.0%} of the limits for one of {event.members}"
+            part = f"share of the limits {event.share:.0%}, members {event.members}"
             why = f" ({event.reason})" if event.reason else ""
             return f"pool {event.pool}: {event.state}{why}, {part}"
         case ev.RequestsStopped():
-            return f"no more is sent of {event.scope.value}: {event.kind.value}"
+            return f"stopped sending {event.scope.value}: {event.kind.value}"
         case _:
             return type(event).__name__
 
 
 def _fields(event: ev.Event) -> dict[str, object]:
-    """The fields as JSON has them: enumerations by value, usage taken apart, nothing infinite."""
+    """Return the event's fields ready for JSON: enums by value, usage flattened, infinity as None."""
     kind = type(event)
-    names, values = _reader(kind)
+    names, values = _field_reader(kind)
     fields: dict[str, object] = dict(zip(names, values(event), strict=True))
     fields["event"] = kind.__name__
     usage = fields.pop("usage", None)
@@ -125,14 +127,14 @@ def _fields(event: ev.Event) -> dict[str, object]:
     return fields
 
 
-_Reader = tuple[tuple[str, ...], Callable[[object], tuple[object, ...]]]
-_READERS: dict[type, _Reader] = {}
+_FieldReader = tuple[tuple[str, ...], Callable[[object], tuple[object, ...]]]
+_FIELD_READERS: dict[type, _FieldReader] = {}
 
 
-def _reader(kind: type[ev.Event]) -> _Reader:
-    """The names of its fields, and what reads all of them at once."""
-    reader = _READERS.get(kind)
+def _field_reader(kind: type[ev.Event]) -> _FieldReader:
+    """Return the names of an event class's fields, and a function that reads them all at once."""
+    reader = _FIELD_READERS.get(kind)
     if reader is None:
         names = tuple(kind.__dataclass_fields__)
-        reader = _READERS[kind] = names, attrgetter(*names)
+        reader = _FIELD_READERS[kind] = names, attrgetter(*names)
     return reader

@@ -1,4 +1,4 @@
-"""Metrics for Prometheus: a collector that counts events and reads the state when it is scraped."""
+"""Prometheus metrics: a collector that counts events and reads the executor's state when scraped."""
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
@@ -12,56 +12,63 @@ from prometheus_client.registry import Collector
 from claude_executor.core.model.events import Event
 from claude_executor.core.model.snapshot import Snapshot
 from claude_executor.observe import names
-from claude_executor.observe.counts import Counts
-from claude_executor.observe.names import BOUNDARIES, Key, Metric
-from claude_executor.observe.reading import Reading
+from claude_executor.observe.event_counters import EventCounters
+from claude_executor.observe.names import BUCKET_BOUNDARIES, Key, Metric
+from claude_executor.observe.snapshot_reader import SnapshotReader
 
 _UNITS = {"s": "seconds", "1": "ratio"}
-_EDGES = [*(str(edge) for edge in BOUNDARIES), "+Inf"]
+_EDGES = [*(str(edge) for edge in BUCKET_BOUNDARIES), "+Inf"]
 
 
 class Prometheus(Collector):
-    """A listener for ``Executor(on_event=…)``; see `to_prometheus`."""
+    """A listener for ``Executor(on_event=…)`` and a collector of metrics; see `to_prometheus`."""
 
     def __init__(self, registry: CollectorRegistry | None) -> None:
-        self._counts = Counts(self._timed)
-        self._reading = Reading()
-        self._timings: dict[Metric, dict[Key, list[float]]] = {metric: {} for metric in names.TIMED}
+        """Register with `registry`, or with prometheus_client's own if None."""
+        self._counters = EventCounters(self._record_duration)
+        self._snapshots = SnapshotReader()
+        self._timings: dict[Metric, dict[Key, list[float]]] = {metric: {} for metric in names.HISTOGRAMS}
         (registry or REGISTRY).register(self)
 
     def __call__(self, event: Event) -> None:
         """Count an event."""
-        self._counts(event)
+        self._counters(event)
 
     def watch(self, snapshot: Callable[[], Snapshot]) -> None:
-        """Read levels, lines and breakers off ``executor.snapshot`` at every scrape.
+        """Add levels, queues and circuit breakers to the metrics, read from a snapshot at every scrape.
 
-        Call it in the executor's event loop.
+        Call this in the executor's event loop.
+
+        Args:
+            snapshot: The method ``executor.snapshot``.
+
+        Raises:
+            RuntimeError: No event loop is running.
         """
-        self._reading.watch(snapshot)
+        self._snapshots.watch(snapshot)
 
     def describe(self) -> Iterator[Family]:
-        """The metrics, by whose names a registry notices that they are taken."""
+        """Yield the metrics, so that a registry can detect duplicate names."""
         return self.collect()
 
     def collect(self) -> Iterator[Family]:
-        """All metrics, with the values of this moment."""
-        values = self._reading.values()
-        for metric in names.COUNTED:
-            yield _counter(metric, self._counts.of(metric))
-        for metric in names.ACCUMULATED:
+        """Yield all metrics with their current values."""
+        values = self._snapshots.metrics()
+        for metric in names.EVENT_COUNTERS:
+            yield _counter(metric, self._counters.counts(metric))
+        for metric in names.SNAPSHOT_COUNTERS:
             yield _counter(metric, values.get(metric, {}))
-        for metric in names.MEASURED:
+        for metric in names.GAUGES:
             yield _gauge(metric, values.get(metric, {}))
-        for metric in names.TIMED:
+        for metric in names.HISTOGRAMS:
             yield _histogram(metric, self._timings[metric].copy())
 
-    def _timed(self, metric: Metric, key: Key, seconds: float) -> None:
+    def _record_duration(self, metric: Metric, key: Key, seconds: float) -> None:
         timings = self._timings[metric]
         timing = timings.get(key)
         if timing is None:
-            timing = timings[key] = [0.0] * (len(_EDGES) + 1)  # the last one is the sum
-        timing[bisect_left(BOUNDARIES, seconds)] += 1.0
+            timing = timings[key] = [0.0] * (len(_EDGES) + 1)  # the last element is the sum
+        timing[bisect_left(BUCKET_BOUNDARIES, seconds)] += 1.0
         timing[-1] += seconds
 
 
@@ -88,11 +95,11 @@ def _histogram(metric: Metric, timings: Mapping[Key, list[float]]) -> Family:
 
 
 def _named(metric: Metric) -> tuple[str, str]:
-    return metric.name.replace(".", "_"), metric.says
+    return metric.name.replace(".", "_"), metric.description
 
 
 def _labels(metric: Metric) -> list[str]:
-    return [label.short for label in metric.labels]
+    return [label.prometheus_name for label in metric.labels]
 
 
 def _unit(metric: Metric) -> str:

@@ -1,6 +1,7 @@
-"""A span of OpenTelemetry for every request, over its waiting and all its attempts.
+"""OpenTelemetry spans: one for each request, covering its wait and all its attempts.
 
-The SDK makes a span of its own for every call; made within `Spans.attempt_context` it is a child of the request's.
+The SDK creates a span of its own for each call. Inside `Spans.attempt_context`, that span becomes a child of
+the request's span.
 """
 
 from collections.abc import Generator
@@ -25,15 +26,15 @@ WAIT = "claude_executor.queue.wait"
 HELD_BY = "claude_executor.queue.held_by"
 ATTEMPTS = "claude_executor.attempts"
 RETRIES = "claude_executor.retry.kinds"
-OUTCOME = "claude_executor.sdk.outcome"
+OUTCOME = "claude_executor.outcome"
 FAILURE = "claude_executor.attempt.failed"
 STATUS = "http.response.status_code"
 REQUEST_ID = "anthropic.request.id"
 ERROR = "error.type"
 
 
-class _Open:
-    """The span of a request that is not over, and what is to be said of it in the end."""
+class _RequestSpan:
+    """The open span of a request, and the attributes it gets when it ends."""
 
     __slots__ = ("attempts", "held_by", "retries", "span", "wait")
 
@@ -46,34 +47,34 @@ class _Open:
 
 
 class Spans:
-    """Makes the spans of one executor's requests. Call it with every event."""
+    """Creates the spans of one executor's requests. Call the instance with every event."""
 
     def __init__(self, provider: "TracerProvider | None") -> None:
         self._tracer = trace.get_tracer("claude_executor", version("claude-executor"), provider)
-        self._open: dict[int, _Open] = {}
+        self._open: dict[int, _RequestSpan] = {}
 
     def __call__(self, event: ev.Event) -> None:
-        """Begin, continue or end the span of a request."""
+        """Start, update or end the span of the event's request."""
         if isinstance(event, ev.RequestSubmitted):
             attributes = {POOL: event.pool, MODEL: event.model}
             if event.tenant:
                 attributes[TENANT] = event.tenant
-            self._open[event.number] = _Open(self._tracer.start_span(NAME, attributes=attributes))
+            self._open[event.number] = _RequestSpan(self._tracer.start_span(NAME, attributes=attributes))
         elif isinstance(event, ev.RequestEvent) and (request := self._open.get(event.number)) is not None:
-            self._went_on(request, event)
+            self._update(request, event)
 
     @contextmanager
     def attempt_context(self, number: int) -> Generator[None]:
-        """Make the span of a request the current one."""
+        """Make the request's span the current one."""
         request = self._open.get(number)
         if request is None:
             yield
             return
-        # What is raised meanwhile is the caller's own business, such as a cancellation.
+        # Exceptions here are the caller's, such as a cancellation; the events say how the request ended.
         with trace.use_span(request.span, record_exception=False, set_status_on_exception=False):
             yield
 
-    def _went_on(self, request: _Open, event: ev.RequestEvent) -> None:
+    def _update(self, request: _RequestSpan, event: ev.RequestEvent) -> None:
         if isinstance(event, ev.AttemptStarted):
             request.attempts = event.attempt
             if request.wait is None:
@@ -91,30 +92,30 @@ class Spans:
         elif isinstance(event, ev.RequestCancelled):
             self._end(request, event.number, CANCELLED)
 
-    def _end(self, request: _Open, number: int, outcome: str, error: str | None = None) -> None:
+    def _end(self, request: _RequestSpan, number: int, outcome: str, error: str | None = None) -> None:
         del self._open[number]
         span = request.span
         if span.is_recording():
-            said: dict[str, AttributeValue] = {OUTCOME: outcome, ATTEMPTS: request.attempts}
+            attributes: dict[str, AttributeValue] = {OUTCOME: outcome, ATTEMPTS: request.attempts}
             if request.wait is not None:
-                said[WAIT] = request.wait
+                attributes[WAIT] = request.wait
             if request.held_by is not None:
-                said[HELD_BY] = request.held_by
+                attributes[HELD_BY] = request.held_by
             if request.retries:
-                said[RETRIES] = request.retries
+                attributes[RETRIES] = request.retries
             if error is not None:
-                said[ERROR] = error
+                attributes[ERROR] = error
                 span.set_status(Status(StatusCode.ERROR))
-            span.set_attributes(said)  # together: each call takes a lock
+            span.set_attributes(attributes)  # all at once: each call takes a lock
         span.end()
 
 
 def _attributes_of(event: ev.AttemptFailed) -> dict[str, str | int | float]:
-    known: dict[str, str | int | float | None] = {
+    attributes: dict[str, str | int | float | None] = {
         KIND: event.kind.value,
         STATUS: event.status,
         REQUEST_ID: event.request_id,
         "claude_executor.attempt": event.attempt,
         "claude_executor.retry.in": event.retry_in,
     }
-    return {name: value for name, value in known.items() if value is not None}
+    return {name: value for name, value in attributes.items() if value is not None}

@@ -51,7 +51,7 @@ class Pump:
         attempt_context: Callable[[int], AbstractContextManager[object]] | None,
         budget: Budget | None = None,
     ) -> None:
-        """`on_event` is called on the event loop, `around` in the coroutine that carries a request.
+        """`on_event` is called on the event loop, `attempt_context` in the coroutine that carries a request.
 
         With a `budget` the scheduler has a membership.
         """
@@ -198,11 +198,13 @@ class Pump:
     async def _within(
         self, number: int, attempt: Callable[[], Awaitable[R | FailedAttempt]]
     ) -> R | FailedAttempt:
-        """Make one attempt in the context that `around` makes for it."""
+        """Make one attempt in the context that `attempt_context` makes for it."""
         assert self._attempt_context is not None
         with self._attempt_context(number):
             return await attempt()
-        raise RuntimeError("the context that `around` has made has swallowed an exception, which it must not")
+        raise RuntimeError(
+            "the context made by `attempt_context` has swallowed an exception; it must let exceptions pass"
+        )
 
     def turn(self) -> AttemptContext | None:
         """The attempt that whoever asks is part of."""

@@ -51,7 +51,7 @@ def rejection(refuse: Refuse) -> ExecutorError:
     if refuse.refusal is Refusal.UNREACHABLE:
         why = f" ({refuse.unreachable_reason})" if refuse.unreachable_reason else ""
         return BudgetUnreachable(
-            f"not sent: the shared budget cannot be reached{why}; see to Redis, or let it degrade (alone=)"
+            f"not sent: the shared budget cannot be reached{why}; see to Redis, or let it degrade (when_unreachable=)"
         )
     return Closed("the executor is closed; nothing was sent")
 

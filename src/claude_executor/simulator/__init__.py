@@ -1,7 +1,7 @@
-"""An imitation of the Claude API: true limits, headers, faults, latency, and a verdict on whoever calls it.
+"""A simulator of the Claude API: rate limits, headers, faults, latency, and a verdict on the client.
 
-It stands alone: it imports nothing else of this package and shares no code with it, so that the two can
-disagree.
+The simulator imports nothing else of this package and shares no code with it, so a mistake in one is not
+repeated in the other.
 """
 
 from claude_executor.simulator.app import EPOCH, Simulator

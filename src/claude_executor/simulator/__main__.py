@@ -1,4 +1,4 @@
-"""``python -m claude_executor.simulator``."""
+"""Serves the simulator: ``python -m claude_executor.simulator``."""
 
 from claude_executor.simulator.server.command import simulate
 

@@ -1,11 +1,13 @@
-"""The simulator: one ASGI application, and the handle by which its owner looks at it and changes it."""
+"""The simulator: one ASGI application, and the object through which a test inspects and changes it."""
 
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from claude_executor.simulator.api.create_message import CountTokens, Messages
+from claude_executor.simulator.api.count_tokens import CountTokens
+from claude_executor.simulator.api.create_message import CreateMessage
 from claude_executor.simulator.api.exchange import Receive, Scope, Send
+from claude_executor.simulator.api.routes import application
 from claude_executor.simulator.audit.verdict import Verdict
 from claude_executor.simulator.organization import Organization
 from claude_executor.simulator.world.faults import Change, Faults
@@ -15,23 +17,28 @@ if TYPE_CHECKING:
     from starlette.applications import Starlette
 
 EPOCH = 1_790_000_000.0
-"""What the wall clock says when a simulator starts, unless told otherwise: 2026-09-21 14:13:20 UTC."""
+"""The default Unix time at which a simulator starts: 2026-09-21 14:13:20 UTC."""
 
 
 class Simulator:
     """An imitation of the Claude API as an ASGI application.
 
-    It serves ``POST /v1/messages`` (streamed or not), ``POST /v1/messages/count_tokens``, ``GET /v1/models``,
-    ``GET /v1/organizations/rate_limits``, and for its owner ``POST /simulator/faults``, ``GET
-    /simulator/stats``, ``GET /simulator/verdict`` and ``POST /simulator/reset``.
+    The endpoints of the API: ``POST /v1/messages`` (streamed or not), ``POST /v1/messages/count_tokens``,
+    ``GET /v1/models`` and ``GET /v1/organizations/rate_limits``. The endpoints that control the simulator:
+    ``POST /simulator/faults``, ``GET /simulator/stats``, ``GET /simulator/verdict`` and ``POST
+    /simulator/reset``. They need no key.
 
     Args:
-        settings: The organisation; the start tier at once and without latency if left out.
-        faults: What goes wrong from the start.
-        schedule: Pairs of seconds after the start and what changes then: a ``Faults``, or a mapping of its
-            fields.
-        clock: Seconds from anywhere. In an event loop with virtual time, pass its ``time``.
-        epoch: Unix time at the start, for ``Date`` and the resets of limits.
+        settings: The organization. The default has the limits of the start tier and no latency.
+        faults: The faults at the start. The default is none.
+        schedule: Changes to make later: pairs of seconds after the start and a ``Faults`` or a mapping of
+            its fields.
+        clock: Returns seconds from any starting point. In an event loop with virtual time, pass
+            ``claude_executor.testing.loop_time``.
+        epoch: Unix time at the start, for the ``Date`` and ``anthropic-ratelimit-*-reset`` headers.
+
+    Attributes:
+        settings: The organization's settings.
     """
 
     def __init__(
@@ -61,28 +68,26 @@ class Simulator:
                 await self._count_tokens(scope, receive, send)
                 return
         if self._other is None:
-            from claude_executor.simulator.api.routes import application
-
             self._other = application(self)
         await self._other(scope, receive, send)
 
     @property
     def organization(self) -> Organization:
-        """The live state, for those who want to look closer than ``stats`` does."""
+        """The live state, for a closer look than ``stats`` gives. ``reset`` replaces it."""
         return self._organization
 
     @property
     def faults(self) -> Faults:
-        """What goes wrong at present."""
+        """The faults in force now."""
         self._organization.tick()
         return self._organization.faults
 
     def set_faults(self, faults: Faults | None = None, /, **changes: Any) -> None:  # noqa: ANN401
-        """Change what goes wrong, from now on.
+        """Change the faults from now on.
 
         Args:
-            faults: A whole new set; the present one if left out.
-            changes: Fields of ``Faults`` to change in it.
+            faults: A complete new set. The default keeps the current one.
+            changes: Fields of ``Faults`` to change in that set.
 
         Raises:
             ValueError: A name is unknown or a value is out of range.
@@ -93,17 +98,17 @@ class Simulator:
             self._organization.set_faults(changes)
 
     def stats(self) -> dict[str, Any]:
-        """What happened so far, in numbers that JSON can hold."""
+        """Return traffic statistics so far, as JSON values: requests, tokens, concurrency, bucket levels."""
         return self._organization.stats()
 
     def verdict(self) -> Verdict:
-        """How the client behaved so far."""
+        """Return the verdict on the client so far."""
         return self._organization.verdict()
 
     def reset(self) -> None:
-        """Begin anew: full buckets, empty books, the first faults, the schedule from its start."""
+        """Start over: full buckets, empty statistics, the initial faults, the schedule from its beginning."""
         self._organization = Organization(
             self.settings, self._faults, self._schedule, self._clock, self._epoch
         )
-        self._messages = Messages(self._organization)
+        self._messages = CreateMessage(self._organization)
         self._count_tokens = CountTokens(self._organization)

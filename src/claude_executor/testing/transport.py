@@ -1,4 +1,4 @@
-"""The simulator as an HTTP transport inside the process: no sockets, true streaming, virtual time."""
+"""The simulator as an HTTP transport inside the process: no sockets, real streaming, virtual time."""
 
 import asyncio
 from collections import deque
@@ -18,16 +18,16 @@ Message = MutableMapping[str, Any]
 
 
 class SimulatorTransport(httpx2.AsyncBaseTransport):
-    """Carries requests to a simulator by calling it.
+    """Sends requests to a simulator by calling it.
 
-    Chunks arrive when they are sent. A client that cancels its request or closes a stream early is seen to
-    leave, as over a socket. A cut connection becomes ``httpx2.ReadError`` (reset),
-    ``httpx2.RemoteProtocolError`` (closed early) or ``httpx2.ConnectError`` (nobody listens); read timeouts
-    become ``httpx2.ReadTimeout``. Connections are imagined: one that is idle is used again, for the sake of
-    faults that strike only those. An exception in the simulator itself is raised as it is.
+    Chunks arrive when they are sent. The simulator notices a client that cancels its request or closes a
+    stream early, as over a socket. A cut connection raises ``httpx2.ReadError`` (reset),
+    ``httpx2.RemoteProtocolError`` (closed early) or ``httpx2.ConnectError`` (refused); a read timeout raises
+    ``httpx2.ReadTimeout``. Connections are only counted: an idle one is reused, for the faults that hit only
+    reused connections. An exception in the simulator itself is raised unchanged.
 
     Args:
-        simulator: Where requests go.
+        simulator: The simulator that answers the requests.
     """
 
     def __init__(self, simulator: "Simulator") -> None:
@@ -36,15 +36,15 @@ class SimulatorTransport(httpx2.AsyncBaseTransport):
         self._tasks: set[asyncio.Task[None]] = set()
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """Send one request and wait for the head of its answer."""
+        """Send one request and wait for the head of its response."""
         body = await request.aread()
-        call = _Call(self, request, body, reused=self._idle > 0)
+        call = _AsgiCall(self, request, body, reused=self._idle > 0)
         self._idle = max(0, self._idle - 1)
         task = asyncio.get_running_loop().create_task(call.run(self._simulator))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         try:
-            await call.until(lambda: call.status)
+            await call.wait_until(lambda: call.status)
         except BaseException:
             call.hang_up()
             raise
@@ -57,13 +57,13 @@ class SimulatorTransport(httpx2.AsyncBaseTransport):
         if self._tasks:
             await asyncio.wait(list(self._tasks))
 
-    def give_back(self) -> None:
-        """A connection has become idle."""
+    def release_connection(self) -> None:
+        """Count a connection that has become idle."""
         self._idle += 1
 
 
-class _Call(httpx2.AsyncByteStream):
-    """One request on its way: ASGI on one side, a stream of bytes on the other."""
+class _AsgiCall(httpx2.AsyncByteStream):
+    """One request in flight: an ASGI call on one side, a stream of bytes on the other."""
 
     def __init__(
         self, transport: SimulatorTransport, request: httpx2.Request, body: bytes, *, reused: bool
@@ -75,10 +75,10 @@ class _Call(httpx2.AsyncByteStream):
         self._body: bytes | None = body
         self._complete = False
         self._error: Exception | None = None
-        self._news: asyncio.Future[None] | None = None
+        self._progress: asyncio.Future[None] | None = None
         self._hung_up: asyncio.Future[None] | None = None
         self._request = request
-        self._patience: float | None = request.extensions.get("timeout", {}).get("read")
+        self._read_timeout: float | None = request.extensions.get("timeout", {}).get("read")
         self._connection = Connection(self._cut, reused=reused)
         url = request.url
         self._scope: dict[str, Any] = {
@@ -98,7 +98,7 @@ class _Call(httpx2.AsyncByteStream):
         }
 
     async def run(self, simulator: "Simulator") -> None:
-        """Let the simulator serve the request."""
+        """Serve the request with the simulator."""
         try:
             await simulator(self._scope, self._receive, self._send)
         except asyncio.CancelledError:
@@ -107,26 +107,28 @@ class _Call(httpx2.AsyncByteStream):
         except Exception as error:
             self._fail(error)
 
-    async def until(self, ready: Callable[[], object]) -> None:
-        """Wait for news until ``ready()``; raise what broke the connection, if it broke."""
+    async def wait_until(self, ready: Callable[[], object]) -> None:
+        """Wait until ``ready()`` is true; raise the error that broke the connection, if it broke."""
         while not ready():
             if self._error is not None:
                 raise self._error
             loop = asyncio.get_running_loop()
-            news = self._news = loop.create_future()
-            timer = None if self._patience is None else loop.call_later(self._patience, self._time_out)
+            progress = self._progress = loop.create_future()
+            timer = (
+                None if self._read_timeout is None else loop.call_later(self._read_timeout, self._time_out)
+            )
             try:
-                await news
+                await progress
             finally:
                 if timer is not None:
                     timer.cancel()
-                self._news = None
+                self._progress = None
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """The body, as it comes."""
+        """Yield the body as it arrives."""
         try:
             while True:
-                await self.until(lambda: self._chunks or self._complete)
+                await self.wait_until(lambda: self._chunks or self._complete)
                 while self._chunks:
                     yield self._chunks.popleft()
                 if self._complete:
@@ -135,11 +137,11 @@ class _Call(httpx2.AsyncByteStream):
             self.hang_up()
 
     async def aclose(self) -> None:
-        """The client wants no more."""
+        """Disconnect the client."""
         self.hang_up()
 
     def hang_up(self) -> None:
-        """Tell the simulator that the client has gone, unless everything was said."""
+        """Disconnect the client, unless the response is complete."""
         if self._complete or self._error is not None:
             return
         self._error = httpx2.StreamClosed()
@@ -161,14 +163,14 @@ class _Call(httpx2.AsyncByteStream):
             return
         if message["type"] == "http.response.start":
             self.headers = list(message["headers"])
-            # The head counts as arrived only together with its first bytes: one waking instead of two.
+            # The head counts as arrived with the first bytes, so the client wakes once instead of twice.
             self._scope["status"] = message["status"]
             return
         if message.get("body"):
             self._chunks.append(message["body"])
         if not message.get("more_body"):
             self._complete = True
-            self._transport.give_back()
+            self._transport.release_connection()
         self.status = self._scope["status"]
         self._wake()
 
@@ -178,8 +180,8 @@ class _Call(httpx2.AsyncByteStream):
         elif how == "reset":
             self._fail(httpx2.ReadError("Connection reset by peer", request=self._request))
         else:
-            said = "peer closed connection without sending complete message body"
-            self._fail(httpx2.RemoteProtocolError(said, request=self._request))
+            message = "peer closed connection without sending complete message body"
+            self._fail(httpx2.RemoteProtocolError(message, request=self._request))
 
     def _time_out(self) -> None:
         self._fail(httpx2.ReadTimeout("The read operation timed out", request=self._request))
@@ -191,16 +193,19 @@ class _Call(httpx2.AsyncByteStream):
         self._wake()
 
     def _wake(self) -> None:
-        if self._news is not None and not self._news.done():
-            self._news.set_result(None)
+        if self._progress is not None and not self._progress.done():
+            self._progress.set_result(None)
 
 
 def simulated_client(simulator: "Simulator", **options: Any) -> "AsyncAnthropic":  # noqa: ANN401
-    """An SDK client whose requests go to a simulator in this process, and which never retries by itself.
+    """Build an SDK client whose requests go to a simulator in this process. It does not retry by itself.
 
     Args:
-        simulator: Where requests go.
+        simulator: The simulator that answers the requests.
         options: Further arguments of ``AsyncAnthropic``, such as ``timeout`` or ``max_retries``.
+
+    Returns:
+        The client. Pass it to ``Executor``, or use it directly.
     """
     import anthropic
 

@@ -1,19 +1,17 @@
-"""An asyncio event loop in which time passes only when nobody has anything to do.
+"""An asyncio event loop in which time passes only while every task waits.
 
-Model: when callbacks are ready they run and the clock stands still; when none is ready the clock jumps to the
-next timer. An hour of waiting costs as much as its callbacks. ``time.monotonic`` and ``time.time`` are not
-touched: code under test must read ``loop.time()`` (or be handed a clock).
+Model: while callbacks are ready, they run and the clock stands still; when none is ready, the clock jumps to
+the next timer. An hour of waiting costs no more than its callbacks. ``time.monotonic`` and ``time.time`` are
+unchanged: code under test must read ``loop.time()``, or take a clock as an argument.
 
-What the loop does about the real world:
+The real world:
 
 * Work in threads (``asyncio.to_thread``, ``loop.run_in_executor``, ``anyio.to_thread``) takes no virtual
-  time: while such work is running the loop waits for it for real, though no longer than ``patience`` real
-  seconds while a timer is set (the thread may be waiting for that timer). Threads it knows nothing of are not
-  waited for.
-* Registered file descriptors are looked at whenever the loop runs dry, without waiting; a jump does not wait
-  for them.
-* When nothing is ready, no timer is set and no thread is at work, nothing can ever happen again: the loop
-  waits ``patience`` real seconds for a descriptor or a foreign thread, then raises ``DeadlockError``.
+  time. The loop waits for it in real time, but no longer than ``patience`` real seconds while a timer is set,
+  because the thread may be waiting for that timer. The loop does not wait for threads started otherwise.
+* Registered file descriptors are polled whenever no callback is ready. The clock does not wait for them.
+* When no callback is ready, no timer is set and no thread works, nothing can happen any more. The loop waits
+  ``patience`` real seconds for a descriptor or another thread, then raises ``DeadlockError``.
 """
 
 import asyncio
@@ -29,22 +27,21 @@ from typing import Any, TypeVar, TypeVarTuple, Unpack
 T = TypeVar("T")
 Ts = TypeVarTuple("Ts")
 
-# Descriptors are looked at once in so many rounds of a busy loop, so that signals get through to one that is
-# never idle.
+# A busy loop polls its descriptors once in this many rounds, so that signals reach a loop that is never idle.
 _ROUNDS_BETWEEN_LOOKS = 256
 
-# Real seconds that a thread may work while nothing else can happen.
+# The longest time, in real seconds, that the loop waits for a thread when no timer is set.
 _LONGEST_THREAD = 60.0
 
 _RESOLUTION = time.get_clock_info("monotonic").resolution
 
 
 class DeadlockError(RuntimeError):
-    """Every task waits for another: nothing is ready, no timer is set, no thread is at work."""
+    """Every task waits for another: no callback is ready, no timer is set, no thread works."""
 
 
 class _JumpingSelector(selectors.BaseSelector):
-    """The loop's selector: where a real one would wait, it asks the loop what to do with the idle moment."""
+    """The loop's selector. Where a real one would wait, it calls ``idle``."""
 
     def __init__(self, real: selectors.BaseSelector) -> None:
         self.real = real
@@ -72,7 +69,7 @@ class _JumpingSelector(selectors.BaseSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         if timeout is not None and timeout <= 0:
             self._rounds += 1
-            # Only the loop's own wake-up pipe is registered: its callbacks are in the ready queue already.
+            # With only the loop's own wake-up pipe registered, all callbacks are in the ready queue already.
             if len(self.real.get_map()) <= 1 and self._rounds % _ROUNDS_BETWEEN_LOOKS:
                 return []
             return self.real.select(0)
@@ -84,14 +81,13 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
     """An event loop whose clock jumps to the next timer when nothing is ready.
 
     Args:
-        start: What ``time()`` says at first, in seconds. Not zero, so that code which confuses 0 with "never"
-            is found out.
-        patience: Real seconds to wait for a descriptor or an unknown thread before giving up with
-            ``DeadlockError``.
+        start: The first value of ``time()``, in seconds. It is not zero, to expose code that confuses 0 with
+            "never".
+        patience: Real seconds to wait for a descriptor or an unknown thread before ``DeadlockError``.
     """
 
     def __init__(self, start: float = 1_000.0, patience: float = 1.0) -> None:
-        self._virtual_now = start
+        self._now = start
         self._patience = patience
         self._threads = 0
         selector = _JumpingSelector(selectors.DefaultSelector())
@@ -100,8 +96,8 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         self._real_selector = selector.real
 
     def time(self) -> float:
-        """The virtual time in seconds."""
-        return self._virtual_now
+        """Return the virtual time in seconds."""
+        return self._now
 
     def call_at(
         self,
@@ -110,11 +106,11 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         *args: *Ts,
         context: Context | None = None,
     ) -> asyncio.TimerHandle:
-        """Set a timer; one that is due already finds a clock that has moved on by a hair, as a true one has.
+        """Set a timer. A timer that is already due fires one clock resolution later, as on a real clock.
 
-        Otherwise whoever sets it again because rounding left a little to wait for would do so for ever.
+        Without that step, code that sets its timer again because of a rounding error would loop forever.
         """
-        soonest = self._virtual_now + self._clock_resolution
+        soonest = self._now + self._clock_resolution
         return super().call_at(max(when, soonest), callback, *args, context=context)
 
     def run_in_executor(  # type: ignore[override]
@@ -123,7 +119,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         func: Callable[..., T],
         *args: Any,  # noqa: ANN401
     ) -> asyncio.Future[T]:
-        """Run ``func`` in a thread; virtual time stands still until it is done."""
+        """Run ``func`` in a thread. Virtual time stands still until it is done."""
         future = super().run_in_executor(executor, func, *args)
         self._threads += 1
         future.add_done_callback(self._thread_done)
@@ -142,7 +138,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
     def _idle(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
         if self._threads or _busy_anyio_threads(self):
-            # A thread may itself wait for one of our timers, so not for ever.
+            # Bounded, because the thread may itself wait for one of the timers.
             events = self._real_selector.select(self._patience if timeout else _LONGEST_THREAD)
         else:
             events = self._real_selector.select(0)
@@ -154,23 +150,22 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
                 raise DeadlockError(self._deadlock())
             return events
         scheduled = getattr(self, "_scheduled", None)
-        # Jump to the timer itself, not by the rounded wait: whoever computed an instant must not be woken a
-        # hair before it.
-        due = scheduled[0].when() if scheduled else self._virtual_now + timeout
-        self._virtual_now = max(self._virtual_now, due)
-        # asyncio runs what is due before now + resolution. Months from the start a nanosecond is lost in
-        # rounding, and without this nothing would ever be due again.
-        self._clock_resolution = max(_RESOLUTION, math.ulp(self._virtual_now))
+        # Jump to the timer itself, not by the rounded timeout: a timer must not fire before its instant.
+        due = scheduled[0].when() if scheduled else self._now + timeout
+        self._now = max(self._now, due)
+        # asyncio runs the timers that are due before now + resolution. Months after the start a nanosecond is
+        # lost in rounding, and with a fixed resolution no timer would ever be due again.
+        self._clock_resolution = max(_RESOLUTION, math.ulp(self._now))
         return []
 
     def _deadlock(self) -> str:
         waiting = sorted(task.get_name() for task in asyncio.all_tasks(self))
         shown = ", ".join(waiting[:10]) + (", …" if len(waiting) > 10 else "")
-        return f"nothing is ready and no timer is set; {len(waiting)} tasks wait for ever: {shown}"
+        return f"nothing is ready and no timer is set; {len(waiting)} tasks wait forever: {shown}"
 
 
 def _busy_anyio_threads(loop: asyncio.AbstractEventLoop) -> int:
-    """How many of anyio's worker threads are at work for this loop (anyio starts its own, past the loop)."""
+    """Count the worker threads of anyio that work for this loop; anyio starts them without the loop."""
     lowlevel = sys.modules.get("anyio.lowlevel")
     if lowlevel is None:
         return 0
@@ -186,25 +181,25 @@ def run_virtual(main: Coroutine[Any, Any, T], *, start: float = 1_000.0, patienc
 
     Args:
         main: The coroutine.
-        start: What the clock says at first, in seconds.
-        patience: Real seconds to wait before a deadlock is declared.
+        start: The first value of the clock, in seconds.
+        patience: Real seconds to wait before ``DeadlockError``.
 
     Returns:
-        What the coroutine returns.
+        The result of the coroutine.
 
     Raises:
-        DeadlockError: Nothing could ever happen again.
+        DeadlockError: Every task waits, and no timer or thread can wake one.
     """
     with asyncio.Runner(loop_factory=lambda: VirtualTimeLoop(start, patience)) as runner:
         return runner.run(main)
 
 
 def loop_time() -> float:
-    """The running loop's time: a clock for whoever is made before the loop runs, such as a fixture.
+    """Return the time of the running loop: a clock for objects that are made before the loop runs.
 
-    Outside a running loop it gives the last instant it saw.
+    Outside a running loop the last reading is returned.
     """
-    global _last_seen  # noqa: PLW0603 - a clock is shared by nature; only its last reading is kept
+    global _last_seen  # noqa: PLW0603 - a clock is shared by its nature; only its last reading is kept
     try:
         loop = asyncio.get_running_loop()
     except RuntimeError:

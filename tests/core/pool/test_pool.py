@@ -10,9 +10,10 @@ from tests.core.factories import a_job
 from claude_executor.core.control.breaker import BreakerPolicy
 from claude_executor.core.control.slow_start import OFF
 from claude_executor.core.model.cost import NOTHING, Cost, Resource
-from claude_executor.core.model.gate import BREAKER, CONCURRENCY, GATE, NEVER, START
+from claude_executor.core.model.gate import NEVER, HeldBy
 from claude_executor.core.model.limits import DEFAULT, Limits
-from claude_executor.core.pool.pool import MARGIN, ON_THE_WAY, Pool
+from claude_executor.core.pool.gates import MARGIN, ON_THE_WAY
+from claude_executor.core.pool.pool import Pool
 
 LIMITS = Limits(rpm=600, itpm=600_000, otpm=60_000)
 
@@ -22,8 +23,7 @@ def a_pool(limits=LIMITS, *, ceiling=100, opened=True, name="haiku-5.5"):
     limits = limits if isinstance(limits, dict) else {DEFAULT: limits}
     pool = Pool(name, limits, ceiling=ceiling, breaker=BreakerPolicy(streak=1, pause=5.0), now=0.0)
     if opened:
-        pool.answered = True
-        pool.concurrency.raise_to(ceiling)
+        pool.on_first_answer(ceiling)
         pool.slow_start.restart(0.0, factor=OFF)
     return pool
 
@@ -108,7 +108,7 @@ def test_the_latest_of_all_reasons_is_named():
     pool.close(30.0, 0.0, gently=True)
     at, why = pool.opens_at(a_job(), 0.0)
     assert at >= 30.0
-    assert why in (GATE, START)
+    assert why in (HeldBy.RETRY_AFTER, HeldBy.RAMP_UP)
 
 
 def test_a_closed_gate_holds_until_it_opens():
@@ -118,7 +118,7 @@ def test_a_closed_gate_holds_until_it_opens():
     pool.close(7.0, 0.0, gently=False)
     assert pool.closed_until == 10.0
     assert pool.earliest(a_job()) == 10.0
-    assert may_start(pool, 9.99) == (10.0, GATE)
+    assert may_start(pool, 9.99) == (10.0, HeldBy.RETRY_AFTER)
     assert may_start(pool, 10.0) is True
 
 
@@ -126,7 +126,7 @@ def test_the_window_counts_what_is_in_flight():
     """When it is full only the end of something helps."""
     pool = a_pool(ceiling=3)
     jobs = [start(pool) for _ in range(3)]
-    assert may_start(pool) == (NEVER, CONCURRENCY)
+    assert may_start(pool) == (NEVER, HeldBy.CONCURRENCY)
     pool.settle(jobs[0], NOTHING, 0.0)
     assert may_start(pool) is True
 
@@ -137,7 +137,7 @@ def test_before_the_first_answer_one_request_goes():
     assert may_start(pool) is True
     start(pool)
     at, why = pool.opens_at(a_job(), 0.0)
-    assert (at > 0.0, why) == (True, START)
+    assert (at > 0.0, why) == (True, HeldBy.RAMP_UP)
     started = 1
     while (now := max(0.0, pool.opens_at(a_job(), 0.0)[0])) < 6.0:
         assert pool.opens_at(a_job(), now)[0] <= now
@@ -157,10 +157,10 @@ def test_the_breaker_holds_the_line_and_lets_one_probe_through():
     """Open: until the pause is over. Half-open: until the probe is back."""
     pool = a_pool()
     pool.breaker.on_failure(0.0, 0.0, 0.0, probe=False)
-    assert may_start(pool) == (5.0, BREAKER)
+    assert may_start(pool) == (5.0, HeldBy.BREAKER)
     assert may_start(pool, 5.0) is True
     assert start(pool, 5.0).is_probe
-    assert may_start(pool, 6.0) == (NEVER, BREAKER)
+    assert may_start(pool, 6.0) == (NEVER, HeldBy.BREAKER)
 
 
 def test_less_urgent_work_leaves_some_of_everything():
@@ -169,7 +169,7 @@ def test_less_urgent_work_leaves_some_of_everything():
     for _ in range(19):
         start(pool)
     assert may_start(pool) is True
-    assert may_start(pool, keep=0.05) == (NEVER, CONCURRENCY)
+    assert may_start(pool, keep=0.05) == (NEVER, HeldBy.CONCURRENCY)
     for resource, rate in ((Resource.REQUESTS, 10.0), (Resource.INPUT, 10_000.0), (Resource.OUTPUT, 1_000.0)):
         pool = a_pool()
         pool.estimators[resource].bucket.correct(2.9 * rate, 0.0)  # 5 % of a bucket are three seconds

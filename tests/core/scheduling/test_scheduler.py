@@ -226,7 +226,7 @@ def test_in_flight_a_deadline_does_not_matter():
     scheduler.poll(0.0)
     assert scheduler.poll(6.0) == []
     scheduler.on_response(job, USAGE, NO_HINTS, 7.0)
-    assert scheduler.counters.answered == 3
+    assert scheduler.event_buffer.counters.answered == 3
 
 
 def test_a_bad_key_stops_everything_and_a_missing_model_only_itself():
@@ -366,7 +366,7 @@ def test_a_failed_request_tries_again_when_it_is_due_and_keeps_its_place():
     assert started(scheduler, 1.0) == [job]
     scheduler.on_response(job, USAGE, NO_HINTS, 1.0)
     assert started(scheduler, 1.0) == [third]
-    assert (job.attempts, scheduler.counters.retries) == (2, 1)
+    assert (job.attempts, scheduler.event_buffer.counters.retries) == (2, 1)
 
 
 def test_while_it_waits_to_try_again_a_request_holds_nothing():
@@ -555,8 +555,7 @@ def test_bulk_leaves_the_last_twentieth_to_urgent_work(resource):
             scheduler.poll(now)
             scheduler.on_response(job, USAGE, NO_HINTS, now)
             scheduler._pools["haiku-5.5"].estimators[Resource.REQUESTS].bucket.settle(1.0, now)
-        for running in range(1, 301):  # connections enough are open
-            scheduler._executor_limits._opening.take(running, 0.0)
+        scheduler._executor_limits.gates[-1]._open = 300  # connections enough are open
         for _ in range(200):
             submit(scheduler, now)
         flight = len(started(scheduler, now))

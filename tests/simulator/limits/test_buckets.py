@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from claude_executor.simulator import Neighbours, Ramp, Rates, Settings
-from claude_executor.simulator.limits.buckets import Tank, quoted
+from claude_executor.simulator.limits.buckets import LimitBucket, retry_after_seconds
 from claude_executor.simulator.limits.pools import Admission, LimitPool, Shortage
-from claude_executor.simulator.world.ramp import Climb
+from claude_executor.simulator.world.ramp import RampState
 
 
 @given(
@@ -17,60 +17,60 @@ from claude_executor.simulator.world.ramp import Climb
 )
 def test_no_window_admits_more_than_capacity_and_refill(per_minute, seconds, gaps):
     """However requests come in, no window of w seconds admits more than capacity + rate * w."""
-    tank = Tank(per_minute, seconds, 0.0)
+    bucket = LimitBucket(per_minute, seconds, 0.0)
     now, admitted = 0.0, []
     for gap in gaps:
         now += gap
         for _ in range(3):
-            if tank.holds(1, now):
-                tank.take(1, now)
+            if bucket.holds(1, now):
+                bucket.take(1, now)
                 admitted.append(now)
     for first, begun in enumerate(admitted):
         for last in range(first, len(admitted)):
             window = admitted[last] - begun
-            assert last - first + 1 <= tank.capacity + tank.per_second * window + 1e-3
+            assert last - first + 1 <= bucket.capacity + bucket.per_second * window + 1e-3
 
 
 @given(waits=st.lists(st.floats(0.001, 30), min_size=1, max_size=50), need=st.floats(1, 60))
 def test_waiting_as_long_as_told_is_enough(waits, need):
     """Whoever waits for the quoted whole seconds finds what it needs."""
-    tank, now = Tank(60, 60, 0.0), 0.0
+    bucket, now = LimitBucket(60, 60, 0.0), 0.0
     for wait in waits:
         now += wait
-        tank.take(wait * 7, now)
-        now += quoted(tank.wait(need, now))
-        assert tank.holds(need, now)
+        bucket.take(wait * 7, now)
+        now += retry_after_seconds(bucket.wait(need, now))
+        assert bucket.holds(need, now)
 
 
 def test_refill_is_continuous_and_ends_at_the_capacity():
     """A level rises by the limit's rate and stops at burst seconds' worth."""
-    tank = Tank(60, 30, 100.0)
-    assert tank.capacity == 30
-    tank.take(20, 100.0)
-    assert tank.level(100.0) == 10
-    assert tank.level(105.5) == pytest.approx(15.5)
-    assert tank.level(1_000.0) == 30
-    assert tank.full_in(1_000.0) == 0
+    bucket = LimitBucket(60, 30, 100.0)
+    assert bucket.capacity == 30
+    bucket.take(20, 100.0)
+    assert bucket.level(100.0) == 10
+    assert bucket.level(105.5) == pytest.approx(15.5)
+    assert bucket.level(1_000.0) == 30
+    assert bucket.full_in(1_000.0) == 0
 
 
 def test_a_backward_clock_makes_no_tokens():
     """Time that steps back and forth again refills only once."""
-    tank = Tank(60, 60, 0.0)
-    tank.take(60, 10.0)
-    assert tank.level(5.0) == 0
-    assert tank.level(10.0) == 0
-    assert tank.level(11.0) == pytest.approx(1)
+    bucket = LimitBucket(60, 60, 0.0)
+    bucket.take(60, 10.0)
+    assert bucket.level(5.0) == 0
+    assert bucket.level(10.0) == 0
+    assert bucket.level(11.0) == pytest.approx(1)
 
 
 def test_output_flows_out_while_it_is_generated():
     """Two answers under way drain the bucket evenly; what a late timer let out is put back."""
-    tank = Tank(60, 60, 0.0)
-    one, two = tank.begin(100, 10, 0.0), tank.begin(50, 10, 0.0)
-    assert tank.level(2.0) == pytest.approx(60 + 2 - 20 - 10)
-    assert tank.end(two, 5.0) == pytest.approx(25)
-    assert tank.end(one, 12.0) == pytest.approx(100)
-    assert tank.level(12.0) == pytest.approx(60 + 12 - 100 - 25)
-    assert tank.lowest < 0
+    bucket = LimitBucket(60, 60, 0.0)
+    one, two = bucket.begin(100, 10, 0.0), bucket.begin(50, 10, 0.0)
+    assert bucket.level(2.0) == pytest.approx(60 + 2 - 20 - 10)
+    assert bucket.end(two, 5.0) == pytest.approx(25)
+    assert bucket.end(one, 12.0) == pytest.approx(100)
+    assert bucket.level(12.0) == pytest.approx(60 + 12 - 100 - 25)
+    assert bucket.lowest < 0
 
 
 @pytest.mark.parametrize("seconds", [1e-3, 1e-6])
@@ -91,37 +91,37 @@ def test_no_answer_drains_more_than_its_tokens_however_fast(seconds):
 )
 def test_what_leaves_the_bucket_is_what_the_answers_say(answers):
     """Answers that begin, overlap and are ended early or late take just what each of them produced."""
-    tank = Tank(60, 1e6, 0.0)
-    tank.take(500_000, 0.0)
+    bucket = LimitBucket(60, 1e6, 0.0)
+    bucket.take(500_000, 0.0)
     running, produced = {}, 0.0
     moments = [(begun, number, "begin") for number, (begun, *_) in enumerate(answers)]
     moments += [(begun + after, number, "end") for number, (begun, _, _, after) in enumerate(answers)]
     for at, number, what in sorted(moments, key=lambda moment: (moment[0], moment[2])):
         if what == "begin":
-            running[number] = tank.begin(answers[number][1], answers[number][2], at)
+            running[number] = bucket.begin(answers[number][1], answers[number][2], at)
         else:
-            produced += tank.end(running[number], at)
-    assert tank.level(100.0) == pytest.approx(500_000 + 100 - produced)
+            produced += bucket.end(running[number], at)
+    assert bucket.level(100.0) == pytest.approx(500_000 + 100 - produced)
 
 
 def test_a_new_rate_counts_from_now_on():
     """What was refilled before a change was refilled at the old rate, and a smaller capacity clips."""
-    tank = Tank(60, 60, 0.0)
-    tank.take(60, 0.0)
-    tank.change(600, 60, 10.0)
-    assert tank.level(10.0) == pytest.approx(10)
-    assert tank.level(11.0) == pytest.approx(20)
-    tank.change(6, 60, 60.0)
-    assert tank.level(60.0) == 6
+    bucket = LimitBucket(60, 60, 0.0)
+    bucket.take(60, 0.0)
+    bucket.change(600, 60, 10.0)
+    assert bucket.level(10.0) == pytest.approx(10)
+    assert bucket.level(11.0) == pytest.approx(20)
+    bucket.change(6, 60, 60.0)
+    assert bucket.level(60.0) == 6
 
 
 def test_neighbours_slow_the_refill_but_not_the_quoted_wait():
     """Others in the organisation take their part of the refill; the API quotes waits as if they did not."""
-    tank = Tank(60, 60, 0.0)
-    tank.take(60, 0.0)
-    tank.neighbours = 0.75
-    assert tank.level(20.0) == pytest.approx(5)
-    assert tank.wait(10, 20.0) == pytest.approx(5)
+    bucket = LimitBucket(60, 60, 0.0)
+    bucket.take(60, 0.0)
+    bucket.neighbours = 0.75
+    assert bucket.level(20.0) == pytest.approx(5)
+    assert bucket.wait(10, 20.0) == pytest.approx(5)
 
 
 def pool(rates: Rates, **settings) -> LimitPool:
@@ -216,7 +216,7 @@ def test_limits_may_be_replaced_while_an_answer_runs():
 
 def test_the_climb_follows_the_messages_seen_in_the_field():
     """25,000 in the first minute, 95,000 in the next; idle minutes lead back to the floor."""
-    climb, ramp = Climb(), Ramp(25_000, 70_000)
+    climb, ramp = RampState(), Ramp(25_000, 70_000)
     assert climb.check(1_000_000, ramp, 540.0) is None
     assert climb.check(20_000, ramp, 600.0) is None
     climb.use(20_000)

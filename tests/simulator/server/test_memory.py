@@ -8,32 +8,32 @@ from claude_executor.simulator.messages.prompts import CacheMark, Prompt
 
 def test_memory_stays_flat():
     """Old matters are dropped and counted; recent ones are still judged, and so is what was dropped."""
-    witness = ClientAudit(most_open=100, generation=1_000)
+    audit = ClientAudit(most_open=100, generation=1_000)
     lost = ErrorResponse(500, "api_error", "", "error_500")
-    final = ErrorResponse(400, "invalid_request_error", "", "invalid_request", final=True)
+    final = ErrorResponse(400, "invalid_request_error", "", "invalid_request", permanent=True)
 
     def send(identity: str) -> None:
-        witness.arrived(identity, "haiku", 0.0, outage=False)
+        audit.arrived(identity, "haiku", 0.0, outage=False)
 
     send("running")
     for number in range(5_000):
         send(f"answered {number}")
-        witness.answered(f"answered {number}", 0.0)
+        audit.answered(f"answered {number}", 0.0)
         send(f"final {number}")
-        witness.refused(f"final {number}", "haiku", final, 0.0)
+        audit.refused(f"final {number}", "haiku", final, 0.0)
         send(f"lost {number}")
-        witness.refused(f"lost {number}", "haiku", lost, 0.0)
+        audit.refused(f"lost {number}", "haiku", lost, 0.0)
     for _ in range(3):
         send("answered 4999")
-        witness.answered("answered 4999", 0.0)
+        audit.answered("answered 4999", 0.0)
         send("final 4999")
-        witness.refused("final 4999", "haiku", final, 0.0)
-    witness.answered("running", 0.0)
-    verdict = witness.verdict({}, lambda pool: False)
+        audit.refused("final 4999", "haiku", final, 0.0)
+    audit.answered("running", 0.0)
+    verdict = audit.verdict({}, lambda pool: False)
     assert verdict.findings == {"duplicates": 3, "forbidden_retries": 3, "given_up": 5_000}
     assert (verdict.identities, verdict.answered, verdict.most_attempts) == (15_001, 5_001, 4)
     assert 12_000 < verdict.forgotten < 15_001 - 1_000
-    assert sum(map(len, (witness._open, witness._settled._young, witness._settled._old))) <= 2_100
+    assert sum(map(len, (audit._open, audit._settled._young, audit._settled._old))) <= 2_100
 
 
 def test_expired_prefixes_leave_the_cache(monkeypatch):

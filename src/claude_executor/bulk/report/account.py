@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from claude_executor import PoolState, ResourceState, Snapshot
+from claude_executor import BreakerState, HeldBy, LimitSource, PoolState, ResourceState, Snapshot
 from claude_executor.bulk.report.history import Axis, History, Limit, read_history
 from claude_executor.bulk.report.lines import Floats, Rows, read_rows
 from claude_executor.bulk.run.run import Run
@@ -171,6 +171,15 @@ def _limited(rows: Rows, history: History, seconds: float, attempts: int) -> Bot
     return summarise(run, Snapshot(0, 0, 0, 0, 0, attempts, 0, pools)).bottleneck
 
 
+_HELD_BY = frozenset(HeldBy)
+_SOURCES = frozenset(LimitSource)
+
+
+def _source(name: str) -> LimitSource:
+    """Return the source that a timeline names; a file may hold anything."""
+    return LimitSource(name) if name in _SOURCES else LimitSource.UNKNOWN
+
+
 def _pool(history: History, name: str, round_trip: float) -> PoolState:
     used = history.amounts(name, "used")
     allowed = history.now(name, "concurrency")
@@ -178,7 +187,7 @@ def _pool(history: History, name: str, round_trip: float) -> PoolState:
     resources = {
         resource: ResourceState(
             limit=limits[-1].limit,
-            source=limits[-1].source,
+            source=_source(limits[-1].source),
             level=0.0,
             capacity=limits[-1].capacity,
             foreign_rate=0.0,
@@ -192,11 +201,15 @@ def _pool(history: History, name: str, round_trip: float) -> PoolState:
         queued=0,
         running=0,
         concurrency=float(allowed[-1]) if len(allowed) else 0.0,
-        breaker="closed",
+        breaker=BreakerState.CLOSED,
         probe_in=0.0,
         closed_for=0.0,
         held_by=None,
-        held_for={why: float(spans.sum()) for why, spans in history.amounts(name, "held").items()},
+        held_for={
+            HeldBy(why): float(spans.sum())
+            for why, spans in history.amounts(name, "held").items()
+            if why in _HELD_BY
+        },
         round_trip=round_trip,
         refusals=0,
     )

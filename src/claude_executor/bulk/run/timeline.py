@@ -177,7 +177,7 @@ class Timeline:
         if pool.running:
             said["running"] = pool.running
         for what, names in (("held", pool.held_for), ("used", pool.resources)):
-            if more := {one: grown[key] for one in names if (key := f"{what} {one} {name}") in grown}:
+            if more := {str(one): grown[key] for one in names if (key := f"{what} {one} {name}") in grown}:
                 said[what] = more
         if pool.resources:
             said["level"] = {one: round(state.level) for one, state in pool.resources.items()}

@@ -217,7 +217,7 @@ class ProgressTracker:
     def _holding(self, seconds: float, snapshot: Snapshot) -> tuple[str, str] | None:
         """The pool and the limit that held its queue for most of the last few seconds."""
         held = {
-            (name, why): so_far
+            (name, str(why)): so_far
             for name, pool in snapshot.pools.items()
             for why, so_far in pool.held_for.items()
         }

@@ -120,7 +120,7 @@ async def _serve(
             report(f"{first}{refused}; press Ctrl-C again to stop at once")
         else:
             report("stopped: nothing in flight")
-        server.should_exit = gateway.leaving = True
+        server.should_exit = gateway.stopping = True
         draining = loop.create_task(executor.drain(refuse_waiting=True))
 
     try:

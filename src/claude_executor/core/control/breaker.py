@@ -22,19 +22,12 @@ Only overload counts (`FailurePolicy.overload`): a 429 is about quota, and a 400
 
 from collections import deque
 from dataclasses import dataclass
-from enum import StrEnum
+
+from claude_executor.core.model.gate import BreakerState
 
 WINDOW = 30.0
 ELAPSED_SHARE = 0.2
 JITTER = 0.2
-
-
-class BreakerState(StrEnum):
-    """What the breaker does with new requests: pass them, hold them, or pass one of them."""
-
-    CLOSED = "closed"
-    OPEN = "open"
-    HALF_OPEN = "half-open"
 
 
 @dataclass(frozen=True, slots=True)

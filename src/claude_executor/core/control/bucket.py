@@ -19,6 +19,7 @@ the timer would be set again, for ever.
 """
 
 import math
+from typing import Protocol
 
 
 class TokenBucket:
@@ -87,3 +88,11 @@ class TokenBucket:
         if now > self._at:
             self._level = min(self.capacity, self._level + self.rate * (now - self._at))
             self._at = now
+
+
+class NewBucket(Protocol):
+    """Makes the bucket of one resource: a bucket of its own, or one that a group leases to this member."""
+
+    def __call__(self, rate: float, capacity: float, *, now: float) -> TokenBucket:
+        """Return a full bucket that refills at `rate` a second up to `capacity`."""
+        ...

@@ -21,9 +21,10 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from claude_executor.core.control.bucket import TokenBucket
+from claude_executor.core.control.bucket import NewBucket, TokenBucket
 from claude_executor.core.model.cost import AMOUNT, VARIANCE, Resource
 from claude_executor.core.model.headers import LimitQuote
+from claude_executor.core.model.limits import LimitSource
 
 ASSUMED_BURST = 60.0
 """Seconds of refill a bucket is taken to hold until something shows otherwise."""
@@ -113,7 +114,7 @@ class LimitEstimator:
         *,
         burst: float | None,
         now: float,
-        make: type[TokenBucket] = TokenBucket,
+        make: NewBucket = TokenBucket,
     ) -> None:
         """`told` is per minute; `burst` is in seconds of refill; `make` makes the bucket."""
         self.resource = resource
@@ -140,11 +141,12 @@ class LimitEstimator:
         self._reconfigure(now)
 
     @property
-    def source(self) -> str:
+    def source(self) -> LimitSource:
         """Where the limit in force comes from."""
         if self.limit is None:
-            return "not known"
-        return "declared" if self.limit in (self.declared, self._declared_by_group) else "response headers"
+            return LimitSource.UNKNOWN
+        by_user = self.limit in (self.declared, self._declared_by_group)
+        return LimitSource.DECLARED if by_user else LimitSource.HEADERS
 
     @property
     def rate(self) -> float:

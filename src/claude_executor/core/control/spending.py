@@ -65,6 +65,11 @@ class SpendingCaps:
         self._reserved = [0.0] * len(self._caps)
         self._in_flight = 0
 
+    @property
+    def any(self) -> bool:
+        """Whether there is any cap."""
+        return bool(self._caps)
+
     def set_worst_case(self, job: Job) -> None:
         """Work out what the next attempt of `job` can cost at most."""
         if self._caps:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 
-from claude_executor.core.control.breaker import BreakerState
+from claude_executor.core.model.gate import BreakerState
 from claude_executor.core.model.sharing import Amounts, Lease, LeaseRequest
 from claude_executor.core.pool.pool import Pool
 

@@ -13,11 +13,10 @@ every `RETRY` seconds, and rejoins with nothing saved up.
 
 import math
 
-from claude_executor.core.control.breaker import BreakerState
 from claude_executor.core.group.exchange import PeerUpdates
 from claude_executor.core.group.leased_bucket import LeasedBucket
 from claude_executor.core.model.cost import Cost
-from claude_executor.core.model.gate import BREAKER, CONCURRENCY, GROUP, NEVER
+from claude_executor.core.model.gate import NEVER, BreakerState, HeldBy
 from claude_executor.core.model.sharing import (
     Amounts,
     Lease,
@@ -45,7 +44,7 @@ REMEMBERED = 60.0
 
 
 class GroupMember:
-    """One pool of one member. Attached to its `LimitPool`, whose buckets are purses then.
+    """One pool of one member. Attached to its `Pool`, whose buckets are purses then.
 
     Attributes:
         state: How it stands to the group.
@@ -68,7 +67,7 @@ class GroupMember:
         "_force",
         "_mean",
         "_membership",
-        "_needed",
+        "_needed", "_pool",
         "_seq",
         "_started",
         "_updates",
@@ -89,6 +88,7 @@ class GroupMember:
 
     def __init__(self, membership: Membership) -> None:
         self._membership = membership
+        self._pool: Pool
         self.state = SharingState.JOINING
         self.members = membership.members
         self.share = 1.0 / membership.members
@@ -138,11 +138,23 @@ class GroupMember:
         self._force = True
         self._again_at = -math.inf
 
-    def on_start(self, pool: Pool, cost: Cost) -> None:
+    def attach(self, pool: Pool) -> None:
+        """Take part in the group for `pool`, whose buckets are leased from now on."""
+        self._pool = pool
+
+    def new_bucket(self, rate: float, capacity: float, *, now: float) -> LeasedBucket:
+        """Return the leased bucket of a resource whose limit has become known."""
+        return LeasedBucket(rate, capacity, now=now)
+
+    def on_limits_changed(self, now: float) -> None:
+        """Detach buckets that have come into being while the group cannot be asked."""
+        self.detach_new_buckets(self._pool, now)
+
+    def on_start(self, cost: Cost) -> None:
         """A request starts."""
         self._started += 1
         self.may_probe = False
-        for meter, _ in pool.limited:
+        for meter, _ in self._pool.limited:
             amount = meter.amount(cost)
             self._mean[meter.name] = (1.0 - MEMORY) * self._mean.get(meter.name, amount) + MEMORY * amount
 
@@ -164,11 +176,11 @@ class GroupMember:
 
     def _needs_lease(self, pool: Pool, now: float) -> bool:
         if pool.held is not None:
-            if pool.held_by == BREAKER:
+            if pool.held_by == HeldBy.BREAKER:
                 return not self.may_probe and pool.breaker.admits_at(now) == now
-            if pool.held_by == CONCURRENCY and self.full(pool.in_flight):
+            if pool.held_by == HeldBy.CONCURRENCY and self.full(pool.in_flight):
                 return True
-            if pool.held_by == GROUP or any(meter.name == pool.held_by for meter, _ in pool.limited):
+            if pool.held_by == HeldBy.BUDGET or any(meter.name == pool.held_by for meter, _ in pool.limited):
                 return True
         ahead = self._flow * AHEAD
         return ahead >= 1.0 and any(

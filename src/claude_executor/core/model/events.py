@@ -2,8 +2,12 @@
 
 from dataclasses import dataclass
 
-from claude_executor.core.model.cost import Usage
+from claude_executor.core.model.actions import Refusal
+from claude_executor.core.model.cost import Resource, Usage
 from claude_executor.core.model.failure import FailureKind, Scope
+from claude_executor.core.model.gate import BreakerState, HeldBy
+from claude_executor.core.model.limits import LimitSource
+from claude_executor.core.model.sharing import SharingState
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +47,7 @@ class AttemptStarted(RequestEvent):
 
     attempt: int
     queue_time: float
-    held_by: str | None
+    held_by: HeldBy | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +77,9 @@ class AttemptFailed(RequestEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestRefused(RequestEvent):
-    """The request was turned away without (another) attempt: `because` is the value of a `ErrorResponse`."""
+    """The request was turned away without (another) attempt: `because` is the value of a `Refusal`."""
 
-    reason: str
+    reason: Refusal
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,9 +104,9 @@ class LimitLearned(Event):
     """The limit in force for a resource changed, in amounts per minute."""
 
     pool: str
-    resource: str
+    resource: Resource
     limit: float
-    source: str
+    source: LimitSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,7 +114,7 @@ class BreakerChanged(Event):
     """The circuit breaker of a pool changed state; while open, requests wait until `until` at least."""
 
     pool: str
-    state: str
+    state: BreakerState
     until: float | None
 
 
@@ -123,7 +127,7 @@ class SharingChanged(Event):
     """
 
     pool: str
-    state: str
+    state: SharingState
     members: int
     share: float
     reason: str | None = None

@@ -1,6 +1,5 @@
 """A request inside the scheduler, and what can become of it."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import NamedTuple
@@ -97,7 +96,7 @@ class Job:
     sent_at: float = 0.0
     is_probe: bool = False
     responding: bool = False
-    levels_at_start: Mapping[Resource, float] | None = None
+    levels_at_start: dict[Resource, float] | None = None
     reserved_output: float = 0.0
     slow_start_seconds: float = 0.0
     waiter: object = None

@@ -8,13 +8,24 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from functools import lru_cache
 from types import MappingProxyType
+
+from claude_executor.core.model.cost import Resource
 
 DEFAULT = "*"
 """Key, in a mapping of limits, for every pool that has no entry of its own."""
 COUNT_TOKENS = "count_tokens"
 """Key for what counts tokens: requests with a limit of their own, whatever the model."""
+
+
+class LimitSource(StrEnum):
+    """Where a limit in force comes from."""
+
+    UNKNOWN = "not known"
+    DECLARED = "declared"
+    HEADERS = "response headers"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +62,15 @@ class Limits:
                     f"{name} must be a positive number ({unit}), got {value!r}; "
                     "leave it out to learn it from the API"
                 )
+
+    def by_resource(self) -> "tuple[tuple[Resource, float | None], ...]":
+        """Return the limit of each resource per minute; None where none is declared."""
+        return (
+            (Resource.REQUESTS, self.rpm),
+            (Resource.INPUT, self.itpm),
+            (Resource.OUTPUT, self.otpm),
+            (Resource.TOKENS, self.tpm),
+        )
 
     @staticmethod
     def tier(name: str) -> "Mapping[str, Limits]":
@@ -134,6 +154,11 @@ def pool_of(model: str) -> str:
 def cache_reads_count(pool: str) -> bool:
     """Whether reads from the prompt cache count towards the input limit of a pool (true of one old model)."""
     return pool == "haiku-3.5"
+
+
+def limits_of(limits: Mapping[str, Limits], pool: str) -> Limits:
+    """Return the limits declared for a pool, or those for every pool, or none."""
+    return limits.get(pool) or limits.get(DEFAULT) or Limits()
 
 
 def normalized(limits: Limits | Mapping[str, Limits]) -> dict[str, Limits]:

@@ -7,6 +7,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Protocol
+
+from claude_executor.core.model.cost import Cost
 
 
 class WhenUnreachable(StrEnum):
@@ -171,3 +174,58 @@ class Lease:
     cuts: int
     permits: float | None
     growth: Amounts
+
+
+class SharedLimit(Protocol):
+    """A pool's view of the group that shares its limits: what the group lets this member do.
+
+    Attributes:
+        state: Whether the group has answered, and still does.
+        share: The fraction of the limits that is this member's.
+        members: Members of the group, as far as is known.
+        short: The resource that the group had too little of when it was last asked; None if none.
+        in_flight: What the requests in flight of the other members have reserved.
+        variance: The variance of those reservations.
+        may_probe: Whether the group has granted the breaker's probe to this member.
+        unreachable_reason: Why the group could not be asked; None while it can.
+    """
+
+    state: SharingState
+    share: float
+    members: int
+    short: str | None
+    in_flight: Amounts
+    variance: Amounts
+    may_probe: bool
+    unreachable_reason: str | None
+
+    @property
+    def waits(self) -> bool:
+        """Whether nothing may start without the group."""
+        ...
+
+    @property
+    def refuses(self) -> bool:
+        """Whether requests are refused because the group cannot be asked."""
+        ...
+
+    @property
+    def permits_lag(self) -> bool:
+        """Whether more permits were not needed when the group was last asked, and may be granted now."""
+        ...
+
+    def full(self, in_flight: int) -> bool:
+        """Whether no more than `in_flight` requests may be in flight."""
+        ...
+
+    def force(self) -> None:
+        """Ask the group at the next opportunity: the user has changed the limits."""
+        ...
+
+    def on_start(self, cost: Cost) -> None:
+        """Count a request that starts, for what the next lease asks for."""
+        ...
+
+    def on_limits_changed(self, now: float) -> None:
+        """Take account of buckets that have come into being or changed."""
+        ...

@@ -2,6 +2,10 @@
 
 from dataclasses import dataclass
 
+from claude_executor.core.model.gate import BreakerState, HeldBy
+from claude_executor.core.model.limits import LimitSource
+from claude_executor.core.model.sharing import SharingState
+
 
 @dataclass(frozen=True, slots=True)
 class ResourceState:
@@ -18,7 +22,7 @@ class ResourceState:
     """
 
     limit: float
-    source: str
+    source: LimitSource
     level: float
     capacity: float
     foreign_rate: float
@@ -58,20 +62,20 @@ class PoolState:
     queued: int
     running: int
     concurrency: float
-    breaker: str
+    breaker: BreakerState
     probe_in: float
     closed_for: float
-    held_by: str | None
-    held_for: dict[str, float]
+    held_by: HeldBy | None
+    held_for: dict[HeldBy, float]
     round_trip: float
     refusals: int
-    sharing: str | None = None
+    sharing: SharingState | None = None
     members: int = 1
     share: float = 1.0
     unreachable_reason: str | None = None
 
     @property
-    def binding(self) -> str | None:
+    def binding(self) -> HeldBy | None:
         """What has held the line up longest."""
         return max(self.held_for, key=self.held_for.__getitem__) if self.held_for else None
 
@@ -101,7 +105,8 @@ class Snapshot:
     pools: dict[str, PoolState]
 
     @property
-    def breaker(self) -> str:
+    def breaker(self) -> BreakerState:
         """The worst state any pool's circuit breaker is in."""
         states = {pool.breaker for pool in self.pools.values()}
-        return next((state for state in ("open", "half-open") if state in states), "closed")
+        worst_first = (BreakerState.OPEN, BreakerState.HALF_OPEN)
+        return next((state for state in worst_first if state in states), BreakerState.CLOSED)

@@ -1,93 +1,91 @@
 """What the outcome of an attempt teaches a pool about limits, bursts and concurrency.
 
-`on_response` and `on_failure` are the two kinds of news; each corrects the pool it is given.
-Most of the learning is in what they call: `LimitEstimator.observe` for the headers, `ConcurrencyLimit` for concurrency,
-`CircuitBreaker` for outages, `SlowStart` for how fast to open up.
+Each outcome enters here once: `on_response_started`, `on_response` or `on_failure`. The learning itself is in
+what they call: `LimitEstimator.observe` for headers, `ConcurrencyLimit` for concurrency, `CircuitBreaker` for
+outages, `SlowStart` and `RampLimit` for how fast to open up.
 """
 
 import math
 from typing import NamedTuple
 
-from claude_executor.core.control.breaker import BreakerState
 from claude_executor.core.control.limit_estimator import ROUNDING, LevelRange, LimitEstimator
 from claude_executor.core.control.retry import jittered
 from claude_executor.core.model.cost import AMOUNT, Cost, Resource
 from claude_executor.core.model.failure import FAILURE_POLICIES, Failure, FailureKind
-from claude_executor.core.model.gate import NEVER
+from claude_executor.core.model.gate import NEVER, BreakerState
 from claude_executor.core.model.headers import LimitQuote, ResponseHints
 from claude_executor.core.model.job import Job
 from claude_executor.core.model.sharing import SharingState
 from claude_executor.core.pool.pool import Pool
 
 HEADERS_EVERY = 0.02
-"""Seconds: the headers of an answer that comes sooner after the last one read tell nothing new."""
+"""Seconds between responses whose headers are read; any sooner they say nothing new."""
 CONFIDENCE = 2.0
-"""Standard deviations of our own estimates within which a difference is not somebody else's doing."""
+"""Standard deviations of our own estimates within which a difference is not another user's doing."""
 UNREPORTED = 0.5
-"""Seconds of refill that other members of a group may have used since the group told the level."""
+"""Seconds of refill that other members of a group may have used since the group last reported the level."""
 SHORTEST_BURST = 1.0
-"""Seconds; a bucket is never taken to hold less than this of its refill, and never less than two requests."""
+"""Seconds of refill that a bucket holds at least, beside at least two requests."""
 HEADERLESS_SPAN = 10.0
-"""Seconds over which is seen what we get, where no headers tell the limit."""
+"""Seconds over which admissions are counted where no headers tell the limit."""
 SHORTEST_SPAN = 5.0
-"""Seconds below which that says nothing: a bucket may have been full."""
+"""Seconds below which that count means nothing: the bucket may have been full."""
 HEADERLESS_DECREASE = 0.9
-"""Of what we got, so much is asked for after a refusal: the server's bucket is to fill up a little again."""
+"""Fraction of the admitted rate that is asked for after a refusal, so that the server's bucket can fill."""
 DEFAULT_WAIT = 2.0
-"""Seconds to wait after a 429 that brings no `retry-after`; doubled while it goes on, up to a minute."""
+"""Seconds to wait after a 429 without `retry-after`; doubled with each one in a row, up to a minute."""
 
 
-def on_response(pool: Pool, job: Job, advice: ResponseHints, now: float) -> bool:
-    """An attempt, already settled, was answered; whether that closed the circuit breaker."""
-    if on_response_started(pool, job, advice, now):
+def on_response(pool: Pool, job: Job, hints: ResponseHints, now: float) -> bool:
+    """Learn from an answered, settled attempt. Return whether it closed the circuit breaker."""
+    if on_response_started(pool, job, hints, now):
         return True
     pool.breaker.on_success(job.sent_at, now, probe=False)
     return False
 
 
-def on_response_started(pool: Pool, job: Job, advice: ResponseHints, now: float) -> bool:
-    """The head of an answer is here, be it that the rest is to follow; whether that closed the breaker."""
+def on_response_started(pool: Pool, job: Job, hints: ResponseHints, now: float) -> bool:
+    """Learn from the head of a response. Return whether it closed the circuit breaker."""
     pool.refused_in_row = 0
     pool.trouble = None
-    was_probe, job.is_probe = job.is_probe, False  # it has told what it was sent to find out
+    was_probe, job.is_probe = job.is_probe, False  # a probe answers its question once
     if was_probe:
         pool.breaker.on_success(job.sent_at, now, probe=True)
         pool.reopen(now)
     pool.concurrency.on_success(pool.in_flight + (0 if job.running else 1))
-    observe_headers(pool, job, advice, now)
+    observe_headers(pool, job, hints, now)
     if pool.headerless:
         pool.on_headerless_response(now)
     if not pool.answered:
-        pool.answered = True
-        # With a known limit the pace opens the pool up; without one only the window can, by doubling.
-        pool.concurrency.raise_to(NEVER if pool.limited else max(2.0, pool.in_flight + 1.0))
+        # With a known limit slow start opens the pool up; without one only doubling concurrency can.
+        pool.on_first_answer(NEVER if pool.limited else max(2.0, pool.in_flight + 1.0))
     return was_probe
 
 
 def headers_due(pool: Pool, now: float) -> bool:
-    """Whether the headers of an answer are worth reading, so soon after those of the last one."""
+    """Whether the headers of a response are worth reading, so soon after the last ones."""
     return now - pool.headers_at >= HEADERS_EVERY
 
 
-def observe_headers(pool: Pool, job: Job, advice: ResponseHints, now: float) -> None:
-    """Compare the rate-limit headers of the response to an attempt with what was believed."""
-    if not advice.quotes:
+def observe_headers(pool: Pool, job: Job, hints: ResponseHints, now: float) -> None:
+    """Compare the rate-limit headers of a response with what was believed while it was out."""
+    if not hints.quotes:
         return
     pool.headers_at = now
     current, before = pool.believed_levels(now), job.levels_at_start or {}
     share, reserved = pool.member, pool.flight.reserved
     alone = share is not None and share.state is not SharingState.SHARED
-    for resource, quote in advice.quotes.items():
-        meter = pool.estimators[resource]
-        if alone and meter.bucket is not None and meter.announced == quote.limit:
-            continue  # what the other members draw is not known
+    for resource, quote in hints.quotes.items():
+        estimator = pool.estimators[resource]
+        if alone and estimator.bucket is not None and estimator.announced == quote.limit:
+            continue  # what the other members draw is unknown
         today = current.get(resource, quote.remaining)
         then = before.get(resource, today)
-        variance, unsettled, unheard = meter.variance(reserved), meter.amount(reserved), 0.0
+        variance, unsettled, unheard = estimator.variance(reserved), estimator.amount(reserved), 0.0
         if share is not None:
-            variance += share.variance.get(meter.name, 0.0)
-            unsettled += share.in_flight.get(meter.name, 0.0)
-            unheard = UNREPORTED * meter.rate if meter.bucket is not None else 0.0
+            variance += share.variance.get(estimator.name, 0.0)
+            unsettled += share.in_flight.get(estimator.name, 0.0)
+            unheard = UNREPORTED * estimator.rate if estimator.bucket is not None else 0.0
         undrawn = job.reserved_output if resource is Resource.OUTPUT else 0.0
         belief = LevelRange(
             sent_at=job.sent_at,
@@ -97,12 +95,12 @@ def observe_headers(pool: Pool, job: Job, advice: ResponseHints, now: float) -> 
             # An estimate in flight may turn out to be anything down to nothing, but every request is one.
             unsettled=0.0 if resource is Resource.REQUESTS else unsettled,
         )
-        meter.observe(quote, belief, now)
+        estimator.observe(quote, belief, now)
     pool.relimit(now)
 
 
 class Lesson(NamedTuple):
-    """What a failure has changed.
+    """Changes that a failure has made.
 
     Attributes:
         fits: Whether the request can ever fit the limits.
@@ -116,7 +114,7 @@ class Lesson(NamedTuple):
 
 
 def on_failure(pool: Pool, job: Job, failure: Failure, now: float, u: float) -> Lesson:
-    """An attempt, already settled, has failed."""
+    """Learn from a failed, settled attempt. Return what it has changed."""
     observe_headers(pool, job, failure.hints, now)
     refused, fits, tripped = failure.kind in (FailureKind.QUOTA, FailureKind.RAMP), True, False
     if refused:
@@ -130,12 +128,13 @@ def on_failure(pool: Pool, job: Job, failure: Failure, now: float, u: float) -> 
 
 
 def on_quota_refusal(pool: Pool, job: Job, failure: Failure, now: float, u: float) -> bool:
-    """A 429 for want of quota, already settled: close the pool for a while, and learn why.
+    """Close the pool for a while after a 429, and learn which limit it was.
 
-    Returns whether the request can never fit, because a bucket that was full refused it.
+    Returns:
+        Whether the request can never fit, because a full bucket refused it.
     """
-    advice = failure.hints
-    hint = advice.retry_after
+    hints = failure.hints
+    hint = hints.retry_after
     if hint is None:
         hint = min(60.0, DEFAULT_WAIT * 2.0 ** min(pool.refused_in_row, 5))
     pool.refused_in_row += 1
@@ -147,16 +146,15 @@ def on_quota_refusal(pool: Pool, job: Job, failure: Failure, now: float, u: floa
         pool.close(until, now, gently=False)
         return False
     culprits = _culprits(pool, job, failure)
-    pool.close(until, now, gently=not culprits or not advice.quotes)
+    pool.close(until, now, gently=not culprits or not hints.quotes)
     if not culprits:
-        # There is room in every bucket: the limit is enforced over a shorter time than a minute, and it was
-        # the burst that was too large.
+        # Every bucket has room: the limit is enforced over less than a minute, and the burst was too large.
         _shorten_burst(pool.estimators[failure.resource or Resource.REQUESTS], now)
     for resource in culprits:
-        meter, quote = pool.estimators[resource], advice.quotes.get(resource)
+        estimator, quote = pool.estimators[resource], hints.quotes.get(resource)
         if pool.headerless:
-            _learn_from_refusal(pool, meter, job, now)
-        bucket, need = meter.bucket, meter.amount(job.cost)
+            _learn_from_refusal(pool, estimator, job, now)
+        bucket, need = estimator.bucket, estimator.amount(job.cost)
         if bucket is None:
             pool.concurrency.on_overload(pool.in_flight + 1, now)
             continue
@@ -164,49 +162,48 @@ def on_quota_refusal(pool: Pool, job: Job, failure: Failure, now: float, u: floa
             job.refused_by_full += 1
             if job.refused_by_full > 1 and need > quote.remaining:
                 return True
-        # `retry-after` is the wait until this request fits, so it tells how far down the level is.
+        # `retry-after` is the wait until this request fits, which shows how far down the level is.
         bucket.correct(min(bucket.level(now), 0.0, need - hint * bucket.rate), now)
     return False
 
 
-def _learn_from_refusal(pool: Pool, meter: LimitEstimator, job: Job, now: float) -> None:
-    """No headers tell the limit: what was let in lately is what there is."""
+def _learn_from_refusal(pool: Pool, estimator: LimitEstimator, job: Job, now: float) -> None:
+    """Take what the API let in lately for the limit, since no headers tell it."""
     lately = min(HEADERLESS_SPAN, now - pool.first_at)
     if lately < SHORTEST_SPAN:
         return
-    got = meter.amount(pool.admitted.last(round(lately), now)) / lately
+    got = estimator.amount(pool.admitted.last(round(lately), now)) / lately
     if got > 0.0:
-        meter.assume(got, now)
-        meter.back_off_to(HEADERLESS_DECREASE * got, job.sent_at, now)
+        estimator.assume(got, now)
+        estimator.back_off_to(HEADERLESS_DECREASE * got, job.sent_at, now)
 
 
 def on_overload(pool: Pool, job: Job, hint: float | None, now: float, u: float) -> bool:
-    """An attempt met overload; whether that opened the circuit breaker."""
-    if (
-        pool.breaker.state is BreakerState.CLOSED
-    ):  # a probe that fails tells nothing new about how many are too many
+    """Learn from an attempt that met overload. Return whether it opened the circuit breaker."""
+    if pool.breaker.state is BreakerState.CLOSED:  # a failed probe says nothing about how many are too many
         pool.concurrency.on_overload(pool.in_flight + 1, now)
     return pool.breaker.on_failure(job.sent_at, now, u, probe=job.is_probe, hint=hint)
 
 
 def _culprits(pool: Pool, job: Job, failure: Failure) -> list[Resource]:
-    """Which buckets refused: the one the API names, unless it shows plenty in it, or those that are short.
+    """Return the resources whose buckets refused a request.
 
-    Nothing told at all: the requests, or those that are held to, if requests are not. Plenty in all of them:
-    none.
+    The API may name one, which counts unless its header shows plenty; otherwise every resource that is short.
+    Without any headers it is the requests, or the resources with a bucket if requests have none. An empty
+    list means that all of them have plenty.
     """
     quotes = failure.hints.quotes
     if not quotes:
         named = failure.resource or Resource.REQUESTS
         if pool.headerless and pool.limited and pool.estimators[named].bucket is None:
-            return [meter.resource for meter, _ in pool.limited]
+            return [estimator.resource for estimator, _ in pool.limited]
         return [named]
     suspects = [failure.resource] if failure.resource in quotes else list(quotes)
     return [r for r in suspects if r is not None and quotes[r].remaining < _plenty(r, job.cost)]
 
 
 def _plenty(resource: Resource, cost: Cost) -> float:
-    """More than this cannot have been too little: the estimate and the rounding of the header allowed for."""
+    """Return the level from which a refusal is no shortage, allowing for estimate and rounding."""
     if resource is Resource.REQUESTS:
         return 2.0
     if resource is Resource.OUTPUT:
@@ -218,8 +215,10 @@ def _is_full(quote: LimitQuote, capacity: float) -> bool:
     return quote.remaining >= 0.95 * min(quote.limit, capacity)
 
 
-def _shorten_burst(meter: LimitEstimator, now: float) -> None:
-    if meter.bucket is not None:
-        held = meter.bucket.capacity / meter.bucket.rate
-        shortest = max(SHORTEST_BURST, 2.0 / meter.rate if meter.resource is Resource.REQUESTS else 0.0)
-        meter.shorten_burst(max(shortest, held / 2.0), now)
+def _shorten_burst(estimator: LimitEstimator, now: float) -> None:
+    if estimator.bucket is not None:
+        held = estimator.bucket.capacity / estimator.bucket.rate
+        shortest = max(
+            SHORTEST_BURST, 2.0 / estimator.rate if estimator.resource is Resource.REQUESTS else 0.0
+        )
+        estimator.shorten_burst(max(shortest, held / 2.0), now)

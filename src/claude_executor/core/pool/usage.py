@@ -1,14 +1,14 @@
-"""Counts: what has happened so far, and what was used in the last minute."""
+"""Sums of what a pool uses: by the second over the last minute, since the beginning, and in flight."""
 
 from claude_executor.core.model.cost import NOTHING, Cost
 
 MINUTE = 60
 _AMOUNTS = range(3)
-"""Where the amounts stand in a `Cost`."""
+"""Indexes of the amounts in a `Cost`."""
 
 
 class UsageWindow:
-    """What was used: in the last sixty seconds, in slots of one second, and in all."""
+    """Usage over the last sixty seconds, in slots of one second, and since the beginning."""
 
     __slots__ = ("_in_all", "_seconds", "_slots")
 
@@ -19,11 +19,11 @@ class UsageWindow:
 
     @property
     def in_all(self) -> Cost:
-        """Everything used since the beginning."""
+        """Usage since the beginning."""
         return Cost(*self._in_all)
 
     def add(self, cost: Cost, now: float) -> None:
-        """Something was used at `now`."""
+        """Add usage at `now`."""
         second = int(now)
         at = second % MINUTE
         slot, total = self._slots[at], self._in_all
@@ -35,15 +35,15 @@ class UsageWindow:
             total[i] += cost[i]
 
     def take_back(self, cost: Cost, now: float) -> None:
-        """Something was not used after all."""
+        """Take back usage that was counted but refused."""
         self.add(Cost(-cost.requests, -cost.input_tokens, -cost.output_tokens), now)
 
     def last_minute(self, now: float) -> Cost:
-        """Everything used in the minute before `now`."""
+        """Return the usage of the minute before `now`."""
         return self.last(MINUTE, now)
 
     def last(self, seconds: int, now: float) -> Cost:
-        """Everything used in so many seconds before `now`, at most a minute of them."""
+        """Return the usage of the last `seconds`, at most 60."""
         since = int(now) - seconds
         live = [slot for slot, second in zip(self._slots, self._seconds, strict=True) if second > since]
         return Cost(sum(s[0] for s in live), sum(s[1] for s in live), sum(s[2] for s in live))
@@ -53,9 +53,9 @@ class InFlight:
     """Sums over the requests in flight.
 
     Attributes:
-        count: How many there are.
-        reserved: Their estimated costs together, in the order of a `Cost`. Guesses err independently of each
-            other, so their variances add up too.
+        count: Number of requests in flight.
+        reserved: Sum of their estimated costs, in the order of a `Cost`. Estimates err independently of each
+            other, so their variances add up, too.
     """
 
     __slots__ = ("count", "reserved")
@@ -65,14 +65,14 @@ class InFlight:
         self.reserved = list(NOTHING)  # changed with every request, so no tuple
 
     def add(self, cost: Cost) -> None:
-        """A request of this cost starts."""
+        """Add a request that starts."""
         self.count += 1
         reserved = self.reserved
         for i, more in enumerate(cost):
             reserved[i] += more
 
     def remove(self, cost: Cost) -> None:
-        """A request of this cost is over."""
+        """Remove a request that has ended."""
         self.count -= 1
         reserved = self.reserved
         for i, gone in enumerate(cost):

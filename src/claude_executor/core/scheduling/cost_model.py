@@ -1,4 +1,4 @@
-"""What a job costs its pool, and what that makes it in the line."""
+"""The cost model: what a job is expected to cost its pool, and which size class that puts it in."""
 
 import math
 
@@ -10,7 +10,11 @@ from claude_executor.core.pool.pool import Pool
 
 
 class CostModel:
-    """Prices jobs, and gets better at it with every answer."""
+    """Estimates the cost of jobs, and learns from every answer.
+
+    Attributes:
+        prompt_cache: Which prefixes the prompt cache holds.
+    """
 
     __slots__ = ("_estimator", "prompt_cache")
 
@@ -19,7 +23,7 @@ class CostModel:
         self.prompt_cache = PromptCacheTracker()
 
     def on_queued(self, job: Job, pool: Pool, now: float) -> None:
-        """Before it joins the line, which mixes jobs by what they need."""
+        """Estimate a job before it joins its queue, which mixes size classes."""
         self.refresh(job, pool, now)
         seconds, resource, _ = job.demand
         job.size_class = (
@@ -29,7 +33,7 @@ class CostModel:
         job.charge = 0.0 if job.attempts else seconds
 
     def refresh(self, job: Job, pool: Pool, now: float) -> None:
-        """When its turn comes near: more is known now than when it joined."""
+        """Estimate a job again: more is known now than when it was queued."""
         shape = job.shape
         job.cost = cost = self._estimator.cost(
             shape, cached=shape.prefix is not None and self.prompt_cache.is_warm(shape, now)
@@ -37,14 +41,14 @@ class CostModel:
         job.demand = pool.demand(cost)
 
     def on_start(self, job: Job) -> None:
-        """As it starts; only its first attempt is charged to its flow in the line."""
+        """Charge a job that starts to its flow in the queue; only its first attempt counts."""
         if not job.attempts:
             job.charge, resource, _ = job.demand
             job.charged = job.charge if resource else None
 
     def on_response(self, job: Job, pool: Pool, usage: Usage, actual: Cost) -> None:
-        """It took so much: learn from it, and put right what its flow was charged."""
-        # What several requests took says nothing of one, but of other calls for which as much was told.
+        """Learn from the usage of an answered job, and correct what its flow was charged."""
+        # The usage of several requests says nothing about one, unless the same size was given as their cost.
         if not job.composite or job.shape.expected_output is not None:
             self._estimator.learn(job.shape, usage)
         if job.charged is not None:

@@ -15,7 +15,14 @@ from claude_executor.core.scheduling.waiting import PriorityReserve
 class GroupCoordinator:
     """The group of one scheduler, whose pools all have a `GroupMember`."""
 
-    __slots__ = ("_event_buffer", "_executor_limits", "_membership", "_pools", "_priority_reserve")
+    __slots__ = (
+        "_by_pool",
+        "_event_buffer",
+        "_executor_limits",
+        "_membership",
+        "_pools",
+        "_priority_reserve",
+    )
 
     def __init__(
         self,
@@ -27,14 +34,16 @@ class GroupCoordinator:
     ) -> None:
         """`pools` are the scheduler's, also those that are to come."""
         self._membership = membership
+        self._by_pool: dict[str, GroupMember] = {}
         self._pools = pools
         self._executor_limits = ceiling
         self._priority_reserve = urgency
         self._event_buffer = emit
 
-    def new_member(self) -> GroupMember:
-        """For a new pool."""
-        return GroupMember(self._membership)
+    def new_member(self, pool: str) -> GroupMember:
+        """Return this executor's membership of the group for a new pool of that name."""
+        member = self._by_pool[pool] = GroupMember(self._membership)
+        return member
 
     def request_leases(self, now: float, actions: list[Action]) -> float:
         """Ask where it is time to, now that it is known what is held up; when it will be time again."""
@@ -52,20 +61,18 @@ class GroupCoordinator:
 
     def on_lease(self, name: str, grant: Lease, now: float) -> None:
         """It has answered what `RequestLease` asked for this pool."""
-        pool = self._pools[name]
-        assert pool.member is not None
-        before = pool.member.state
-        pool.member.on_lease(pool, grant, now)
+        pool, member = self._pools[name], self._by_pool[name]
+        before = member.state
+        member.on_lease(pool, grant, now)
         self._event_buffer.limits(pool, now)
-        if before is not pool.member.state:
-            self._event_buffer.sharing_changed(pool, pool.member, now)
+        if before is not member.state:
+            self._event_buffer.sharing_changed(pool, member, now)
 
     def on_lease_failed(self, name: str, now: float, u: float, because: str | None) -> None:
         """It has not answered."""
-        pool = self._pools[name]
-        assert pool.member is not None
-        if pool.member.on_lease_failed(pool, now, u, because):
-            self._event_buffer.sharing_changed(pool, pool.member, now)
+        pool, member = self._pools[name], self._by_pool[name]
+        if member.on_lease_failed(pool, now, u, because):
+            self._event_buffer.sharing_changed(pool, member, now)
 
     def release_all(self, now: float) -> list[RequestLease]:
         """What to tell it on leaving."""
@@ -75,4 +82,4 @@ class GroupCoordinator:
         ]
 
     def _members(self) -> list[tuple[Pool, GroupMember]]:
-        return [(pool, pool.member) for pool in self._pools.values() if pool.member is not None]
+        return [(pool, self._by_pool[pool.name]) for pool in self._pools.values()]

@@ -2,56 +2,44 @@
 
 from collections.abc import Mapping
 
-from claude_executor.core.control.breaker import BreakerState
+from claude_executor.core.model.gate import BreakerState
 from claude_executor.core.model.snapshot import PoolState, ResourceState, Snapshot
 from claude_executor.core.pool.pool import Pool
+from claude_executor.core.scheduling.event_log import Counters
 from claude_executor.core.scheduling.waiting import WaitingRoom
 
 
-class Counters:
-    """Counts over the executor's whole life."""
-
-    __slots__ = ("answered", "attempts", "cancelled", "failed", "retries")
-
-    def __init__(self) -> None:
-        self.answered = 0
-        self.failed = 0
-        self.cancelled = 0
-        self.attempts = 0
-        self.retries = 0
-
-
 def snapshot(
-    waiting: WaitingRoom, running: int, tally: Counters, pools: Mapping[str, Pool], now: float
+    waiting: WaitingRoom, running: int, counters: Counters, pools: Mapping[str, Pool], now: float
 ) -> Snapshot:
-    """The state at this moment."""
+    """Return the state of an executor at this moment."""
     return Snapshot(
         queued=waiting.queued + waiting.aside,
         running=running,
         waiting_to_retry=waiting.parked - waiting.aside,
-        answered=tally.answered,
-        failed=tally.failed,
-        attempts=tally.attempts,
-        retries=tally.retries,
+        answered=counters.answered,
+        failed=counters.failed,
+        attempts=counters.attempts,
+        retries=counters.retries,
         pools={name: state_of(pool, now) for name, pool in pools.items()},
     )
 
 
 def state_of(pool: Pool, now: float) -> PoolState:
-    """Read off a pool's state."""
+    """Return the state of one pool."""
     used = pool.used.last_minute(now)
     resources = {
         resource.value: ResourceState(
             limit=limit,
-            source=meter.source,
-            level=meter.bucket.level(now),
-            capacity=meter.bucket.capacity,
-            foreign_rate=meter.foreign_rate * 60.0,
-            used=meter.amount(used),
-            used_in_all=meter.amount(pool.used.in_all),
+            source=estimator.source,
+            level=estimator.bucket.level(now),
+            capacity=estimator.bucket.capacity,
+            foreign_rate=estimator.foreign_rate * 60.0,
+            used=estimator.amount(used),
+            used_in_all=estimator.amount(pool.used.in_all),
         )
-        for resource, meter in pool.estimators.items()
-        if meter.bucket is not None and (limit := meter.limit) is not None
+        for resource, estimator in pool.estimators.items()
+        if estimator.bucket is not None and (limit := estimator.limit) is not None
     }
     held_for = dict(pool.held_for)
     if pool.held_by is not None:
@@ -61,14 +49,14 @@ def state_of(pool: Pool, now: float) -> PoolState:
         queued=len(pool.queue),
         running=pool.in_flight,
         concurrency=pool.concurrency.limit,
-        breaker=pool.breaker.state.value,
+        breaker=pool.breaker.state,
         probe_in=max(0.0, pool.breaker.opens_at - now) if pool.breaker.state is BreakerState.OPEN else 0.0,
         closed_for=max(0.0, pool.closed_until - now),
         held_by=pool.held_by,
         held_for=held_for,
         round_trip=pool.round_trip,
         refusals=pool.refusals,
-        sharing=None if pool.member is None else pool.member.state.value,
+        sharing=None if pool.member is None else pool.member.state,
         members=1 if pool.member is None else pool.member.members,
         share=1.0 if pool.member is None else pool.member.share,
         unreachable_reason=None if pool.member is None else pool.member.unreachable_reason,

@@ -1,16 +1,17 @@
-"""Tell it what happened, ask what to do, ask when to ask again.
+"""The scheduler: report what happened, ask what to do, ask when to ask again.
 
-A shell drives it with five kinds of call, all of which take the time::
+A shell drives it with these calls, all of which take the time::
 
-    submit, cancel              the caller's side: a request comes, or goes away
-    poll(now) -> actions        what to do now; afterwards `wake_at` says when to ask again
-    answered, failed, lost      an attempt is over
-    granted, unreachable        the group that shares the limits has answered `RequestLease`, or not
-    tune, close, snapshot       change the limits, shut the door, look at the state
+    submit, cancel                      the caller's side: a request comes, or is given up
+    poll(now) -> actions                what to do now; afterwards `wake_at` says when to poll again
+    on_response_started, on_response,
+    on_failure, on_abandoned            an attempt makes progress or ends
+    on_lease, on_lease_failed           the group that shares the limits has answered a `RequestLease`, or not
+    reconfigure, close, snapshot        change the limits, close the door, look at the state
 
-The life of a job: it stands in its pool's line (WAITING); `poll` takes from the buckets and says `Start`
+The life of a job: it waits in its pool's queue (WAITING); `poll` takes from the gates and says `Start`
 (RUNNING); the attempt ends and is settled exactly once; then the job is OVER, or it is PARKED until its next
-attempt is due and goes back to the front of its own kind. While WAITING or PARKED it holds nothing.
+attempt is due and returns to the front of its own kind. A WAITING or PARKED job holds nothing.
 """
 
 from collections.abc import Iterable, Mapping
@@ -18,12 +19,13 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from claude_executor.core.control.breaker import BreakerPolicy
+from claude_executor.core.control.bucket import TokenBucket
 from claude_executor.core.control.retry import RetryPolicy
 from claude_executor.core.control.spending import SpendingCap
 from claude_executor.core.model.actions import Action, Disposition, Refusal, Refuse, Start
 from claude_executor.core.model.cost import NOTHING_USED, Usage
 from claude_executor.core.model.failure import Failure
-from claude_executor.core.model.gate import NEVER
+from claude_executor.core.model.gate import NEVER, HeldBy
 from claude_executor.core.model.headers import ResponseHints
 from claude_executor.core.model.job import Job, Phase
 from claude_executor.core.model.limits import Limits, normalized, pool_of
@@ -36,9 +38,8 @@ from claude_executor.core.scheduling.attempts import Attempts
 from claude_executor.core.scheduling.cost_model import CostModel
 from claude_executor.core.scheduling.event_log import EventBuffer
 from claude_executor.core.scheduling.executor_limits import ExecutorLimits
-from claude_executor.core.scheduling.failure_decisions import StopList
 from claude_executor.core.scheduling.group import GroupCoordinator
-from claude_executor.core.scheduling.inspection import Counters, snapshot
+from claude_executor.core.scheduling.inspection import snapshot
 from claude_executor.core.scheduling.waiting import PriorityReserve, WaitingRoom
 
 MOST_POOLS = 100
@@ -46,7 +47,15 @@ MOST_POOLS = 100
 
 
 class Scheduler:
-    """Decides for one executor. Holds no lock and does nothing by itself."""
+    """Decides for one executor what starts, what waits, what is retried and what is refused.
+
+    The scheduler holds no lock, reads no clock and does nothing by itself.
+
+    Attributes:
+        wake_at: The instant at which to poll again, unless something happens before.
+        event_buffer: Counts and events of what happened.
+        group: The group that shares the limits; None without one.
+    """
 
     def __init__(
         self,
@@ -61,9 +70,19 @@ class Scheduler:
         membership: Membership | None = None,
         now: float,
     ) -> None:
-        """`max_queued` bounds the jobs that are neither in flight nor over; `None` does not.
+        """Make a scheduler that nothing has been submitted to.
 
-        With a `membership` the limits are shared: there are `RequestLease` actions to perform.
+        Args:
+            limits: The declared limits; by pool where they differ.
+            max_concurrency: How many requests may be in flight.
+            max_queued: How many jobs may wait; None for any number.
+            retry: When failed attempts are made again.
+            breaker: When a pool's circuit breaker opens.
+            reserve_max_tokens: Reserve `max_tokens` of output instead of the expected length.
+            caps: What all requests together may cost.
+            membership: How this executor takes part in a group that shares the limits; then there are
+                `RequestLease` actions to perform.
+            now: The current instant.
         """
         self._limits = normalized(limits)
         self._executor_limits = ExecutorLimits(max_concurrency, spending_caps, now)
@@ -74,17 +93,21 @@ class Scheduler:
         self._most_pools = MOST_POOLS
         self._rotation = 0
         self._waiting = WaitingRoom(self._pools, max_queued)
-        self._stop_list = StopList()
         self._closed = False
         self._numbers = 0
         self._dirty = True
-        self.counters = Counters()
         self.wake_at = NEVER
         self.event_buffer = EventBuffer()
         self._attempts = Attempts(
-            self._pools, self._waiting, self._executor_limits, self._cost_model, self._stop_list, self.counters, self.event_buffer,
-            retry or RetryPolicy(), now,
-        )  # fmt: skip
+            self._pools,
+            self._waiting,
+            self._executor_limits,
+            self._cost_model,
+            self.event_buffer,
+            retry or RetryPolicy(),
+            now,
+        )
+        self._stop_list = self._attempts.stop_list
         self.group = None
         if membership is not None:
             self.group = GroupCoordinator(
@@ -102,7 +125,7 @@ class Scheduler:
         tenant: str = "",
         deadline_at: float = NEVER,
     ) -> Job | Refuse:
-        """A request comes. `Refuse` at once where it cannot be served: queue full, deadline out of reach."""
+        """Queue a request. Return its job, or `Refuse` where it cannot be served: queue full, deadline too near."""
         pool = self._pool(pool_of(shape.model), now)
         self._numbers += 1
         job = Job(self._numbers, shape, pool.name, priority, tenant, now, deadline_at)
@@ -123,7 +146,7 @@ class Scheduler:
         if deadline_at <= now or (deadline_at != NEVER and pool.earliest(job) > deadline_at):
             return self._refuse(job, Refusal.DEADLINE, now, pool.trouble)
         self._priority_reserve.seen(priority, now)
-        # Behind a head that is held up it changes nothing; `line` promises that nobody overtakes a head.
+        # Behind a held head it changes nothing: the fair queue promises that no job overtakes a head.
         held = pool.held if pool.held_by is not None else None
         if held is None or priority > held.priority or deadline_at != NEVER:
             self._dirty = True
@@ -132,19 +155,18 @@ class Scheduler:
         return job
 
     def cancel(self, job: Job, now: float) -> None:
-        """The owner of a job lost interest before anything was sent, be it in the moment of its turn.
+        """Give a job up before anything was sent, even in the moment of its start.
 
-        For a job whose attempt has been sent it is `lost`.
+        A job whose attempt has been sent is reported by `on_abandoned` instead.
         """
         if job.running:
             self.on_abandoned(job, now, NOTHING_USED)
         elif self._waiting.leave(job):
             self._dirty = True
-            self.counters.cancelled += 1
             self.event_buffer.cancelled(job, NOTHING_USED, now)
 
     def close(self, now: float, *, refuse_waiting: bool) -> list[Refuse]:
-        """Refuse what comes from now on and, if asked, what is waiting; then nothing is retried either."""
+        """Refuse every request from now on. `refuse_waiting` refuses those that wait, too, and ends retries."""
         self._closed = self._dirty = True
         if not refuse_waiting:
             return []
@@ -162,7 +184,7 @@ class Scheduler:
         changes: Mapping[str, float] = MappingProxyType({}),
         max_concurrency: int | None = None,
     ) -> None:
-        """Change the declared limits (all of them, or by field), or how many requests may be in flight."""
+        """Change the declared limits, all of them or by field, or how many requests may be in flight."""
         declared = self._limits if limits is None else normalized(limits)
         if changes:
             declared = {pool: replace(limit, **changes) for pool, limit in declared.items()}
@@ -175,8 +197,10 @@ class Scheduler:
             pool.concurrency.reconfigure(self._executor_limits.max_running)
 
     def snapshot(self, now: float) -> Snapshot:
-        """The state at this moment."""
-        return snapshot(self._waiting, self._executor_limits.running, self.counters, self._pools, now)
+        """Return the state at this moment."""
+        return snapshot(
+            self._waiting, self._executor_limits.running, self.event_buffer.counters, self._pools, now
+        )
 
     @property
     def idle(self) -> bool:
@@ -186,7 +210,7 @@ class Scheduler:
     # ---- what to do now
 
     def poll(self, now: float) -> list[Action]:
-        """What may start now, and what is to be refused. Sets `wake_at` to the next time to ask."""
+        """Return what to start and what to refuse now. Sets `wake_at` to the instant to poll again."""
         if not self._dirty and now < self.wake_at:
             return []
         self._dirty = False
@@ -203,7 +227,7 @@ class Scheduler:
                 self._attempts.requeue(job, now)
         self.wake_at = min(self._waiting.next_late(), self._waiting.next_due(now, self._attempts.retry_quota))
         pools = [pool for pool in self._pools.values() if len(pool.queue) or pool.held_by is not None]
-        self._rotation += 1  # pools take turns at being first, for they share one ceiling on concurrency
+        self._rotation += 1  # pools take turns at being first, because they share the connections
         for i in range(len(pools)):
             self._drain(pools[(self._rotation + i) % len(pools)], now, actions)
         if self.group is not None:
@@ -211,19 +235,20 @@ class Scheduler:
         return actions
 
     def on_lease(self, name: str, grant: Lease, now: float) -> None:
-        """The group has answered what `RequestLease` asked for this pool."""
+        """Take over the lease that the group has granted for a pool."""
         if self.group is not None:
             self._dirty = True
             self.group.on_lease(name, grant, now)
 
     def on_lease_failed(self, name: str, now: float, u: float, because: str | None = None) -> None:
-        """The group has not answered, because of that."""
+        """Note that the group has not answered for a pool. `because` says why; `u` is from [0, 1)."""
         if self.group is not None:
             self._dirty = True
             self.group.on_lease_failed(name, now, u, because)
 
     def _drain(self, pool: Pool, now: float, actions: list[Action]) -> None:
-        held_by, held = None, None
+        held_by: HeldBy | None = None
+        held: Job | None = None
         while (job := pool.queue.head()) is not None:
             if (stop := self._stop_list.reason(job.shape.model, now)) is not None:
                 actions.append(self._refuse_waiting(job, Refusal.STOPPED, now, stop))
@@ -255,34 +280,29 @@ class Scheduler:
         if held_by != pool.held_by:
             pool.note_held(held_by, now)
 
-    def _opens_at(self, pool: Pool, job: Job, now: float) -> tuple[float, str]:
-        keep = self._priority_reserve.headroom_for(job.priority, now)
-        ready, short = self._executor_limits.opens_at(job, keep)
-        if ready == NEVER:
-            return ready, short
-        at, why = pool.opens_at(job, now, keep=keep)
-        return (ready, short) if ready > max(at, now) else (at, why)
+    def _opens_at(self, pool: Pool, job: Job, now: float) -> tuple[float, HeldBy | None]:
+        return pool.opens_at(job, now, keep=self._priority_reserve.headroom_for(job.priority, now))
 
     # ---- an attempt is over
 
     def headers_due(self, job: Job, now: float) -> bool:
-        """Whether the headers of an answer to it would tell anything; reading them is not free."""
+        """Whether the headers of a response to `job` are worth reading; parsing them is not free."""
         return feedback.headers_due(self._pools[job.pool], now)
 
     def on_response_started(self, job: Job, usage: Usage, advice: ResponseHints, now: float) -> None:
-        """Its answer begins to come, and will have used so much of the input."""
+        """Learn from the head of a streamed answer, whose input used `usage`."""
         self._dirty = True
         self._attempts.on_response_started(job, usage, advice, now)
 
     def on_response(self, job: Job, usage: Usage | None, advice: ResponseHints, now: float) -> None:
-        """It was answered, and used so much."""
+        """Settle an attempt that was answered. `usage` is what the API charged; None if it did not say."""
         self._attempts.on_response(job, usage, advice, now)
         self._dirty = True
 
     def on_abandoned(self, job: Job, now: float, used: Usage | None = None) -> None:
-        """It was cancelled, or ended in a way nobody foresaw, having used so much.
+        """Settle an attempt that was abandoned, for whatever reason.
 
-        Where that is not known its estimate stays taken, for it was sent.
+        If `used` is None its estimate stays charged: the request may have reached the API.
         """
         self._attempts.on_abandoned(job, used, now)
         self._dirty = True
@@ -290,9 +310,10 @@ class Scheduler:
     def on_failure(
         self, job: Job, failure: Failure, now: float, u: float, *, again: bool = True
     ) -> Disposition:
-        """It failed: what becomes of the job. On `AGAIN` it is back among those waiting.
+        """Settle an attempt that failed, and decide what becomes of its job.
 
-        Without `again` it is over: what has come of its answer is in use already.
+        `again` is False where part of the answer is in use already. On `AGAIN` the job waits for another
+        attempt.
         """
         verdict = self._attempts.on_failure(job, failure, now, u, again=again)
         self._dirty = True
@@ -306,8 +327,7 @@ class Scheduler:
 
     def _refuse(self, job: Job, refusal: Refusal, now: float, because: Failure | None = None) -> Refuse:
         job.phase = Phase.OVER
-        self.counters.failed += 1
-        self.event_buffer.refused(job, refusal.value, now)
+        self.event_buffer.refused(job, refusal, now)
         return Refuse(job, refusal, because)
 
     def _pool(self, name: str, now: float) -> Pool:
@@ -315,18 +335,23 @@ class Scheduler:
         if pool is None:
             if len(self._pools) >= self._most_pools:
                 self._forget_unused_pools(now)
+            member = None if self.group is None else self.group.new_member(name)
             pool = self._pools[name] = Pool(
                 name,
                 self._limits,
                 ceiling=self._executor_limits.max_running,
                 breaker=self._breaker_policy,
                 now=now,
-                share=None if self.group is None else self.group.new_member(),
+                member=member,
+                new_bucket=TokenBucket if member is None else member.new_bucket,
+                executor_gates=self._executor_limits.gates,
             )
+            if member is not None:
+                member.attach(pool)
         return pool
 
     def _forget_unused_pools(self, now: float) -> None:
-        """Let go of pools that are not in use and never answered: any text may be asked for as a model."""
+        """Drop idle pools that never answered: callers may send any text as a model name."""
         used = {job.pool for job in self._waiting.everyone()}
         for name, pool in tuple(self._pools.items()):
             idle = not pool.in_flight and name not in used and pool.closed_until <= now

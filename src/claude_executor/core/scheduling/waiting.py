@@ -1,6 +1,6 @@
-"""Where jobs are while they hold nothing: in their pool's line, or parked until their next attempt is due.
+"""The waiting room: jobs that hold nothing, queued in their pools or parked until their next attempt is due.
 
-Lines keep the order; this keeps the count, the clock and the phases. Entries of jobs that are over are
+The queues keep the order; the waiting room keeps the count, the clock and the phases. Entries of jobs that are over are
 skipped when they come up, and swept out when they become many.
 """
 
@@ -20,21 +20,24 @@ _Heap = list[tuple[float, int, Job]]
 
 
 class WaitingRoom:
-    """The jobs that wait. `queued` of them stand in line, `parked` of them are not due yet.
+    """The jobs that wait.
 
-    Of those `aside` have not had an attempt: they wait for another one.
+    Attributes:
+        queued: Jobs in a pool's queue.
+        parked: Jobs whose next attempt is not due yet.
+        aside: Those of the parked jobs that had no attempt: they wait for another job's prompt cache.
     """
 
     __slots__ = ("_deadlines", "_parked", "_paying", "_pools", "_room", "aside", "parked", "queued")
 
     def __init__(self, pools: Mapping[str, Pool], room: int | None) -> None:
-        """There is `room` for so many; `None` for any number."""
+        """Make a waiting room for `room` jobs; None for any number."""
         if room is not None and room < 0:
             raise ValueError(f"max_queued must be at least 0, got {room}")
         self._pools = pools
         self._room = room
         self._parked: _Heap = []
-        self._paying: _Heap = []  # retries to be paid for, apart: lack of budget holds up nobody else
+        self._paying: _Heap = []  # retries to be paid for, apart: an exhausted quota holds no other job
         self._deadlines: _Heap = []
         self.queued = 0
         self.parked = 0
@@ -45,17 +48,17 @@ class WaitingRoom:
 
     @property
     def full(self) -> bool:
-        """Whether there is room for nobody more."""
+        """Whether there is no room for another job."""
         return self._room is not None and len(self) >= self._room
 
     def join(self, job: Job) -> None:
-        """Stand in line."""
+        """Put a job into its pool's queue."""
         job.phase = Phase.WAITING
         self.queued += 1
         self._pools[job.pool].queue.push(job)
 
     def watch(self, job: Job) -> None:
-        """Mind the job's deadline, for as long as it waits."""
+        """Watch the deadline of a job for as long as it waits."""
         if job.deadline_at == NEVER:
             return
         if len(self._deadlines) > SWEEP_AT + 2 * len(self):
@@ -64,21 +67,21 @@ class WaitingRoom:
         heapq.heappush(self._deadlines, (job.deadline_at, job.number, job))
 
     def park(self, job: Job, until: float) -> None:
-        """Wait elsewhere until the next attempt is due."""
+        """Park a job until its next attempt is due."""
         job.phase = Phase.PARKED
         self.parked += 1
         self.aside += not job.attempts
         heapq.heappush(self._paying if job.pays_retry else self._parked, (until, job.number, job))
 
     def set_aside(self, job: Job, until: float) -> None:
-        """The head of a line is to wait elsewhere: for another one to end, or until then."""
-        job.charge = 0.0  # it has not had its turn yet
+        """Park the head of a queue until `until`, or until the job it waits for has ended."""
+        job.charge = 0.0  # it was not served yet
         self._pools[job.pool].queue.pop()
         self.queued -= 1
         self.park(job, until)
 
     def recall(self, wanted: Callable[[Job], bool], now: float) -> None:
-        """Let parked jobs be due now, and unpaid."""
+        """Make the wanted parked jobs due now, without taking from the retry quota."""
         entries: _Heap = []
         for at, number, job in self._parked + self._paying:
             recalled = job.phase is Phase.PARKED and wanted(job)
@@ -90,13 +93,13 @@ class WaitingRoom:
         heapq.heapify(self._paying)
 
     def start(self, job: Job) -> None:
-        """The head of a line starts."""
+        """Move the head of a queue into flight."""
         self._pools[job.pool].queue.pop()
         self.queued -= 1
         job.phase = Phase.RUNNING
 
     def leave(self, job: Job) -> bool:
-        """Go away; whether the job was waiting at all."""
+        """Remove a job. Return whether it was waiting at all."""
         if job.phase is Phase.WAITING:
             self.queued -= 1
             self._pools[job.pool].queue.discard(job)
@@ -110,14 +113,14 @@ class WaitingRoom:
         return True
 
     def everyone(self) -> list[Job]:
-        """All of them, in no particular order."""
+        """Return all waiting jobs, in no particular order."""
         jobs = [job for _, _, job in self._parked + self._paying if job.phase is Phase.PARKED]
         for pool in self._pools.values():
             jobs.extend(pool.queue.all())
         return jobs
 
     def due(self, now: float, quota: RetryQuota) -> Iterator[Job]:
-        """Parked jobs whose next attempt is due and, where it is a retry to be paid for, affordable."""
+        """Yield parked jobs whose next attempt is due and, if it is a retry to be paid for, affordable."""
         while _first(self._parked) <= now:
             yield self._unpark(self._parked)
         while _first(self._paying) <= now and quota.ready_at(now) <= now:
@@ -125,7 +128,7 @@ class WaitingRoom:
             yield self._unpark(self._paying)
 
     def next_due(self, now: float, quota: RetryQuota) -> float:
-        """When a parked job will be due and affordable."""
+        """Return the instant at which a parked job will be due and affordable."""
         return min(_first(self._parked), max(_first(self._paying), quota.ready_at(now)))
 
     def _unpark(self, heap: _Heap) -> Job:
@@ -138,14 +141,14 @@ class WaitingRoom:
         self.aside -= not job.attempts
 
     def late(self, now: float) -> Iterator[Job]:
-        """Jobs that are still waiting at their deadline."""
+        """Yield jobs that still wait at their deadline."""
         while self._deadlines and (self._deadlines[0][0] <= now or self._deadlines[0][2].phase is Phase.OVER):
             job = heapq.heappop(self._deadlines)[2]
             if job.phase in (Phase.WAITING, Phase.PARKED):
                 yield job
 
     def next_late(self) -> float:
-        """When the next job will be late."""
+        """Return the earliest deadline of a waiting job."""
         return self._deadlines[0][0] if self._deadlines else NEVER
 
 
@@ -156,23 +159,23 @@ def _still_parked(heap: _Heap) -> _Heap:
 
 
 def _first(heap: _Heap) -> float:
-    """When the first job in it that is still parked is due."""
+    """Return when the first job of the heap that is still parked is due."""
     while heap and heap[0][2].phase is not Phase.PARKED:
         heapq.heappop(heap)
     return heap[0][0] if heap else NEVER
 
 
 SHARE = 0.05
-"""Of every bucket, and of the requests that may be in flight."""
+"""Fraction of every bucket and of the concurrency limit that stays free for higher priorities."""
 LASTS = 60.0
-"""Seconds for which it is kept after the last more urgent request came."""
+"""Seconds for which it stays free after the last request of a higher priority."""
 
 MOST = 100
-"""Priorities remembered; more of them are looked through for those that have lapsed."""
+"""Priorities remembered before those that have lapsed are dropped."""
 
 
 class PriorityReserve:
-    """Which priorities are about."""
+    """Headroom that lower priorities leave while higher-priority requests have been seen recently."""
 
     __slots__ = ("_until",)
 
@@ -180,19 +183,19 @@ class PriorityReserve:
         self._until: dict[int, float] = {}
 
     def seen(self, priority: int, now: float) -> None:
-        """A request of this priority has come."""
+        """Note that a request of this priority has come."""
         self._until[priority] = now + LASTS
         if len(self._until) > MOST:
             self._until = {other: until for other, until in self._until.items() if until > now}
 
     def headroom_for(self, priority: int, now: float) -> float:
-        """The share that requests of this priority leave alone."""
+        """Return the fraction that requests of this priority leave free."""
         for other, until in self._until.items():
             if other > priority and until > now:
                 return SHARE
         return 0.0
 
     def lapses_at(self, priority: int, now: float) -> float:
-        """When requests of this priority need to leave nothing alone any more, if they do now."""
+        """Return the instant from which requests of this priority may use everything."""
         ends = [until for other, until in self._until.items() if other > priority and until > now]
         return max(ends, default=math.inf)

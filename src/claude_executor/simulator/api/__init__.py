@@ -1,1 +1,1 @@
-"""The endpoints, and one exchange with each."""
+"""The endpoints, and the exchange of one request and its response."""

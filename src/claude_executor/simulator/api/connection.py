@@ -1,9 +1,8 @@
-"""The client's end of the line: whether it is still there, and how to cut it.
+"""The client's connection: whether the client is still there, and how to cut it off.
 
-A server that knows its sockets (``server.py``) or a transport that imitates them
-(``claude_executor.testing``) puts a ``ClientHandle`` into the ASGI scope under
-``scope["extensions"][CONNECTION]``. Under any other server there is none: then a cut raises
-``CannotCutError`` and a client that hangs up is noticed only when its answer is ready.
+The simulator's own server and the transport of ``claude_executor.testing`` put a ``Connection`` into the ASGI
+scope under ``scope["extensions"][CONNECTION]``. Under any other ASGI server a cut raises ``CannotCutError``,
+and a client that disconnects is noticed only when its answer is ready.
 """
 
 import asyncio
@@ -13,19 +12,23 @@ from typing import Any, Literal
 CONNECTION = "claude_executor.simulator.api.connection"
 """The name of the ASGI extension."""
 
-
 Cut = Literal["reset", "close", "refuse"]
+"""The ways in which a connection breaks: a TCP reset, an early end, or a refusal to connect."""
 
 
 class CannotCutError(RuntimeError):
-    """A fault wants to cut a connection that this ASGI server does not hand out."""
+    """A fault should cut a connection that this ASGI server does not expose."""
 
 
 class Connection:
     """One client connection.
 
     Args:
-        cut: Breaks the connection, at once and unflushed.
+        cut: Breaks the connection at once, without flushing.
+        reused: Whether the connection has served a request before.
+
+    Attributes:
+        gone: Whether the client has disconnected or was cut off.
         reused: Whether the connection has served a request before.
     """
 
@@ -39,36 +42,39 @@ class Connection:
 
     @classmethod
     def of(cls, scope: Mapping[str, Any]) -> "Connection":
-        """The connection of an ASGI scope, or a stand-in that cannot be cut."""
+        """Return the connection of an ASGI scope, or a stand-in that cannot be cut."""
         extensions: Mapping[str, Any] = scope.get("extensions") or {}
         found = extensions.get(CONNECTION)
         return found if isinstance(found, Connection) else cls()
 
     def lost(self) -> None:
-        """Tell the simulator that the client has gone: whoever sleeps on this connection wakes."""
+        """Record that the client has disconnected, and wake the request that sleeps on this connection."""
         self.gone = True
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     def cut(self, how: Cut) -> None:
-        """Break the connection without another word.
+        """Break the connection.
 
         Args:
-            how: What the client sees: a ``"reset"`` (``ECONNRESET``), an early end (``"close"``), or nobody
-                who listens (``"refuse"``).
+            how: The failure that the client sees: ``"reset"`` (``ECONNRESET``), ``"close"`` (an early end) or
+                ``"refuse"`` (a refused connection).
+
+        Raises:
+            CannotCutError: The ASGI server does not expose its connections.
         """
         if self._cut is None:
             raise CannotCutError(
-                "this ASGI server cannot cut connections: use claude_executor.simulator.running"
+                "this ASGI server cannot cut connections; serve with claude_executor.simulator.running()"
             )
         self.gone = True
         self._cut(how)
 
     async def sleep(self, seconds: float) -> bool:
-        """Wait, but no longer than the client does.
+        """Sleep until the time is over or the client disconnects.
 
         Returns:
-            Whether the client is still there.
+            Whether the client is still connected.
         """
         if self.gone or seconds <= 0:
             return not self.gone

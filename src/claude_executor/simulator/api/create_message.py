@@ -1,18 +1,15 @@
-"""``POST /v1/messages``: admission, generation, and everything that may go wrong on the way.
+"""``POST /v1/messages``: admission, generation, and the faults that may strike on the way.
 
-The order of the checks: key, episodes that concern the whole organisation, the body, an outage, the limits,
-chance.
+The checks come in this order: key, errors for the whole organization, body, outage, limits, random faults.
 """
 
 import math
 from dataclasses import dataclass
 
-import orjson
-
 from claude_executor.simulator.api.exchange import Exchange, Receive, Scope, Send
 from claude_executor.simulator.limits.pools import Admission, LimitPool, Shortage
-from claude_executor.simulator.messages import errors as refusals
-from claude_executor.simulator.messages.errors import BY_CHANCE, ErrorResponse
+from claude_executor.simulator.messages import errors
+from claude_executor.simulator.messages.errors import RANDOM_ERRORS, ErrorResponse
 from claude_executor.simulator.messages.prompt_cache import Split
 from claude_executor.simulator.messages.prompts import Prompt
 from claude_executor.simulator.messages.replies import PING, GeneratedReply, compose, error_event
@@ -38,21 +35,21 @@ _STREAM_FAULTS = (
 
 @dataclass(slots=True)
 class _Generation:
-    """One admitted request."""
+    """One admitted request, its place in the limits, and the faults drawn for it."""
 
     exchange: Exchange
     prompt: Prompt
     pool: LimitPool
-    grant: Admission
+    admission: Admission
     split: Split
-    struck: list[str]
+    faults: list[str]
 
 
-class Messages:
-    """The endpoint.
+class CreateMessage:
+    """The endpoint that answers prompts.
 
     Args:
-        organization: Whose requests it serves.
+        organization: The organization whose requests it serves.
     """
 
     def __init__(self, organization: Organization) -> None:
@@ -67,63 +64,63 @@ class Messages:
         try:
             await self._serve(exchange)
         finally:
-            # Before the number of running requests changes, let a scheduled outage see the old one.
+            # A scheduled outage that is due must see the number in flight before this request leaves.
             organization.tick()
             organization.traffic.leave(exchange.status, exchange.cause)
 
     async def _serve(self, exchange: Exchange) -> None:
-        organization, witness = self._organization, self._organization.audit
+        organization, audit = self._organization, self._organization.audit
         body = await exchange.body()
         if body is None:
             return
         now = organization.tick()
         identity, digest, value = organization.reader.identify(body)
         prompt = organization.reader.read(identity, digest, value)
-        name = prompt.pool if isinstance(prompt, Prompt) else "none"
-        witness.arrived(identity, name, now, outage=organization.out(name))
+        pool_name = prompt.pool if isinstance(prompt, Prompt) else "none"
+        audit.arrived(identity, pool_name, now, outage=organization.in_outage(pool_name))
         try:
             if organization.unreachable:
                 exchange.ended = True
                 exchange.cause = "unreachable"
-                witness.broken(identity, now, begun=False)
+                audit.broken(identity, now, begun=False)
                 exchange.connection.cut("refuse")
                 return
             admitted = self._admit(exchange, prompt, now)
             if isinstance(admitted, ErrorResponse):
-                pool = organization.pool(name) if isinstance(prompt, Prompt) else None
+                pool = organization.pool(pool_name) if isinstance(prompt, Prompt) else None
                 exchange.ended = True
-                witness.refused(identity, name, admitted, now)
-                await exchange.refuse(admitted, now, pool)
+                audit.refused(identity, pool_name, admitted, now)
+                await exchange.send_error(admitted, now, pool)
             else:
-                await self._perform(admitted)
+                await self._run(admitted)
         finally:
             if not exchange.ended:
-                witness.left(identity, organization.tick(), begun=exchange.writing)
+                audit.left(identity, organization.tick(), begun=exchange.writing)
 
     def _admit(
         self, exchange: Exchange, prompt: Prompt | ErrorResponse, now: float
     ) -> _Generation | ErrorResponse:
         organization = self._organization
-        barred = exchange.rejection(now)
-        if barred is not None:
-            return barred
+        rejection = exchange.rejection(now)
+        if rejection is not None:
+            return rejection
         if isinstance(prompt, ErrorResponse):
             return prompt
-        if organization.out(prompt.pool):
-            return refusals.outage(organization.faults)
+        if organization.in_outage(prompt.pool):
+            return errors.outage(organization.faults)
         pool = organization.pool(prompt.pool)
         split = organization.cache.look_up(prompt)
-        grant = pool.admit(
+        admission = pool.admit(
             self._estimate(prompt, split),
             prompt.max_tokens,
             now,
             ramp=organization.faults.ramp,
             wall=organization.wall(now),
         )
-        if isinstance(grant, Shortage):
-            return refusals.over_limit(grant, prompt.model)
+        if isinstance(admission, Shortage):
+            return errors.over_limit(admission, prompt.model)
         organization.traffic.admitted(now)
-        return _Generation(exchange, prompt, pool, grant, split, organization.struck())
+        return _Generation(exchange, prompt, pool, admission, split, organization.draw_faults())
 
     def _estimate(self, prompt: Prompt, split: Split) -> float:
         error = self._organization.settings.estimate_error
@@ -132,146 +129,115 @@ class Messages:
         lean = int(prompt.digest[:8], 16) / 0xFFFFFFFF * 2 - 1
         return max(1, round(split.counted * (1 + error * lean)))
 
-    async def _perform(self, job: _Generation) -> None:
-        """Strike the request down by chance, or answer it."""
-        organization, exchange = self._organization, job.exchange
+    async def _run(self, generation: _Generation) -> None:
+        """Fail the request with a random fault, or answer it."""
+        organization, exchange = self._organization, generation.exchange
         now = organization.tick()
         try:
-            for name in job.struck:
-                if name in BY_CHANCE:
-                    self._undo(job, now)
+            for name in generation.faults:
+                if name in RANDOM_ERRORS:
+                    self._refund(generation, now)
                     exchange.ended = True
-                    organization.audit.refused(job.prompt.identity, job.pool.name, BY_CHANCE[name], now)
-                    await exchange.refuse(BY_CHANCE[name], now)
+                    organization.audit.refused(
+                        generation.prompt.identity, generation.pool.name, RANDOM_ERRORS[name], now
+                    )
+                    await exchange.send_error(RANDOM_ERRORS[name], now)
                     return
                 if name == "reset" or (name == "stale_keepalive" and exchange.connection.reused):
-                    self._undo(job, now)
-                    self._broken(job, name, begun=False)
+                    self._refund(generation, now)
+                    self._broken(generation, name, begun=False)
                     exchange.connection.cut("reset")
                     return
-            await self._generate(job)
+            await self._generate(generation)
         finally:
-            produced = job.pool.end(job.grant, organization.tick())
-            organization.traffic.wrote(job.pool.name, produced)
+            produced = generation.pool.end(generation.admission, organization.tick())
+            organization.traffic.wrote(generation.pool.name, produced)
 
-    def _undo(self, job: _Generation, now: float) -> None:
+    def _refund(self, generation: _Generation, now: float) -> None:
         if not self._organization.settings.failures_consume:
-            job.pool.give_back(job.grant, now)
+            generation.pool.give_back(generation.admission, now)
 
-    async def _generate(self, job: _Generation) -> None:
-        organization, exchange, split = self._organization, job.exchange, job.split
+    async def _generate(self, generation: _Generation) -> None:
+        organization, exchange, split = self._organization, generation.exchange, generation.split
         settings = organization.settings
-        reply = compose(job.prompt, split, organization.number(), settings.output_tokens, settings.seed)
+        reply = compose(
+            generation.prompt, split, organization.next_number(), settings.output_tokens, settings.seed
+        )
         wait, seconds = self._pace(reply.tokens)
-        if "slow_first_byte" in job.struck:
+        if "slow_first_byte" in generation.faults:
             wait += organization.faults.slow_first_byte_seconds
         if not await exchange.connection.sleep(wait):
             return
         now = organization.tick()
-        job.pool.correct_input(job.grant, split.counted, now)
-        organization.cache.begin(job.prompt)
+        generation.pool.correct_input(generation.admission, split.counted, now)
+        organization.cache.begin(generation.prompt)
         organization.traffic.read(
-            job.pool.name, fresh=split.fresh, cache_read=split.read, cache_written=split.written
+            generation.pool.name, fresh=split.fresh, cache_read=split.read, cache_written=split.written
         )
-        job.pool.begin_output(job.grant, reply.tokens, seconds, now)
+        generation.pool.begin_output(generation.admission, reply.tokens, seconds, now)
         exchange.writing = True
-        if job.prompt.stream:
-            await self._stream(job, reply, seconds)
+        if generation.prompt.stream:
+            await self._stream_message(generation, reply, seconds)
         elif await exchange.connection.sleep(seconds):
-            await self._whole(job, reply)
+            await self._send_message(generation, reply)
 
     def _pace(self, tokens: int) -> tuple[float, float]:
-        """Seconds to the first token, and from it to the last."""
+        """Return the seconds to the first token, and from the first to the last."""
         latency = self._organization.settings.latency
         factor = math.exp(self._organization.random.gauss(0, latency.spread)) if latency.spread else 1.0
         return latency.first_token * factor, tokens / latency.tokens_per_second * factor
 
-    async def _whole(self, job: _Generation, reply: GeneratedReply) -> None:
-        organization, exchange = self._organization, job.exchange
+    async def _send_message(self, generation: _Generation, reply: GeneratedReply) -> None:
+        organization, exchange = self._organization, generation.exchange
         now = organization.tick()
-        job.pool.end(job.grant, now)
+        generation.pool.end(generation.admission, now)
         body = reply.body()
-        if "garbage" in job.struck:
-            self._broken(job, "garbage", begun=True)
-            await exchange.answer(body[: len(body) // 2], now, job.pool)
+        if "garbage" in generation.faults:
+            self._broken(generation, "garbage", begun=True)
+            await exchange.send_json(body[: len(body) // 2], now, generation.pool)
             return
-        await exchange.answer(body, now, job.pool)
-        self._answered(job)
+        await exchange.send_json(body, now, generation.pool)
+        self._answered(generation)
 
-    async def _stream(self, job: _Generation, reply: GeneratedReply, seconds: float) -> None:
-        organization, exchange = self._organization, job.exchange
+    async def _stream_message(self, generation: _Generation, reply: GeneratedReply, seconds: float) -> None:
+        organization, exchange = self._organization, generation.exchange
         pieces = reply.pieces(min(_MOST_PIECES if seconds else _PIECES_AT_ONCE, max(1, reply.tokens)))
-        fault = next((name for name in job.struck if name in _STREAM_FAULTS), None)
+        fault = next((name for name in generation.faults if name in _STREAM_FAULTS), None)
         breaks_after = organization.random.randrange(len(pieces)) if fault else len(pieces)
         pause = seconds / len(pieces)
-        await exchange.begin(organization.tick(), job.pool, reply.opening())
+        await exchange.begin_stream(organization.tick(), generation.pool, reply.opening())
         for index, piece in enumerate(pieces):
             if index == breaks_after and fault is not None:
-                await self._break_off(job, fault)
+                await self._break_off(generation, fault)
                 return
             if not await exchange.connection.sleep(pause):
                 return
-            await exchange.more(PING + piece if index % _PIECES_BETWEEN_PINGS == 1 else piece)
-        job.pool.end(job.grant, organization.tick())
-        await exchange.end(reply.closing())
-        self._answered(job)
+            await exchange.send_chunk(PING + piece if index % _PIECES_BETWEEN_PINGS == 1 else piece)
+        generation.pool.end(generation.admission, organization.tick())
+        await exchange.end_stream(reply.closing())
+        self._answered(generation)
 
-    async def _break_off(self, job: _Generation, fault: str) -> None:
-        organization, exchange = self._organization, job.exchange
-        self._broken(job, fault, begun=True)
+    async def _break_off(self, generation: _Generation, fault: str) -> None:
+        organization, exchange = self._organization, generation.exchange
+        self._broken(generation, fault, begun=True)
         if fault in _STREAM_ERRORS:
-            await exchange.end(error_event(*_STREAM_ERRORS[fault]))
+            await exchange.end_stream(error_event(*_STREAM_ERRORS[fault]))
         elif fault == "stream_cut":
-            await exchange.end()
+            await exchange.end_stream()
         elif fault == "stream_stalled":
             await exchange.connection.sleep(_STALL)
         else:
             exchange.connection.cut("reset" if organization.random.random() < 0.5 else "close")
 
-    def _answered(self, job: _Generation) -> None:
-        """Note a delivered answer, unless the client left while it was being sent."""
-        if job.exchange.connection.gone:
+    def _answered(self, generation: _Generation) -> None:
+        """Record a delivered answer, unless the client disconnected while it was being sent."""
+        if generation.exchange.connection.gone:
             return
-        job.exchange.ended = True
-        job.exchange.cause = "answered"
-        self._organization.audit.answered(job.prompt.identity, self._organization.tick())
+        generation.exchange.ended = True
+        generation.exchange.cause = "answered"
+        self._organization.audit.answered(generation.prompt.identity, self._organization.tick())
 
-    def _broken(self, job: _Generation, cause: str, *, begun: bool) -> None:
-        job.exchange.ended = True
-        job.exchange.cause = cause
-        self._organization.audit.broken(job.prompt.identity, self._organization.tick(), begun=begun)
-
-
-class CountTokens:
-    """``POST /v1/messages/count_tokens``: free, with a request limit of its own.
-
-    Args:
-        organization: Whose requests it serves.
-    """
-
-    def __init__(self, organization: Organization) -> None:
-        self._organization = organization
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve one request."""
-        organization = self._organization
-        exchange = Exchange(organization, scope, receive, send)
-        body = await exchange.body()
-        if body is None:
-            return
-        now = organization.tick()
-        if organization.unreachable:
-            exchange.connection.cut("refuse")
-            return
-        refusal = exchange.rejection(now)
-        prompt = organization.reader.read(*organization.reader.identify(body), counting=True)
-        if refusal is None and isinstance(prompt, ErrorResponse):
-            refusal = prompt
-        short = organization.count(now) if refusal is None else None
-        if short is not None:
-            refusal = refusals.over_limit(short, "count_tokens")
-        if refusal is not None or isinstance(prompt, ErrorResponse):
-            assert refusal is not None
-            await exchange.refuse(refusal, now)
-            return
-        await exchange.answer(orjson.dumps({"input_tokens": prompt.tokens}), now)
+    def _broken(self, generation: _Generation, cause: str, *, begun: bool) -> None:
+        generation.exchange.ended = True
+        generation.exchange.cause = cause
+        self._organization.audit.broken(generation.prompt.identity, self._organization.tick(), begun=begun)

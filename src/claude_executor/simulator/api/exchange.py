@@ -1,12 +1,11 @@
-"""One HTTP request and its answer, in plain ASGI: the busiest path needs no request objects."""
+"""One HTTP request and its response, in plain ASGI: the busiest path can do without request objects."""
 
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from claude_executor.simulator.api.connection import Connection
 from claude_executor.simulator.limits.pools import LimitPool
-from claude_executor.simulator.messages import errors as refusals
-from claude_executor.simulator.messages import headers
+from claude_executor.simulator.messages import errors, headers
 from claude_executor.simulator.messages.errors import NO_KEY, NOT_ADMIN, WRONG_KEY, ErrorResponse
 from claude_executor.simulator.organization import Organization
 
@@ -16,17 +15,25 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 
 LARGEST_BODY = 32 * 1024 * 1024
-"""Bytes that ``/v1/messages`` accepts (documented)."""
+"""The largest body, in bytes, that ``/v1/messages`` accepts (documented)."""
 
 
 class Exchange:
-    """One request.
+    """One request and its response.
 
     Args:
-        organization: Whose it is.
-        scope: ASGI scope.
-        receive: ASGI receive.
-        send: ASGI send.
+        organization: The organization that receives the request.
+        scope: The ASGI scope.
+        receive: The ASGI receive function.
+        send: The ASGI send function.
+
+    Attributes:
+        connection: The client's connection.
+        request_id: The id that the response carries.
+        status: The HTTP status sent; 0 while there is none.
+        cause: The outcome for the statistics; ``"left"`` until the request ends otherwise.
+        ended: Whether the audit has recorded the outcome of the request.
+        writing: Whether output tokens have begun to flow.
     """
 
     __slots__ = (
@@ -48,14 +55,14 @@ class Exchange:
         self._receive = receive
         self._send = send
         self.connection = Connection.of(scope)
-        self.request_id = f"req_01{organization.number():022d}"
+        self.request_id = f"req_01{organization.next_number():022d}"
         self.status = 0
         self.cause = "left"
         self.ended = False
         self.writing = False
 
-    def key(self) -> str | None:
-        """The API key, from ``x-api-key`` or ``Authorization: Bearer``; ``None`` if there is neither."""
+    def api_key(self) -> str | None:
+        """Return the key from ``x-api-key`` or ``Authorization: Bearer``; ``None`` if both are missing."""
         for name, value in self._scope["headers"]:
             if name == b"authorization" and value[:7].lower() == b"bearer ":
                 return bytes(value[7:]).decode("latin-1").strip()
@@ -64,13 +71,15 @@ class Exchange:
         return None
 
     def rejection(self, now: float) -> ErrorResponse | None:
-        """The answer that no request body could change, if there is one: a bad key, or an episode."""
+        """Return the error that any body would get, for its key or by a fault; ``None`` if there is none."""
         organization = self._organization
-        return self.unauthorized() or refusals.episode(organization.faults, organization.wall(now))
+        return self.authentication_error() or errors.organization_error(
+            organization.faults, organization.wall(now)
+        )
 
-    def unauthorized(self, *, admin: bool = False) -> ErrorResponse | None:
-        """The answer to a request whose key is missing or wrong, or ``None`` if the key is good."""
-        key = self.key()
+    def authentication_error(self, *, admin: bool = False) -> ErrorResponse | None:
+        """Return the error for a missing or wrong key; ``None`` if the key is good."""
+        key = self.api_key()
         if not key:
             return NO_KEY
         settings = self._organization.settings
@@ -81,7 +90,7 @@ class Exchange:
         return None
 
     async def body(self) -> bytes | None:
-        """The whole body; ``None`` if the client left before its end, or was told that it is too large."""
+        """Read the whole body; ``None`` if the client disconnected, or if it was too large and got a 413."""
         parts: list[bytes] = []
         size = 0
         more = True
@@ -90,65 +99,65 @@ class Exchange:
             if message["type"] == "http.disconnect":
                 self.connection.gone = True
                 return None
-            # Read to the end even if it is too much: a client still sending would miss the answer.
+            # Read to the end even if the body is too large: a client still sending would miss the response.
             part = message.get("body", b"")
             size += len(part)
             if size <= LARGEST_BODY:
                 parts.append(part)
             more = message.get("more_body", False)
         if size > LARGEST_BODY:
-            await self.refuse(refusals.TOO_LARGE, self._organization.tick())
+            await self.send_error(errors.TOO_LARGE, self._organization.tick())
             return None
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    async def refuse(self, refusal: ErrorResponse, now: float, pool: LimitPool | None = None) -> None:
-        """Answer with an error."""
-        body, kind = refusal.body(self.request_id)
-        found = self._head(now) if refusal.shown != "nothing" else [(b"server", b"cloudflare")]
-        if refusal.shown != "nothing" and refusal.status != 401:
+    async def send_error(self, error: ErrorResponse, now: float, pool: LimitPool | None = None) -> None:
+        """Respond with an error."""
+        body, kind = error.body(self.request_id)
+        found = self._identity_headers(now) if error.header_set != "nothing" else [(b"server", b"cloudflare")]
+        if error.header_set != "nothing" and error.status != 401:
             found += headers.organization()
-        if refusal.shown == "limits" and pool is not None and self._organization.settings.headers:
+        if error.header_set == "limits" and pool is not None and self._organization.settings.headers:
             found += headers.limits(pool, now, self._organization.wall(now))
-        if refusal.retry_after is not None:
-            found.append((b"retry-after", b"%d" % refusal.retry_after))
-        if refusal.should_retry is not None:
-            found.append((b"x-should-retry", b"true" if refusal.should_retry else b"false"))
-        if refusal.status == 413:
+        if error.retry_after is not None:
+            found.append((b"retry-after", b"%d" % error.retry_after))
+        if error.should_retry is not None:
+            found.append((b"x-should-retry", b"true" if error.should_retry else b"false"))
+        if error.status == 413:
             found.append((b"connection", b"close"))
-        await self._whole(refusal.status, kind, body, found)
-        self.cause = refusal.cause
+        await self._send_whole(error.status, kind, body, found)
+        self.cause = error.cause
 
-    async def answer(self, body: bytes, now: float, pool: LimitPool | None = None) -> None:
-        """Answer with a 200 and one JSON document."""
-        await self._whole(200, b"application/json", body, self._good(now, pool))
+    async def send_json(self, body: bytes, now: float, pool: LimitPool | None = None) -> None:
+        """Respond with a 200 and one JSON document."""
+        await self._send_whole(200, b"application/json", body, self._success_headers(now, pool))
 
-    async def begin(self, now: float, pool: LimitPool, first: bytes) -> None:
-        """Begin a stream with a 200 and its first events."""
-        found = self._good(now, pool)
+    async def begin_stream(self, now: float, pool: LimitPool, first: bytes) -> None:
+        """Start a stream: a 200 and its first events."""
+        found = self._success_headers(now, pool)
         found += [(b"content-type", b"text/event-stream; charset=utf-8"), (b"cache-control", b"no-cache")]
         self.status = 200
         await self._send({"type": "http.response.start", "status": 200, "headers": found})
-        await self.more(first)
+        await self.send_chunk(first)
 
-    async def more(self, chunk: bytes) -> None:
-        """Send another part of a stream."""
+    async def send_chunk(self, chunk: bytes) -> None:
+        """Send the next chunk of a stream."""
         await self._send({"type": "http.response.body", "body": chunk, "more_body": True})
 
-    async def end(self, chunk: bytes = b"") -> None:
-        """Send the last part of a stream."""
+    async def end_stream(self, chunk: bytes = b"") -> None:
+        """Send the last chunk of a stream."""
         await self._send({"type": "http.response.body", "body": chunk, "more_body": False})
 
-    async def _whole(self, status: int, kind: bytes, body: bytes, found: list[headers.Header]) -> None:
+    async def _send_whole(self, status: int, kind: bytes, body: bytes, found: list[headers.Header]) -> None:
         found += [(b"content-type", kind), (b"content-length", b"%d" % len(body))]
         self.status = status
         await self._send({"type": "http.response.start", "status": status, "headers": found})
         await self._send({"type": "http.response.body", "body": body, "more_body": False})
 
-    def _head(self, now: float) -> list[headers.Header]:
+    def _identity_headers(self, now: float) -> list[headers.Header]:
         return headers.identity(self.request_id, self._organization.wall(now))
 
-    def _good(self, now: float, pool: LimitPool | None) -> list[headers.Header]:
-        found = self._head(now) + headers.organization()
+    def _success_headers(self, now: float, pool: LimitPool | None) -> list[headers.Header]:
+        found = self._identity_headers(now) + headers.organization()
         if pool is not None and self._organization.settings.headers:
             found += headers.limits(pool, now, self._organization.wall(now))
         return found

@@ -1,1 +1,1 @@
-"""What the simulator has seen of its clients, and its verdict on them."""
+"""The record of a client's requests, and the verdict on the client."""

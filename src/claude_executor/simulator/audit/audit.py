@@ -1,20 +1,20 @@
-"""What the simulator sees of its client, boiled down to what the verdict needs.
+"""The audit of a client: the history of its requests, reduced to what the verdict needs.
 
-A client's request is known by its ``metadata.user_id`` if it has one, else by the hash of its body. Give
-equal prompts different ids, or the second looks like a repetition of the first.
+The identity of a request is its ``metadata.user_id`` if it has one, else the hash of its body. Give equal
+prompts different ids, or the second looks like a retry of the first.
 
-Two rules keep the judgement fair:
+Two rules keep the verdict fair:
 
-* A refusal counts as known ``REACH`` seconds after it was sent. What arrives sooner may have been under way,
-  and is held against nobody. (The refused request itself is different: whoever repeats it has read the
-  answer.)
-* Probing an outage is right, hammering is not: once the first refusal is known, ten requests and one a second
-  are free in each pool, and every one beyond that is a violation. A client that probes for all its requests
-  stays far below; one whose every request retries for itself does not.
+* An error counts as known ``NOTICE_DELAY`` seconds after it was sent. Requests that arrive sooner may have
+  been on their way and are no mistake. (A retry of the rejected request itself always is: its client has
+  read the error.)
+* Probing an outage is right, hammering it is wrong. Once the first error is known, each pool allows ten
+  requests and one a second; every further one is a violation. A client that probes on behalf of all its
+  requests stays far below that; a client whose every request retries on its own does not.
 
-Memory is bounded. A request whose matter is settled is kept as one small number under a hash of its identity,
-in two generations of which the older is dropped when the younger is full. An open matter is kept whole; if
-there are too many, the oldest is judged as it stands.
+Memory is bounded. A settled request is kept as one small number under the hash of its identity, in two
+generations; the older one is dropped when the younger is full. An open case is kept whole; if there are too
+many, the oldest is judged as it stands.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,14 +24,14 @@ from typing import Literal
 from claude_executor.simulator.audit.verdict import Verdict, Violation
 from claude_executor.simulator.messages.errors import ErrorResponse
 
-REACH = 0.5
-"""Seconds after which a refusal counts as known: both ways over the network, and a client that is busy."""
+NOTICE_DELAY = 0.5
+"""Seconds after which an error counts as known: the network's round trip, and time for a busy client."""
 
 MOST_OPEN = 100_000
-"""Identities with open matters that are kept."""
+"""The number of open cases kept."""
 
 GENERATION = 250_000
-"""Settled identities in one of the two generations that are kept."""
+"""The number of settled identities in each of the two generations kept."""
 
 FREE_PROBES = 10
 PROBES_PER_SECOND = 1.0
@@ -44,14 +44,14 @@ _Ending = Literal["", "refused", "truncated", "left"]
 
 @dataclass(slots=True)
 class _Case:
-    """An open matter: a request that is running, or whose last answer was not the end of it."""
+    """An open case: a request that is in flight, or whose last response did not settle it."""
 
     pool: str
     attempts: int = 0
     running: int = 0
     wait_until: float = -1.0
     early: bool = False
-    final: bool = False
+    rejected: bool = False
     answered: bool = False
     abandoned: bool = False
     ending: _Ending = ""
@@ -59,25 +59,25 @@ class _Case:
 
     @property
     def given_up(self) -> bool:
-        """Whether nothing would be left of it if the client did nothing more."""
-        return self.ending == "refused" and not (self.running or self.answered or self.final)
+        """Whether the request is lost if the client does nothing more."""
+        return self.ending == "refused" and not (self.running or self.answered or self.rejected)
 
     @property
     def cut_short(self) -> bool:
-        """Whether the client seems content with an answer that broke off."""
+        """Whether the client seems to have accepted a truncated answer."""
         return self.ending == "truncated" and not (self.running or self.answered)
 
 
 @dataclass(slots=True)
 class _Outage:
-    """An outage of one pool that the client knows of, and what it may still send into it."""
+    """A known outage of one pool, and the number of probes that are still allowed."""
 
     known_at: float
     probes: float = FREE_PROBES
     seen_at: float = 0.0
 
     def excused(self, now: float) -> bool:
-        """Whether a request may come now; one that may is counted."""
+        """Whether a request is allowed now; an allowed one is counted."""
         if now <= self.known_at + _GRAIN:
             return True
         since = max(self.seen_at, self.known_at)
@@ -89,8 +89,8 @@ class _Outage:
         return True
 
 
-class _Settled:
-    """How often a request was sent until it was answered in full, or (negative) until a final refusal."""
+class _SettledIdentities:
+    """The attempts of each settled request; negative if it ended in a permanent error."""
 
     __slots__ = ("_generation", "_old", "_young", "forgotten")
 
@@ -107,7 +107,7 @@ class _Settled:
         self._young[hash(identity)] = attempts
 
     def take(self, identity: str) -> int:
-        """Forget a request again and say what was kept of it; 0 if nothing was."""
+        """Remove a request and return its attempts; 0 if it is unknown."""
         if not (self._young or self._old):
             return 0
         key = hash(identity)
@@ -116,17 +116,17 @@ class _Settled:
 
 @dataclass(slots=True)
 class ClientAudit:
-    """Watches one client and gives the verdict. It sees what arrives and how each request ends.
+    """Watches one client: which requests arrive, and how each one ends.
 
     Args:
-        most_open: Open matters that are kept.
-        generation: Settled identities that are kept at least.
+        most_open: The number of open cases kept.
+        generation: The number of settled identities that are kept at least.
     """
 
     most_open: int = MOST_OPEN
     generation: int = GENERATION
     _open: dict[str, _Case] = field(init=False, default_factory=dict[str, _Case])
-    _settled: _Settled = field(init=False)
+    _settled: _SettledIdentities = field(init=False)
     _closed: dict[str, tuple[float, float]] = field(
         init=False, default_factory=dict[str, tuple[float, float]]
     )
@@ -139,10 +139,10 @@ class ClientAudit:
     _dropped: int = field(init=False, default=0)
 
     def __post_init__(self) -> None:
-        self._settled = _Settled(self.generation)
+        self._settled = _SettledIdentities(self.generation)
 
     def arrived(self, identity: str, pool: str, now: float, *, outage: bool) -> None:
-        """A request came in."""
+        """Record a request that arrived."""
         self._count("requests")
         case = self._open.get(identity) or self._reopen(identity, pool)
         case.attempts += 1
@@ -151,12 +151,12 @@ class ClientAudit:
             self._count("overlapping")
         case.running += 1
         case.early = False
-        if case.final:
-            self._violate("forbidden_retries", identity, now, "sent again after a final answer")
+        if case.rejected:
+            self._violate("forbidden_retries", identity, now, "sent again after a permanent error")
         elif now < case.wait_until - _GRAIN:
             early = case.wait_until - now
             self._violate(
-                "early_retries", identity, now, f"sent again {early:.3f} s before it was allowed to"
+                "early_retries", identity, now, f"sent again {early:.3f} s before its retry-after was over"
             )
         elif self._closed:
             known_at, until = self._closed.get(pool, (now, now))
@@ -165,81 +165,93 @@ class ClientAudit:
                 self._count("early_others")
         if outage:
             self._count("sent_in_outage")
-            known = self._outages.setdefault(pool, _Outage(now + REACH))
+            known = self._outages.setdefault(pool, _Outage(now + NOTICE_DELAY))
             if not known.excused(now):
                 since = now - known.known_at
                 self._violate("hammered_outage", identity, now, f"sent {since:.3f} s into a known outage")
 
-    def refused(self, identity: str, pool: str, refusal: ErrorResponse, now: float) -> None:
-        """A request was answered with an error."""
+    def refused(self, identity: str, pool: str, error: ErrorResponse, now: float) -> None:
+        """Record an error response to a request."""
         case = self._end(identity, "refused", now)
-        if refusal.status == 429:
+        if error.status == 429:
             causes = self._refusals.setdefault(pool, {})
-            causes[refusal.cause] = causes.get(refusal.cause, 0) + 1
-        if refusal.retry_after is not None:
+            causes[error.cause] = causes.get(error.cause, 0) + 1
+        if error.retry_after is not None:
             if case.early:
-                self._violate("sent_too_early", identity, now, "sent to a pool that had been told to wait")
-            case.wait_until = now + refusal.retry_after
-            known_at, until = self._closed.get(pool, (now + REACH, now))
+                self._violate(
+                    "sent_too_early", identity, now, "sent to a pool that had told the client to wait"
+                )
+            case.wait_until = now + error.retry_after
+            known_at, until = self._closed.get(pool, (now + NOTICE_DELAY, now))
             if until <= now:
-                known_at = now + REACH
+                known_at = now + NOTICE_DELAY
             self._closed[pool] = known_at, max(until, case.wait_until)
-        case.final = case.final or refusal.final
+        case.rejected = case.rejected or error.permanent
         self._settle(identity, case)
 
     def answered(self, identity: str, now: float) -> None:
-        """A request was answered in full, and the answer was delivered."""
+        """Record a complete answer that was delivered."""
         case = self._end(identity, "", now)
         if case.answered:
-            self._violate("duplicates", identity, now, "answered in full again")
+            self._violate("duplicates", identity, now, "answered completely a second time")
         else:
             self._count("answered")
             if case.abandoned:
                 self._violate(
-                    "resent_after_leaving", identity, now, "answered again after the client hung up"
+                    "resent_after_leaving", identity, now, "answered again after the client disconnected"
                 )
         case.answered = True
         self._settle(identity, case)
 
     def broken(self, identity: str, now: float, *, begun: bool) -> None:
-        """An answer broke off (``on_response_started``), or the connection broke before there was one."""
+        """Record a request whose answer or connection broke.
+
+        Args:
+            identity: The request.
+            now: The current instant.
+            begun: Whether an answer had begun.
+        """
         if begun:
             self._count("truncated")
         self._settle(identity, self._end(identity, "truncated" if begun else "refused", now))
 
     def left(self, identity: str, now: float, *, begun: bool) -> None:
-        """The client hung up, on an answer that was being written (``on_response_started``) or before there was one."""
+        """Record a request whose client disconnected.
+
+        Args:
+            identity: The request.
+            now: The current instant.
+            begun: Whether an answer was being written.
+        """
         case = self._end(identity, "left", now)
         if begun:
             if case.answered or case.abandoned:
-                self._violate("resent_after_leaving", identity, now, "hung up on a second answer")
+                self._violate("resent_after_leaving", identity, now, "disconnected from a second answer")
             case.abandoned = True
         self._settle(identity, case)
 
     def outage_began(self, in_flight: int) -> None:
-        """An outage began while ``in_flight`` requests were running; nobody knows of it yet."""
+        """Record an outage that began while ``in_flight`` requests ran; no client knows of it yet."""
         self._in_flight.append(in_flight)
         self._outages.clear()
 
-    def verdict(self, debts: Mapping[str, Mapping[str, float]], out: Callable[[str], bool]) -> Verdict:
-        """The judgement so far.
+    def verdict(self, debts: Mapping[str, Mapping[str, float]], in_outage: Callable[[str], bool]) -> Verdict:
+        """Return the verdict so far.
 
         Args:
-            debts: The deepest debts, which the witness cannot see.
-            out: Whether a pool is out of service now.
+            debts: The deepest debt of each bucket by pool and resource; the audit does not see the buckets.
+            in_outage: Returns whether a pool is out of service now.
         """
         counts = self._counts
         cut_short = [
-            Violation(
-                "truncated_accepted", identity, case.ended_at, "broke off and was never asked for again"
-            )
+            Violation("truncated_accepted", identity, case.ended_at, "truncated and never sent again")
             for identity, case in self._open.items()
             if case.cut_short
         ]
         given_up = [
-            Violation("given_up", identity, case.ended_at, "refused and never sent again")
+            Violation("given_up", identity, case.ended_at, "failed and never sent again")
             for identity, case in self._open.items()
-            if case.given_up and not out(case.pool)
+            if case.given_up and not in_outage(case.pool)
         ]
         return Verdict(
             early_retries=counts.get("early_retries", 0),
@@ -269,14 +281,14 @@ class ClientAudit:
         attempts = self._settled.take(identity)
         if not attempts:
             self._count("identities")
-        case = _Case(pool, abs(attempts), final=attempts < 0, answered=attempts > 0)
+        case = _Case(pool, abs(attempts), rejected=attempts < 0, answered=attempts > 0)
         self._open[identity] = case
         if len(self._open) > self.most_open:
             self._drop()
         return case
 
     def _drop(self) -> None:
-        """Judge the oldest open matter as it stands. One that is running goes to the end of the queue."""
+        """Judge the oldest open case as it stands. One that is in flight moves to the end of the queue."""
         identity = next(iter(self._open))
         case = self._open.pop(identity)
         if case.running or not case.ending:
@@ -296,9 +308,9 @@ class ClientAudit:
         return case
 
     def _settle(self, identity: str, case: _Case) -> None:
-        if not case.running and (case.final or case.answered):
+        if not case.running and (case.rejected or case.answered):
             del self._open[identity]
-            self._settled.keep(identity, -case.attempts if case.final else case.attempts)
+            self._settled.keep(identity, -case.attempts if case.rejected else case.attempts)
 
     def _count(self, name: str) -> None:
         self._counts[name] = self._counts.get(name, 0) + 1

@@ -1,13 +1,14 @@
-"""How the client behaved: was anything lost, paid for twice, or sent when it should not have been?
+"""The verdict on a client: was a request lost, paid for twice, or sent when it should not have been?
 
-What makes a verdict not clean is what a client could have known and avoided: it was told to wait, it was told
-no, it had its answer, its answer had visibly broken off, it let go of a row. What it could not know is only
-told: what was under way when a refusal left, how deep a bucket went into debt, that two of its requests
-overlapped.
+Findings are mistakes that a client could have known and avoided: retrying before ``retry-after`` is over,
+repeating a permanent error, asking again for a complete answer, accepting a truncated one, giving up on a
+request. The other figures are information only, because the client could not have known: requests in flight
+when an error was sent, the depth of a bucket's debt, requests that overlapped.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 FINDINGS = (
     "early_retries",
@@ -19,18 +20,18 @@ FINDINGS = (
     "hammered_outage",
     "given_up",
 )
-"""The counts that make a verdict not clean."""
+"""The names of the counts that must be zero for a verdict to be clean."""
 
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """One thing that a well-behaved client does not do.
+    """One mistake of the client.
 
     Attributes:
         kind: The name of the count in the verdict.
-        identity: Whose request it was.
-        at: When, on the simulator's clock.
-        detail: What happened, in words.
+        identity: The request: its ``metadata.user_id``, or the hash of its body.
+        at: The instant, on the simulator's clock.
+        detail: A description in words.
     """
 
     kind: str
@@ -41,38 +42,38 @@ class Violation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """The judgement on a client so far. The first eight counts are findings, the others are only told.
+    """The verdict on a client so far. The first eight counts are findings, the others are information.
 
-    Judge at the end of a run: in the middle of one, a request that waits for its next attempt looks given up.
+    Ask for the verdict at the end of a run: in the middle of one, a request that waits for its next attempt
+    looks given up.
 
     Attributes:
-        early_retries: Requests repeated before the ``retry-after`` that they were told was over.
-        forbidden_retries: Requests repeated although their answer was final: 400, 401, 402, 403, 404, 413,
-            spend caps.
-        duplicates: Answers delivered for requests that had been answered in full before: paid for twice.
-        truncated_accepted: Answers that broke off (or were garbage) and were never asked for again.
-        resent_after_leaving: Requests for which a second answer was begun although the client had hung up on
-            one that was being written: paid for twice. Hanging up before the first token costs nothing.
-        sent_too_early: Requests to a pool that had told another request to wait, and that were refused in
-            their turn. Those that were let in did no harm: a smaller request may fit where a larger one did
-            not.
-        hammered_outage: Requests sent into an outage that the client knew of, beyond ten and one a second.
-        given_up: Requests whose last answer was a refusal, or a broken connection, after which a retry would
-            have been answered: not those of pools that are out of service at this moment.
+        early_retries: Requests repeated before their own ``retry-after`` was over.
+        forbidden_retries: Requests repeated after a permanent error: 400, 401, 402, 403, 404, 413, spend
+            caps.
+        duplicates: Answers delivered for requests that already had a complete answer: paid for twice.
+        truncated_accepted: Truncated or garbled answers whose request was never sent again.
+        resent_after_leaving: Requests that got a second answer although the client had disconnected while
+            the first was being written: paid for twice. Disconnecting before the first token is free.
+        sent_too_early: Requests rejected by a pool that had already told another request to wait. Requests
+            that such a pool admits do no harm: a small one may fit where a large one did not.
+        hammered_outage: Requests sent into a known outage, beyond ten plus one a second for each pool.
+        given_up: Requests whose last attempt ended in an error or a broken connection and that a retry would
+            have saved. Requests to pools that are out of service now do not count.
 
-        requests: HTTP requests seen.
-        identities: Different requests among them.
-        answered: Requests that got a full answer at least once.
-        truncated: Answers that broke off, or were garbage, whether or not they were asked for again.
-        early_others: Requests to a pool that had told another request to wait, let in or not.
-        overlapping: Requests sent while the same request was still running.
+        requests: HTTP requests received.
+        identities: Distinct requests among them.
+        answered: Requests with at least one complete answer.
+        truncated: Truncated or garbled answers, whether or not the request was sent again.
+        early_others: Requests sent to a pool that had told another request to wait, admitted or not.
+        overlapping: Requests sent while the same request was still in flight.
         sent_in_outage: Requests sent during outages.
-        in_flight_at_outage: Requests running when each outage began.
-        most_attempts: The most often a single request was sent.
-        forgotten: Identities that were dropped from memory to keep it small. If one of these comes again, it
-            counts as new: what would be found against it goes unseen.
-        refusals: 429s by pool and cause.
-        debts: The deepest debt of each bucket by pool and resource, in tokens: what was let in above the
+        in_flight_at_outage: The number of requests in flight when each outage began.
+        most_attempts: The highest number of attempts of one request.
+        forgotten: Requests dropped from memory to bound it. One that comes back counts as new, so mistakes
+            with it go unnoticed.
+        refusals: 429 responses by pool and cause.
+        debts: The deepest debt of each bucket by pool and resource, in tokens: the amount admitted above the
             limit.
         violations: The first thousand violations.
     """
@@ -101,10 +102,15 @@ class Verdict:
 
     @property
     def findings(self) -> dict[str, int]:
-        """What makes the verdict not clean: the counts that are not zero, by name."""
+        """The findings that are not zero, by name."""
         return {name: count for name in FINDINGS if (count := getattr(self, name))}
 
     @property
     def clean(self) -> bool:
-        """Whether nothing was found."""
+        """Whether there are no findings."""
         return not self.findings
+
+
+def as_json(verdict: Verdict) -> dict[str, Any]:
+    """Return a verdict as JSON values, with ``clean`` and ``findings``."""
+    return asdict(verdict) | {"clean": verdict.clean, "findings": verdict.findings}

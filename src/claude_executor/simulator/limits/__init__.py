@@ -1,1 +1,1 @@
-"""The rate limits, enforced with true token buckets."""
+"""The rate limits, enforced with token buckets."""

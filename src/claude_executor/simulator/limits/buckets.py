@@ -1,24 +1,30 @@
-"""A leaking tank: what one limit of one pool holds at an instant.
+"""A token bucket with steady outflows: the level of one limit of one pool.
 
-Model: the level rises at the limit's rate up to the capacity and falls in steps (``take``) and in steady
-flows (``begin``/``end``: one flow per answer being generated), so that a thousand running answers cost
+Model: the level rises at the limit's rate up to the capacity. It falls in steps (``take``) and in steady
+flows (``begin`` and ``end``, one flow per answer being generated), so a thousand answers in flight cost
 nothing between their beginnings and ends. A flow dries up by itself when its answer is complete, however late
 ``end`` is called. Between two events the level is a straight line clipped at the capacity. It may fall below
-zero: whoever was let in is served, and the debt delays those who come after.
+zero: an admitted request is served, and the debt delays later ones.
 """
 
 import heapq
 import math
 from dataclasses import dataclass
 
-# A wake-up computed in floating point may find a hair too little; no level is compared more sharply than
-# this.
+# The tolerance of every comparison of levels: a wake-up computed in floating point may come slightly early.
 _GRAIN = 1e-6
 
 
 @dataclass(slots=True, eq=False)
 class Flow:
-    """One answer being generated: ``amount`` tokens leave evenly over ``seconds`` from ``begun_at`` on."""
+    """One answer being generated: its tokens leave the bucket at a steady rate.
+
+    Attributes:
+        amount: The tokens of the answer.
+        seconds: The time over which they leave.
+        begun_at: The instant of the first one.
+        dry: Whether the flow has ended.
+    """
 
     amount: float
     seconds: float
@@ -27,38 +33,44 @@ class Flow:
 
     @property
     def dry_at(self) -> float:
-        """When the last token has left."""
+        """The instant at which the last token leaves."""
         return self.begun_at + self.seconds
 
     def __lt__(self, other: "Flow") -> bool:
-        """Whether this one dries up first."""
+        """Whether this flow dries up first; for the heap."""
         return self.dry_at < other.dry_at
 
     @property
     def per_second(self) -> float:
-        """How fast the tank drains for this answer."""
+        """The tokens that leave the bucket per second."""
         return self.amount / self.seconds
 
     def drawn(self, now: float) -> float:
-        """How many tokens the answer has really produced by ``now``."""
+        """Return the tokens produced by ``now``."""
         return self.amount * min(1.0, max(0.0, now - self.begun_at) / self.seconds)
 
 
-class Tank:
-    """One limit, continuously refilled.
+class LimitBucket:
+    """The bucket of one limit, continuously refilled and full at the start.
 
     Args:
         per_minute: The limit.
-        seconds: Capacity in seconds' worth of the limit.
-        now: The current instant in seconds; every method takes the same clock.
+        seconds: The capacity, in seconds of the limit.
+        now: The current instant in seconds. All methods take instants of the same clock.
+
+    Attributes:
+        per_minute: The limit.
+        capacity: The highest level.
+        lowest: The lowest level so far.
+        neighbours: The fraction of the refill that other users take.
     """
 
     __slots__ = (
-        "_flowing",
         "_flows",
-        "_held",
+        "_level",
+        "_outflow",
         "_running",
-        "_seen_at",
+        "_updated_at",
         "capacity",
         "lowest",
         "neighbours",
@@ -70,11 +82,11 @@ class Tank:
         self.capacity = max(1.0, per_minute / 60.0 * seconds)
         self.neighbours = 0.0
         self.lowest = self.capacity
-        self._held = self.capacity
-        self._seen_at = now
+        self._level = self.capacity
+        self._updated_at = now
         self._flows: list[Flow] = []
         self._running = 0
-        self._flowing = 0.0
+        self._outflow = 0.0
 
     @property
     def per_second(self) -> float:
@@ -82,40 +94,40 @@ class Tank:
         return self.per_minute / 60.0
 
     def level(self, now: float) -> float:
-        """What the tank holds; negative while in debt. A clock that steps back changes nothing."""
-        if now <= self._seen_at:
-            return self._held
+        """Return the level; negative while in debt. A clock that steps back changes nothing."""
+        if now <= self._updated_at:
+            return self._level
         while self._flows and self._flows[0].dry_at <= now:
             flow = heapq.heappop(self._flows)
             if not flow.dry:
                 self._run(flow.dry_at)
                 self._dry_up(flow)
         self._run(now)
-        return self._held
+        return self._level
 
     def holds(self, need: float, now: float) -> bool:
-        """Whether ``need`` is there, forgiving less than a millionth of a token."""
+        """Whether the level covers ``need``, up to rounding."""
         return self.level(now) + _GRAIN >= need
 
     def take(self, amount: float, now: float) -> None:
-        """Remove ``amount`` at once, into debt if need be. A negative amount gives back, to the capacity."""
-        self._held = min(self.capacity, self.level(now) - amount)
-        self.lowest = min(self.lowest, self._held)
+        """Remove ``amount`` at once, even into debt. A negative amount is returned, up to the capacity."""
+        self._level = min(self.capacity, self.level(now) - amount)
+        self.lowest = min(self.lowest, self._level)
 
     def begin(self, amount: float, seconds: float, now: float) -> Flow:
-        """Let ``amount`` flow out evenly over ``seconds`` (more than 0)."""
+        """Start a flow of ``amount`` over ``seconds``, which must be greater than 0."""
         self.level(now)
         flow = Flow(amount, seconds, now)
         heapq.heappush(self._flows, flow)
         self._running += 1
-        self._flowing += flow.per_second
+        self._outflow += flow.per_second
         return flow
 
     def end(self, flow: Flow, now: float) -> float:
         """Stop a flow, early or late.
 
         Returns:
-            The tokens that were really produced.
+            The tokens that were produced.
         """
         self.level(now)
         if not flow.dry:
@@ -123,36 +135,36 @@ class Tank:
         return flow.drawn(now)
 
     def wait(self, need: float, now: float) -> float:
-        """Seconds of plain refill until ``need`` is there: the API does not know anybody's next move."""
+        """Return the seconds of refill until ``need`` is there, as if no other request came."""
         return max(0.0, need - self.level(now)) / self.per_second
 
     def full_in(self, now: float) -> float:
-        """Seconds of plain refill until the tank is full."""
+        """Return the seconds of refill until the bucket is full."""
         return self.wait(self.capacity, now)
 
     def change(self, per_minute: int, seconds: float, now: float) -> None:
-        """Change the limit; what was refilled until now was refilled at the old one."""
+        """Change the limit from ``now`` on; the level until then follows the old one."""
         self.level(now)
         self.per_minute = per_minute
         self.capacity = max(1.0, per_minute / 60.0 * seconds)
-        self._held = min(self.capacity, self._held)
+        self._level = min(self.capacity, self._level)
 
     def _run(self, now: float) -> None:
-        """Let time pass in which no flow begins or dries up."""
-        elapsed = now - self._seen_at
+        """Advance the level over a time in which no flow begins or dries up."""
+        elapsed = now - self._updated_at
         if elapsed > 0:
-            self._seen_at = now
-            inflow = self.per_minute / 60.0 * (1.0 - self.neighbours) - self._flowing
-            self._held = min(self.capacity, self._held + inflow * elapsed)
-            self.lowest = min(self.lowest, self._held)
+            self._updated_at = now
+            inflow = self.per_minute / 60.0 * (1.0 - self.neighbours) - self._outflow
+            self._level = min(self.capacity, self._level + inflow * elapsed)
+            self.lowest = min(self.lowest, self._level)
 
     def _dry_up(self, flow: Flow) -> None:
         flow.dry = True
         self._running -= 1
-        # Set to nothing when nothing runs, so that rounding errors do not add up over millions of flows.
-        self._flowing = self._flowing - flow.per_second if self._running else 0.0
+        # Exactly zero when no flow is left, so that rounding errors do not add up over millions of flows.
+        self._outflow = self._outflow - flow.per_second if self._running else 0.0
 
 
-def quoted(seconds: float) -> int:
-    """A wait as ``retry-after`` gives it: whole seconds, rounded up, at least one."""
+def retry_after_seconds(seconds: float) -> int:
+    """Round a wait as ``retry-after`` does: up to whole seconds, at least one."""
     return max(1, math.ceil(seconds - _GRAIN))

@@ -1,40 +1,40 @@
-"""The limits of one pool of models, and whether a request may pass.
+"""The limits of one pool of models, and the decision whether a request is admitted.
 
-Admission follows the published rules where there are any: one request from the request bucket, the estimated
-uncached input from the input bucket, and an output bucket that is not empty. A request refused for its tokens
-takes nothing, not even the request (seen in a recorded 429).
+Admission follows the published rules where they exist: one request from the request bucket, the estimated
+uncached input from the input bucket, and an output bucket that is not empty. A request that is rejected for
+its tokens takes nothing from any bucket, not even from the request bucket (seen in a recorded 429).
 """
 
 from dataclasses import dataclass, field
 from typing import Literal
 
-from claude_executor.simulator.limits.buckets import Flow, Tank, quoted
+from claude_executor.simulator.limits.buckets import Flow, LimitBucket, retry_after_seconds
 from claude_executor.simulator.world.faults import Neighbours
 from claude_executor.simulator.world.models import Rates
-from claude_executor.simulator.world.ramp import Climb, Ramp
+from claude_executor.simulator.world.ramp import Ramp, RampState
 from claude_executor.simulator.world.settings import Settings
 
 Resource = Literal["requests", "input_tokens", "output_tokens"]
 RESOURCES: tuple[Resource, ...] = ("requests", "input_tokens", "output_tokens")
 
-# "More than nothing" in the output bucket, as an amount: what was waited for as told must be enough.
+# The least level at which the output bucket is "not empty": a client that waits its retry-after finds it.
 _LEAST_OUTPUT = 0.001
 
-# Seconds that no clock resolves well enough to divide tokens by.
+# Answers generated within this time, in seconds, leave the bucket at once: clocks resolve no shorter flow.
 _AT_ONCE = 1e-4
 
 
 @dataclass(frozen=True, slots=True)
 class Shortage:
-    """Why a request may not pass now.
+    """The reason why a request is not admitted now.
 
     Attributes:
-        resource: What is short.
-        cause: ``"requests"``, ``"window"`` (the hidden one), ``"input_tokens"``, ``"output_tokens"`` or
+        resource: The resource that is short.
+        cause: ``"requests"``, ``"window"`` (the hidden bucket), ``"input_tokens"``, ``"output_tokens"`` or
             ``"ramp"``.
         limit: The limit in force, per minute.
-        retry_after: What the client is told, in whole seconds.
-        following: For a ramp, the cap of the next minute.
+        retry_after: The ``retry-after`` header, in whole seconds.
+        following: For the ramp limit, the cap of the next minute.
     """
 
     resource: Resource
@@ -46,10 +46,19 @@ class Shortage:
 
 @dataclass(slots=True)
 class Admission:
-    """What one admitted request holds of its pool until it ends."""
+    """The amounts that one admitted request holds of its pool until it ends.
+
+    Attributes:
+        estimate: Input tokens taken.
+        output: The output bucket at admission; ``None`` for no limit.
+        reserved: Output tokens reserved at admission, under the old reservation rule.
+        flow: The answer being generated, once it has begun.
+        produced: Output tokens produced, once the request has ended.
+        settled: Whether the request has ended.
+    """
 
     estimate: float
-    output: Tank | None = None
+    output: LimitBucket | None = None
     reserved: float = 0.0
     flow: Flow | None = None
     produced: float = 0.0
@@ -61,8 +70,8 @@ class LimitPool:
 
     Args:
         name: The pool's name.
-        rates: Its limits.
-        settings: Capacity and rules.
+        rates: The limits at the start.
+        settings: The capacity of the buckets and the rules of admission.
         now: The current instant.
     """
 
@@ -70,15 +79,15 @@ class LimitPool:
         self.name = name
         self._settings = settings
         self._rates = Rates()
-        self._climb = Climb()
-        self.requests: Tank | None = None
-        self.input_tokens: Tank | None = None
-        self.output_tokens: Tank | None = None
-        self._window: Tank | None = None
+        self._ramp = RampState()
+        self.requests: LimitBucket | None = None
+        self.input_tokens: LimitBucket | None = None
+        self.output_tokens: LimitBucket | None = None
+        self._window: LimitBucket | None = None
         self.change(rates, Neighbours(), now)
 
     def change(self, rates: Rates, neighbours: Neighbours, now: float) -> None:
-        """Put other limits, or other neighbours, in force from ``now`` on."""
+        """Apply other limits or other neighbours from ``now`` on."""
         burst = self._settings.burst
         self.requests = _changed(self.requests, rates.rpm, burst, neighbours.requests, now)
         self.input_tokens = _changed(self.input_tokens, rates.itpm, burst, neighbours.input_tokens, now)
@@ -86,8 +95,8 @@ class LimitPool:
         if self._settings.window is not None:
             self._window = _changed(self._window, rates.rpm, self._settings.window, neighbours.requests, now)
 
-    def tank(self, resource: Resource) -> Tank | None:
-        """The bucket of one resource; ``None`` if it is unlimited."""
+    def bucket(self, resource: Resource) -> LimitBucket | None:
+        """Return the bucket of one resource; ``None`` if the resource is unlimited."""
         if resource == "requests":
             return self.requests
         return self.input_tokens if resource == "input_tokens" else self.output_tokens
@@ -95,108 +104,118 @@ class LimitPool:
     def admit(
         self, estimate: float, max_tokens: int, now: float, *, ramp: Ramp | None = None, wall: float = 0.0
     ) -> Admission | Shortage:
-        """Let a request in and take its share, or say what is short and take nothing.
+        """Admit a request and take its tokens, or return the shortage and take nothing.
 
         Args:
-            estimate: Uncached input tokens as the server guesses them.
-            max_tokens: The request's own bound; matters only under the old reservation rule.
+            estimate: Uncached input tokens, as the server estimates them.
+            max_tokens: The request's ``max_tokens``; used only under the old reservation rule.
             now: The current instant.
-            ramp: The limit on growth, if there is one.
-            wall: Unix time, for the limit on growth.
+            ramp: The ramp limit, if there is one.
+            wall: Unix time, for the ramp limit.
         """
-        short = self._short(estimate, max_tokens, now)
-        if short is not None:
-            return short
+        shortage = self._shortage(estimate, max_tokens, now)
+        if shortage is not None:
+            return shortage
         if ramp is not None:
-            steep = self._climb.check(estimate, ramp, wall)
-            if steep is not None:
-                return Shortage("input_tokens", "ramp", steep.current, quoted(steep.wait), steep.following)
-            self._climb.use(estimate)
+            exceeded = self._ramp.check(estimate, ramp, wall)
+            if exceeded is not None:
+                return Shortage(
+                    "input_tokens",
+                    "ramp",
+                    exceeded.current,
+                    retry_after_seconds(exceeded.wait),
+                    exceeded.following,
+                )
+            self._ramp.use(estimate)
         if self.requests is not None:
             self.requests.take(1, now)
         if self._window is not None:
             self._window.take(1, now)
         if self.input_tokens is not None:
             self.input_tokens.take(estimate, now)
-        # Kept with the grant: the limits may be replaced while the answer is being generated.
-        grant = Admission(estimate, self.output_tokens)
+        # The admission keeps its bucket: the limits may be replaced while the answer is being generated.
+        admission = Admission(estimate, self.output_tokens)
         if self._settings.reserve_max_tokens and self.output_tokens is not None:
-            grant.reserved = float(max_tokens)
-            self.output_tokens.take(grant.reserved, now)
-        return grant
+            admission.reserved = float(max_tokens)
+            self.output_tokens.take(admission.reserved, now)
+        return admission
 
-    def correct_input(self, grant: Admission, actual: float, now: float) -> None:
-        """Replace the estimate by the truth, as the API does when the answer begins."""
+    def correct_input(self, admission: Admission, actual: float, now: float) -> None:
+        """Replace the estimate by the actual count, as the API does when the answer begins."""
         if self.input_tokens is not None:
-            self.input_tokens.take(actual - grant.estimate, now)
-        grant.estimate = actual
+            self.input_tokens.take(actual - admission.estimate, now)
+        admission.estimate = actual
 
-    def begin_output(self, grant: Admission, tokens: float, seconds: float, now: float) -> None:
-        """Let the answer's tokens leave the output bucket, evenly over ``seconds`` (few: at once)."""
+    def begin_output(self, admission: Admission, tokens: float, seconds: float, now: float) -> None:
+        """Take the answer's tokens from the output bucket, evenly over ``seconds``, or at once."""
         if seconds <= _AT_ONCE:
-            grant.produced = tokens
-            if grant.output is not None and not grant.reserved:
-                grant.output.take(tokens, now)
-        elif grant.output is None or grant.reserved:
-            grant.flow = Flow(tokens, seconds, now)
+            admission.produced = tokens
+            if admission.output is not None and not admission.reserved:
+                admission.output.take(tokens, now)
+        elif admission.output is None or admission.reserved:
+            admission.flow = Flow(tokens, seconds, now)
         else:
-            grant.flow = grant.output.begin(tokens, seconds, now)
+            admission.flow = admission.output.begin(tokens, seconds, now)
 
-    def end(self, grant: Admission, now: float) -> float:
-        """Finish a request, however it ended. Doing so twice changes nothing.
+    def end(self, admission: Admission, now: float) -> float:
+        """Settle a request, however it ended. A second call changes nothing.
 
         Returns:
-            The output tokens it really produced.
+            The output tokens that were produced.
         """
-        if grant.settled:
-            return grant.produced
-        grant.settled = True
-        if grant.flow is not None:
-            if grant.output is None or grant.reserved:
-                grant.produced = grant.flow.drawn(now)
+        if admission.settled:
+            return admission.produced
+        admission.settled = True
+        if admission.flow is not None:
+            if admission.output is None or admission.reserved:
+                admission.produced = admission.flow.drawn(now)
             else:
-                grant.produced = grant.output.end(grant.flow, now)
-        if grant.reserved and grant.output is not None:
-            grant.output.take(grant.produced - grant.reserved, now)
-        return grant.produced
+                admission.produced = admission.output.end(admission.flow, now)
+        if admission.reserved and admission.output is not None:
+            admission.output.take(admission.produced - admission.reserved, now)
+        return admission.produced
 
-    def give_back(self, grant: Admission, now: float) -> None:
-        """Undo an admission that came to nothing."""
-        self.end(grant, now)
-        for tank, amount in ((self.requests, 1.0), (self._window, 1.0), (self.input_tokens, grant.estimate)):
-            if tank is not None:
-                tank.take(-amount, now)
-        self._climb.use(-grant.estimate)
+    def give_back(self, admission: Admission, now: float) -> None:
+        """Return everything that a failed request took."""
+        self.end(admission, now)
+        for bucket, amount in (
+            (self.requests, 1.0),
+            (self._window, 1.0),
+            (self.input_tokens, admission.estimate),
+        ):
+            if bucket is not None:
+                bucket.take(-amount, now)
+        self._ramp.use(-admission.estimate)
 
-    def _short(self, estimate: float, max_tokens: int, now: float) -> Shortage | None:
+    def _shortage(self, estimate: float, max_tokens: int, now: float) -> Shortage | None:
         reserved = float(max_tokens) if self._settings.reserve_max_tokens else _LEAST_OUTPUT
         worst: Shortage | None = None
-        for resource, cause, tank, need in (
+        for resource, cause, bucket, need in (
             ("requests", "requests", self.requests, 1.0),
             ("requests", "window", self._window, 1.0),
             ("input_tokens", "input_tokens", self.input_tokens, estimate),
             ("output_tokens", "output_tokens", self.output_tokens, reserved),
         ):
-            if tank is None:
+            if bucket is None:
                 continue
-            wanted = min(need, tank.capacity) if self._settings.oversized == "when-full" else need
-            if tank.holds(wanted, now):
+            wanted = min(need, bucket.capacity) if self._settings.oversized == "when-full" else need
+            if bucket.holds(wanted, now):
                 continue
-            wait = quoted(tank.wait(wanted, now))
+            wait = retry_after_seconds(bucket.wait(wanted, now))
             if worst is None or wait > worst.retry_after:
-                worst = Shortage(resource, cause, tank.per_minute, wait)  # type: ignore[arg-type]
+                worst = Shortage(resource, cause, bucket.per_minute, wait)  # type: ignore[arg-type]
         return worst
 
 
 def _changed(
-    tank: Tank | None, per_minute: int | None, seconds: float, neighbours: float, now: float
-) -> Tank | None:
+    bucket: LimitBucket | None, per_minute: int | None, seconds: float, neighbours: float, now: float
+) -> LimitBucket | None:
     if per_minute is None:
         return None
-    if tank is None:
-        tank = Tank(per_minute, seconds, now)
-    elif tank.per_minute != per_minute:
-        tank.change(per_minute, seconds, now)
-    tank.level(now)
-    tank.neighbours = neighbours
-    return tank
+    if bucket is None:
+        bucket = LimitBucket(per_minute, seconds, now)
+    elif bucket.per_minute != per_minute:
+        bucket.change(per_minute, seconds, now)
+    bucket.level(now)
+    bucket.neighbours = neighbours
+    return bucket

@@ -1,14 +1,15 @@
-"""Response headers, to the letter of the documentation and of the recorded samples.
+"""Response headers, exactly as the documentation and recorded responses have them.
 
-Token remainders are rounded to the nearest thousand and never negative; requests are exact. ``…-reset`` is
-when the bucket will be *full* again, as RFC 3339 with whole seconds (fractions cut off: a guess that fits the
-samples). ``…-tokens-*`` is the sum of input and output, its reset the earlier of the two (two samples).
+Remaining tokens are rounded to the nearest thousand and never negative; remaining requests are exact.
+``…-reset`` is the time when the bucket will be *full* again, as RFC 3339 in whole seconds (truncating
+fractions is a guess that fits the samples). ``…-tokens-*`` is the sum of input and output; its reset is the
+earlier of the two (two samples).
 """
 
 import time
 from functools import lru_cache
 
-from claude_executor.simulator.limits.buckets import Tank
+from claude_executor.simulator.limits.buckets import LimitBucket
 from claude_executor.simulator.limits.pools import LimitPool
 from claude_executor.simulator.messages.errors import ORGANIZATION, WORKSPACE
 
@@ -33,13 +34,13 @@ _IDS: list[Header] = [
 
 @lru_cache(maxsize=4_096)
 def rfc3339(second: int) -> bytes:
-    """Unix seconds as ``2026-10-08T14:51:42Z``."""
+    """Format Unix seconds as ``2026-10-08T14:51:42Z``."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second)).encode()
 
 
 @lru_cache(maxsize=16)
 def http_date(second: int) -> bytes:
-    """Unix seconds as the ``Date`` header has them."""
+    """Format Unix seconds as the ``Date`` header does."""
     moment = time.gmtime(second)
     days = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
     months = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
@@ -49,7 +50,7 @@ def http_date(second: int) -> bytes:
 
 
 def identity(request_id: str, wall: float) -> list[Header]:
-    """What every answer of the API carries."""
+    """Return the headers that every response of the API carries."""
     return [
         (b"date", http_date(int(wall))),
         (b"server", b"cloudflare"),
@@ -58,32 +59,32 @@ def identity(request_id: str, wall: float) -> list[Header]:
 
 
 def organization() -> list[Header]:
-    """Who was charged: on every answer to a request whose key was accepted."""
+    """Return the ids of the organization, sent on every response to a request whose key was accepted."""
     return _IDS
 
 
 def limits(pool: LimitPool, now: float, wall: float) -> list[Header]:
-    """The limits of one pool, as they stand now. Unlimited resources are left out."""
+    """Return the rate-limit headers of one pool at this instant. Unlimited resources have none."""
     found: list[Header] = []
     if pool.requests is not None:
-        held = pool.requests.level(now)
+        level = pool.requests.level(now)
         _triple(
             found,
             _REQUESTS,
             pool.requests.per_minute,
-            max(0, int(held + 1e-6)),
+            max(0, int(level + 1e-6)),
             _reset(pool.requests, now, wall),
         )
     both = pool.input_tokens is not None and pool.output_tokens is not None
     total = left = 0
     resets: list[int] = []
-    for names, tank in ((_INPUT_TOKENS, pool.input_tokens), (_OUTPUT_TOKENS, pool.output_tokens)):
-        if tank is None:
+    for names, bucket in ((_INPUT_TOKENS, pool.input_tokens), (_OUTPUT_TOKENS, pool.output_tokens)):
+        if bucket is None:
             continue
-        remaining = nearest_thousand(tank.level(now))
-        reset = _reset(tank, now, wall)
-        _triple(found, names, tank.per_minute, remaining, reset)
-        total += tank.per_minute
+        remaining = nearest_thousand(bucket.level(now))
+        reset = _reset(bucket, now, wall)
+        _triple(found, names, bucket.per_minute, remaining, reset)
+        total += bucket.per_minute
         left += remaining
         resets.append(reset)
     if both:
@@ -92,12 +93,12 @@ def limits(pool: LimitPool, now: float, wall: float) -> list[Header]:
 
 
 def nearest_thousand(level: float) -> int:
-    """A token remainder as it is shown: to the nearest thousand, half up, never negative."""
+    """Round remaining tokens as the headers do: to the nearest thousand, half up, never negative."""
     return max(0, int(level + 500) // 1_000 * 1_000)
 
 
-def _reset(tank: Tank, now: float, wall: float) -> int:
-    return int(wall + tank.full_in(now))
+def _reset(bucket: LimitBucket, now: float, wall: float) -> int:
+    return int(wall + bucket.full_in(now))
 
 
 def _triple(found: list[Header], names: _Names, limit: int, remaining: int, reset: int) -> None:

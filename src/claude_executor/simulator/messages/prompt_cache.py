@@ -1,22 +1,22 @@
-"""The prompt cache: which prefixes have been seen, and what that saves."""
+"""The prompt cache: the prefixes in use, and the input tokens that they save."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from claude_executor.simulator.messages.prompts import CacheMark, Prompt
 
-# Prefixes beyond which those that have expired are dropped: memory stays in proportion to those in use.
+# The number of prefixes at which expired ones are first dropped, so that memory follows those in use.
 _FIRST_SWEEP = 10_000
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """How a prompt's input tokens divide.
+    """The division of a prompt's input tokens by the cache.
 
     Attributes:
         fresh: ``input_tokens``: neither read from the cache nor written to it.
-        read: ``cache_read_input_tokens``: free of the input limit.
-        written: ``cache_creation_input_tokens``: counted against it.
+        read: ``cache_read_input_tokens``, which do not count against the input limit.
+        written: ``cache_creation_input_tokens``, which do.
         written_1h: The part of ``written`` that is kept for an hour.
     """
 
@@ -27,15 +27,15 @@ class Split:
 
     @property
     def counted(self) -> int:
-        """What counts against the input limit (documented: fresh input and cache writes)."""
+        """The tokens that count against the input limit: fresh input and cache writes (documented)."""
         return self.fresh + self.written
 
 
 class PromptCache:
-    """Prefixes in use. A prefix can be read once the first answer that wrote it has begun (documented).
+    """The prefixes in use. A prefix can be read once the answer that first wrote it has begun (documented).
 
     Args:
-        minimum: Shortest prefix kept, in tokens.
+        minimum: The shortest prefix kept, in tokens.
         clock: The simulator's clock.
     """
 
@@ -46,7 +46,7 @@ class PromptCache:
         self._sweep_at = _FIRST_SWEEP
 
     def look_up(self, prompt: Prompt) -> Split:
-        """Divide a prompt's tokens by what is in the cache now."""
+        """Divide a prompt's tokens by the prefixes in the cache now."""
         marks = self._kept(prompt)
         if not marks:
             return Split(prompt.tokens)
@@ -58,7 +58,7 @@ class PromptCache:
         return Split(prompt.tokens - read - written, read, written, for_an_hour)
 
     def begin(self, prompt: Prompt) -> None:
-        """An answer begins: from now on its prefixes can be read, and are kept for their time anew."""
+        """Store the prefixes of a prompt whose answer begins, and restart their lifetimes."""
         now = self._clock()
         for mark in self._kept(prompt):
             self._until[mark.digest] = now + mark.seconds

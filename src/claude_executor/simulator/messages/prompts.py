@@ -1,4 +1,4 @@
-"""A request's body, read and checked in the API's manner."""
+"""Request bodies, parsed and validated as the API does."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -14,12 +14,12 @@ from claude_executor.simulator.world.settings import Settings
 
 @dataclass(slots=True)
 class CacheMark:
-    """A cache mark: everything up to here is one prefix.
+    """A cache breakpoint: all content up to it is one prefix.
 
     Attributes:
-        digest: Stands for the exact content up to the mark, and the model.
-        tokens: Tokens up to the mark.
-        seconds: How long the prefix may be kept, in seconds.
+        digest: The hash of the model and the exact content up to the mark.
+        tokens: The number of tokens up to the mark.
+        seconds: The lifetime of the prefix, in seconds.
     """
 
     digest: bytes
@@ -29,17 +29,17 @@ class CacheMark:
 
 @dataclass(slots=True)
 class Prompt:
-    """What a valid request asks for.
+    """A valid request.
 
     Attributes:
-        identity: Which request of the client's this is: its ``metadata.user_id``, or a hash of the body.
-        digest: Hash of the body, 16 hex digits.
+        identity: The request's ``metadata.user_id``, or the hash of its body.
+        digest: The hash of the body, 16 hex digits.
         model: The model id as it was sent.
         pool: The pool of the model.
-        max_tokens: Bound on the answer, in tokens.
-        stream: Whether the answer is to be streamed.
+        max_tokens: The longest answer allowed, in tokens.
+        stream: Whether the answer is streamed.
         tokens: All input tokens, cached or not.
-        marks: Cache marks in order.
+        marks: The cache marks in order.
     """
 
     identity: str
@@ -53,11 +53,11 @@ class Prompt:
 
 
 class PromptReader:
-    """Turns bodies into prompts.
+    """Parses request bodies into prompts.
 
     Args:
-        settings: Known models and the longest prompt.
-        counter: Counts tokens.
+        settings: The known models and the longest prompt.
+        counter: The token counter.
     """
 
     def __init__(self, settings: Settings, counter: TokenCounter) -> None:
@@ -65,7 +65,7 @@ class PromptReader:
         self._counter = counter
 
     def identify(self, body: bytes) -> tuple[str, str, Json]:
-        """Say whose body this is, even if it is not valid.
+        """Identify a request by its body, even an invalid one.
 
         Returns:
             The identity, the body's hash, and the JSON value (``None`` if it is not JSON).
@@ -82,19 +82,19 @@ class PromptReader:
     def read(
         self, identity: str, digest: str, value: Json, *, counting: bool = False
     ) -> Prompt | ErrorResponse:
-        """Check a body and count its tokens.
+        """Validate a body and count its tokens, or return the error.
 
         Args:
             identity: From ``identify``.
             digest: From ``identify``.
             value: From ``identify``.
-            counting: Whether this is a request to count tokens, which needs no ``max_tokens``.
+            counting: Whether the request only counts tokens and needs no ``max_tokens``.
         """
         if not is_object(value):
             return invalid_request("The request body is not a valid JSON object.")
-        wrong = _first_flaw(value, counting=counting)
-        if wrong is not None:
-            return invalid_request(wrong)
+        message = _first_error(value, counting=counting)
+        if message is not None:
+            return invalid_request(message)
         model = value["model"]
         pool = self._settings.models.get(model)
         if pool is None:
@@ -117,7 +117,7 @@ class PromptReader:
     def _measure(self, model: str, value: dict[str, Json]) -> tuple[int, list[CacheMark]]:
         tokens = 0
         marks: list[CacheMark] = []
-        # Hashing the prefix costs more than counting it, and most prompts have no marks.
+        # Hashing a prefix costs more than counting it, and most prompts have no marks.
         marked = _has_marks(value)
         running = blake2b(model.encode(), digest_size=16)
         last: Json = None
@@ -137,7 +137,7 @@ class PromptReader:
 
 
 def _blocks(value: dict[str, Json]) -> Iterator[tuple[int, Json]]:
-    """Every block in the order in which the API caches them, each with the tokens of its wrapping."""
+    """Yield every block in the order in which the API caches them, each with the tokens of its wrapping."""
     tools = value.get("tools") or ()
     for index, tool in enumerate(tools):
         yield (0 if index else PER_TOOL_LIST), tool
@@ -169,7 +169,7 @@ def _lifetime(control: Mapping[str, Json]) -> float:
     return 3600.0 if control.get("ttl") == "1h" else 300.0
 
 
-def _first_flaw(value: dict[str, Json], *, counting: bool) -> str | None:
+def _first_error(value: dict[str, Json], *, counting: bool) -> str | None:
     for name in ("model", "messages") if counting else ("model", "max_tokens", "messages"):
         if name not in value:
             return f"{name}: Field required"
@@ -187,13 +187,13 @@ def _first_flaw(value: dict[str, Json], *, counting: bool) -> str | None:
     if not messages:
         return "messages: at least one message is required"
     for index, message in enumerate(messages):
-        flaw = _message_flaw(message)
-        if flaw is not None:
-            return f"messages.{index}{flaw}"
+        error = _message_error(message)
+        if error is not None:
+            return f"messages.{index}{error}"
     return None
 
 
-def _message_flaw(message: Json) -> str | None:
+def _message_error(message: Json) -> str | None:
     if not is_object(message):
         return ": Input should be an object"
     if message.get("role") not in ("user", "assistant"):

@@ -1,4 +1,4 @@
-"""Answers: how long they are, what they say, and how they are sent."""
+"""Generated answers: their length, their text, and their events when streamed."""
 
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -12,11 +12,11 @@ from claude_executor.simulator.messages.prompt_cache import Split
 from claude_executor.simulator.messages.prompts import Prompt
 from claude_executor.simulator.world.settings import Lengths
 
-# Eight words of five letters: one token each, six bytes each, so that any length is one slice.
+# Eight words of five letters, one token and six bytes each, so that a text of any length is one slice.
 _WORDS = " quiet river stone field cloud north light water"
 _BYTES_PER_WORD = 6
 _WORDS_IN_LOOP = 8
-# What the head, "Answer to " and sixteen hexadecimal digits, comes to, more or less.
+# The approximate tokens of the head: "Answer to " and sixteen hexadecimal digits.
 _HEAD_TOKENS = 10
 
 _NORMAL = NormalDist()
@@ -24,15 +24,15 @@ _NORMAL = NormalDist()
 
 @dataclass(frozen=True, slots=True)
 class GeneratedReply:
-    """One answer.
+    """One generated answer.
 
     Attributes:
-        id: Message id.
+        id: The message id.
         model: The model that was asked for.
-        text: What it says: which prompt it answers, and filler of about the right length.
-        tokens: Its length in tokens, which is what counts.
-        stop_reason: ``end_turn``, or ``max_tokens`` if it was cut.
-        split: How the prompt's tokens divide.
+        text: The digest of the prompt, and filler of about the right length.
+        tokens: The length in tokens, which is exact.
+        stop_reason: ``end_turn``, or ``max_tokens`` if the answer was cut.
+        split: The division of the prompt's tokens by the cache.
     """
 
     id: str
@@ -43,7 +43,7 @@ class GeneratedReply:
     split: Split
 
     def usage(self, output_tokens: int) -> dict[str, Any]:
-        """The ``usage`` object after ``output_tokens``, as ``message_delta`` has it: cumulative."""
+        """Return the cumulative ``usage`` object of a ``message_delta`` after ``output_tokens``."""
         split = self.split
         return {
             "input_tokens": split.fresh,
@@ -55,7 +55,7 @@ class GeneratedReply:
         }
 
     def full_usage(self, output_tokens: int) -> dict[str, Any]:
-        """The ``usage`` object of a message, which says more."""
+        """Return the longer ``usage`` object of a message."""
         split = self.split
         usage = self.usage(output_tokens)
         usage["cache_creation"] = {
@@ -67,14 +67,14 @@ class GeneratedReply:
         return usage
 
     def body(self) -> bytes:
-        """The answer as one JSON document."""
+        """Return the answer as one JSON document."""
         message = self._envelope(self.tokens)
         message["content"] = [{"type": "text", "text": self.text}] if self.tokens else []
         message["stop_reason"] = self.stop_reason
         return orjson.dumps(message)
 
     def opening(self) -> bytes:
-        """The first events of a stream, up to the first text."""
+        """Return the first events of a stream, up to the first text."""
         start = {"type": "text", "text": ""}
         return (
             event("message_start", {"type": "message_start", "message": self._envelope(1)})
@@ -85,7 +85,7 @@ class GeneratedReply:
         )
 
     def pieces(self, count: int) -> list[bytes]:
-        """The text as at most ``count`` delta events."""
+        """Return the text as at most ``count`` delta events."""
         size = max(1, -(-len(self.text) // count))
         return [
             event(
@@ -100,7 +100,7 @@ class GeneratedReply:
         ]
 
     def closing(self) -> bytes:
-        """The last events of a stream."""
+        """Return the last events of a stream."""
         delta = {"stop_reason": self.stop_reason, "stop_sequence": None}
         usage = self.usage(self.tokens)
         return (
@@ -123,21 +123,21 @@ class GeneratedReply:
 
 
 def event(name: str, data: dict[str, Any]) -> bytes:
-    """One server-sent event."""
+    """Encode one server-sent event."""
     return b"event: " + name.encode() + b"\ndata: " + orjson.dumps(data) + b"\n\n"
 
 
 PING = event("ping", {"type": "ping"})
-"""Means nothing, and may come between any two others."""
+"""The event without content that may come between any two others."""
 
 
 def error_event(kind: str, message: str) -> bytes:
-    """The event by which the API reports an error after a 200."""
+    """Encode the event by which the API reports an error after a 200."""
     return event("error", {"type": "error", "error": {"type": kind, "message": message, "details": None}})
 
 
-def length(prompt: Prompt, lengths: Lengths, seed: int) -> int:
-    """How long the answer would be without ``max_tokens``: always the same for the same body and seed."""
+def reply_length(prompt: Prompt, lengths: Lengths, seed: int) -> int:
+    """Return the length of the answer before ``max_tokens`` cuts it: the same for the same body and seed."""
     if not lengths.sigma:
         return round(lengths.mean)
     number = blake2b(
@@ -149,16 +149,16 @@ def length(prompt: Prompt, lengths: Lengths, seed: int) -> int:
 
 
 def compose(prompt: Prompt, split: Split, number: int, lengths: Lengths, seed: int) -> GeneratedReply:
-    """Write the answer to a prompt.
+    """Generate the answer to a prompt.
 
     Args:
         prompt: The request.
-        split: How its tokens divide.
+        split: The division of its tokens by the cache.
         number: A number that no other answer of this simulator has.
-        lengths: How long answers are.
+        lengths: The distribution of lengths.
         seed: The simulator's seed.
     """
-    wanted = length(prompt, lengths, seed)
+    wanted = reply_length(prompt, lengths, seed)
     tokens = min(wanted, prompt.max_tokens)
     words = max(0, tokens - _HEAD_TOKENS)
     filler = (_WORDS * (words // _WORDS_IN_LOOP + 1))[: words * _BYTES_PER_WORD]

@@ -1,18 +1,17 @@
-"""How many tokens a text has, here.
+"""The simulator's token counts.
 
-Not the real tokenizer, and on purpose not "bytes divided by a constant" either: the ratio of bytes to tokens
-differs between prose, code, numbers and other scripts, so that a client that estimates has something to
-learn.
+The counts are not those of the real tokenizer. The ratio of bytes to tokens differs on purpose between prose,
+code, numbers and other scripts, so that a client that estimates has something to learn.
 """
 
 import orjson
 
 from claude_executor.simulator.world.json_values import Json, is_object
 
-# A word piece has up to six bytes; every word costs at least one.
+# A token covers up to six bytes of a word; every word costs at least one.
 _PIECE = 6
 _PIECES = [-(-length // _PIECE) for length in range(64)]
-# Signs, digits and the bytes of other scripts cost half a token each beside the words they stand in.
+# Signs, digits and the bytes of other scripts cost half a token each, on top of their words.
 _CHEAP = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz \n"
 
 PER_MESSAGE = 4
@@ -35,13 +34,13 @@ def _count(text: str) -> int:
 
 
 class TokenCounter:
-    """Counts tokens, remembering long texts by their hash: retries and shared prefixes cost nothing."""
+    """Counts tokens. Counts of long texts are cached by hash, so retries and shared prefixes are cheap."""
 
     def __init__(self) -> None:
         self._known: dict[tuple[int, int], int] = {}
 
     def text(self, text: str) -> int:
-        """Tokens of a plain text."""
+        """Count the tokens of a plain text."""
         if len(text) < _LONG:
             return _count(text)
         key = (hash(text), len(text))
@@ -54,7 +53,7 @@ class TokenCounter:
         return tokens
 
     def block(self, block: Json) -> int:
-        """Tokens of one content block, or of a string in its place."""
+        """Count the tokens of one content block, or of a string in its place."""
         if isinstance(block, str):
             return self.text(block)
         if not is_object(block):

@@ -1,1 +1,1 @@
-"""Serves the simulator on sockets, from the command line or beside a test."""
+"""The simulator on sockets: from the command line, or in a background thread of a test."""

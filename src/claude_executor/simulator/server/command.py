@@ -1,4 +1,4 @@
-"""The command that serves a simulator until it is told to stop."""
+"""The command ``claude-executor simulate``."""
 
 import asyncio
 import signal
@@ -12,35 +12,36 @@ from claude_executor.simulator.world.settings import Latency, Lengths, Settings
 
 _FAULTS = f"""\
 \b
-Faults, which POST /simulator/faults changes while it serves:
+Faults (change them while the simulator runs with POST /simulator/faults):
 
-For each request the probability, from 0 to 1: {", ".join(PROBABILITIES)}.
+Probability per request, from 0 to 1: {", ".join(PROBABILITIES)}.
 
-Seconds from the start, or true for no end: {", ".join(SPANS)}.
+Duration in seconds, or true for no end: {", ".join(SPANS)}.
 
-true for every request: {", ".join(SWITCHES)}.
+true to fail every request: {", ".join(SWITCHES)}.
 
-And what goes with them: slow_first_byte_seconds=30, outage_retry_after=5, outage_pools='["haiku-4.5"]',
-neighbours='{{"input_tokens": 0.5}}' (the share of the limits that others draw), rates='{{"rpm": 50}}'
-(limits in place of the ones above), ramp='{{"floor": 25000, "step": 70000}}' (a limit on growth, input
-tokens a minute).
+Details, with examples: slow_first_byte_seconds=30, outage_retry_after=5, outage_pools='["haiku-4.5"]',
+neighbours='{{"input_tokens": 0.5}}' (the fraction of each limit that other users take),
+rates='{{"rpm": 50}}' (limits that replace those of the options),
+ramp='{{"floor": 25000, "step": 70000}}' (the ramp limit, in input tokens per minute).
 """
 
 
 def _read_faults(words: tuple[str, ...]) -> Faults:
-    """Read ``name=value`` words: numbers, ``true``/``false``, or JSON."""
+    """Parse ``name=value`` words; the value is a number, ``true``, ``false`` or other JSON."""
     import orjson
 
     changes: dict[str, object] = {}
     for word in words:
         name, sign, value = word.partition("=")
         if not sign:
-            raise click.BadParameter(f"{word!r} is not name=value", param_hint="--fault")
+            raise click.BadParameter(f"{word!r} has no value (example: error_500=0.01)", param_hint="--fault")
         try:
             changes[name.replace("-", "_")] = orjson.loads(value)
         except orjson.JSONDecodeError as error:
             raise click.BadParameter(
-                f"{value!r} is neither a number nor JSON", param_hint="--fault"
+                f"{word!r}: the value is neither a number nor JSON (examples: 0.01, true, '[\"haiku-4.5\"]')",
+                param_hint="--fault",
             ) from error
     try:
         return Faults().changed(changes)
@@ -71,9 +72,11 @@ def _read_settings(options: dict[str, object]) -> Settings:
 
 
 @click.command(epilog=_FAULTS)
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
-@click.option("--port", type=click.IntRange(0, 65_535), default=0, help="Port; 0 takes any that is free.")
-@click.option("--tier", type=click.Choice(list(TIERS)), help="Limits of a usage tier.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option(
+    "--port", type=click.IntRange(0, 65_535), default=0, help="Port to listen on; 0 picks a free one."
+)
+@click.option("--tier", type=click.Choice(list(TIERS)), help="Use the limits of a usage tier.")
 @click.option("--rpm", type=click.IntRange(0), help="Requests per minute; 0 for no limit.")
 @click.option("--itpm", type=click.IntRange(0), help="Input tokens per minute; 0 for no limit.")
 @click.option("--otpm", type=click.IntRange(0), help="Output tokens per minute; 0 for no limit.")
@@ -82,52 +85,60 @@ def _read_settings(options: dict[str, object]) -> Settings:
     type=click.Choice(["lenient", "strict"]),
     default="lenient",
     show_default=True,
-    help="Strict allows one second's worth of requests at once.",
+    help="strict also limits requests per second (RPM / 60).",
 )
 @click.option(
     "--burst",
     type=click.FloatRange(0, min_open=True),
     default=60.0,
     show_default=True,
-    help="Bucket size, seconds.",
+    help="Burst size, in seconds of each limit.",
 )
 @click.option(
-    "--latency", type=click.FloatRange(0), default=0.5, show_default=True, help="Seconds to the first token."
+    "--latency",
+    type=click.FloatRange(0),
+    default=0.5,
+    show_default=True,
+    help="Seconds until the first token.",
 )
 @click.option(
     "--speed",
     type=click.FloatRange(0, min_open=True),
     default=80.0,
     show_default=True,
-    help="Output tokens per second; inf for at once.",
+    help="Output tokens per second; inf for all at once.",
 )
 @click.option(
-    "--spread", type=click.FloatRange(0), default=0.2, show_default=True, help="Relative spread of both."
+    "--spread",
+    type=click.FloatRange(0),
+    default=0.2,
+    show_default=True,
+    help="Relative spread of latency and speed.",
 )
 @click.option(
     "--output-tokens",
     type=click.FloatRange(1),
     default=200.0,
     show_default=True,
-    help="Mean length of answers.",
+    help="Mean length of answers, in tokens.",
 )
 @click.option(
     "--headers/--no-headers", default=True, show_default=True, help="Send anthropic-ratelimit headers."
 )
-@click.option("--seed", type=int, default=0, show_default=True, help="Where all chance comes from.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Seed of the random numbers.")
 @click.option(
     "--fault",
     "faults",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Something that goes wrong, such as error_500=0.01 or outage=true: see below. May be repeated.",
+    help="Inject a fault, such as error_500=0.01 or outage=true; see below. Repeat for several.",
 )
 def simulate(host: str, port: int, faults: tuple[str, ...], **options: object) -> None:
-    """Serve an imitation of the Claude API.
+    """Run a local simulator of the Claude API.
 
-    Prints its base URL on one line when it listens, and serves until it is interrupted. Any key will do.
+    Prints its base URL, then serves until you press Ctrl-C. Any API key works.
     """
-    # Imported here, so that asking for help does not wait for an HTTP server.
+    # Imported here, so that --help does not wait for an HTTP server.
     from claude_executor.simulator.app import Simulator
     from claude_executor.simulator.server.server import build_server, listen, url_of
 
@@ -135,17 +146,18 @@ def simulate(host: str, port: int, faults: tuple[str, ...], **options: object) -
     try:
         listener = listen(host, port)
     except OSError as error:
-        raise click.ClickException(f"cannot listen on {host}:{port}: {error.strerror}") from error
-    server = build_server(simulator)
+        raise click.ClickException(
+            f"Cannot listen on {host}:{port}: {error.strerror}. Choose another address with --host or --port."
+        ) from error
+    server = build_server(simulator, handle_signals=False)
 
     async def serve() -> None:
-        # uvicorn would hand the signal on once it has stopped, and the process would seem to have been
-        # killed.
+        # uvicorn would raise the signal again once it has stopped, and the exit code would not be 0.
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
             loop.add_signal_handler(number, setattr, server, "should_exit", True)
         click.echo(url_of(listener))
-        await server._serve([listener])  # noqa: SLF001  # pyright: ignore[reportPrivateUsage] - without its signal handlers
+        await server.serve(sockets=[listener])
 
     with listener:
         asyncio.run(serve())

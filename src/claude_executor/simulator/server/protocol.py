@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol, with the connection handed to the application so that it can be cut."""
+"""uvicorn's HTTP protocol, which gives the application its connection so that it can cut it."""
 
 import asyncio
 import socket
@@ -17,18 +17,18 @@ class CuttableProtocol(HttpToolsProtocol):
     _served = False
 
     def connection_made(self, transport: Any) -> None:  # noqa: ANN401 - uvicorn's own signature
-        """A client connected."""
+        """Expose a new connection."""
         super().connection_made(transport)
         self.transport = _JoinedWrites(transport, self.loop)
         self._connection = Connection(self._cut)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """The client, or a fault, ended the connection."""
+        """Wake the request on a connection that the client or a fault has ended."""
         self._connection.lost()
         super().connection_lost(exc)
 
     def on_message_begin(self) -> None:
-        """A request begins."""
+        """Put the connection into the scope of a new request."""
         super().on_message_begin()
         self._connection.reused = self._served
         self._served = True
@@ -36,18 +36,18 @@ class CuttableProtocol(HttpToolsProtocol):
         self.scope["extensions"] = extensions
 
     def _cut(self, how: Cut) -> None:
-        # uvicorn would complain that the application did not answer.
+        # Keeps uvicorn from reporting that the application did not respond.
         self.cycle.disconnected = True
-        # A refusal comes too late, the kernel has accepted the connection: a reset is the nearest to it.
+        # The kernel has already accepted the connection, so a reset stands in for a refused one.
         if how != "close":
             reset_on_close(self.transport.get_extra_info("socket"))
         self.transport.abort()
 
 
 class _JoinedWrites(asyncio.Transport):
-    """Sends what is written in one turn of the loop at its end: head and body of an answer in one packet.
+    """Joins all writes of one turn of the loop, so that head and body of a response share one packet.
 
-    uvicorn writes them one after the other, which costs the server a system call and wakes the client twice.
+    uvicorn writes them separately, which costs the server another system call and wakes the client twice.
     """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
@@ -85,5 +85,5 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
 def reset_on_close(connection: socket.socket) -> None:
-    """Make the next ``close`` of a socket send a reset instead of an orderly end."""
+    """Make the next ``close`` of a socket send a TCP reset instead of an orderly end."""
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)

@@ -1,4 +1,4 @@
-"""The simulator on real sockets: in a thread of this process, or as the whole of one."""
+"""The simulator on real sockets: in a background thread, or as a process of its own."""
 
 import asyncio
 import socket
@@ -13,26 +13,25 @@ from claude_executor.simulator.world.faults import Change, Faults
 from claude_executor.simulator.world.settings import Settings
 
 if TYPE_CHECKING:
-    import uvicorn
+    from claude_executor.simulator.server.uvicorn_server import SimulatorServer
 
 T = TypeVar("T")
 
-# Thousands of clients may connect at the same moment; the kernel lowers this to its own maximum.
+# Thousands of clients may connect at the same moment. The kernel lowers this to its own maximum.
 _BACKLOG = 16_384
-# Longer than any client keeps an idle connection, so that the only stale ones are those that a fault makes
-# stale.
-_KEEP_ALIVE = 600
-# Seconds that running answers get to finish when the server stops.
-_GRACE = 1
 
 
 class RunningSimulator:
-    """A simulator that listens.
+    """A simulator that listens on a socket. Its methods may be called from any thread.
 
     Args:
         simulator: The application.
-        base_url: Where it listens, such as ``http://127.0.0.1:40123``.
+        base_url: The address, such as ``http://127.0.0.1:40123``.
         loop: The event loop that serves it, in another thread.
+
+    Attributes:
+        simulator: The application.
+        base_url: The address to give to a client.
     """
 
     def __init__(self, simulator: Simulator, base_url: str, loop: asyncio.AbstractEventLoop) -> None:
@@ -41,23 +40,23 @@ class RunningSimulator:
         self._loop = loop
 
     def stats(self) -> dict[str, Any]:
-        """What happened so far, in numbers."""
-        return self._there(self.simulator.stats)
+        """Return traffic statistics so far; see ``Simulator.stats``."""
+        return self._in_loop(self.simulator.stats)
 
     def verdict(self) -> Verdict:
-        """How the client behaved so far."""
-        return self._there(self.simulator.verdict)
+        """Return the verdict on the client so far."""
+        return self._in_loop(self.simulator.verdict)
 
     def set_faults(self, faults: Faults | None = None, /, **changes: Any) -> None:  # noqa: ANN401
-        """Change what goes wrong, from now on; see ``Simulator.set_faults``."""
-        self._there(lambda: self.simulator.set_faults(faults, **changes))
+        """Change the faults from now on; see ``Simulator.set_faults``."""
+        self._in_loop(lambda: self.simulator.set_faults(faults, **changes))
 
     def reset(self) -> None:
-        """Begin anew; see ``Simulator.reset``."""
-        self._there(self.simulator.reset)
+        """Start over; see ``Simulator.reset``."""
+        self._in_loop(self.simulator.reset)
 
-    def _there(self, action: Callable[[], T]) -> T:
-        """Run ``action`` between two callbacks of the serving loop, where nothing is half done."""
+    def _in_loop(self, action: Callable[[], T]) -> T:
+        """Run ``action`` on the serving loop, where no request is in the middle of a step."""
 
         async def run() -> T:
             return action()
@@ -74,17 +73,20 @@ def running(
     host: str = "127.0.0.1",
     port: int = 0,
 ) -> Generator[RunningSimulator, None, None]:
-    """Serve a simulator from a background thread, on real sockets and in real time.
+    """Serve a simulator from a background thread, on a real socket and in real time.
 
     Args:
-        settings: The organisation.
-        faults: What goes wrong from the start.
-        schedule: What changes when, in seconds after the start.
-        host: Where to listen.
-        port: The port; 0 takes any that is free.
+        settings: The organization. The default has the limits of the start tier and no latency.
+        faults: The faults at the start. The default is none.
+        schedule: Pairs of seconds after the start and the change to make then.
+        host: The address to listen on.
+        port: The port; 0 picks a free one.
 
     Yields:
-        The running simulator. It stops when the block ends; answers still running then are cut off.
+        The running simulator. It stops when the block ends, and cuts off answers that are still in flight.
+
+    Raises:
+        OSError: The address cannot be used.
     """
     simulator = Simulator(settings, faults=faults, schedule=schedule)
     listener = listen(host, port)
@@ -109,7 +111,7 @@ def running(
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Open the listening socket; from then on clients can connect, even before anyone serves them."""
+    """Open the listening socket. Clients can connect at once and are served when the server runs."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -123,29 +125,19 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def url_of(listener: socket.socket) -> str:
-    """The base URL of a listening socket."""
+    """Return the base URL of a listening socket."""
     host, port = listener.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def build_server(simulator: Simulator) -> "uvicorn.Server":
-    """A uvicorn server for a simulator, whose connections the simulator can really cut."""
-    import uvicorn
+def build_server(simulator: Simulator, *, handle_signals: bool = True) -> "SimulatorServer":
+    """Build the HTTP server of a simulator, whose connections the simulator can cut.
 
-    from claude_executor.simulator.server.protocol import CuttableProtocol
+    Args:
+        simulator: The application.
+        handle_signals: Whether SIGINT and SIGTERM stop the server and then end the process.
+    """
+    # Imported here, so that `import claude_executor.simulator` does not wait for uvicorn.
+    from claude_executor.simulator.server.uvicorn_server import SimulatorServer
 
-    config = uvicorn.Config(
-        simulator,
-        http=CuttableProtocol,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        proxy_headers=False,
-        backlog=_BACKLOG,
-        timeout_keep_alive=_KEEP_ALIVE,
-        timeout_graceful_shutdown=_GRACE,
-    )
-    return uvicorn.Server(config)
+    return SimulatorServer(simulator, backlog=_BACKLOG, handle_signals=handle_signals)

@@ -1,1 +1,1 @@
-"""What is set up before a request comes: settings, models, faults, how fast usage may grow."""
+"""The conditions that requests meet: settings, models, faults, and the ramp limit."""

@@ -1,7 +1,7 @@
 """Everything that can go wrong, and when.
 
-``Faults`` is a frozen value: the current state of the world. It is replaced, never changed, by
-``Simulator.set_faults``, by ``POST /simulator/faults``, or by a schedule written down before the start.
+``Faults`` is a frozen value. ``Simulator.set_faults``, ``POST /simulator/faults`` and the schedule replace
+it; they never change it.
 """
 
 import math
@@ -16,7 +16,13 @@ from claude_executor.simulator.world.ramp import Ramp
 
 @dataclass(frozen=True, slots=True)
 class Neighbours:
-    """Other users of the organisation: the fraction of each limit that they always draw, 0 to below 1."""
+    """Other users of the organization: the constant fraction of each limit that they use, from 0 to below 1.
+
+    Attributes:
+        requests: Fraction of the requests per minute.
+        input_tokens: Fraction of the input tokens per minute.
+        output_tokens: Fraction of the output tokens per minute.
+    """
 
     requests: float = 0.0
     input_tokens: float = 0.0
@@ -30,9 +36,9 @@ class Neighbours:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faults:
-    """What goes wrong. Everything is off by default.
+    """The faults to inject. Everything is off by default.
 
-    The first group are probabilities per admitted request, 0 to 1.
+    The first group are probabilities per admitted request, from 0 to 1.
 
     Attributes:
         error_500: 500 ``api_error``.
@@ -40,37 +46,39 @@ class Faults:
         error_502_html: 502 with an HTML page from a proxy instead of JSON.
         error_503: 503 ``api_error``.
         error_504: 504 ``timeout_error``.
-        overloaded: 529 ``overloaded_error``, without a wait hint.
-        rate_limited_plain: 429 whose message does not speak of rate limits, without any rate-limit header.
+        overloaded: 529 ``overloaded_error``, without ``retry-after``.
+        rate_limited_plain: 429 whose message does not mention rate limits, without rate-limit headers.
         reset: The connection is reset before any answer.
         stale_keepalive: The connection is reset before any answer, but only if it was used before.
-        garbage: A 200 whose JSON body is broken off.
+        garbage: A 200 whose JSON body is cut in half.
         slow_first_byte: The first byte comes ``slow_first_byte_seconds`` later than it would.
         stream_overloaded: ``event: error`` with ``overloaded_error`` in the middle of a stream.
         stream_rate_limited: ``event: error`` with ``rate_limit_error`` in the middle of a stream.
-        stream_dropped: The connection breaks in the middle of a stream: reset or closed, half and half.
+        stream_dropped: The connection breaks in the middle of a stream: reset or closed, with equal chance.
         stream_cut: The stream ends cleanly, but without ``message_stop``.
-        stream_stalled: In the middle of a stream nothing more comes, for an hour.
-        slow_first_byte_seconds: How much later a slow first byte comes, in seconds.
+        stream_stalled: The stream pauses for an hour in the middle.
+        slow_first_byte_seconds: Delay of a slow first byte, in seconds.
 
-        outage: Seconds, from the moment this is set, during which every request is a 529; ``inf`` until set
-            to 0.
-        outage_retry_after: The ``retry-after`` of those, in seconds; ``None`` sends none, as is usual.
-        outage_pools: The pools that are out; empty means all.
-        unreachable: Seconds, from the moment this is set, during which nobody listens: every connection is
-            refused (over real sockets: reset as soon as it is used); ``inf`` until set to 0.
-        spend_cap: Every request is the 429 of a tier's spend cap: ``enforced_spend_limit_reached``, no
+        outage: Seconds, from the moment this is set, during which every request gets a 529; ``inf`` lasts
+            until it is set to 0.
+        outage_retry_after: The ``retry-after`` of those 529s, in seconds; ``None`` sends none, as the API
+            usually does.
+        outage_pools: The pools that are out of service; empty means all.
+        unreachable: Seconds, from the moment this is set, during which every connection is refused (over real
+            sockets: reset on first use); ``inf`` lasts until it is set to 0.
+        spend_cap: Every request gets the 429 of a tier's spend cap: ``enforced_spend_limit_reached``, without
             ``retry-after``.
-        contract_spend: The same with ``contract_spend_limit_reached``.
-        spend_limit_400: Every request is the 400 of a spend limit that the organisation set itself.
-        credit_400: Every request is the 400 of an empty prepaid balance.
-        invalid_key: Every request is a 401.
-        billing_402: Every request is a 402.
-        permission_403: Every request is a 403.
+        contract_spend: Every request gets the 429 of a contract's spend cap:
+            ``contract_spend_limit_reached``.
+        spend_limit_400: Every request gets the 400 of a spend limit that the organization set itself.
+        credit_400: Every request gets the 400 of an empty prepaid balance.
+        invalid_key: Every request gets a 401.
+        billing_402: Every request gets a 402.
+        permission_403: Every request gets a 403.
 
-        neighbours: What others in the organisation draw.
+        neighbours: Other users of the organization.
         rates: Limits that replace those of the settings while this is set.
-        ramp: A limit on growth; ``None`` for none.
+        ramp: The ramp limit; ``None`` for none.
     """
 
     error_500: float = 0.0
@@ -116,11 +124,11 @@ class Faults:
                 raise ValueError(f"{name} is a span of seconds and must not be negative")
 
     def changed(self, changes: Mapping[str, Any]) -> Self:
-        """The same world with some things changed.
+        """Return the same faults with some fields changed.
 
         Args:
-            changes: New values by name, as Python objects or as JSON would give them (``true`` for an endless
-                span, objects for ``rates``, ``ramp`` and ``neighbours``).
+            changes: New values by name, as Python objects or as JSON has them (``true`` for a span without
+                end, objects for ``rates``, ``ramp`` and ``neighbours``).
 
         Raises:
             ValueError: A name is unknown or a value is out of range.
@@ -128,7 +136,7 @@ class Faults:
         unknown = set(changes) - {field.name for field in fields(self)}
         if unknown:
             known = ", ".join(field.name for field in fields(self))
-            raise ValueError(f"unknown fault: {', '.join(sorted(unknown))}; there are {known}")
+            raise ValueError(f"unknown fault: {', '.join(sorted(unknown))}; known faults: {known}")
         try:
             return replace(self, **{name: _read(name, value) for name, value in changes.items()})
         except TypeError as error:
@@ -153,10 +161,10 @@ PROBABILITIES: tuple[str, ...] = (
     "stream_cut",
     "stream_stalled",
 )
-"""The faults that strike single requests by chance."""
+"""The faults that hit single requests at random."""
 
 SPANS: tuple[str, ...] = ("outage", "unreachable")
-"""The faults that begin when they are set and last so many seconds."""
+"""The faults that begin when they are set and last for a number of seconds."""
 
 SWITCHES: tuple[str, ...] = (
     "spend_cap",
@@ -167,7 +175,7 @@ SWITCHES: tuple[str, ...] = (
     "billing_402",
     "permission_403",
 )
-"""The faults that meet every request while they are on."""
+"""The faults that hit every request while they are on."""
 
 _RATE_NAMES = frozenset({"rpm", "itpm", "otpm"})
 
@@ -202,16 +210,16 @@ def _read(name: str, value: Json) -> Json:
 
 
 Change = Faults | Mapping[str, Any]
-"""A whole new world, or only what is different from now on."""
+"""A complete new set of faults, or a mapping of only the fields that change."""
 
 
-class Script:
-    """A schedule of changes, worked off as time goes by.
+class FaultSchedule:
+    """The faults in force, and the schedule of their changes.
 
     Args:
-        faults: The world at the start.
-        schedule: Pairs of seconds after ``started_at`` and what changes then, in any order.
-        started_at: The instant that the schedule counts from.
+        faults: The faults at the start.
+        schedule: Pairs of seconds after ``started_at`` and the change to make then, in any order.
+        started_at: The instant from which the schedule counts.
     """
 
     def __init__(self, faults: Faults, schedule: Iterable[tuple[float, Change]], started_at: float) -> None:
@@ -222,7 +230,7 @@ class Script:
         )
 
     def advance(self, now: float) -> float | None:
-        """Apply the next change that is due and return when it was due, or ``None``. Call until ``None``."""
+        """Apply the next due change and return its instant; ``None`` if none is due. Call until ``None``."""
         if not self._due or self._due[0][0] > now:
             return None
         at, change = self._due.pop(0)
@@ -230,12 +238,12 @@ class Script:
         return at
 
     def next_at(self, now: float) -> float:
-        """When something changes by itself after ``now``: a change falls due, or a span ends."""
+        """Return the next instant after ``now`` at which a change is due or a span ends."""
         due = self._due[0][0] if self._due else math.inf
         return min([due, *(end for span in SPANS if (end := self._end(span)) > now)])
 
     def set(self, change: Change, now: float) -> None:
-        """Change the world now."""
+        """Change the faults at ``now``."""
         if isinstance(change, Faults):
             self._faults, self._since = change, dict.fromkeys(SPANS, now)
             return
@@ -244,11 +252,11 @@ class Script:
 
     @property
     def faults(self) -> Faults:
-        """The world as it is."""
+        """The faults in force."""
         return self._faults
 
-    def lasts(self, span: str, now: float) -> bool:
-        """Whether ``outage`` (for at least some pools) or ``unreachable`` is on."""
+    def is_on(self, span: str, now: float) -> bool:
+        """Whether the span, ``outage`` (of at least some pools) or ``unreachable``, is on."""
         return now < self._end(span)
 
     def _end(self, span: str) -> float:

@@ -1,4 +1,4 @@
-"""JSON out of a client's body: nothing is known of a value until it was looked at."""
+"""JSON values of unknown type, from a client's body."""
 
 from typing import Any, TypeAlias, TypeGuard
 

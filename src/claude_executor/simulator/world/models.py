@@ -1,7 +1,7 @@
-"""Which models exist, which of them share a pool of limits, and how large the pools are.
+"""The models, the pools in which they share limits, and the limits of each usage tier.
 
-Models of one pool draw on the same buckets; different pools can be used at once. The names and the grouping
-follow the published rate-limit page of autumn 2026; a pool marked as a guess there is marked here too.
+Models of one pool share the same buckets; pools do not affect each other. Names and grouping follow the
+published rate-limit page of autumn 2026; a pool marked as a guess there is marked here too.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ class Rates:
     Attributes:
         rpm: Requests per minute.
         itpm: Input tokens per minute (uncached input and cache writes; cache reads are free).
-        otpm: Output tokens per minute (tokens really generated).
+        otpm: Output tokens per minute (tokens actually generated).
     """
 
     rpm: int | None = None
@@ -55,10 +55,10 @@ MODELS: Mapping[str, str] = MappingProxyType(
         "claude-mythos-5": "mythos-5.x",
     }
 )
-"""Known model ids and the pool each belongs to. Documented, except that 5.2 is put beside 5.1 (a guess)."""
+"""The known model ids and their pools. Documented, except that 5.2 shares the pool of 5.1 (a guess)."""
 
 POOLS: tuple[str, ...] = tuple(dict.fromkeys(MODELS.values()))
-"""Every pool once, in the order of the model table."""
+"""The pools, in the order of the model table."""
 
 _SMALL_POOLS = ("fable-5.x", "mythos-5.x")
 
@@ -69,14 +69,14 @@ def _tier(usual: Rates, small: Rates) -> Mapping[str, Rates]:
 
 TIERS: Mapping[str, Mapping[str, Rates]] = MappingProxyType(
     {
-        # A guess: the evaluation tier's figures are not published. These are the old first tier's.
+        # A guess: the limits of the evaluation tier are not published. These are those of the old first tier.
         "evaluation": _tier(Rates(50, 50_000, 10_000), Rates(50, 30_000, 8_000)),
         "start": _tier(Rates(1_000, 2_000_000, 400_000), Rates(1_000, 500_000, 100_000)),
         "build": _tier(Rates(5_000, 5_000_000, 1_000_000), Rates(2_000, 1_500_000, 300_000)),
         "scale": _tier(Rates(10_000, 10_000_000, 2_000_000), Rates(4_000, 4_000_000, 800_000)),
     }
 )
-"""Limits per tier and pool. Start, build and scale are documented; evaluation and Mythos are guesses."""
+"""The limits by tier and pool. Start, build and scale are documented; evaluation and Mythos are guesses."""
 
 
 def rates_of(pool: str, rates: Rates | Mapping[str, Rates], models: Mapping[str, str] = MODELS) -> Rates:
@@ -84,8 +84,8 @@ def rates_of(pool: str, rates: Rates | Mapping[str, Rates], models: Mapping[str,
 
     Args:
         pool: The pool's name.
-        rates: One set of limits that every pool gets for itself, or limits by pool name or by model id.
-        models: Model ids and their pools.
+        rates: One set of limits, which applies to each pool separately, or limits by pool name or model id.
+        models: The model ids and their pools.
 
     Returns:
         The pool's limits; unlimited if the mapping names neither the pool nor one of its models.

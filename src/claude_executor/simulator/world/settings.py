@@ -1,4 +1,4 @@
-"""What a simulated organisation looks like: limits, speed, keys, models. Fixed for a simulator's life."""
+"""The fixed properties of a simulated organization: limits, latency, keys, models."""
 
 import math
 from collections.abc import Mapping
@@ -8,16 +8,16 @@ from typing import Literal, Self
 from claude_executor.simulator.world.models import MODELS, TIERS, Rates
 
 ADMIN_KEY = "sk-ant-admin-simulator"
-"""The key that opens ``/v1/organizations/rate_limits`` unless the settings name another."""
+"""The default key for ``/v1/organizations/rate_limits``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Latency:
-    """How long an answer takes. All zero by default, so that tests decide what they wait for.
+    """The time an answer takes. The default is none, so that tests decide what they wait for.
 
     Attributes:
         first_token: Seconds from admission to the first token.
-        tokens_per_second: Speed of generation; infinite means at once.
+        tokens_per_second: Speed of generation; infinite means all at once.
         spread: Relative spread of both, as the sigma of a log-normal factor with median 1. 0 means none.
     """
 
@@ -34,7 +34,7 @@ class Latency:
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """How long answers are: a log-normal distribution, decided by the prompt and the seed alone.
+    """The lengths of answers: log-normal, and determined by the prompt and the seed alone.
 
     Attributes:
         mean: Mean length in output tokens, before ``max_tokens`` cuts it.
@@ -51,33 +51,33 @@ class Lengths:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """One simulated organisation.
+    """One simulated organization.
 
     Attributes:
-        rates: Limits per minute: one ``Rates`` that every pool gets for itself, or a mapping by pool or
-            model. What the mapping leaves out is unlimited.
-        burst: Capacity of every bucket, in seconds' worth of its rate. The true figure is not published.
+        rates: Limits per minute: one ``Rates``, which applies to each pool separately, or a mapping by pool
+            or model. Pools that the mapping leaves out are unlimited.
+        burst: Capacity of every bucket, in seconds of its limit. The API's figure is not published.
         window: Capacity in seconds of a second, hidden bucket for requests, which no header shows; ``None``
             for none. The documentation warns that 60 per minute may be enforced as 1 per second.
-        oversized: What becomes of a request larger than a whole bucket: ``"when-full"`` admits it when the
-            bucket is full and leaves a debt, ``"never"`` refuses it for ever. Not documented, hence a switch.
-        estimate_error: Largest relative error of the estimate of input tokens on which admission is decided;
-            the error is fixed per prompt. That there is an estimate is documented, its method is not.
-        reserve_max_tokens: Take ``max_tokens`` from the output bucket at admission and give the rest back at
-            the end: the rule until February 2026, and still that of some clouds.
-        failures_consume: Whether a request that ends in a 5xx, a 529 or a reset keeps what it took of the
-            buckets. Not documented.
-        latency: How long answers take.
-        output_tokens: How long answers are.
-        headers: Whether ``anthropic-ratelimit-*`` headers are sent at all. ``retry-after`` is sent
-            regardless.
-        count_tokens_rpm: Requests per minute of ``/v1/messages/count_tokens``, a pool of its own.
+        oversized: The rule for a request larger than a whole bucket: ``"when-full"`` admits it when the
+            bucket is full and leaves a debt, ``"never"`` always rejects it. The API's rule is not documented.
+        estimate_error: Largest relative error of the input estimate that decides on admission; the error of a
+            prompt is fixed. The documentation mentions an estimate, but not its method.
+        reserve_max_tokens: Whether ``max_tokens`` is taken from the output bucket at admission and the rest
+            returned at the end: the API's rule until February 2026, and still that of some clouds.
+        failures_consume: Whether a request that ends in a 5xx, a 529 or a reset counts against the limits.
+            Not documented.
+        latency: The time an answer takes.
+        output_tokens: The lengths of answers.
+        headers: Whether ``anthropic-ratelimit-*`` headers are sent. ``retry-after`` always is.
+        count_tokens_rpm: Requests per minute of ``/v1/messages/count_tokens``, a limit of its own; ``None``
+            for no limit.
         cache_minimum: Shortest prefix in tokens that the prompt cache keeps; shorter marks are ignored.
-        keys: Accepted API keys; ``None`` accepts any that is not empty.
+        keys: The accepted API keys; ``None`` accepts any that is not empty.
         admin_key: The key for ``/v1/organizations/rate_limits``.
-        models: Known model ids and the pool each belongs to; any other model is a 404.
-        context_window: Longest prompt in tokens. A longer one is a 400.
-        seed: Where all chance comes from.
+        models: The known model ids and their pools; any other model is a 404.
+        context_window: Longest prompt in tokens; a longer one is a 400.
+        seed: The seed of all randomness.
     """
 
     rates: Rates | Mapping[str, Rates] = field(default_factory=lambda: TIERS["start"])
@@ -106,18 +106,18 @@ class Settings:
 
     @classmethod
     def lenient(cls, rates: Rates | Mapping[str, Rates] | None = None) -> Self:
-        """A full minute's worth of burst in every bucket: the most generous reading of the documentation.
+        """Return settings with a minute of burst in every bucket, the most generous reading of the docs.
 
         Args:
-            rates: Limits per minute; the start tier's if left out.
+            rates: Limits per minute; the default is the start tier's.
         """
         return cls() if rates is None else cls(rates=rates)
 
     @classmethod
     def strict(cls, rates: Rates | Mapping[str, Rates] | None = None) -> Self:
-        """As lenient, but no more than one second's worth of requests at once, as the documentation warns.
+        """Return lenient settings that also limit requests per second, as the documentation warns.
 
         Args:
-            rates: Limits per minute; the start tier's if left out.
+            rates: Limits per minute; the default is the start tier's.
         """
         return replace(cls.lenient(rates), window=1.0)

@@ -25,8 +25,8 @@ from claude_executor import (
     Stopped,
     TooLarge,
 )
+from claude_executor.gateway.error_replies import error_reply_for
 from claude_executor.gateway.headers import BadHeader, options_of
-from claude_executor.gateway.refusals import error_reply_for
 from claude_executor.simulator import Faults
 
 REQUEST = httpx2.Request("POST", "http://api/v1/messages")
@@ -61,14 +61,14 @@ REQUEST = httpx2.Request("POST", "http://api/v1/messages")
 )
 def test_what_a_client_is_told_of_an_error(error, status, kind, after):
     """Its status and type, and when to come again, if that makes sense."""
-    refusal = error_reply_for(error)
-    told = json.loads(refusal.body)
-    assert (refusal.status, told["type"], told["error"]["type"]) == (status, "error", kind)
-    headers = {name.decode(): value.decode() for name, value in refusal.headers}
+    reply = error_reply_for(error)
+    data = json.loads(reply.body)
+    assert (reply.status, data["type"], data["error"]["type"]) == (status, "error", kind)
+    headers = {name.decode(): value.decode() for name, value in reply.headers}
     assert headers.get("retry-after") == after
     assert headers["x-should-retry"] == ("false" if after is None else "true")
     assert headers["content-type"] == "application/json"
-    assert refusal.event == b"event: error\ndata: " + refusal.body + b"\n\n"
+    assert reply.event == b"event: error\ndata: " + reply.body + b"\n\n"
 
 
 @pytest.mark.parametrize("streamed", [False, True])
@@ -79,7 +79,7 @@ async def test_a_line_that_is_full_turns_away(serve, streamed):
         for answer in answers:
             await answer.end()
     assert [answer.status for answer in answers] == [200] * 3 + [529] * 3
-    assert answers[-1].told == (529, "overloaded_error", "true")
+    assert answers[-1].error == (529, "overloaded_error", "true")
     assert answers[-1].headers["retry-after"] == ["5"]
 
 
@@ -96,7 +96,7 @@ async def test_a_spent_budget_turns_away(serve):
     """Nothing is sent."""
     async with serve(spending_caps=[SpendingCap(1e-9)]) as served:
         answer = await served.ask(prompt()).end()
-    assert answer.told == (402, "billing_error", "false")
+    assert answer.error == (402, "billing_error", "false")
     assert served.api.exchanges == []
 
 
@@ -114,7 +114,7 @@ async def test_what_would_meet_all_others_is_sent_once(serve, faults, status, ki
     async with serve(faults=faults) as served:
         first = await served.ask(prompt()).end()
         second = await served.ask(prompt()).end()
-    assert first.told == second.told == (status, kind, "false")
+    assert first.error == second.error == (status, kind, "false")
     assert first.body == b"".join(served.api.last.pieces)
     assert len(served.api.exchanges) == 1
 
@@ -128,8 +128,8 @@ async def test_an_api_that_cannot_be_reached_is_told_in_the_end(serve):
     async with serve(api=nobody) as served:
         answer = await served.ask(prompt(), headers={"x-stainless-timeout": "30"}).end()
         models = await served.ask(None, "/v1/models", method="GET").end()
-    assert answer.told == (502, "api_error", "false")
-    assert models.told == (502, "api_error", None)  # it was tried once
+    assert answer.error == (502, "api_error", "false")
+    assert models.error == (502, "api_error", None)  # it was tried once
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ async def test_a_body_that_is_no_json_object_is_refused(serve, body, headers, pa
     """It is not sent: what it draws could not be known."""
     async with serve() as served:
         answer = await served.ask(body, path, headers=headers).end()
-    assert answer.told == (400, "invalid_request_error", "false")
+    assert answer.error == (400, "invalid_request_error", "false")
     assert served.api.exchanges == []
 
 
@@ -159,7 +159,7 @@ async def test_a_body_that_is_nested_too_deeply_is_the_clients_mistake(serve, de
     body = json.dumps(prompt(metadata="here")).encode().replace(b'"here"', nested)
     async with serve() as served:
         answer = await served.ask(body).end()
-    assert answer.told == (400, "invalid_request_error", "false")
+    assert answer.error == (400, "invalid_request_error", "false")
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ async def test_a_request_that_is_none_was_an_error_of_the_gateways(serve, change
     """It is the client's, and what it lacks is told."""
     async with serve() as served:
         answer = await served.ask(prompt(**changes)).end()
-    assert answer.told == (400, "invalid_request_error", "false")
+    assert answer.error == (400, "invalid_request_error", "false")
     assert said in answer.body.decode()
     assert served.api.exchanges == []
 
@@ -196,7 +196,7 @@ async def test_a_message_has_at_most_32_mb(serve, extra):
         answer.feed(b'"}]}' + b" " * extra, more=bool(extra))
         await answer.end()
     if extra:
-        assert answer.told == (413, "request_too_large", "false")
+        assert answer.error == (413, "request_too_large", "false")
         assert served.api.exchanges == []
     else:
         assert answer.body == b"".join(served.api.last.pieces)
@@ -204,7 +204,7 @@ async def test_a_message_has_at_most_32_mb(serve, extra):
 
 
 @pytest.mark.parametrize(
-    ("path", "method", "told"),
+    ("path", "method", "error"),
     [
         ("/v1/chat/completions", "POST", (404, "not_found_error", "false")),
         ("/v1/complete", "POST", (404, "not_found_error", "false")),
@@ -222,11 +222,11 @@ async def test_a_message_has_at_most_32_mb(serve, extra):
         ("/v1/messages", "TRACE", (405, "invalid_request_error", "false")),
     ],
 )
-async def test_what_is_not_served_is_not_sent(serve, path, method, told):
+async def test_what_is_not_served_is_not_sent(serve, path, method, error):
     """What is not under /v1, however it is written, and what would use up limits unseen."""
     async with serve() as served:
         answer = await served.ask(prompt(), path, method=method).end()
-    assert answer.told == told
+    assert answer.error == error
     assert served.api.exchanges == []
 
 
@@ -236,7 +236,7 @@ async def test_who_leads_back_to_itself_is_told(serve):
         served.ask(prompt())
         await asyncio.sleep(0.1)
         again = await served.ask(prompt(), headers={"via": served.api.last.header("via")[0]}).end()
-    assert (again.status, again.told[2]) == (508, "false")
+    assert (again.status, again.error[2]) == (508, "false")
 
 
 @pytest.mark.parametrize(
@@ -270,7 +270,7 @@ async def test_headers_that_make_no_sense_are_refused(serve, headers):
     """By name, and before anything is sent."""
     async with serve() as served:
         answer = await served.ask(prompt(), headers=headers).end()
-    assert answer.told == (400, "invalid_request_error", "false")
+    assert answer.error == (400, "invalid_request_error", "false")
     assert dict(headers).popitem()[0] in answer.body.decode()
     assert served.api.exchanges == []
 
@@ -291,17 +291,17 @@ WORDS = st.text() | st.from_regex(r"[-+_0-9.eEinfa ]{0,12}") | st.floats().map(s
     ),
     client=st.sampled_from(["", "named"]),
 )
-def test_headers_are_terms_or_bad(headers, client):
+def test_headers_are_options_or_bad(headers, client):
     """Whatever they say; a client that has a name has it whatever it says."""
     try:
-        terms = options_of(headers, client)
+        options = options_of(headers, client)
     except BadHeader:
         assert {"x-claude-executor-priority", "x-claude-executor-deadline"} & headers.keys()
         return
-    assert isinstance(terms, RequestOptions)
-    assert type(terms.priority) is int
-    assert terms.tenant == (client or headers.get("x-claude-executor-tenant", ""))
-    assert terms.deadline is None or 0.0 < terms.deadline < float("inf")
+    assert isinstance(options, RequestOptions)
+    assert type(options.priority) is int
+    assert options.tenant == (client or headers.get("x-claude-executor-tenant", ""))
+    assert options.deadline is None or 0.0 < options.deadline < float("inf")
 
 
 async def test_a_web_socket_is_not_served(serve):
