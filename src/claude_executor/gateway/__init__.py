@@ -15,6 +15,7 @@ byte for byte as the API sent them.
 
 from claude_executor.gateway.access import Access
 from claude_executor.gateway.app import Gateway
+from claude_executor.gateway.client import ApiError, connect, fetch
 from claude_executor.gateway.upstream import http_client_for
 
-__all__ = ["Access", "Gateway", "http_client_for"]
+__all__ = ["Access", "ApiError", "Gateway", "connect", "fetch", "http_client_for"]

@@ -123,7 +123,7 @@ class Gateway:
     async def _serve_own(self, exchange: ClientExchange) -> None:
         name = exchange.path.removeprefix(OWN)
         if name == "status":
-            await exchange.answer(orjson.dumps(self._executor.snapshot()))
+            await exchange.answer(orjson.dumps(self._executor.snapshot(), option=orjson.OPT_NON_STR_KEYS))
         elif name == "metrics" and self._metrics is not None:
             await exchange.answer(self._metrics(), "text/plain; version=0.0.4; charset=utf-8")
         else:

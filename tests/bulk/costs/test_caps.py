@@ -166,7 +166,7 @@ async def test_a_later_start_with_more_goes_on(rows_in, simulator, tmp_path):
     assert simulator.verdict().duplicates == 0
     assert costs[0] > 18 * most
     summary = summarise(run, executor.snapshot())
-    assert summary.budget == 1.0
+    assert summary.max_cost == 1.0
     assert summary.spent.dollars + summary.spent_before.dollars == pytest.approx(costs[-1])
 
 

@@ -234,7 +234,7 @@ def test_a_timeline_with_anything_in_it(results):
     assert account.seconds == 5
     assert account.history.pools == ["p"]
     assert account.limited is not None
-    assert account.limited.held_by == "x"
+    assert account.limited.held_by == "requests"
     assert account.history.runs[0].ended_well
 
 

@@ -34,14 +34,14 @@ def test_at_its_budget_a_run_ends_and_can_go_on(environment, invoke, rows_file):
     result = invoke("run", source, "--budget", "$0.03", "--json")
     assert result.exit_code == 4
     summary = json.loads(result.stdout)
-    assert (summary["exit_code"], summary["budget"]) == (4, 0.03)
+    assert (summary["exit_code"], summary["max_cost"]) == (4, 0.03)
     assert 0.027 < summary["spent"]["dollars"] <= 0.03
     assert summary["unsent"] == 100 - summary["succeeded"] > 0
     said, how = result.stderr.splitlines()[-2:]
     spent, left = f"${summary['spent']['dollars']:.4f}", summary["unsent"]
-    assert said.startswith(f"stopped early: budget of $0.0300 reached ({spent} spent)")
+    assert said.startswith(f"stopped early: cost cap of $0.0300 reached ({spent} spent)")
     assert said.endswith(f"; {left} rows not sent")
-    assert how == (f"raise --budget and go on with: claude-executor run {source} --budget '$0.03' --json")
+    assert how == (f"raise --max-cost and resume with: claude-executor run {source} --budget '$0.03' --json")
     first = results_of(target)
     assert {line["result"]["type"] for line in first} == {"succeeded"}
     again = invoke("run", source, "--budget", "0.033usd", "--json")
@@ -50,7 +50,7 @@ def test_at_its_budget_a_run_ends_and_can_go_on(environment, invoke, rows_file):
     in_all = summary["spent"]["dollars"] + summary["spent_before"]["dollars"]
     assert len(results_of(target)) >= len(first)
     assert in_all <= 0.033
-    assert f"${in_all:.4f} of the budget of $0.0330 with earlier starts" in again.stderr
+    assert f"${in_all:.4f} of the cap of $0.0330 with earlier starts" in again.stderr
     assert invoke("run", source, "--budget", "20 USD").exit_code == 0
     assert len(results_of(target)) == 100
     assert environment.verdict().duplicates == 0
@@ -66,7 +66,7 @@ def test_a_budget_that_is_spent_sends_nothing(environment, invoke, rows_file):
         file.write(source.read_text().splitlines()[0].replace('"r0"', '"new"') + "\n")
     result = invoke("run", source, "--budget", "0.000001")
     assert result.exit_code == 4
-    assert "budget of under $0.0001 reached ($0.00" in result.stderr
+    assert "cost cap of under $0.0001 reached ($0.00" in result.stderr
     assert "1 row not sent" in result.stderr
     assert environment.verdict().requests == 10
 
@@ -94,7 +94,7 @@ def test_cap_on_tokens(environment, invoke, rows_file):
     assert 1_500 < spent["input_tokens"] + spent["output_tokens"] <= 2_000
     assert "cap of 2,000 tokens reached (1," in result.stderr
     assert " of 2,000" in result.stderr
-    assert result.stderr.splitlines()[-1].startswith("raise --max-tokens-total and go on with: ")
+    assert result.stderr.splitlines()[-1].startswith("raise --max-tokens-total and resume with: ")
 
 
 def test_a_row_larger_than_the_budget(environment, invoke, rows_file):
@@ -127,7 +127,7 @@ def test_deadline(invoke, rows_file, monkeypatch):
     assert summary["deadline"] == 1.5
     said, how = result.stderr.splitlines()[-2:]
     assert said == f"stopped early: deadline (0:02) reached; {summary['unsent']:,} rows not sent"
-    assert how.startswith("go on with: claude-executor run")
+    assert how.startswith("resume with: claude-executor run")
 
 
 @pytest.mark.parametrize(

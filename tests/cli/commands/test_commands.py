@@ -32,8 +32,10 @@ def test_every_command_explains_itself(invoke, command):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["runn"], "No such command 'runn'. (see claude-executor --help)"),
+        (["runn"], "No such command 'runn'. Did you mean 'run'? (see claude-executor --help)"),
         (["run", "a.jsonl", "--rpm", "-5"], "(see claude-executor run --help)"),
+        (["xyz"], "No such command 'xyz'. (see claude-executor --help)"),
+        (["run", "a.jsonl", "--modle", "x"], "Did you mean '--model'?"),
         (["run"], "Missing argument 'FILE'"),
         (["demo", "--rows", "0"], "--rows"),
     ],
@@ -47,6 +49,17 @@ def test_mistakes_take_one_line(monkeypatch, capsys, words, said):
     stderr = capsys.readouterr().err
     assert stderr.count("\n") == 1
     assert said in stderr
+
+
+def test_a_bare_call_was_an_error(monkeypatch, capsys):
+    """It prints the help, as people expect who try a command for the first time."""
+    monkeypatch.setattr(sys, "argv", ["claude-executor"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 0
+    printed = capsys.readouterr()
+    assert "Usage: claude-executor" in printed.out
+    assert "Error" not in printed.out + printed.err
 
 
 def test_broken_pipe(launch):
@@ -149,8 +162,8 @@ def test_a_report_of_files_that_were_put_together_says_so(invoke, done):
     whole = target.read_bytes()
     page = target.with_name("rows.results.report.html")
     for more, said in [
-        (whole.splitlines(keepends=True)[0], "1 custom_id comes more than once: its last answer counts"),
-        (whole, "4 custom_ids come more than once: of each the last answer counts"),
+        (whole.splitlines(keepends=True)[0], "1 custom_id occurs more than once; its last answer counts"),
+        (whole, "4 custom_ids occur more than once; the last answer of each counts"),
     ]:
         target.write_bytes(whole + more)
         result = invoke("report", target)

@@ -81,7 +81,7 @@ def test_it_is_said_whether_the_caps_will_do(environment, invoke, half_done):
     """With what is spent already; and about how far they go if they will not."""
     source, _ = half_done
     text = said(invoke("run", source, "--dry-run", "--budget", "1", "--max-tokens-total", "1k"))
-    assert "budget $1.00, under $0.0001 spent already: enough tokens cap 1,000," in text
+    assert "cost cap $1.00, under $0.0001 spent already: enough tokens cap 1,000," in text
     text = said(invoke("run", source, "--dry-run", "--budget", "0.0000001", "--max-tokens-total", "250"))
     assert "spent already: used up, nothing will be sent tokens cap 250, 104 spent already: not en" in text
     words = ("--max-tokens-total", "250", "--deadline", "30s", "--rpm", 1)
@@ -91,7 +91,7 @@ def test_it_is_said_whether_the_caps_will_do(environment, invoke, half_done):
     source.write_text(source.read_text().replace("claude-haiku-5-5", "claude-mythos-5"))
     refused = invoke("run", source, "--dry-run", "--budget", "1", "--force")
     assert refused.exit_code == 2
-    assert "so a cap on the cost cannot be kept; omit --budget" in refused.stderr
+    assert "so a cap on the cost cannot be kept; omit --max-cost" in refused.stderr
 
 
 def test_looking_changes_nothing_and_is_kept_out_by_nobody(environment, invoke, half_done):

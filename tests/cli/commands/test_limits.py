@@ -198,8 +198,8 @@ def test_the_table_says_every_span(listing, invoke):
     batch = group("batch", enqueued_batch_requests=100_000)
     listing(httpx2.Response(200, json={"data": [HAIKU, batch], "next_page": None}))
     shown = invoke("limits").stdout
-    assert re.search(r"tokens +9,000,000 a day +rate limits", shown)
-    assert re.search(r"requests in the queue +100,000 in all +rate limits", shown)
+    assert re.search(r"tokens +9,000,000 per day +rate limits", shown)
+    assert re.search(r"requests in the queue +100,000 in total +rate limits", shown)
     assert "left" not in shown
 
 
@@ -215,8 +215,8 @@ def test_the_list_is_read_to_its_end(admin, invoke, monkeypatch):
 @pytest.mark.parametrize(
     ("answer", "code", "said"),
     [
-        (httpx2.Response(401, json={"error": {"type": "authentication_error"}}), 3, "was not accepted"),
-        (httpx2.Response(403, json={"error": {"type": "permission_error"}}), 3, "to admin keys only"),
+        (httpx2.Response(401, json={"error": {"type": "authentication_error"}}), 3, "rejected the admin key"),
+        (httpx2.Response(403, json={"error": {"type": "permission_error"}}), 3, "create an admin key"),
         (httpx2.Response(404, text="<html>"), 3, "no Rate Limits API at that address"),
         (httpx2.Response(200, text="<html>"), 3, "no Rate Limits API at that address"),
         (httpx2.Response(200, json={"data": [{"hello": "world"}]}), 3, "no Rate Limits API at that address"),
@@ -250,7 +250,7 @@ def test_an_admin_key_with_a_line_break(environment, invoke, monkeypatch):
     monkeypatch.setenv("ANTHROPIC_ADMIN_KEY", "sk-ant-secret\n")
     result = invoke("limits")
     assert result.exit_code == 3
-    assert "holds a space, a line break" in result.stderr
+    assert "contains a space, a line break" in result.stderr
 
 
 def test_a_model_the_organisation_has_not(admin, invoke):
@@ -267,7 +267,7 @@ def test_no_network_for_the_list(admin, invoke):
         url = f"http://127.0.0.1:{closed.getsockname()[1]}"
     result = invoke("limits", "--base-url", url)
     assert result.exit_code == 3
-    assert "no connection to the Rate Limits API" in result.stderr
+    assert "cannot connect to the Rate Limits API at" in result.stderr
 
 
 @pytest.mark.parametrize(

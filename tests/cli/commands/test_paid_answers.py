@@ -113,7 +113,7 @@ def test_a_wrong_key_costs_no_answer(environment, invoke, done, words):
     assert sorted(path.name for path in source.parent.iterdir()) == [
         "rows.jsonl", "rows.results.jsonl", "rows.results.timeline.jsonl"
     ]  # fmt: skip
-    go_on = shlex.split(result.stderr.splitlines()[-1].partition("go on with: ")[2])
+    go_on = shlex.split(result.stderr.splitlines()[-1].partition("resume with: ")[2])
     environment.set_faults(invalid_key=False)
     assert invoke(*go_on[1:]).exit_code == 0
     assert environment.verdict().requests >= 8
@@ -186,7 +186,7 @@ def test_a_failure_stays_until_it_is_retried(environment, invoke, done_but_one):
     result = invoke("retry", source)
     assert result.exit_code == 3
     assert target.read_bytes() == before
-    assert result.stderr.splitlines()[-1].endswith(f"go on with: claude-executor retry {source}")
+    assert result.stderr.splitlines()[-1].endswith(f"resume with: claude-executor retry {source}")
     environment.set_faults(invalid_key=False)
     assert invoke("retry", source).exit_code in (1, 2)
     assert len(target.read_bytes().splitlines()) == 5
@@ -250,7 +250,7 @@ def test_on_a_disk_that_is_full_nothing_is_sent(environment, invoke, rows_file, 
     assert result.exit_code == 1
     assert (
         "rows.results.jsonl: no space left on device (4 MB must be free for what is in flight); 0 rows done\n"
-        "when there is room, go on" in result.stderr
+        "when there is room, resume with" in result.stderr
     )
     assert environment.verdict().requests == 0
 

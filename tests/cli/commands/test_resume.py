@@ -205,7 +205,7 @@ def test_one_at_a_time(launch, invoke, rows_file):
         _, said = first.communicate(timeout=60)
         assert first.returncode == 143
         assert server.verdict().duplicates == 0
-    assert said.splitlines()[-1].startswith("go on with: claude-executor run ")
+    assert said.splitlines()[-1].startswith("resume with: claude-executor run ")
 
 
 def test_how_to_go_on_throws_nothing_away(launch, rows_file):
@@ -223,7 +223,7 @@ def test_how_to_go_on_throws_nothing_away(launch, rows_file):
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
     assert said.splitlines()[-1] == (
-        f"go on with: claude-executor run {source} -o '{target}' --max-concurrency 20"
+        f"resume with: claude-executor run {source} -o '{target}' --max-concurrency 20"
     )
     assert "aborted; " in said
     assert len(results_of(target)) >= 5
@@ -234,7 +234,7 @@ def test_dedupe_and_order(environment, invoke, tmp_path):
     source = tmp_path / "p.jsonl"
     source.write_text("".join(f'{{"prompt": "Prompt {number % 7}"}}\n' for number in range(40)))
     result = invoke("run", source, "-m", MODEL, "--dedupe", "--ordered")
-    assert "33 of them were copies of equal rows, at no cost" in result.stderr
+    assert "33 of them were copies of equal rows, at no cost" in " ".join(result.stderr.split())
     with source.open("a") as file:
         file.write('{"prompt": "Prompt 6"}\n{"prompt": "Prompt 7"}\n')
     assert invoke("run", source, "-m", MODEL, "--dedupe", "--ordered").exit_code == 0
@@ -258,7 +258,7 @@ def test_a_disk_that_fills_up(environment, invoke, rows_file):
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert result.exit_code == 1, result.stderr
     assert "stopped: cannot write" in result.stderr
-    assert result.stderr.splitlines()[-1].startswith("when there is room, go on with: claude-executor run")
+    assert result.stderr.splitlines()[-1].startswith("when there is room, resume with: claude-executor run")
     kept = results_of(target)
     assert 0 < len(kept) < 60
     result = invoke("run", source)

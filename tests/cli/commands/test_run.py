@@ -100,7 +100,7 @@ def test_no_access(environment, invoke, rows_file, faults, code, words):
     result = invoke("run", source)
     assert result.exit_code == code
     assert words in result.stderr.splitlines()[-2]
-    assert result.stderr.splitlines()[-1] == f"go on with: claude-executor run {source}"
+    assert result.stderr.splitlines()[-1] == f"resume with: claude-executor run {source}"
     assert environment.verdict().requests == 1
     assert not source.with_name("rows.results.jsonl").exists()
 
@@ -158,14 +158,14 @@ def test_bad_files(environment, invoke, rows_file, tmp_path):
         ((tmp_path / "missing.jsonl",), "no such file or directory"),
         ((tmp_path,), "cannot"),
         ((empty,), "no rows found"),
-        ((source, "-o", existing), "is no results file (line 1: it is not of the form of a result)"),
+        ((source, "-o", existing), "is not a results file (line 1: it does not look like a result)"),
         ((source, "-o", source, "--force"), "is the input"),
         ((source, "-o", tmp_path), "is a directory"),
         ((source, "-o", tmp_path / "nowhere" / "x.jsonl"), "there is no directory"),
-        (("-",), "need a name: -o FILE, or -o - for standard output"),
-        ((source, "-o", "-", "--json"), "--json needs a results file"),
-        ((source, "-o", "-", "--ordered"), "--ordered needs a results file"),
-        ((source, "--exact", 5), "--exact needs --dry-run"),
+        (("-",), "needs an output: -o FILE, or -o - for standard output"),
+        ((source, "-o", "-", "--json"), "--json needs a file for the results"),
+        ((source, "-o", "-", "--ordered"), "--ordered needs a file for the results"),
+        ((source, "--exact", 5), "--exact goes with --dry-run"),
     ]:
         result = invoke("run", *words)
         assert result.exit_code == 2, words
@@ -230,19 +230,19 @@ def test_a_plan_that_cannot_be_printed_names_standard_output(environment, rows_f
     [
         (("--rpm", "-5"), "--rpm"),
         (("--otpm", "0"), "--otpm"),
-        (("--itpm", "nan"), "'nan' is no number such as"),
+        (("--itpm", "nan"), "'nan' isn't a number"),
         (("--tpm", "many"), "--tpm"),
         (("--burst", "-1"), "--burst"),
         (("--max-concurrency", "0"), "--max-concurrency"),
         (("--max-tokens", "-1"), "--max-tokens"),
-        (("--base-url", "localhost:80"), "is no address like"),
-        (("--base-url", "http://[::bad"), "is no address like"),
+        (("--base-url", "localhost:80"), "isn't a URL"),
+        (("--base-url", "http://[::bad"), "isn't a URL"),
         (("--tier", "gold"), "--tier"),
-        (("--budget", "20eur"), "'20eur' is no amount of US dollars"),
-        (("--budget", "0"), "'0' is nothing"),
+        (("--budget", "20eur"), "'20eur' isn't an amount in US dollars (examples: 20, 20.50usd)"),
+        (("--budget", "0"), "must be greater than 0; omit the option for no limit"),
         (("--budget", "nan"), "--budget"),
-        (("--max-tokens-total", "lots"), "'lots' is no number such as 200000, 200k or 1.5M"),
-        (("--deadline", "90"), "'90' is no span of time such as 90s"),
+        (("--max-tokens-total", "lots"), "'lots' isn't a number (examples: 200000, 200k, 1.5M)"),
+        (("--deadline", "90"), "'90' isn't a duration (examples: 90s,"),
         (("--deadline", ""), "--deadline"),
     ],
 )

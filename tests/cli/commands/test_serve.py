@@ -103,10 +103,10 @@ def test_its_options_are_told(invoke):
         (["--host", "0.0.0.0"], "spend your money"),
         (["--host", "::"], "spend your money"),
         (["--host", "gateway.example"], "spend your money"),
-        (["--client-key", ""], "empty key"),
+        (["--client-key", ""], "an empty key"),
         (["--client-key", "name:"], "empty key"),
         (["--port", "65536"], "--port"),
-        (["--base-url", "nowhere"], "no address"),
+        (["--base-url", "nowhere"], "isn't a URL"),
         (["--rpm", "0"], "--rpm"),
     ],
 )
@@ -148,7 +148,7 @@ def test_a_key_that_the_api_refuses_is_found_out_at_the_start(invoke, monkeypatc
     with running(Settings(keys=frozenset({"another"}))) as server:
         result = invoke("serve", "--port", 0, "--base-url", server.base_url)
     assert result.exit_code == 3
-    assert "does not take the API key (401)" in result.stderr
+    assert "rejected the API key (HTTP 401)" in result.stderr
     assert result.stdout == ""
 
 
@@ -169,7 +169,7 @@ def test_it_serves_although_the_api_cannot_be_reached_yet(serve, monkeypatch):
     result = serve(meanwhile, "--base-url", f"http://127.0.0.1:{api}")
     assert result.exit_code == 0
     assert "Warning" in result.stderr
-    assert "cannot be reached now" in result.stderr
+    assert "cannot connect to" in result.stderr
 
 
 def test_clients_with_a_key_are_served_and_measured(environment, serve):
@@ -205,7 +205,7 @@ def test_ctrl_c_finishes_what_is_in_flight(launch, free_port):
         assert server.stats()["by_status"]["200"] == 1
     assert process.returncode == 0, stderr
     assert stdout == ""
-    assert "1 request to finish, 3 waiting ones turned away" in stderr
+    assert "finishing 1 request, refusing 3 in the queue; press Ctrl-C again" in stderr
     assert "Traceback" not in stderr
     assert sorted(answer.status_code for answer in answers) == [200, 503, 503, 503]
     for answer in answers:
@@ -232,7 +232,7 @@ def test_a_second_ctrl_c_waited_for_what_is_in_flight(serve, monkeypatch):
         assert server.stats()["by_status"].get("200", 0) == 0
         assert asked[0].exception() is not None or asked[0].result().status_code >= 500
     assert result.exit_code == 1  # of click's runner; on the command line it is 130
-    assert "once more to stop at once" in result.stderr
+    assert "press Ctrl-C again to stop at once" in result.stderr
 
 
 def test_the_line_of_every_ten_seconds_tells_what_holds_it_up():

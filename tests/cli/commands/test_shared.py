@@ -15,7 +15,7 @@ from claude_executor.cli.options.connection import connection
 from claude_executor.cli.options.resume_command import ResumeCommand
 from claude_executor.testing import simulated_client
 
-NOBODY_THERE = ("--shared", "redis://127.0.0.1:1", "--alone", "fail")
+NOBODY_THERE = ("--shared", "redis://127.0.0.1:1", "--when-unreachable", "fail")
 
 
 def test_a_run_that_shares_its_limits_asks_the_group(environment, invoke, rows_file):
@@ -61,12 +61,12 @@ async def test_it_is_shown_why_the_shared_budget_is_away(simulator, alone):
         work = asyncio.create_task(run_rows(rows, lambda _: None, executor=executor, run=run))
         async with asyncio.timeout(20):
             # Looking again and again is what is tested.
-            while "away" not in str(watch.look().sharing):  # noqa: ASYNC110
+            while "unreachable" not in str(watch.look().sharing):  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         now += 125.0
         view = watch.look()
-        meanwhile = "waiting" if alone == "hold" else "on 25 % of the limits"
-        assert view.sharing == f"shared budget: away for 2:05, {meanwhile}, because of ConnectionError"
+        meanwhile = "waiting" if alone == "hold" else "using 25 % of the limits"
+        assert view.sharing == f"shared budget: unreachable for 2:05 (ConnectionError), {meanwhile}"
         assert view.sharing in line(view)
         run.stop()
         await work
@@ -79,13 +79,13 @@ async def test_it_is_shown_why_the_shared_budget_is_away(simulator, alone):
 def test_the_password_of_a_redis_is_not_repeated(environment, invoke, rows_file, monkeypatch, words, address):
     """How to go on says where it is to be put, and does not share with nobody when it is not."""
     source = rows_file(2)
-    result = invoke("run", source, *(word.format(address) for word in words), "--alone", "fail")
+    result = invoke("run", source, *(word.format(address) for word in words), "--when-unreachable", "fail")
     assert result.exit_code == 3
     assert "pa55word" not in result.output
-    before, _, command = result.stderr.splitlines()[-1].partition("go on with: ")
+    before, _, command = result.stderr.splitlines()[-1].partition("resume with: ")
     variable = "$CLAUDE_EXECUTOR_SHARED"
     said = words[0].replace("{}", f'"{variable}"') + (f' "{variable}"' if len(words) == 2 else "")
-    assert command == f"claude-executor run {source} {said} --alone fail"
+    assert command == f"claude-executor run {source} {said} --when-unreachable fail"
     assert "whose password is not repeated here, into CLAUDE_EXECUTOR_SHARED, and" in before
     unset = invoke(*(word.replace(variable, "") for word in shlex.split(command)[1:]))
     assert unset.exit_code == 2
@@ -96,7 +96,7 @@ def test_the_password_of_a_redis_is_not_repeated(environment, invoke, rows_file,
 def test_an_address_without_a_password_is_repeated(address):
     """The command can be pasted as it is."""
     words = ResumeCommand("run", ("rows.jsonl", "--shared", address)).sentence()
-    assert words == f"go on with: claude-executor run rows.jsonl --shared {address}"
+    assert words == f"resume with: claude-executor run rows.jsonl --shared {address}"
 
 
 def test_the_password_of_a_proxy_is_not_repeated():
@@ -104,7 +104,7 @@ def test_the_password_of_a_proxy_is_not_repeated():
     words = ("a b.jsonl", "--base-url", "https://me:pa55@proxy", "--force")
     assert ResumeCommand("run", words).sentence(first="raise --budget and ") == (
         "raise --budget and put the address, whose password is not repeated here, into ANTHROPIC_BASE_URL, "
-        "and go on with: claude-executor run 'a b.jsonl' --base-url \"$ANTHROPIC_BASE_URL\""
+        "and resume with: claude-executor run 'a b.jsonl' --base-url \"$ANTHROPIC_BASE_URL\""
     )
 
 

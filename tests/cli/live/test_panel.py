@@ -6,10 +6,11 @@ import pytest
 from rich.console import Console
 
 from claude_executor.bulk import Bottleneck, FailureGroup, Spent, Summary
-from claude_executor.cli.job.summary import closing, limited_sentence
+from claude_executor.cli.job.summary import closing
 from claude_executor.cli.live.panel import LivePanel, line
 from claude_executor.cli.live.panel_recorder import draw
 from claude_executor.cli.live.progress import Bar, SlidingValue, View
+from claude_executor.cli.terminal.bottleneck import limited_sentence
 from claude_executor.cli.terminal.format import amount, count, money, percent, span
 
 BARS = (
@@ -67,7 +68,7 @@ def test_panel_says_everything(width):
         "21,340 of 50,000 rows", "1,043 rows a minute", "27:30 left", "3 failed",
         "limited by output tokens, 94 %",
         "61 %", "of 2M a minute", "112 in flight", "1,088 waiting", "42 retries", "3 429s", "17 529s",
-        "$12.34 so far", "about $28.90 in all", "20:34",
+        "$12.34 so far", "about $28.90 in total", "20:34",
     ):  # fmt: skip
         assert words in text
 
@@ -75,7 +76,7 @@ def test_panel_says_everything(width):
 @pytest.mark.parametrize("width", [30, 48, 80, 120])
 def test_caps_are_told(width):
     """What it costs so far, of how much; tokens likewise; on the panel and on the plain line."""
-    capped = view(budget=20.0, tokens=(1_234_567, 5_000_000))
+    capped = view(max_cost=20.0, tokens=(1_234_567, 5_000_000))
     text = drawn(LivePanel(capped), width)
     assert max(map(len, text.splitlines())) <= width
     said = " ".join(text.replace("│", " ").split())
@@ -99,7 +100,7 @@ def test_one_of_a_kind_stood_in_the_plural():
     for text in (drawn(LivePanel(one), 120), line(one), closed):
         assert not any(f" 1 {what}" in text for what in ("rows a", "retries", "429s", "529s", "other errors"))
     assert "1 row a minute" in closed
-    assert "and 1 more kind\n" in closed.replace(" \n", "\n").replace("  ", "")
+    assert "and 1 more kind" in {one.strip() for one in closed.splitlines()}
 
 
 def test_the_panel_kept_quiet_about_the_deadline():
@@ -198,10 +199,10 @@ def test_summary_says_how_it_went():
         "97 of 100 answered, 2 failed, 1 not sent",
         "1,000 in, 2,000 out, 30 read from the cache, 40 written to it",
         "$0.50",
-        "110 (10 retries); 1 429, 9 529s",
+        "requests  110 (10 retries); 1 429, 9 529s",
         "2 x no [such] field",
-        "you were limited by output tokens for 82 % of the time (400k a minute, as you told)",
-        "; twice that would have saved 0:20, then requests would have been the limit",
+        "limited by output tokens for 82 % of the time (400k a minute, as you set)",
+        "; doubling it would have saved 0:20, then requests would have been the limit",
     ):
         assert words in text
 

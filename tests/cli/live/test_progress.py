@@ -70,9 +70,9 @@ def test_answers_were_on_their_way_while_all_rows_waited_for_a_retry(moments):
     """What is waited for is said."""
     _, watch = watched(moments)
     moments.waiting_to_retry = 12
-    assert watch.look().state == "waiting to try 12 rows again"
+    assert watch.look().state == "waiting to retry 12 rows"
     moments.running = 20
-    assert watch.look().state == "nothing holds it up: answers are on their way"
+    assert watch.look().state == "waiting for responses"
 
 
 @pytest.mark.parametrize(

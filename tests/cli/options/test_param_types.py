@@ -21,7 +21,7 @@ from claude_executor.cli.options import param_types as amounts
 )
 def test_a_comma_for_a_point_is_not_a_hundredfold(read, text):
     """It is refused, and told what commas are for."""
-    with pytest.raises(click.BadParameter, match="between thousands only"):
+    with pytest.raises(click.BadParameter, match="commas only between thousands"):
         read(text)
 
 
@@ -58,4 +58,4 @@ def test_nothing_a_minute_was_not_in_the_range(invoke, tmp_path, option):
     """It is told in words."""
     result = invoke("run", tmp_path / "x.jsonl", option, "0")
     assert result.exit_code == 2
-    assert "'0' is nothing; leave it out, or allow more" in result.stderr
+    assert "must be greater than 0; omit the option for its default" in result.stderr

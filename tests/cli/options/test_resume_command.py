@@ -28,7 +28,7 @@ def test_a_damaged_line_of_results_need_not_cost_the_others(environment, invoke,
     target.write_bytes(target.read_bytes().replace(b'"result"', b'"resu', 1))
     result = invoke("run", source)
     assert result.exit_code == 2
-    assert "; if it is one, mend or take out that line; otherwise name another with -o" in result.stderr
+    assert "If it is one, fix or delete that line; otherwise choose another output with -o" in result.stderr
     assert "(--force throws it all away)" in result.stderr
 
 
@@ -67,7 +67,7 @@ def test_an_input_that_is_damaged_on_the_way_does_not_look_as_if_nothing_was_sen
     assert "nothing was sent" not in result.stderr
     assert f"stopped: {source}: line 4: not JSON" in result.stderr
     assert f"; 3 rows done, all of them in {target}\n" in result.stderr
-    assert result.stderr.splitlines()[-1] == f"when that is fixed, go on with: claude-executor run {source}"
+    assert result.stderr.splitlines()[-1] == f"when that is fixed, resume with: claude-executor run {source}"
     assert target.read_bytes().count(b"\n") == 3
 
 

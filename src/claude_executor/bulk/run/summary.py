@@ -61,7 +61,7 @@ class Summary:
         failed_before: Rows that failed permanently at earlier starts, and were not sent again.
         wasted: Tokens and money of failed attempts, where known; not part of `spent`.
         spent_before: Tokens and money that earlier starts spent, if there is a cap on them.
-        budget: The cap on dollars, if there is one.
+        max_cost: The cap on dollars, if there is one.
         max_tokens_total: The cap on tokens.
         deadline: The cap on the duration, in seconds, if there is one.
     """
@@ -85,7 +85,7 @@ class Summary:
     failed_before: int = 0
     wasted: Spent = NOTHING_SPENT
     spent_before: Spent = NOTHING_SPENT
-    budget: float | None = None
+    max_cost: float | None = None
     max_tokens_total: int | None = None
     deadline: float | None = None
     errors: int = 0
@@ -118,7 +118,7 @@ def summarise(run: Run, snapshot: Snapshot, *, stopped: str | None = None) -> Su
         failed_before=run.rest.failed if run.rest is not None else 0,
         wasted=counters.wasted,
         spent_before=run.before,
-        budget=run.caps.dollars,
+        max_cost=run.caps.dollars,
         max_tokens_total=run.caps.tokens,
         deadline=run.caps.seconds,
         errors=counters.errors,

@@ -1,8 +1,8 @@
-"""``claude-executor limits``: what the limits are, and where each number comes from.
+"""``claude-executor limits``: your rate limits, and the source of each number.
 
-There are three to ask. The Rate Limits API lists what the organisation may use, and asking it uses nothing;
-it wants an admin key. The headers of an answer tell what the key at hand may use, and what is left of it now;
-that takes a request. A tier's published figures need nobody.
+There are three sources. The Rate Limits API lists the organization's limits; it is free and requires an admin
+key. Response headers show the limits of the key in use and what remains of them; they cost a request. The
+published figures of a tier need neither.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from claude_executor import (
 from claude_executor.cli.live.interruptible import import_sdk
 from claude_executor.cli.options.connection import (
     COUNT_TOKENS,
+    RESOURCES,
     ConnectionOptions,
     connection,
     connection_options,
@@ -42,7 +43,7 @@ if TYPE_CHECKING:
 
 DEFAULT_MODEL = "claude-haiku-5-5"
 EVERY_OTHER = "every other"
-TOLD = "declared"
+DECLARED = "declared"
 PUBLISHED = "published tier"
 
 _NO_ACCESS = frozenset(
@@ -54,7 +55,6 @@ _NO_ACCESS = frozenset(
         FailureKind.UNREACHABLE,
     }
 )
-_DECLARED = {"rpm": "requests", "tpm": "tokens", "itpm": "input tokens", "otpm": "output tokens"}
 
 
 @click.command()
@@ -63,20 +63,20 @@ _DECLARED = {"rpm": "requests", "tpm": "tokens", "itpm": "input tokens", "otpm":
     "--model",
     "models",
     multiple=True,
-    help="Ask for this model's limits. May be repeated.  "
-    f"[default: all with an admin key, else {DEFAULT_MODEL}]",
+    help=f"Show this model's limits. Repeatable.  [default: all with an admin key, else {DEFAULT_MODEL}]",
 )
 @connection_options
-@click.option("--json", "as_json", is_flag=True, help="Print them on stdout, as JSON.")
+@click.option("--json", "as_json", is_flag=True, help="Print the limits as JSON.")
 def limits(models: tuple[str, ...], as_json: bool, **options: Any) -> None:  # noqa: ANN401
-    """Show the limits in force, and where each of them comes from.
+    """Show your rate limits and their sources.
 
-    With an admin key in ANTHROPIC_ADMIN_KEY the organisation's limits are listed by the Rate Limits API, and
-    nothing is used up. Without one, or for a model you name, they are read off the headers of an answer,
-    which also tell what is left: each model is sent one tiny request (a word, answered by one token). With
-    --tier and no model, the published limits of the tier are shown and nothing is sent.
+    With an admin key in ANTHROPIC_ADMIN_KEY, the limits come from the Rate Limits API, which is free. Without
+    one, or for a model you name, they come from response headers, which also show what remains: each model is
+    sent one tiny request (one word in, one token out). With --tier and no model, the published limits of the
+    tier are shown and nothing is sent.
 
-    With --shared the group is shown: who is in it, what each has, what is left, what binds. Nothing is sent.
+    With --shared, the group is shown: its members, their shares, what remains, what limits them. Nothing is
+    sent.
     """
     how = connection(**options)
     if how.sharing is not None:
@@ -84,13 +84,13 @@ def limits(models: tuple[str, ...], as_json: bool, **options: Any) -> None:  # n
 
         show(how.sharing, as_json=as_json)
         return
-    told = {what for name, what in _DECLARED.items() if options[name] is not None}
+    declared = {what for name, what in RESOURCES.items() if options[name] is not None}
     if options["tier"] is not None and not models:
         assert not isinstance(how.limits, Limits)
-        entries = [entry for pool, its in how.limits.items() for entry in _declared(pool, its, told)]
+        entries = [entry for pool, its in how.limits.items() for entry in _declared(pool, its, declared)]
     else:
         import_sdk()
-        entries = asyncio.run(_ask(how, models, told))
+        entries = asyncio.run(_ask(how, models, declared))
     if as_json:
         import orjson
 
@@ -99,26 +99,26 @@ def limits(models: tuple[str, ...], as_json: bool, **options: Any) -> None:  # n
         _print(entries)
 
 
-def _declared(pool: str, its: Limits, told: set[str]) -> Iterable[Entry]:
-    for field, resource in _DECLARED.items():
+def _declared(pool: str, its: Limits, declared: set[str]) -> Iterable[Entry]:
+    for field, resource in RESOURCES.items():
         limit = getattr(its, field)
         if limit is not None:
             name = EVERY_OTHER if pool == "*" else pool
-            source = TOLD if resource in told and pool != COUNT_TOKENS else PUBLISHED
+            source = DECLARED if resource in declared and pool != COUNT_TOKENS else PUBLISHED
             yield {"pool": name, "resource": resource, "limit": limit, "per": "minute", "source": source}
 
 
-async def _ask(how: ConnectionOptions, models: Sequence[str], told: set[str]) -> list[Entry]:
+async def _ask(how: ConnectionOptions, models: Sequence[str], declared: set[str]) -> list[Entry]:
     key = admin_key()
     if key is None:
-        return await _heard(how, models or (DEFAULT_MODEL,), told)
+        return await _from_headers(how, models or (DEFAULT_MODEL,), declared)
     listed = await organization_limits(key, base_url=how.base_url, models=models)
     if isinstance(how.limits, Limits):
-        ceilings = {what: getattr(how.limits, field) for field, what in _DECLARED.items() if what in told}
+        ceilings = {what: getattr(how.limits, field) for field, what in RESOURCES.items() if what in declared}
         listed = [_under(entry, ceilings) for entry in listed]
     if not models or not _may_send():
         return listed
-    return _together(listed, await _heard(how, models, told))
+    return _together(listed, await _from_headers(how, models, declared))
 
 
 def _may_send() -> bool:
@@ -126,15 +126,15 @@ def _may_send() -> bool:
 
 
 def _under(entry: Entry, ceilings: Mapping[str, float]) -> Entry:
-    """What the user allows holds where it is less; it is told of models only."""
+    """Apply the user's own limit where it is smaller. It applies to models only."""
     ceiling = ceilings.get(str(entry["resource"]))
     if ceiling is None or not entry["models"] or ceiling >= float(str(entry["limit"])):
         return entry
-    return {**entry, "limit": ceiling, "source": TOLD}
+    return {**entry, "limit": ceiling, "source": DECLARED}
 
 
-async def _heard(how: ConnectionOptions, models: Sequence[str], told: set[str]) -> list[Entry]:
-    """What the headers of answers say, after a tiny request to each model."""
+async def _from_headers(how: ConnectionOptions, models: Sequence[str], declared: set[str]) -> list[Entry]:
+    """Send a tiny request to each model, and return the limits in the response headers."""
     asked: dict[str, list[str]] = {}
 
     def listen(event: Event) -> None:
@@ -147,10 +147,10 @@ async def _heard(how: ConnectionOptions, models: Sequence[str], told: set[str]) 
             for model in models:
                 await _send(executor, model)
             pools = executor.snapshot().pools
-    except Stopped as error:  # no key can be read from where it should be
+    except Stopped as error:  # no key can be read
         raise CommandError(str(error), NO_ACCESS) from error
     return [
-        _entry(name, asked[name], resource, state, published=published and resource not in told)
+        _entry(name, asked[name], resource, state, published=published and resource not in declared)
         for name, pool in pools.items()
         for resource, state in pool.resources.items()
     ]
@@ -176,7 +176,7 @@ def _entry(pool: str, models: list[str], resource: str, state: ResourceState, *,
         "resource": resource,
         "limit": state.limit,
         "per": "minute",
-        "source": PUBLISHED if published and state.source == TOLD else state.source,
+        "source": PUBLISHED if published and state.source == DECLARED else state.source,
         "left": state.level,
         "burst": state.capacity,
         "others": state.foreign_rate,
@@ -185,7 +185,10 @@ def _entry(pool: str, models: list[str], resource: str, state: ResourceState, *,
 
 
 def _together(listed: list[Entry], heard: list[Entry]) -> list[Entry]:
-    """Both lists as one. Where they agree one line says so, where not (a workspace's limit) there are two."""
+    """Merge both lists. Where they agree there is one entry with both sources, otherwise two entries.
+
+    They differ where a workspace has a limit of its own.
+    """
     for entry in heard:
         group = [other for other in listed if set(_models(other)) & set(_models(entry))]
         if group:
@@ -211,12 +214,12 @@ def _models(entry: Entry) -> list[str]:
 
 
 def _print(entries: list[Entry]) -> None:
-    """Draw the table. It is what was asked for, so it goes to stdout."""
+    """Print the table on stdout."""
     from rich.console import Console
 
     console = Console(highlight=False)
     if not entries:
-        console.print("No limits are known: the API told none, and none were given.")
+        console.print("No limits known: the API sent none, and none were given.")
         return
     console.print(_table(entries))
 
@@ -225,19 +228,19 @@ def _table(entries: list[Entry]) -> Table:
     from rich import box
     from rich.table import Table
 
-    # What a bucket holds is known only of those that an answer told of.
-    columns = {"burst": "at once", "left": "left"}
+    # Levels are known only for limits that came with response headers.
+    columns = {"burst": "burst", "left": "left"}
     shown = [field for field in columns if any(entry.get(field) is not None for entry in entries)]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("pool", no_wrap=True)
     table.add_column("limit", no_wrap=True)
-    table.add_column("a minute", justify="right", no_wrap=True)
+    table.add_column("per minute", justify="right", no_wrap=True)
     for field in shown:
         table.add_column(columns[field], justify="right", no_wrap=True)
-    table.add_column("where from", style="dim")
+    table.add_column("source", style="dim")
     before = None
     for entry in entries:
-        per = "" if entry["per"] == "minute" else f" a {entry['per']}" if entry["per"] else " in all"
+        per = "" if entry["per"] == "minute" else f" per {entry['per']}" if entry["per"] else " in total"
         table.add_row(
             str(entry["pool"]) if entry["pool"] != before else "",
             str(entry["resource"]),
@@ -250,4 +253,4 @@ def _table(entries: list[Entry]) -> Table:
 
 
 def _cell(value: object) -> str:
-    return amount(float(str(value))) if value is not None else "not known"
+    return amount(float(str(value))) if value is not None else "unknown"

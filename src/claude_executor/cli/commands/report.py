@@ -1,4 +1,4 @@
-"""``claude-executor report``: what a bulk job was like, as one HTML file."""
+"""``claude-executor report``: an HTML report of a run."""
 
 from __future__ import annotations
 
@@ -21,22 +21,22 @@ _PAGES = frozenset({".html", ".htm"})
     "-o",
     "--output",
     type=click.Path(path_type=Path),
-    help="Where the report goes.  [default: RESULTS with .report.html]",
+    help="Report file.  [default: RESULTS with .report.html]",
 )
 def report(results: Path, output: Path | None) -> None:
-    """Tell what a bulk job was like, in one HTML file that needs no network.
+    """Create an HTML report of a run: one file that needs no network.
 
-    RESULTS is what `run` wrote. Beside it `run` keeps a timeline (.timeline.jsonl), which says what the
-    limits were and what held the job up. Results of Message Batches can be read too; there is less to tell.
+    RESULTS is the file that `run` wrote. Next to it `run` keeps a timeline (.timeline.jsonl) with the limits
+    and what held the queue. Results of Message Batches work too, with fewer figures.
     """
     target = output if output is not None else results.with_name(_stem(results) + ".report.html")
     if target.suffix.lower() not in _PAGES:
-        raise CommandError(f"{target} would be overwritten; the report is a page, name it .html")
+        raise CommandError(f"the report is an HTML page, so {target} must end in .html")
     page, rows, doubled = _page(results)
     try:
         target.write_text(page, encoding="utf-8")
     except OSError as error:
-        raise CommandError(f"cannot write {target}: {reason(error)}") from error
+        raise CommandError(f"cannot write {target}: {reason(error)}; choose another file with -o") from error
     click.echo(f"{count(rows, 'row')} in {results}, report in {target}", err=True)
     if doubled is not None:
         click.echo(doubled, err=True)
@@ -50,13 +50,13 @@ def _page(results: Path) -> tuple[str, int, str | None]:
         if error.name is None or error.name.partition(".")[0] not in _OF_THE_EXTRA:
             raise
         wanted = "pip install 'claude-executor[report]'"
-        raise CommandError(f"the report needs {error.name}, which is not installed; {wanted}") from error
+        raise CommandError(f"the report needs {error.name}, which is not installed; run: {wanted}") from error
     try:
         account = account_of(results)
     except OSError as error:
         raise CommandError(f"cannot read {error.filename or results}: {reason(error)}") from error
     if not len(account.rows):
-        raise CommandError(f"there are no results in {results}; name what `run` wrote, not what it read")
+        raise CommandError(f"{results} contains no results; give the file that `run` wrote, not its input")
     timeline = timeline_of(results).name
     page = page_of(account, name=results.name, timeline=timeline, now=time.time())
     return page, len(account.rows), about_doubled(account)

@@ -11,6 +11,7 @@ import click
 
 from claude_executor.cli.live.interruptible import import_sdk
 from claude_executor.cli.options.connection import connection, connection_options
+from claude_executor.cli.options.param_types import whole
 from claude_executor.cli.terminal.exits import CommandError, reason
 
 PORT = 8484
@@ -18,14 +19,15 @@ BACKLOG = 4_096
 
 
 @click.command()
-@click.option("--host", default="127.0.0.1", show_default=True, help="Where to listen.")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option(
     "--port",
-    type=click.IntRange(0, 65_535),
+    type=whole(0, 65_535),
+    metavar="PORT",
     default=PORT,
     show_default=True,
     envvar="CLAUDE_EXECUTOR_PORT",
-    help="Port; 0 takes any that is free.",
+    help="Port to listen on; 0 picks a free one.",
 )
 @click.option(
     "--client-key",
@@ -33,15 +35,15 @@ BACKLOG = 4_096
     multiple=True,
     metavar="[NAME:]KEY",
     envvar="CLAUDE_EXECUTOR_CLIENT_KEYS",
-    help="What clients must send as their API key; the name is their tenant's. May be repeated.  "
+    help="Key that clients must send as their API key; NAME becomes their tenant. Repeatable.  "
     "[env var: CLAUDE_EXECUTOR_CLIENT_KEYS]",
 )
-@click.option("--open", "is_open", is_flag=True, help="Without a client key, listen to other machines too.")
+@click.option("--open", "is_open", is_flag=True, help="Accept other machines without a client key.")
 @click.option(
     "--max-queued",
-    type=click.IntRange(0),
+    type=whole(0),
     metavar="N",
-    help="Turn requests away while so many are waiting.  [default: no bound]",
+    help="Refuse requests while this many are waiting.  [default: no limit]",
 )
 @connection_options
 def serve(
@@ -52,15 +54,16 @@ def serve(
     max_queued: int | None,
     **options: Any,  # noqa: ANN401
 ) -> None:
-    """Serve a gateway: any language's SDK points its base URL at it, and is paced, retried and protected.
+    """Start a gateway that paces and retries requests of any SDK.
 
-    Prints its address on one line when it listens, and serves until it is interrupted. The API key is the
-    gateway's own (ANTHROPIC_API_KEY); clients need none, or one that --client-key names.
+    Set the base URL of any language's SDK to the gateway's address, which is printed on stdout. The gateway
+    runs until you interrupt it. It sends its own API key (ANTHROPIC_API_KEY); clients need none, or one given
+    with --client-key.
     """
     known = dict(map(_known, client_keys))
     if not known and not is_open and not _is_this_machine(host):
         raise click.UsageError(
-            f"whoever can reach {host} could spend your money: ask for a key with --client-key, "
+            f"anyone who can reach {host} could spend your money: require a key with --client-key, "
             "or allow it with --open"
         )
     how = connection(**options)
@@ -73,7 +76,7 @@ def serve(
         listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         raise CommandError(
-            f"cannot listen on {host}:{port}: {reason(error)}; name another with --port"
+            f"cannot listen on {host}:{port}: {reason(error)}; choose another port with --port"
         ) from error
     with listener:
         asyncio.run(
@@ -82,11 +85,11 @@ def serve(
 
 
 def _known(word: str) -> tuple[str, str]:
-    """A key, and whose it is."""
+    """Split a word into a key and the name of its tenant."""
     before, colon, after = word.partition(":")
     name, key = (before, after) if colon else ("", word)
     if not key.strip():
-        raise click.BadParameter("an empty key keeps nobody out", param_hint="'--client-key'")
+        raise click.BadParameter("an empty key protects nothing", param_hint="'--client-key'")
     return key.strip(), name
 
 

@@ -65,7 +65,7 @@ class CapForecast:
 def caps_of(caps: Caps, spent: Spent, planned: Plan) -> Iterator[CapForecast]:
     """Return the forecasts of the caps that are set, given a plan and what is spent already."""
     if caps.dollars is not None:
-        yield CapForecast("budget", caps.dollars, spent.dollars or 0.0, planned.dollars, money)
+        yield CapForecast("max_cost", caps.dollars, spent.dollars or 0.0, planned.dollars, money)
     if caps.tokens is not None:
         tokens = planned.input_tokens + planned.output_tokens
         yield CapForecast("max_tokens_total", caps.tokens, spent.tokens, tokens, amount)

@@ -65,8 +65,8 @@ def _cap(run: Run, attempts: int) -> tuple[str, str, str]:
         most, used, option = float(caps.tokens or 0), float(spent.tokens), "--max-tokens-total"
         text = f"cap of {most:,.0f} tokens reached ({used:,.0f} used)"
     else:
-        most, used, option = caps.dollars or 0.0, spent.dollars or 0.0, "--budget"
-        text = f"budget of {money(most)} reached ({money(used)} spent)"
+        most, used, option = caps.dollars or 0.0, spent.dollars or 0.0, "--max-cost"
+        text = f"cost cap of {money(most)} reached ({money(used)} spent)"
     if used >= NEARLY * most:
         return text, "", option
     why = "; the next row could take more than is left"

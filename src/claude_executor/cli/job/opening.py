@@ -86,7 +86,7 @@ def as_command_errors(bulk: JobOptions) -> Generator[None]:
             ways = f"use {ways}"
         raise CommandError(f"nothing was sent: {error}; {ways}") from error
     except Unpriced as error:
-        instead = "omit --budget, or cap tokens with --max-tokens-total"
+        instead = "omit --max-cost, or cap tokens with --max-tokens-total"
         raise CommandError(f"nothing was sent: {error}; {instead}") from error
     except Stopped as error:  # no API key could be read
         raise CommandError(str(error), NO_ACCESS) from error

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _OF_THE_ROW = frozenset({400, 404, 413, 422})
 """Statuses that are the fault of the row."""
 _NO_ACCESS = frozenset({401, 402, 403, None})
-_CAPS = {"budget": "budget", "max_tokens_total": "tokens cap", "deadline": "deadline"}
+_CAPS = {"max_cost": "cost cap", "max_tokens_total": "tokens cap", "deadline": "deadline"}
 
 
 def dry_run(options: JobOptions, *, exact: int = 0) -> None:

@@ -8,22 +8,14 @@ from rich.table import Table
 from rich.text import Text
 
 from claude_executor.cli.job.exit_status import without_lead
-from claude_executor.cli.terminal.format import amount, count, money, percent, span
+from claude_executor.cli.terminal.bottleneck import limited_sentence
+from claude_executor.cli.terminal.format import count, money, span
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from claude_executor.bulk import Bottleneck, Summary
+    from claude_executor.bulk import Summary
 
-_NAMES = {
-    "circuit breaker": "an overloaded API, or one that failed,",
-    "told to wait": "waits the API asked for (429)",
-    "starting up": "the careful start",
-    "opening connections": "the opening of connections",
-    "shared budget": "the shared budget",
-    "spending cap": "the cap, near which few rows may be in flight,",
-}
-_RAISE = {"concurrency": "; --max-concurrency raises it, if memory and network allow"}
 MOST_FAILURES = 10
 
 
@@ -85,9 +77,9 @@ def _tokens(summary: Summary) -> str:
 def _cost(summary: Summary) -> str:
     spent = summary.spent.dollars
     text = "unknown: no price known for the model" if spent is None else money(spent)
-    if summary.budget is not None and spent is not None:
+    if summary.max_cost is not None and spent is not None:
         in_all = spent + (summary.spent_before.dollars or 0.0)
-        text += f"; {money(in_all)} of the budget of {money(summary.budget)}{_with_earlier(summary)}"
+        text += f"; {money(in_all)} of the cap of {money(summary.max_cost)}{_with_earlier(summary)}"
     wasted = summary.wasted
     if wasted.tokens:
         what = count(wasted.tokens, "token") if wasted.dollars is None else money(wasted.dollars)
@@ -104,18 +96,3 @@ def _requests(summary: Summary) -> str:
     text = f"{summary.attempts:,}{retries}"
     text += f"; {count(summary.refusals, '429')}, {count(summary.overloads, '529')}"
     return text + (f", {count(summary.errors, 'other error')}" if summary.errors else "")
-
-
-def limited_sentence(limited: Bottleneck) -> str:
-    """What limited the run, for how long, and what raising it would save."""
-    name = _NAMES.get(limited.held_by, limited.held_by)
-    text = f"you were limited by {name} for {percent(limited.share)} of the time"
-    if limited.limit is None:
-        return text + _RAISE.get(limited.held_by, "")
-    origin = "as you told" if limited.source == "declared" else "says the API"
-    text += f" ({amount(limited.limit)} a minute, {origin})"
-    if limited.saving is not None:
-        text += f"; twice that would have saved {span(limited.saving)}"
-        if limited.next is not None:
-            text += f", then {limited.next} would have been the limit"
-    return text

@@ -1,4 +1,4 @@
-"""Shows a run while it goes on: the panel on a terminal, a plain line every ten seconds elsewhere."""
+"""Shows a run while it is in progress: the panel on a terminal, a plain line every ten seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LOOKS_A_LINE = 40
 
 @contextmanager
 def shown(watch: ProgressTracker, console: Console) -> Generator[None]:
-    """Show a run for as long as the block lasts. Must be entered on its event loop."""
+    """Show a run while the block runs. Must be entered on the event loop of the run."""
     if console.is_terminal and not console.is_dumb_terminal:
         with _panel(watch, console):
             yield
@@ -35,7 +35,7 @@ def _panel(watch: ProgressTracker, console: Console) -> Generator[None]:
 
     from claude_executor.cli.live.panel import LivePanel
 
-    # Redrawn from the event loop and not from a thread of rich's: a snapshot is no thread's business.
+    # Redrawn from the event loop, not from rich's thread: snapshots are not thread-safe.
     with (
         Live(LivePanel(watch.look()), console=console, auto_refresh=False, transient=True) as live,
         every(REDRAW_EVERY, lambda: live.update(LivePanel(watch.look()), refresh=True)),
@@ -52,7 +52,7 @@ def _lines(watch: ProgressTracker, console: Console) -> Generator[None]:
     def look() -> None:
         nonlocal looks
         looks += 1
-        view = watch.look()  # each time, for what is measured over the last seconds
+        view = watch.look()  # every time, to measure rates over the last seconds
         if looks % LOOKS_A_LINE == 0:
             console.print(line(view), markup=False, highlight=False, soft_wrap=True)
 
@@ -62,7 +62,7 @@ def _lines(watch: ProgressTracker, console: Console) -> Generator[None]:
 
 @contextmanager
 def every(seconds: float, act: Callable[[], None]) -> Generator[None]:
-    """Do this now, and again and again for as long as the block lasts, on the event loop that runs."""
+    """Call `act` now and then periodically while the block runs, on the running event loop."""
     loop = asyncio.get_running_loop()
     timer: asyncio.TimerHandle | None = None
 

@@ -1,4 +1,4 @@
-"""Conducts a run from the terminal: shows it, and obeys the signals that end it."""
+"""Runs work under the live display, and stops it on signals."""
 
 from __future__ import annotations
 
@@ -21,22 +21,27 @@ if TYPE_CHECKING:
     from claude_executor.cli.live.progress import ProgressTracker
 
 _ONCE = {getattr(signal, "SIGHUP", None)}
-"""A terminal that is closed may say so several times over: that is no impatience."""
+"""Signals whose repetition does not abort: a closing terminal may send several."""
 
 
 @dataclass(slots=True)
 class Interruption:
-    """How a run was ended from outside: the signal, if there was one, and whether it came twice."""
+    """How a run was interrupted.
+
+    Attributes:
+        number: The signal, if there was one.
+        aborted: Whether a second signal aborted the requests in flight.
+    """
 
     number: int | None = None
     aborted: bool = False
 
 
 def import_sdk(first: Callable[[], None] = lambda: None) -> None:
-    """Import the SDK, which takes seconds, so that a signal meanwhile ends the process at once.
+    """Import the SDK, which takes seconds; a signal in the meantime ends the process at once.
 
-    To be called before the event loop runs. There, a thread would import it, and Python waits for threads.
-    `first` is done before the process ends.
+    Must be called before the event loop runs: on the loop a thread would import it, and Python waits for
+    threads before it exits. `first` is called before the process ends.
     """
     with ending_at_once(first):
         importlib.import_module("anthropic")
@@ -45,7 +50,7 @@ def import_sdk(first: Callable[[], None] = lambda: None) -> None:
 async def run_interruptible(
     work: Coroutine[object, object, None], watch: ProgressTracker, console: Console
 ) -> Interruption:
-    """Do `work`, and show it. A signal lets it finish what is in flight; a second one aborts."""
+    """Run `work` and show its progress. A signal lets requests in flight finish; a second one aborts them."""
     task = asyncio.ensure_future(work)
     ending = Interruption()
     with _obeying(task, watch.run, ending), shown(watch, console):
@@ -64,6 +69,6 @@ def _obeying(task: asyncio.Task[None], run: Run, ending: Interruption) -> Abstra
             run.stop()
         elif number not in _ONCE and not ending.aborted:
             ending.aborted = True
-            task.cancel()  # once: what has come by then is still to be written
+            task.cancel()  # once: results received by then must still be written
 
     return obeyed(obey)

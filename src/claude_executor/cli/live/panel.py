@@ -1,4 +1,4 @@
-"""The live panel, and the plain line that stands for it where there is no terminal: both draw a `View`."""
+"""The live panel, and the plain line that replaces it where there is no terminal. Both draw a `View`."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 WIDEST = 100
 ECHO = 2
-"""Columns left free, for a ``^C`` that is echoed behind the panel: if it wraps, a stray line is left."""
+"""Columns left free for the echo of ``^C``: if it wraps, a stray line remains."""
 NARROW = 64
-"""Columns below which the panel leaves out what it can."""
+"""Columns below which the panel leaves out details."""
 
 CALM = "cyan"
 BINDING = "bold yellow"
@@ -33,13 +33,13 @@ DIM = "dim"
 
 
 class LivePanel:
-    """One moment of a run, drawn for whatever width there is."""
+    """One view of a run, drawn to fit the width of the terminal."""
 
     def __init__(self, view: View) -> None:
         self.view = view
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Draw it."""
+        """Draw the panel."""
         del console
         width = min(options.max_width - ECHO, WIDEST)
         narrow = width < NARROW
@@ -137,15 +137,15 @@ def _counts(view: View, *, narrow: bool) -> list[RenderableType]:
     if view.errors:
         trouble.append(_counted(count(view.errors, "other error"), "yellow"))
     cost = Text.assemble((money(view.dollars), "bold"), (" so far", DIM) if view.dollars is not None else "")
-    if view.budget is not None:
+    if view.max_cost is not None:
         cost.append(" of ", DIM)
-        cost.append(money(view.budget))
+        cost.append(money(view.max_cost))
     if view.dollars is None:
-        cost = Text.assemble(("cost ", DIM), ("unknown", "bold"), (": no price is known for the model", DIM))
+        cost = Text.assemble(("cost ", DIM), ("unknown", "bold"), (": no price known for the model", DIM))
     elif view.projected is not None:
         cost.append(" · ", DIM)
         cost.append(f"about {money(view.projected)}")
-        cost.append(" in all", DIM)
+        cost.append(" in total", DIM)
     if view.tokens is not None:
         used, most = view.tokens
         cost.append(" · ", DIM)
@@ -166,7 +166,7 @@ def _joined(texts: list[Text]) -> Text:
 
 
 def line(view: View) -> str:
-    """The same moment on one plain line."""
+    """Describe a view on one plain line."""
     words = [
         f"{span(view.seconds)}  {view.done:,}/{view.rows:,} rows ({percent(view.share)})",
         f"{view.rate:,.0f} a minute",
@@ -175,7 +175,7 @@ def line(view: View) -> str:
         f"{view.running:,} in flight, {count(view.retries, 'retry', 'retries')}",
         f"{count(view.refusals, '429')}, {count(view.overloads, '529')}"
         + (f", {count(view.errors, 'other error')}" if view.errors else ""),
-        f"cost {money(view.dollars)}" + (f" of {money(view.budget)}" if view.budget is not None else ""),
+        f"cost {money(view.dollars)}" + (f" of {money(view.max_cost)}" if view.max_cost is not None else ""),
     ]
     if view.deadline is not None:
         words.insert(3, f"deadline in {span(view.deadline)}")

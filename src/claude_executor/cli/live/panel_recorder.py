@@ -15,35 +15,35 @@ if TYPE_CHECKING:
 
 
 class PanelRecorder(ProgressTracker):
-    """A watch that keeps one view, for a picture."""
+    """A progress tracker that keeps one view, for a picture."""
 
     def __init__(
         self, run: Run, executor: Executor, *, title: str, max_concurrency: int, between: tuple[float, float]
     ) -> None:
-        """Keep the last view from between two shares of the rows that shows a limit binding, or else any."""
+        """Keep the last view in which a limit binds while the fraction done is in `between`, or the first."""
         super().__init__(run, executor, title=title, max_concurrency=max_concurrency)
         self._from, self._until = between
         self.kept: View | None = None
 
     def look(self) -> View:
-        """The run at this moment."""
+        """Take a view of the run, and keep it if it is better than the kept one."""
         view = super().look()
-        tells = self._from <= view.share <= self._until and any(bar.binds for bar in view.bars)
-        if self.kept is None or tells:
+        worth = self._from <= view.share <= self._until and any(bar.binds for bar in view.bars)
+        if self.kept is None or worth:
             self.kept = view
         return view
 
     def save(self, path: Path, *, width: int) -> None:
-        """Draw the view that was kept.
+        """Draw the kept view.
 
         Raises:
-            OSError: The file could not be written.
+            OSError: The file cannot be written.
         """
         path.write_text(draw(self.kept or self.look(), width=width), encoding="utf-8")
 
 
 def draw(view: View, *, width: int) -> str:
-    """The panel as SVG."""
+    """Draw the panel as SVG."""
     from rich.console import Console
 
     from claude_executor.cli.live.panel import LivePanel

@@ -1,4 +1,4 @@
-"""What a person who watches a run wants to know at this moment, worked out from the executor's snapshot."""
+"""Progress of a run, computed from the executor's snapshots: rate, time left, and what limits it now."""
 
 from __future__ import annotations
 
@@ -13,32 +13,37 @@ if TYPE_CHECKING:
     from claude_executor.bulk import Run
 
 RATE_WINDOW = 10.0
-"""Seconds over which rates are taken: shorter and they flicker, longer and they lag."""
+"""Seconds over which rates are measured. Shorter windows flicker, longer ones lag."""
 BINDING_WINDOW = 5.0
-"""Seconds over which is judged what binds now."""
+"""Seconds over which the limit that binds now is determined."""
 BINDING_SHARE = 0.3
-"""Share of those seconds for which something must have held the line up to be named."""
+"""Fraction of those seconds for which a limit must have held the queue to be named."""
 FEW = 10
-"""Rows before which nothing is foretold."""
+"""Rows that must be done before time and cost are projected."""
 MOST_BARS = 6
 
 _Shares = dict[tuple[str, str], float]
 _T = TypeVar("_T")
 
 _BREAKER = "circuit breaker"
-_GROUP = "shared budget"
-_SAID = {
-    "told to wait": "told to wait by a 429",
-    "starting up": "starting up",
+_BUDGET = "shared budget"
+_CONCURRENCY = "concurrency"
+_RETRY_AFTER = ("retry-after", "told to wait")
+# Every name that a pool's queue is held by, except resources ("requests", "output tokens") and those above.
+_STATES = {
+    "retry-after": "waiting for retry-after (429)",
+    "told to wait": "waiting for retry-after (429)",
+    "ramp-up": "ramp-up",
+    "starting up": "ramp-up",
     "opening connections": "opening connections",
-    _GROUP: "waiting for the shared budget",
-    "spending cap": "near the cap: waiting for what is in flight",
+    _BUDGET: "waiting for the shared budget",
+    "spending cap": "near the spending cap: waiting for requests in flight",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """One limit, the share of it that is being used, and whether it is the one that binds."""
+    """One limit, the fraction of it in use, and whether it is the one that binds."""
 
     name: str
     limit: float
@@ -51,29 +56,29 @@ class View:
     """One moment of a run.
 
     Attributes:
-        title: What runs.
-        rows: Rows there are.
-        done: Rows that are answered or failed.
+        title: Name of the run.
+        rows: Rows in total.
+        done: Rows that succeeded or failed.
         failed: Rows that failed.
         seconds: Time since the start.
-        rate: Rows a minute.
-        left: Seconds until the end at this rate, or more if the limits want it; `None` if it cannot be said.
-        state: What holds it up now, in words.
-        waits: Whether it waits for the API to recover.
+        rate: Rows per minute.
+        left: Seconds until the end at this rate, or more if the limits require it; None if unknown.
+        state: What limits the run now, in words.
+        waits: Whether the run waits for the API to recover.
         bars: The limits.
         running: Requests in flight.
-        concurrency: How many may be.
+        concurrency: Maximum requests in flight.
         waiting: Requests read and not in flight.
-        retries: Attempts that were repetitions.
+        retries: Attempts that were retries.
         refusals: 429s.
         overloads: 529s.
-        errors: Other attempts that failed without fault of the request.
-        dollars: Cost so far; `None` if a price is not known.
-        projected: Cost of the whole run at this rate of spending.
-        budget: What it may cost, if that was told; the two above are then those of earlier starts, too.
-        tokens: Tokens so far and how many it may take, if that was told.
-        deadline: Seconds until nothing more is sent, if that was told.
-        sharing: With whom the limits are shared, in words; `None` if with nobody.
+        errors: Other failed attempts that were not the request's fault.
+        dollars: Cost so far; None if a price is unknown. Includes earlier runs of the job if there is a cap.
+        projected: Projected cost of the whole run, likewise.
+        max_cost: The cap on cost, if there is one.
+        tokens: Tokens so far and the cap on them, if there is one.
+        deadline: Seconds until nothing more is sent, if there is a deadline.
+        sharing: State of the group that shares the limits, in words; None without a group.
     """
 
     title: str
@@ -94,7 +99,7 @@ class View:
     overloads: int
     dollars: float | None
     projected: float | None
-    budget: float | None = None
+    max_cost: float | None = None
     tokens: tuple[int, int] | None = None
     deadline: float | None = None
     errors: int = 0
@@ -102,19 +107,19 @@ class View:
 
     @property
     def share(self) -> float:
-        """How much of it is done."""
+        """Fraction of the rows that are done."""
         return self.done / self.rows if self.rows else 0.0
 
 
 class SlidingValue(Generic[_T]):
-    """What a total was a few seconds ago."""
+    """Remembers what a total was a few seconds ago."""
 
     def __init__(self, seconds: float) -> None:
         self._seconds = seconds
         self._totals: deque[tuple[float, _T]] = deque()
 
     def before(self, now: float, total: _T) -> tuple[float, _T]:
-        """Take in what it is now; when that was, and what it was then."""
+        """Record the total, and return an earlier instant and the total at that instant."""
         totals = self._totals
         totals.append((now, total))
         while len(totals) > 2 and totals[1][0] <= now - self._seconds:
@@ -123,10 +128,10 @@ class SlidingValue(Generic[_T]):
 
 
 class ProgressTracker:
-    """Looks at a run again and again, and remembers a little, for what is measured over a while."""
+    """Takes a `View` of a run again and again, and remembers totals for rates over the last seconds."""
 
     def __init__(self, run: Run, executor: Executor, *, title: str, max_concurrency: int) -> None:
-        """`max_concurrency` is the executor's."""
+        """Nothing is looked at yet. `max_concurrency` is that of the executor."""
         self.run = run
         self._max_concurrency = max_concurrency
         self._executor = executor
@@ -137,7 +142,7 @@ class ProgressTracker:
         self._alone_since: float | None = None
 
     def look(self) -> View:
-        """The run at this moment."""
+        """Take a view of the run at this moment."""
         run, snapshot, seconds = self.run, self._executor.snapshot(), self.run.seconds
         tally = run.counters
         rate = self._rate(seconds, tally.done)
@@ -160,7 +165,7 @@ class ProgressTracker:
             state=state,
             sharing=self._sharing(snapshot),
             waits=waits,
-            bars=() if run.stopping else _bars(snapshot, held, shares),  # limits are then those of stopping
+            bars=() if run.stopping else _bars(snapshot, held, shares),  # while stopping, nothing is limited
             running=snapshot.running,
             concurrency=round(max((pool.concurrency for pool in snapshot.pools.values()), default=0)),
             waiting=snapshot.queued + snapshot.waiting_to_retry,
@@ -171,7 +176,7 @@ class ProgressTracker:
             deadline=max(0.0, limit - seconds) if limit is not None and not run.stopping else None,
             dollars=before + dollars if dollars is not None else None,
             projected=before + dollars * run.rows / tally.done if dollars is not None and foretold else None,
-            budget=run.caps.dollars,
+            max_cost=run.caps.dollars,
             tokens=(run.spent.tokens, run.caps.tokens) if run.caps.tokens is not None else None,
         )
 
@@ -182,9 +187,9 @@ class ProgressTracker:
         return 60.0 * (done - before) / (seconds - then) if seconds > then else 0.0
 
     def _least(self, snapshot: Snapshot) -> float:
-        """Seconds that the limits want for the rows that are not sent yet, if those take what the others did.
+        """Minimum seconds that the limits require for the unsent rows, if these use as much as the others.
 
-        At first more is answered than the limits give for long, because their buckets are full.
+        The first rows are answered faster than the limits allow in the long run: the buckets start full.
         """
         sent = self.run.counters.done + snapshot.running
         rows = max(0, self.run.rows - sent) / sent
@@ -205,12 +210,12 @@ class ProgressTracker:
                 used = self._used.setdefault((name, resource), SlidingValue(RATE_WINDOW))
                 then, before = used.before(now, state.used_in_all)
                 drawn = 60.0 * (state.used_in_all - before) / max(1.0, now - then)
-                # What a full bucket gives on top of the rate is a burst, not more than all of the limit.
+                # A full bucket allows a burst above the rate; that still counts as 100 %.
                 shares[name, resource] = min(1.0, max(0.0, drawn / state.limit))
         return shares
 
     def _holding(self, seconds: float, snapshot: Snapshot) -> tuple[str, str] | None:
-        """The pool and the thing that held the line up for most of the last few seconds."""
+        """The pool and the limit that held its queue for most of the last few seconds."""
         held = {
             (name, str(why)): so_far
             for name, pool in snapshot.pools.items()
@@ -225,27 +230,27 @@ class ProgressTracker:
 
     def _state(self, snapshot: Snapshot, held: tuple[str, str] | None, shares: _Shares) -> tuple[str, bool]:
         if self.run.stopping:
-            return f"stopping: {snapshot.running} still in flight; once more aborts", False
+            return f"stopping: {snapshot.running} in flight; press Ctrl-C again to abort", False
         broken = [name for name, pool in snapshot.pools.items() if pool.breaker != "closed"]
         if broken:
             return self._outage(snapshot.pools[broken[0]]), True
         if held is None:
             if snapshot.waiting_to_retry > snapshot.running:
-                return f"waiting to try {count(snapshot.waiting_to_retry, 'row')} again", False
-            return "nothing holds it up: answers are on their way", False
+                return f"waiting to retry {count(snapshot.waiting_to_retry, 'row')}", False
+            return "waiting for responses", False
         name, why = held
         pool = snapshot.pools[name]
         of = f" of {name}" if len(snapshot.pools) > 1 else ""
         if why in pool.resources:
             return f"limited by {why}{of}, {percent(shares[held])}", False
-        if why == "concurrency":
+        if why == _CONCURRENCY:
             after = f"after the {self._trouble}, " if pool.concurrency < self._max_concurrency else ""
             return f"limited by concurrency{of}, {after}{pool.running} in flight", False
-        if why == "told to wait" and pool.closed_for >= 1:
-            return f"told to wait by a 429{of}, {pool.closed_for:.0f} s more", False
-        if why == _BREAKER:  # it has closed again, and the pool opens up by and by
+        if why in _RETRY_AFTER and pool.closed_for >= 1:
+            return f"{_STATES[why]}{of}, {pool.closed_for:.0f} s left", False
+        if why == _BREAKER:  # closed again: the pool is opening up
             return f"recovering from the {self._trouble}{of}", False
-        return _SAID.get(why, why) + of, False
+        return _STATES.get(why, why) + of, False
 
     @property
     def _trouble(self) -> str:
@@ -258,7 +263,7 @@ class ProgressTracker:
         return f"{what}: probing"
 
     def _sharing(self, snapshot: Snapshot) -> str | None:
-        """With how many the limits are shared, or what becomes of that; of all pools the worst off."""
+        """State of the group that shares the limits; of several pools, that of the worst."""
         pools = [pool for pool in snapshot.pools.values() if pool.sharing is not None]
         worst = min(
             pools, key=lambda pool: ("alone", "joining", "shared").index(str(pool.sharing)), default=None
@@ -270,16 +275,20 @@ class ProgressTracker:
         if worst.sharing == "alone":
             return self._alone(worst)
         if worst.sharing == "joining":
-            return "joining those who share the limits"
-        return f"one of {worst.members} who share the limits" if worst.members > 1 else "alone in its group"
+            return "joining the group that shares the limits"
+        return (
+            f"sharing the limits with {count(worst.members - 1, 'other')}"
+            if worst.members > 1
+            else "the only member of its group"
+        )
 
     def _alone(self, pool: PoolState) -> str:
         now = self.run.clock()
         if self._alone_since is None:
             self._alone_since = now
-        meanwhile = "waiting" if pool.held_by == _GROUP else f"on {percent(pool.share)} of the limits"
-        why = f", because of {pool.unreachable_reason}" if pool.unreachable_reason is not None else ""
-        return f"shared budget: away for {span(now - self._alone_since)}, {meanwhile}{why}"
+        meanwhile = "waiting" if pool.held_by == _BUDGET else f"using {percent(pool.share)} of the limits"
+        why = f" ({pool.unreachable_reason})" if pool.unreachable_reason is not None else ""
+        return f"shared budget: unreachable for {span(now - self._alone_since)}{why}, {meanwhile}"
 
 
 def _bars(snapshot: Snapshot, held: tuple[str, str] | None, shares: _Shares) -> tuple[Bar, ...]:
@@ -294,6 +303,6 @@ def _bars(snapshot: Snapshot, held: tuple[str, str] | None, shares: _Shares) -> 
         for name, pool in snapshot.pools.items()
         for resource, state in pool.resources.items()
     ]
-    if len(bars) > MOST_BARS:  # then only those that matter
+    if len(bars) > MOST_BARS:  # only the fullest
         bars = sorted(bars, key=lambda bar: -bar.share)[:MOST_BARS]
     return tuple(bars)

@@ -1,1 +1,1 @@
-"""Options of the commands, and the command that resumes an interrupted one."""
+"""Options of the commands, and the command that resumes an interrupted run."""

@@ -1,16 +1,18 @@
-"""Options that several commands share, and what they mean for an executor."""
+"""Options that several commands share: limits, address of the API, sharing. And the executor they make."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from inspect import signature
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 import click
 
 from claude_executor import Executor, Limits
-from claude_executor.cli.options.param_types import rate
+from claude_executor.cli.options.param_types import rate, whole
+from claude_executor.cli.options.param_types import tier as tier_name
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic
@@ -19,33 +21,36 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_PER_MINUTE = {
-    "rpm": "requests",
-    "tpm": "input and output tokens together",
-    "itpm": "input tokens",
-    "otpm": "output tokens",
-}
+RESOURCES = {"rpm": "requests", "tpm": "tokens", "itpm": "input tokens", "otpm": "output tokens"}
+"""The resource that each field of `Limits`, and the option of the same name, limits per minute."""
 COUNT_TOKENS = "count_tokens"
-"""The entry of a tier that is for what counts tokens; see `Limits.tier`."""
-TIERS = ("evaluation", "start", "build", "scale")
-DEFAULT_CONCURRENCY = 200
+"""The entry of a tier for token counting; see `Limits.tier`."""
+DEFAULT_CONCURRENCY: int = signature(Executor).parameters["max_concurrency"].default
 
 
 @dataclass(frozen=True, slots=True)
 class Sharing:
-    """With whom the limits are shared, as told on the command line."""
+    """How the limits are shared with other processes, as given on the command line.
+
+    Attributes:
+        url: Address of the Redis server.
+        group: Name of the processes that share.
+        when_unreachable: What to do while Redis cannot be reached; see `RedisBudget`.
+        weight: Share of the limits, relative to that of other members.
+        max_concurrency: Requests in flight per pool, for the whole group.
+    """
 
     url: str
     group: str
-    alone: str = "degrade"
+    when_unreachable: str = "degrade"
     weight: float = 1.0
     max_concurrency: int | None = None
 
     def budget(self) -> RedisBudget:
-        """What keeps the levels.
+        """Build the shared budget. Nothing is connected yet.
 
         Raises:
-            click.BadParameter: Not with these.
+            click.BadParameter: The address is invalid, or the extra is not installed.
         """
         from claude_executor import RedisBudget
 
@@ -53,7 +58,7 @@ class Sharing:
             return RedisBudget(
                 self.url,
                 group=self.group,
-                when_unreachable=self.alone,
+                when_unreachable=self.when_unreachable,
                 weight=self.weight,
                 max_concurrency=self.max_concurrency,
             )
@@ -63,7 +68,7 @@ class Sharing:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionOptions:
-    """How to reach the API and what may be used of it, as told on the command line."""
+    """How to reach the API, and which of its limits to use, as given on the command line."""
 
     limits: Limits | Mapping[str, Limits]
     max_concurrency: int = DEFAULT_CONCURRENCY
@@ -80,7 +85,7 @@ class ConnectionOptions:
         max_queued: int | None = None,
         retry: RetryPolicy | None = None,
     ) -> Executor:
-        """An executor for it."""
+        """Build the executor that these options describe. `caps` are its spending caps."""
         return Executor(
             self.limits,
             client=client,
@@ -102,43 +107,44 @@ _OPTIONS = [
             type=rate,
             metavar="N",
             envvar=f"CLAUDE_EXECUTOR_{name.upper()}",
-            help=f"At most so many {what} a minute.",
+            help=f"Maximum {what}{' (input + output)' if name == 'tpm' else ''} per minute.",
         )
-        for name, what in _PER_MINUTE.items()
+        for name, what in RESOURCES.items()
     ),
     click.option(
         "--burst",
         type=rate,
         metavar="SECONDS",
         envvar="CLAUDE_EXECUTOR_BURST",
-        help="How many seconds' worth of a limit may be used at once.",
+        help="Burst size, in seconds of the limit.",
     ),
     click.option(
         "--tier",
-        type=click.Choice(TIERS, case_sensitive=False),
+        type=tier_name,
+        metavar="TIER",
         envvar="CLAUDE_EXECUTOR_TIER",
-        help="Start from the published limits of a usage tier.",
+        help="Start with the published limits of a usage tier: evaluation, start, build or scale.",
     ),
     click.option(
         "--max-concurrency",
-        type=click.IntRange(1),
+        type=whole(1),
         default=DEFAULT_CONCURRENCY,
         show_default=True,
         metavar="N",
         envvar="CLAUDE_EXECUTOR_MAX_CONCURRENCY",
-        help="At most so many requests in flight.",
+        help="Maximum requests in flight.",
     ),
     click.option(
         "--base-url",
         envvar="ANTHROPIC_BASE_URL",
         metavar="URL",
-        help="Where the API is.  [env var: ANTHROPIC_BASE_URL]",
+        help="Address of the API.  [env var: ANTHROPIC_BASE_URL]",
     ),
     click.option(
         "--shared",
         metavar="URL",
         envvar="CLAUDE_EXECUTOR_SHARED",
-        help="Share the limits with all that name the same Redis and group, such as redis://host:6379.",
+        help="Share limits through this Redis, such as redis://host:6379.",
     ),
     click.option(
         "--group",
@@ -146,7 +152,7 @@ _OPTIONS = [
         default="default",
         show_default=True,
         envvar="CLAUDE_EXECUTOR_GROUP",
-        help="Who shares: one group for each organisation.",
+        help="With --shared: name of the group that shares. Use one per organization.",
     ),
     click.option(
         "--weight",
@@ -154,27 +160,27 @@ _OPTIONS = [
         default="1",
         show_default=True,
         metavar="N",
-        help="Share of the limits, relative to the others'.",
+        help="With --shared: share of the limits, relative to other members.",
     ),
     click.option(
         "--group-concurrency",
-        type=click.IntRange(1),
+        type=whole(1),
         metavar="N",
         envvar="CLAUDE_EXECUTOR_GROUP_CONCURRENCY",
-        help="At most so many requests in flight for each pool of models, of all who share together.",
+        help="With --shared: maximum requests in flight per pool of models, for the whole group.",
     ),
     click.option(
-        "--alone",
+        "--when-unreachable",
         type=click.Choice(["degrade", "hold", "fail"]),
         default="degrade",
         show_default=True,
-        help="While Redis is away: go on with a share of the limits, wait, or refuse.",
+        help="With --shared, while Redis is down: continue with a share of the limits, wait, or fail.",
     ),
 ]
 
 
 def connection_options(command: F) -> F:
-    """Add the options that `connection` reads."""
+    """Add the options that `connection` reads to a command."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -189,18 +195,18 @@ def connection(
     shared: str | None = None,
     group: str = "default",
     weight: float = 1.0,
-    alone: str = "degrade",
+    when_unreachable: str = "degrade",
     group_concurrency: int | None = None,
     **per_minute: float | None,
 ) -> ConnectionOptions:
-    """What the options mean together.
+    """Combine the values of the options.
 
     Raises:
-        click.BadParameter: Not what they say.
+        click.BadParameter: A value is invalid.
     """
-    if base_url is not None and not _is_address(base_url):
+    if base_url is not None and not _is_url(base_url):
         raise click.BadParameter(
-            f"{base_url!r} is no address like https://api.anthropic.com", param_hint="'--base-url'"
+            f"{base_url!r} isn't a URL (example: https://api.anthropic.com)", param_hint="'--base-url'"
         )
     given = {name: value for name, value in per_minute.items() if value is not None}
     if burst is not None:
@@ -210,7 +216,7 @@ def connection(
         limits = Limits(**given)
         if tier is not None:
             limits = {
-                # What counts tokens has a limit of its own, of which nothing was said.
+                # Token counting has a limit of its own, which no option sets.
                 pool: its if pool == COUNT_TOKENS else replace(its, **given)
                 for pool, its in Limits.tier(tier).items()
             }
@@ -218,12 +224,12 @@ def connection(
         raise click.BadParameter(str(error)) from error
     sharing = None
     if shared is not None:
-        sharing = Sharing(shared, group, alone, weight, group_concurrency)
-        sharing.budget()  # wrong words are told at once
+        sharing = Sharing(shared, group, when_unreachable, weight, group_concurrency)
+        sharing.budget()  # an invalid address is reported at once
     return ConnectionOptions(limits, max_concurrency, base_url, sharing=sharing)
 
 
-def _is_address(url: str) -> bool:
+def _is_url(url: str) -> bool:
     try:
         parts = urlsplit(url)
         return parts.scheme in {"http", "https"} and bool(parts.hostname) and (parts.port or 1) > 0

@@ -1,4 +1,4 @@
-"""A bulk job as it is told on the command line: what ``run`` and ``retry`` have in common."""
+"""The options of a bulk job, which ``run`` and ``retry`` share."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import click
 
 from claude_executor.bulk import Caps, RowDefaults
 from claude_executor.cli.options.connection import connection, connection_options
-from claude_executor.cli.options.param_types import dollars, number, seconds
+from claude_executor.cli.options.param_types import dollars, number, seconds, whole
 
 if TYPE_CHECKING:
     from claude_executor.bulk import OnChanged
@@ -26,22 +26,22 @@ STANDARD = Path("-")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobOptions:
-    """What is to be done.
+    """A bulk job, as given on the command line.
 
     Attributes:
-        source: Where the rows are; `STANDARD` for standard input.
-        target: Where the results go; `STANDARD` for standard output.
-        connection: What sends them.
-        defaults: What rows may leave out.
-        caps: What all of it may take.
-        ordered: Whether results are put in the order of the rows.
-        dedupe: Whether rows that ask the same are sent once.
-        priority: Of the requests.
-        as_json: Whether a program reads the summary.
-        going_on: How it was asked, to tell how to go on.
-        overwrite: Whether results that are there are thrown away.
-        failures_only: Whether only rows that failed are sent.
-        on_changed: What becomes of rows that are answered and ask something else now.
+        source: File of rows; `STANDARD` for standard input.
+        target: Results file; `STANDARD` for standard output.
+        connection: The API and its limits.
+        defaults: Model and `max_tokens` for rows without one.
+        caps: Caps on money, tokens and time for the whole job.
+        ordered: Whether results are put into the order of the rows at the end.
+        dedupe: Whether identical rows are sent once.
+        priority: Priority of the requests.
+        as_json: Whether the summary is printed as JSON.
+        going_on: The command as it was typed, to print how to resume.
+        overwrite: Whether existing results are discarded.
+        failures_only: Whether only failed rows are sent.
+        on_changed: What to do with answered rows whose request has changed.
     """
 
     source: Path
@@ -60,10 +60,10 @@ class JobOptions:
 
     @classmethod
     def of(cls, options: Mapping[str, Any], *, going_on: ResumeCommand, **more: Any) -> JobOptions:  # noqa: ANN401
-        """Make sense of what `bulk_options` gives.
+        """Combine the values of `bulk_options`.
 
         Raises:
-            click.UsageError: It does not go together.
+            click.UsageError: They contradict each other.
         """
         rest = dict(options)
         source, output = rest.pop("file"), rest.pop("output")
@@ -72,7 +72,9 @@ class JobOptions:
             target=output if output is not None else _beside(source),
             defaults=RowDefaults(rest.pop("model"), rest.pop("max_tokens")),
             caps=Caps(
-                dollars=rest.pop("budget"), tokens=rest.pop("max_tokens_total"), seconds=rest.pop("deadline")
+                dollars=rest.pop("max_cost"),
+                tokens=rest.pop("max_tokens_total"),
+                seconds=rest.pop("deadline"),
             ),
             ordered=rest.pop("ordered"),
             dedupe=rest.pop("dedupe"),
@@ -85,16 +87,14 @@ class JobOptions:
 
 
 def is_nameless(source: Path) -> bool:
-    """Whether what comes from there has no name that its results could be called by."""
+    """Whether the source is a pipe or a device, whose name cannot name the results."""
     return source == STANDARD or (source.exists() and not source.is_file() and not source.is_dir())
 
 
 def _beside(source: Path) -> Path:
-    """Where results go if nothing is said."""
+    """The default results file: next to the source."""
     if is_nameless(source):
-        raise click.UsageError(
-            "results of what comes through a pipe need a name: -o FILE, or -o - for standard output"
-        )
+        raise click.UsageError("input from a pipe needs an output: -o FILE, or -o - for standard output")
     plain = source.with_suffix("") if source.suffix.lower() == ".gz" else source
     return plain.with_suffix(".results.jsonl")
 
@@ -105,56 +105,58 @@ _OPTIONS = [
         "-o",
         "--output",
         type=click.Path(path_type=Path, allow_dash=True),
-        help="Where the results go; - for standard output, where nothing can go on after an interruption.  "
-        "[default: FILE with .results.jsonl]",
+        help="Results file; - for standard output (cannot be resumed).  [default: FILE with .results.jsonl]",
     ),
     click.option(
         "-m",
         "--model",
         envvar="CLAUDE_EXECUTOR_MODEL",
-        help="The model of rows that name none, such as claude-haiku-5-5.",
+        help="Model for rows without one, such as claude-haiku-5-5.",
     ),
     click.option(
         "--max-tokens",
-        type=click.IntRange(0),
+        type=whole(0),
         metavar="N",
         envvar="CLAUDE_EXECUTOR_MAX_TOKENS",
-        help="Longest answer for rows that say nothing about it.  [default for prompts: 1024]",
+        help="max_tokens for rows without one.  [default for prompts: 1024]",
     ),
     click.option(
+        "--max-cost",
         "--budget",
+        "max_cost",
         type=dollars,
         metavar="USD",
-        help="Stop before all answers together cost more, such as 20usd; earlier starts count.",
+        help="Cost cap for the whole job, such as 20usd. Earlier runs of it count.",
     ),
     click.option(
         "--max-tokens-total",
         type=number,
         metavar="N",
-        help="Stop before they take more tokens of all kinds, such as 1.5M; earlier starts count.",
+        help="Token cap (input + output) for the whole job, such as 1.5M. Earlier runs of it count.",
     ),
     click.option(
         "--deadline",
         type=seconds,
         metavar="TIME",
-        help="Send nothing more after so long, such as 90s, 45m or 1h30m, and finish what is in flight.",
+        help="Send nothing after this time, such as 90s, 45m or 1h30m; requests in flight still finish.",
     ),
     connection_options,
-    click.option("--ordered", is_flag=True, help="At the end, put the results in the order of the rows."),
-    click.option("--dedupe", is_flag=True, help="Send rows that ask the same only once."),
+    click.option("--ordered", is_flag=True, help="Put the results into the order of the rows at the end."),
+    click.option("--dedupe", is_flag=True, help="Send identical rows once."),
     click.option(
         "--priority",
-        type=int,
+        type=whole(),
+        metavar="N",
         default=0,
         show_default=True,
-        help="Larger goes first, among requests of one run.",
+        help="Priority of the requests; larger goes first.",
     ),
-    click.option("--json", "as_json", is_flag=True, help="Print the closing summary on stdout, as JSON."),
+    click.option("--json", "as_json", is_flag=True, help="Print the summary on stdout, as JSON."),
 ]
 
 
 def bulk_options(command: F) -> F:
-    """Add the options that `JobOptions.of` reads."""
+    """Add the options that `JobOptions.of` reads to a command."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command

@@ -1,4 +1,4 @@
-"""The command that goes on with what another one leaves, as it is printed at the end."""
+"""The command that resumes an interrupted one, as it is printed at the end."""
 
 from __future__ import annotations
 
@@ -15,44 +15,48 @@ if TYPE_CHECKING:
 ANEW = "--force"
 _WORDS = "claude_executor.words"
 _VARIABLES = {"--shared": "CLAUDE_EXECUTOR_SHARED", "--base-url": "ANTHROPIC_BASE_URL"}
-"""Options whose values may hold a password, and the variables of the environment that say the same."""
+"""Options whose values may contain a password, and the environment variables that replace them."""
 _PASSWORDS = frozenset({"password", "sentinel_password"})
 
 
 class Remembering(click.Command):
-    """A command that remembers how it was asked, so that it can say how to go on."""
+    """A command that remembers its arguments, so that it can print how to resume."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Remember, and parse."""
+        """Remember the arguments, and parse them."""
         ctx.meta[_WORDS] = list(args)
         return super().parse_args(ctx, args)
 
 
 @dataclass(frozen=True, slots=True)
 class ResumeCommand:
-    """How a command was asked: its name and the words after it."""
+    """A command as it was typed: its name and its arguments."""
 
     name: str
     words: tuple[str, ...]
 
     @classmethod
     def with_this(cls) -> ResumeCommand:
-        """The command that is running, which must be `Remembering`."""
+        """Return the command that is running, which must be `Remembering`."""
         context = click.get_current_context()
         assert context.command.name is not None
         return cls(context.command.name, tuple(context.meta[_WORDS]))
 
     def sentence(self, *, anew: bool = False, first: str = "") -> str:
-        """What to do for the rest of it, ``first`` of all perhaps something else.
+        """Say how to resume. Existing results are kept unless `anew` is set.
 
-        Nothing that is there is thrown away for that, unless it is to begin anew. A password is not repeated:
-        an empty variable in its place is an error, and not a run that shares with nobody.
+        A password is never repeated. Its option refers to an environment variable instead; if that is empty,
+        the command fails rather than running without sharing.
+
+        Args:
+            anew: Whether to repeat ``--force``.
+            first: What to do before, as the beginning of the sentence.
         """
         words = list(self._spoken(anew=anew))
         for variable in _VARIABLES.values():
             if any(f"${variable}" in word for word in words):
                 first += f"put the address, whose password is not repeated here, into {variable}, and "
-        return f"{first}go on with: {' '.join(['claude-executor', self.name, *words])}"
+        return f"{first}resume with: {' '.join(['claude-executor', self.name, *words])}"
 
     def _spoken(self, *, anew: bool) -> Iterator[str]:
         option = ""

@@ -1,1 +1,1 @@
-"""The pages of claude-executor report: figures, panels, and the HTML around them."""
+"""The page of ``claude-executor report``: figures, panels, and the HTML around them."""

@@ -1,8 +1,8 @@
-"""Draws the pictures of the report: matplotlib's SVG, put in order for a page.
+"""Draws the charts of the report: matplotlib's SVG, adapted to the page.
 
-A picture holds no words but the numbers at its axes. Its title, its legend and what it says to those who do
-not see it are part of the page. It has no colours of its own either: each stands for a variable of the page's
-style sheet, so that the same picture is drawn on light and on dark ground.
+A chart contains no text but the numbers at its axes. Title, legend and description for screen readers are
+part of the page. Its colors are variables of the page's style sheet, so the same chart works on light and on
+dark backgrounds.
 """
 
 from __future__ import annotations
@@ -28,24 +28,24 @@ if TYPE_CHECKING:
 
 WIDTH, HEIGHT = 430, 210
 PIXELS = 72
-"""To the inch: then matplotlib's points are the page's pixels."""
+"""Pixels per inch, so that a point of matplotlib is a pixel of the page."""
 TICKS = 5
 LONG = 120
-"""Seconds from which they are told in minutes."""
+"""Seconds from which durations are shown in minutes."""
 _TIMES = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800)
 
 COLOURS = (
     "ink", "faint", "rows", "requests", "input", "output", "concurrency", "breaker", "told", "starting",
     "overload", "refusal", "error", "retry", "money", "low", "middle", "high",
 )  # fmt: skip
-"""Names of the style sheet's variables."""
+"""Names of the variables in the style sheet."""
 _STANDS_FOR = {name: f"#0000{number:02x}" for number, name in enumerate(COLOURS, start=1)}
-_mpl: Any = mpl  # of whose types a strict checker knows but a part
+_mpl: Any = mpl  # only partly typed
 _MEANT = {stand_in: f"var(--{name})" for name, stand_in in _STANDS_FOR.items()}
 
-_STYLE: dict[Any, Any] = {  # matplotlib's own type for its names is younger than the versions we take
+_STYLE: dict[Any, Any] = {  # older supported versions of matplotlib have no type for these names
     "svg.fonttype": "none",
-    "svg.hashsalt": "report",  # the same figures make the same file
+    "svg.hashsalt": "report",  # makes the file reproducible
     "font.size": 12.5,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -69,7 +69,7 @@ _STYLE: dict[Any, Any] = {  # matplotlib's own type for its names is younger tha
 
 @dataclass(frozen=True, slots=True)
 class Curve:
-    """One thing over time: its name, its colour, and its values."""
+    """A series over time: name, color and values."""
 
     name: str
     colour: str
@@ -77,10 +77,10 @@ class Curve:
 
 
 class Canvas:
-    """One picture over the running time of a job."""
+    """One chart over the running time of a job."""
 
     def __init__(self, steps: Steps, seams: Sequence[float]) -> None:
-        """`seams` are instants at which a run ended and the next began."""
+        """Draw the axes. `seams` are the instants at which a run ended and the next began."""
         size = (WIDTH / PIXELS, HEIGHT / PIXELS)
         with _mpl.rc_context(_STYLE):
             self._figure: Any = Figure(figsize=size, dpi=PIXELS, layout="constrained")
@@ -101,13 +101,13 @@ class Canvas:
         colour = _STANDS_FOR[curve.colour]
         self._axes.plot(at, curve.values, color=colour)
         known = np.concatenate(([False], ~np.isnan(curve.values), [False]))
-        alone = known[1:-1] & ~known[:-2] & ~known[2:]  # through one value there is no line
+        alone = known[1:-1] & ~known[:-2] & ~known[2:]  # a single value makes no line
         self._axes.plot(at[alone], curve.values[alone], "o", color=colour, markersize=3)
         if filled:
             self._axes.fill_between(at, curve.values, color=colour, alpha=0.18, linewidth=0)
 
     def ceiling(self, seconds: Floats, limits: Floats, *, above: float | None = None) -> None:
-        """Draw a limit, dashed, from where it was known; what lies beyond `above` of it is cut off."""
+        """Draw a limit, dashed, from where it was known. Values above `above` times it are cut off."""
         at, values = np.append(seconds, self._steps.length), np.append(limits, limits[-1:])
         self._axes.plot(
             at, values, color=_STANDS_FOR["ink"], linewidth=1.2, linestyle=(0, (5, 3)), drawstyle="steps-post"
@@ -116,7 +116,7 @@ class Canvas:
             self._top = above * float(limits.max())
 
     def stack(self, curves: Sequence[Curve], *, whole: float | None = None) -> None:
-        """Draw bars upon each other, one for each step; all of them fill `whole`."""
+        """Draw stacked bars, one for each step. `whole` is the top of the axis."""
         floor = np.zeros(len(self._steps.centres))
         for curve in curves:
             top = floor + curve.values
@@ -133,7 +133,7 @@ class Canvas:
             self._top = whole
 
     def shade(self, shares: Floats, colour: str) -> None:
-        """Shade the steps for most of which something was so."""
+        """Shade the steps whose share is at least one half."""
         self._axes.fill_between(
             self._steps.edges,
             0.0,
@@ -147,7 +147,7 @@ class Canvas:
         )
 
     def numbers(self, form: str) -> None:
-        """Write the numbers at the side in another form, when all is drawn: seconds, dollars or percent."""
+        """Set the format of the vertical axis, after drawing: seconds, dollars or percent."""
         self._axes.yaxis.set_major_formatter(FuncFormatter(_FORMS[form]))
         self._axes.yaxis.set_major_locator(MultipleLocator(0.25) if form == "percent" else MaxNLocator(4))
         if form == "seconds" and (most := self._axes.get_ylim()[1]) >= LONG:
@@ -155,16 +155,16 @@ class Canvas:
             self._axes.yaxis.set_major_formatter(FuncFormatter(_span))
 
     def svg(self, name: str, says: str) -> str:
-        """The picture, as an element of a page.
+        """Return the chart as an element of a page.
 
         Args:
-            name: Tells it apart from the page's other pictures.
-            says: What is read out in its place.
+            name: Prefix of its ids, unique in the page.
+            says: Description for screen readers.
         """
         drawn, high = self._axes.dataLim, self._axes.get_ylim()[1]
         high = high if drawn.y1 > 0 else 1.0
         high = min(high, self._top) if self._top is not None else high
-        # What matplotlib leaves below zero is a margin, unless something is drawn there.
+        # Space below zero is a margin of matplotlib, unless something is drawn there.
         self._axes.set_ylim(drawn.y0 if drawn.y0 < -0.1 * high else 0.0, high)
         file = io.BytesIO()
         with _mpl.rc_context(_STYLE):
@@ -208,13 +208,13 @@ def _every(length: float) -> float:
 
 
 def _for_page(svg: ET.Element, name: str, says: str) -> str:
-    """Take from matplotlib's SVG what a page does not want, and give it what a page needs."""
+    """Remove from matplotlib's SVG what a page does not need, and add a description."""
     for element in svg.iter():
         element.tag = element.tag.rpartition("}")[2]
         element.attrib = {key.rpartition("}")[2]: value for key, value in element.attrib.items()}
     for parent in list(svg.iter()):
         for child in list(parent):
-            if child.tag in {"metadata", "style"}:  # its style is one for all of a page
+            if child.tag in {"metadata", "style"}:  # the page has one style sheet for all
                 parent.remove(child)
     text = "".join(ET.tostring(element, "unicode") for element in svg)
     used = set(re.findall(r'(?:href="|url\()#([\w.-]+)', text))
@@ -226,7 +226,7 @@ def _for_page(svg: ET.Element, name: str, says: str) -> str:
 
 
 def _clean(element: ET.Element, name: str, used: set[str]) -> None:
-    """Make ids this picture's own, leave fonts to the page, and put in the colours that are meant."""
+    """Make ids unique, leave fonts to the page, and replace the stand-in colors by variables."""
     attributes = element.attrib
     if attributes.get("id") in used:
         attributes["id"] = f"{name}-{attributes['id']}"

@@ -1,4 +1,4 @@
-"""Puts the page together: one file that needs nothing else, loads nothing, and runs no script."""
+"""Renders the report: one self-contained HTML file that loads nothing and runs no script."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from markupsafe import Markup
 
 from claude_executor import __version__
 from claude_executor.bulk.report import SPREAD_PERCENTILES
-from claude_executor.cli.job.summary import limited_sentence
 from claude_executor.cli.report.figures import LONG
 from claude_executor.cli.report.panels import MOST_LIMITS, MOST_POOLS, Panels
+from claude_executor.cli.terminal.bottleneck import limited_sentence
 from claude_executor.cli.terminal.format import money, percent, span
 
 if TYPE_CHECKING:
@@ -24,12 +24,12 @@ UNKNOWN = "unknown"
 
 
 def page_of(account: Account, *, name: str, timeline: str, now: float) -> str:
-    """The report.
+    """Render the report of a run as HTML.
 
     Args:
-        account: What there is to tell.
-        name: What the results file is called.
-        timeline: What its timeline is called.
+        account: The figures of the run.
+        name: Name of the results file.
+        timeline: Name of its timeline.
         now: Unix time of the report.
     """
     environment = Environment(
@@ -41,7 +41,7 @@ def page_of(account: Account, *, name: str, timeline: str, now: float) -> str:
         "number": _number,
         "seconds": _seconds,
         "day": _day,
-        "drawn": Markup,  # pictures are ours: they hold no text but numbers, and that is escaped
+        "drawn": Markup,  # made here; the only text is numbers, escaped
     }
     environment.filters.update(filters)
     template = environment.from_string(_text("page.html.jinja"))
@@ -54,16 +54,16 @@ def page_of(account: Account, *, name: str, timeline: str, now: float) -> str:
         version=__version__,
         style=Markup(_text("page.css")),
         key_figures=_key_figures(account),
-        limited=limited_sentence(account.limited) if account.limited and account.succeeded else None,
+        limited=_limited(account),
         most_limits=MOST_LIMITS,
         most_pools=MOST_POOLS,
         most_kinds=MOST_KINDS,
-        told=SPREAD_PERCENTILES,
+        percentiles=SPREAD_PERCENTILES,
         doubled=about_doubled(account),
         sections=[
             ("limits", "Throughput and limits", panels.throughput()),
-            ("held", "What held the line up", panels.holding()),
-            ("times", "How long it took", panels.times()),
+            ("held", "What limited throughput", panels.holding()),
+            ("times", "Response and waiting times", panels.times()),
             ("trouble", "Failed attempts and retries", panels.trouble()),
             ("cost", "Cost", panels.cost()),
         ],
@@ -71,23 +71,30 @@ def page_of(account: Account, *, name: str, timeline: str, now: float) -> str:
 
 
 def about_doubled(account: Account) -> str | None:
-    """What is said of ids that come more than once; `None` if none does."""
+    """Describe how often ids repeat; None if none does."""
     doubled = account.rows.doubled
     if not doubled:
         return None
     if doubled == 1:
-        return "1 custom_id comes more than once: its last answer counts, or its last failure"
-    return f"{doubled:,} custom_ids come more than once: of each the last answer counts, or the last failure"
+        return "1 custom_id occurs more than once; its last answer counts, or else its last failure"
+    return f"{doubled:,} custom_ids occur more than once; the last answer of each counts, or else the failure"
+
+
+def _limited(account: Account) -> str | None:
+    if account.limited is None or not account.succeeded:
+        return None
+    sentence = limited_sentence(account.limited)
+    return sentence[0].upper() + sentence[1:]
 
 
 def _key_figures(account: Account) -> list[tuple[str, str, str]]:
-    """Name, figure, and how it is to look."""
+    """Name, figure and CSS class of each key figure."""
     return [
         ("rows", _number(len(account.rows)), ""),
         ("succeeded", _number(account.succeeded), "good"),
         ("failed", _number(account.failed), "bad" if account.failed else ""),
         ("running time", UNKNOWN if account.seconds is None else span(account.seconds), ""),
-        ("rows a minute", _number(account.rows_per_minute), ""),
+        ("rows per minute", _number(account.rows_per_minute), ""),
         ("cost", _cost(account), ""),
         ("429s", _number(account.refusals), ""),
         ("retries", _number(account.retries), ""),

@@ -1,4 +1,4 @@
-"""Which pictures the report has, what each of them shows, and what it says in words."""
+"""The charts of the report: which there are, what each shows, and its description in words."""
 
 from __future__ import annotations
 
@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 MOST_LIMITS = 6
 MOST_POOLS = 3
 BARS = 60
-"""How many bars a picture has: more of them would be hairs."""
+"""Bars in a chart. More would be too thin to see."""
 ROOM = 1.5
-"""How far above a limit a picture reaches: what a full bucket gives at first would flatten the rest."""
+"""How far above a limit a chart reaches. The burst of a full bucket would flatten the rest."""
 BRIEF = 0.1
-"""For which share of the time use may lie beyond that: where it does for longer, there is little rest."""
+"""Fraction of the time for which usage may exceed that and be cut off. Beyond it, all is shown."""
 
+# Every name that a pool's queue is held by, under its present and its former name.
 _COLOUR = {
     "requests": "requests",
     "input tokens": "input",
@@ -31,28 +32,33 @@ _COLOUR = {
     "tokens": "output",
     "concurrency": "concurrency",
     "circuit breaker": "breaker",
+    "retry-after": "told",
     "told to wait": "told",
+    "ramp-up": "starting",
     "starting up": "starting",
     "opening connections": "starting",
 }
-_CALLED = {
-    "circuit breaker": "the API was overloaded (circuit breaker)",
-    "told to wait": "waiting as a 429 told",
-    "starting up": "the careful start",
+_NAMES = {
+    "circuit breaker": "circuit breaker (API overloaded or failing)",
+    "retry-after": "retry-after (429)",
+    "told to wait": "retry-after (429)",
+    "ramp-up": "ramp-up",
+    "starting up": "ramp-up",
     "opening connections": "opening connections",
-    "concurrency": "the limit on requests in flight",
+    "concurrency": "concurrency limit",
+    "spending cap": "the spending cap",
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One picture with its words.
+    """One chart with its texts.
 
     Attributes:
-        title: What it shows.
-        svg: The picture.
-        says: The same in a sentence.
-        legend: Names and colours of what is drawn.
+        title: Title.
+        svg: The chart.
+        says: Description in a sentence.
+        legend: Names and colors of the series.
     """
 
     title: str
@@ -62,10 +68,10 @@ class Panel:
 
 
 class Panels:
-    """The pictures of one account. Those in which there would be nothing to see are left out."""
+    """The charts of one account. Charts that would be empty are left out."""
 
     def __init__(self, account: Account) -> None:
-        """Work out what all of them share."""
+        """Compute what all charts share."""
         self._account = account
         self._steps = Steps.of(account.axis.length)
         self._bars = Steps.of(account.axis.length, BARS)
@@ -77,14 +83,14 @@ class Panels:
         self._drawn = 0
 
     def throughput(self) -> list[Panel]:
-        """Rows, and every limit with what was used of it."""
+        """Charts of rows per minute, of the usage of every limit, and of requests in flight."""
         panels: list[Panel] = []
         if len(self._came):
             rate = self._steps.rate(self._came, np.ones(len(self._came)))
             canvas = self._canvas()
             canvas.line(Curve("rows", "rows", rate), filled=True)
-            says = f"Results that came, a minute: {amount(self._account.rows_per_minute or 0.0)} on average."
-            panels.append(self._panel("Rows a minute", canvas, says))
+            says = f"{amount(self._account.rows_per_minute or 0.0)} results per minute on average."
+            panels.append(self._panel("Rows per minute", canvas, says))
         panels += [self._limit(use) for use in self._account.uses[:MOST_LIMITS]]
         return panels + [self._in_flight(pool) for pool in self._pools]
 
@@ -99,16 +105,18 @@ class Panels:
         legend = [("used", colour), (f"the limit, {amount(use.limit.limit)} at the end", "ink dashed")]
         if held is not None and (shares := self._steps.shares(self._told, held)).max(initial=0.0) >= 0.5:
             canvas.shade(shares, colour)
-            legend.append(("this limit held the line", f"{colour} shade"))
+            legend.append(("this limit held the queue", f"{colour} shade"))
         rate = self._steps.rate(self._told, used, gradual=True)
         limited = np.array([limit.limit for limit in limits])
         canvas.line(Curve("used", colour, rate), filled=True)
         room = ROOM if (rate > ROOM * limited.max()).mean() <= BRIEF else None
         canvas.ceiling(since, limited, above=room)
-        says = f"{percent(use.share)} of what the limit gave was used, at most {amount(rate.max())} a minute."
+        says = f"{percent(use.share)} of the limit was used, at most {amount(rate.max())} per minute."
         if use.held >= 1:
-            says += f" It held the line up for {span(use.held)}."
-        return self._panel(f"{use.resource.capitalize()} a minute{self._of(use.pool)}", canvas, says, legend)
+            says += f" It held the queue for {span(use.held)}."
+        return self._panel(
+            f"{use.resource.capitalize()} per minute{self._of(use.pool)}", canvas, says, legend
+        )
 
     def _in_flight(self, pool: str) -> Panel:
         history = self._account.history
@@ -118,11 +126,11 @@ class Panels:
         canvas.line(Curve("in flight", "concurrency", drawn), filled=True)
         canvas.ceiling(self._told, allowed, above=1.08)
         says = f"At most {count(int(running.max(initial=0)), 'request')} at once."
-        legend = [("in flight", "concurrency"), ("as many as might be", "ink dashed")]
+        legend = [("in flight", "concurrency"), ("concurrency limit", "ink dashed")]
         return self._panel(f"Requests in flight{self._of(pool)}", canvas, says, legend)
 
     def holding(self) -> list[Panel]:
-        """What held the line up, and how full the buckets were."""
+        """Charts of what limited throughput, and of how full the buckets were."""
         panels: list[Panel] = []
         for pool in self._pools:
             if held := self._account.history.amounts(pool, "held"):
@@ -139,10 +147,10 @@ class Panels:
         canvas.stack(curves, whole=1.0)
         canvas.numbers("percent")
         spans = {why: float(held[why].sum()) for why in sorted(held, key=lambda why: -held[why].sum())}
-        says = "; ".join(f"{_CALLED.get(why, why)} for {span(seconds)}" for why, seconds in spans.items())
-        legend = [(_CALLED.get(why, why), _COLOUR.get(why, "error")) for why in causes]
-        legend.append(("nothing: all that could go was on its way", "free"))
-        return self._panel(f"Share of the time{self._of(pool)}", canvas, f"Held up by {says}.", legend)
+        says = "; ".join(f"{_NAMES.get(why, why)} for {span(seconds)}" for why, seconds in spans.items())
+        legend = [(_NAMES.get(why, why), _COLOUR.get(why, "error")) for why in causes]
+        legend.append(("nothing", "free"))
+        return self._panel(f"Share of the time{self._of(pool)}", canvas, f"Limited by {says}.", legend)
 
     def _levels(self, pool: str) -> list[Panel]:
         history = self._account.history
@@ -161,11 +169,11 @@ class Panels:
         return [self._panel(f"How full each bucket was{self._of(pool)}", canvas, f"{says}.", legend)]
 
     def times(self) -> list[Panel]:
-        """Waits and answers."""
+        """Charts of response times and waiting times."""
         rows = self._account.rows
         answered = rows.succeeded[self._timed]
         panels: list[Panel] = []
-        for title, values in (("The answer, once sent", rows.duration), ("Waiting in line", rows.queue_time)):
+        for title, values in (("Response time", rows.duration), ("Time in the queue", rows.queue_time)):
             known = np.where(answered, values[self._timed], np.nan)
             if np.isnan(known).all():
                 continue
@@ -175,7 +183,7 @@ class Panels:
                 canvas.line(Curve(f"{part} %", colour, found[part]))
             canvas.numbers("seconds")
             legend = [
-                (f"{part} % took no longer", colour)
+                (f"{part} % took at most this", colour)
                 for part, colour in zip(PERCENTILES, ("low", "middle", "high"), strict=True)
             ]
             median, most = (float(np.nanpercentile(known, part)) for part in (50, 99))
@@ -184,11 +192,11 @@ class Panels:
         return panels
 
     def trouble(self) -> list[Panel]:
-        """What was refused, and what was sent again."""
+        """Charts of failed attempts and of retries."""
         history, account = self._account.history, self._account
         if not history:
             return self._retries_of_rows()
-        kinds = [("429", "429: told to wait", "refusal"), ("529", "529: overloaded", "overload")]
+        kinds = [("429", "429: rate limited", "refusal"), ("529", "529: overloaded", "overload")]
         kinds.append(("errors", "other failed attempts", "error"))
         counted = {name: history.counts(name) for name, _, _ in kinds}
         others = int(counted["errors"].sum())
@@ -206,35 +214,35 @@ class Panels:
                 f"{count(others, 'other failure', 'other failures')}."
             )
             legend = [(label, colour) for _, label, colour in kinds]
-            panels.append(self._panel(f"Failed attempts in every {self._bar}", canvas, says, legend))
+            panels.append(self._panel(f"Failed attempts per {self._bar}", canvas, says, legend))
         return panels + self._retries(self._told, history.counts("retries"))
 
     @property
     def _bar(self) -> str:
-        width = self._bars.width
-        return _seconds(width)
+        width = _seconds(self._bars.width)
+        return "second" if width == "1 s" else width
 
     def _retries(self, seconds: Floats, retries: Floats) -> list[Panel]:
         if not retries.any():
             return []
         canvas = self._canvas(self._bars)
         canvas.stack([Curve("retries", "retry", self._bars.counts(seconds, retries))])
-        says = f"{count(int(retries.sum()), 'attempt')} that repeated another."
-        return [self._panel(f"Retries in every {self._bar}", canvas, says)]
+        says = f"{count(int(retries.sum()), 'attempt')} that repeated an earlier one."
+        return [self._panel(f"Retries per {self._bar}", canvas, says)]
 
     def _retries_of_rows(self) -> list[Panel]:
         again = np.maximum(0.0, self._account.rows.attempts[self._timed] - 1.0)
         return self._retries(self._came, np.nan_to_num(again))
 
     def cost(self) -> list[Panel]:
-        """What was spent so far."""
+        """Chart of the cost so far."""
         dollars = np.nan_to_num(self._account.rows.dollars[self._timed])
         if not len(dollars) or not dollars.any():
             return []
         canvas = self._canvas()
         canvas.line(Curve("cost", "money", self._steps.so_far(self._came, dollars)), filled=True)
         canvas.numbers("dollars")
-        says = f"{money(float(dollars.sum()))} in all, by the published prices."
+        says = f"{money(float(dollars.sum()))} in total, at published prices."
         return [self._panel("Cost so far", canvas, says)]
 
     def _canvas(self, steps: Steps | None = None) -> Canvas:

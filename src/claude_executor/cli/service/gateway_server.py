@@ -1,14 +1,13 @@
-"""The gateway as a service: opened, told about, stopped."""
+"""Runs the gateway as a service: opens it, reports on it, and stops it on a signal."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack, contextmanager
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
-import anthropic
 import click
-import httpx2
 import uvicorn
 
 from claude_executor import RetryPolicy
@@ -17,40 +16,48 @@ from claude_executor.cli.terminal.console import console
 from claude_executor.cli.terminal.exits import NO_ACCESS, CommandError
 from claude_executor.cli.terminal.format import amount, count
 from claude_executor.cli.terminal.signals import obeyed
-from claude_executor.gateway import Access, Gateway, http_client_for
+from claude_executor.gateway import Access, ApiError, Gateway, connect, fetch, http_client_for
 from claude_executor.observe import to_prometheus
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Generator
 
+    from anthropic import AsyncAnthropic
+    from httpx2 import AsyncClient
+
     from claude_executor import Executor, Snapshot
     from claude_executor.cli.options.connection import ConnectionOptions
     from claude_executor.observe.prometheus import Prometheus
 
 _KEEP_ALIVE = 75
-"""Seconds. More than the minute for which load balancers keep a connection: they are to close it, not we."""
+"""Seconds. Longer than the minute of most load balancers, which should be the ones to close connections."""
 
 
 async def serve_until_stopped(
     how: ConnectionOptions, listener: socket.socket, *, access: Access, max_queued: int | None
 ) -> None:
-    """Serve until a signal says to stop; then finish what is in flight, unless a second one comes.
+    """Serve until a signal; then finish the requests in flight, unless a second signal comes.
 
     Raises:
-        Trouble: The API does not take the key.
+        CommandError: The API rejects the key, or the base URL is the gateway itself.
     """
-    told = console()
+    stderr = console()
+
+    def report(line: str) -> None:
+        stderr.print(line, markup=False, soft_wrap=True)
+
     address = _address_of(listener)
     prometheus, metrics = _metrics()
     http_client = http_client_for(max_concurrency=how.max_concurrency)
     async with AsyncExitStack() as stack:
         stack.push_async_callback(http_client.aclose)
         client = _client(how.base_url, http_client)
-        if _leads_to(client.base_url, listener):
+        base_url = str(client.base_url)
+        if _leads_to(base_url, listener):
             raise CommandError(
-                f"{address} is the gateway's own address: ANTHROPIC_BASE_URL is for its clients; "
-                "say --base-url https://api.anthropic.com"
+                f"{address} is the gateway's own address (ANTHROPIC_BASE_URL is for its clients); "
+                "set the address of the API with --base-url https://api.anthropic.com"
             )
         reached = await _check(client)
         executor = how.executor(
@@ -60,26 +67,27 @@ async def serve_until_stopped(
         if prometheus is not None:
             prometheus.watch(executor.snapshot)
         gateway = Gateway(executor, client, http_client, access=access, metrics=metrics)
-        told.print(f"claude-executor serves {client.base_url} at {address}", markup=False, soft_wrap=True)
-        told.print(f"point any SDK at it: ANTHROPIC_BASE_URL={address}", markup=False, soft_wrap=True)
+        report(f"Gateway to {client.base_url} listening on {address}")
+        report(f"To use it with any SDK, set ANTHROPIC_BASE_URL={address}")
         if reached is not None:
-            told.print(f"Warning: {reached}", markup=False, soft_wrap=True)
+            report(f"Warning: {reached}")
         click.echo(address)
-        with _lines(executor, lambda line: told.print(line, markup=False, soft_wrap=True)):
-            await _serve(gateway, executor, listener, told.print)
+        with _lines(executor, report):
+            await _serve(gateway, executor, listener, report)
 
 
-def _client(base_url: str | None, http_client: httpx2.AsyncClient) -> anthropic.AsyncAnthropic:
+def _client(base_url: str | None, http_client: AsyncClient) -> AsyncAnthropic:
     try:
-        return anthropic.AsyncAnthropic(base_url=base_url, http_client=http_client, max_retries=0)
-    except anthropic.AnthropicError as error:
-        raise CommandError(f"there is no API key: {error}", NO_ACCESS) from error
+        return connect(base_url=base_url, http_client=http_client)
+    except ApiError as error:
+        raise CommandError(f"No API key found ({error}). Set ANTHROPIC_API_KEY.", NO_ACCESS) from error
 
 
-def _leads_to(url: httpx2.URL, listener: socket.socket) -> bool:
+def _leads_to(base_url: str, listener: socket.socket) -> bool:
+    url = urlsplit(base_url)
     host, port = listener.getsockname()[:2]
     here = {host, "localhost", "127.0.0.1", "::1"}
-    return url.scheme == "http" and (url.port or 80) == port and url.host in here
+    return url.scheme == "http" and (url.port or 80) == port and url.hostname in here
 
 
 def _address_of(listener: socket.socket) -> str:
@@ -88,12 +96,12 @@ def _address_of(listener: socket.socket) -> str:
 
 
 async def _serve(
-    gateway: Gateway, executor: Executor, listener: socket.socket, tell: Callable[[str], None]
+    gateway: Gateway, executor: Executor, listener: socket.socket, report: Callable[[str], None]
 ) -> None:
-    """Until a signal comes.
+    """Serve until a signal comes.
 
     Raises:
-        click.Abort: Another one came before all was finished.
+        click.Abort: A second signal came before all requests had finished.
     """
     loop, server = asyncio.get_running_loop(), _Server(gateway)
     draining: asyncio.Task[None] | None = None
@@ -106,8 +114,12 @@ async def _serve(
         now = executor.snapshot()
         waiting = now.queued + now.waiting_to_retry
         underway = max(0, len(server.server_state.tasks) - waiting)
-        turned_away = f", {count(waiting, 'waiting one', 'waiting ones')} turned away" if waiting else ""
-        tell(f"stopping: {count(underway, 'request')} to finish{turned_away}; once more to stop at once")
+        if underway or waiting:
+            first = f"stopping: finishing {count(underway, 'request')}"
+            refused = f", refusing {waiting:,} in the queue" if waiting else ""
+            report(f"{first}{refused}; press Ctrl-C again to stop at once")
+        else:
+            report("stopped: nothing in flight")
         server.should_exit = gateway.stopping = True
         draining = loop.create_task(executor.drain(refuse_waiting=True))
 
@@ -118,11 +130,11 @@ async def _serve(
         if draining is not None:
             draining.cancel()
     if server.force_exit:
-        raise click.Abort  # as an exception, so that the executor does not wait for what is abandoned
+        raise click.Abort  # an exception, so that the executor does not wait for abandoned requests
 
 
 class _Server(uvicorn.Server):
-    """Leaves signals to us: uvicorn's own would have the process end as if it had been killed."""
+    """A uvicorn server that leaves signals alone: uvicorn would end the process as if it had been killed."""
 
     def __init__(self, gateway: Gateway) -> None:
         super().__init__(
@@ -141,38 +153,35 @@ class _Server(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
-        """Of none."""
+        """Capture none."""
         yield
 
 
-async def _check(client: anthropic.AsyncAnthropic) -> str | None:
-    """See whether the API takes the key, which costs nothing; why that cannot be known, if it cannot.
+async def _check(client: AsyncAnthropic) -> str | None:
+    """Check the key with a request that is free. Return a warning if the API does not answer now.
 
     Raises:
-        Trouble: It does not, or there is none.
+        CommandError: The API rejects the key, or there is no key that can be sent.
     """
     try:
-        await client.models.list(limit=1, timeout=10.0)
-    except (anthropic.AuthenticationError, anthropic.PermissionDeniedError) as error:
-        raise CommandError(
-            f"{client.base_url} does not take the API key ({error.status_code}); check ANTHROPIC_API_KEY",
-            NO_ACCESS,
-        ) from error
-    except anthropic.APIConnectionError as error:
-        if isinstance(error.__cause__, (httpx2.LocalProtocolError, ValueError)):
-            raise CommandError("the API key cannot be sent: it holds what no key has", NO_ACCESS) from error
-        return f"{client.base_url} cannot be reached now; requests will wait for it"
-    except anthropic.APIStatusError:
-        return None  # it is there, and may have no list of models
-    except (TypeError, ValueError, anthropic.AnthropicError) as error:
-        raise CommandError(
-            "there is no API key that could be sent: set ANTHROPIC_API_KEY", NO_ACCESS
-        ) from error
-    return None
+        await fetch(client, "/v1/models", {"limit": 1})
+    except ApiError as error:
+        if error.key_unusable:
+            raise CommandError(
+                f"{error}. Set ANTHROPIC_API_KEY to a key from console.anthropic.com.", NO_ACCESS
+            ) from error
+        if error.status in {401, 403}:
+            raise CommandError(
+                f"{client.base_url} rejected the API key (HTTP {error.status}). Check ANTHROPIC_API_KEY.",
+                NO_ACCESS,
+            ) from error
+        if error.status is None:
+            return f"cannot connect to {client.base_url} now ({error}); requests wait until it answers"
+    return None  # another status: the API is there, and may have no list of models
 
 
 def _metrics() -> tuple[Prometheus | None, Callable[[], bytes] | None]:
-    """What collects metrics, and what writes them down, if Prometheus' client is installed."""
+    """The collector and the renderer of metrics, if Prometheus' client is installed."""
     try:
         from prometheus_client import CollectorRegistry, generate_latest
     except ModuleNotFoundError:
@@ -182,15 +191,15 @@ def _metrics() -> tuple[Prometheus | None, Callable[[], bytes] | None]:
 
 
 @contextmanager
-def _lines(executor: Executor, tell: Callable[[str], None]) -> Generator[None]:
-    """A line every ten seconds in which something happens."""
+def _lines(executor: Executor, report: Callable[[str], None]) -> Generator[None]:
+    """Report a line every ten seconds, unless nothing has happened."""
     before = executor.snapshot()
 
     def look() -> None:
         nonlocal before
         now = executor.snapshot()
         if now.attempts != before.attempts or now.queued or now.running:
-            tell(_line(now, before))
+            report(_line(now, before))
         before = now
 
     with every(LINE_EVERY, look):
@@ -205,7 +214,7 @@ def _line(now: Snapshot, before: Snapshot) -> str:
         f"{now.queued + now.waiting_to_retry:,} waiting",
     ]
     held = sorted({pool.held_by for pool in now.pools.values() if pool.held_by is not None})
-    parts += [f"held up by {' and '.join(held)}"] if held else []
+    parts += [f"limited by {' and '.join(held)}"] if held else []
     parts += [count(now.retries, "retry", "retries")] if now.retries else []
     parts += [f"{now.failed:,} failed"] if now.failed else []
     return " | ".join(parts)

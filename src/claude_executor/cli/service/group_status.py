@@ -1,4 +1,4 @@
-"""``claude-executor limits --shared``: a group that shares its limits, as it is kept at this moment."""
+"""``claude-executor limits --shared``: the present state of a group that shares its limits."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
     from claude_executor.cli.options.connection import Sharing
 
 SILENT = 10.0
-"""Seconds after which a member is taken to be dead, as the budget does when it is asked next."""
+"""Seconds of silence after which a member counts as dead; the shared budget applies the same rule."""
 
 _States = dict[str, dict[str, Any]]
 
 
 def show(sharing: Sharing, *, as_json: bool) -> None:
-    """Print it on stdout."""
+    """Print the state of the group on stdout."""
     states = asyncio.run(_states(sharing))
     if as_json:
         import orjson
@@ -34,7 +34,7 @@ def show(sharing: Sharing, *, as_json: bool) -> None:
 
     console = Console(highlight=False)
     if not states:
-        console.print(f"Nobody has used the group {sharing.group!r} in the last minutes.", markup=False)
+        console.print(f"No member has used the group {sharing.group!r} in the last minutes.", markup=False)
     for name, state in states.items():
         _print(console, _described(name, state))
 
@@ -44,7 +44,7 @@ async def _states(sharing: Sharing) -> _States:
     try:
         return await budget.states()
     except OSError as error:
-        raise CommandError(f"Redis cannot be reached ({error}); check --shared", NO_ACCESS) from error
+        raise CommandError(f"Cannot connect to Redis ({error}); check --shared", NO_ACCESS) from error
     finally:
         await budget.close()
 
@@ -86,7 +86,7 @@ def _described(pool: str, state: dict[str, Any]) -> dict[str, Any]:
 
 
 def _by_resource(kept: Any) -> dict[str, float]:  # noqa: ANN401
-    return kept or {}  # an empty table of Lua's may come as a list
+    return kept or {}  # an empty table of Lua may arrive as a list
 
 
 def _print(console: Console, pool: dict[str, Any]) -> None:
@@ -94,11 +94,11 @@ def _print(console: Console, pool: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    notes = [f"told to wait for {pool['closed_for']:.0f} s"] if pool["closed_for"] else []
+    notes = [f"retry-after: {pool['closed_for']:.0f} s left"] if pool["closed_for"] else []
     notes += ["the circuit breaker is open"] if pool["breaker"] == "open" else []
     console.print("; ".join([pool["pool"], *notes]), style="bold", markup=False)
     limits = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("limit", "a minute", "left", "at once"):
+    for column in ("limit", "per minute", "left", "burst"):
         limits.add_column(column, justify="left" if column == "limit" else "right", no_wrap=True)
     for one in pool["resources"]:
         limits.add_row(
@@ -106,11 +106,11 @@ def _print(console: Console, pool: dict[str, Any]) -> None:
         )
     console.print(limits)
     members = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("member", "share", "requests a minute", "in flight", "waiting", "held up by"):
-        members.add_column(column, justify="left" if column in ("member", "held up by") else "right")
+    for column in ("member", "share", "requests per minute", "in flight", "waiting", "limited by"):
+        members.add_column(column, justify="left" if column in ("member", "limited by") else "right")
     for one in pool["members"]:
         members.add_row(
-            Text(one["name"]),  # whatever it is called: it is no markup
+            Text(one["name"]),  # a name may look like markup
             percent(one["share"]),
             amount(one["using"].get("requests", 0.0)),
             f"{one['running']:,}",

@@ -1,6 +1,6 @@
 """A simulator in a process of its own, so that client and server do not share an event loop.
 
-The child ends when its standard input does, and that ends with the parent, however the parent ends.
+The child exits when its standard input closes, which happens when the parent ends, however it ends.
 """
 
 from __future__ import annotations
@@ -19,23 +19,23 @@ _TIMEOUT = 10.0
 
 
 class SimulatorProcess:
-    """A simulator in another process; use it as a context manager.
+    """A simulator in another process. Use it as a context manager.
 
     Attributes:
-        base_url: Where it listens, once entered.
+        base_url: Address of the simulator, once entered.
     """
 
     def __init__(self, **settings: Any) -> None:  # noqa: ANN401 - JSON
-        """`settings` are those of the simulator; of them `rates`, `latency`, `output_tokens` as mappings."""
+        """Start nothing yet. Of the `settings`, `rates`, `latency` and `output_tokens` are mappings."""
         self._settings = settings
         self._process: subprocess.Popen[str] | None = None
         self.base_url = ""
 
     def __enter__(self) -> Self:
-        """Start it, and wait until it listens.
+        """Start the simulator, and wait until it listens.
 
         Raises:
-            OSError: It did not start.
+            OSError: The simulator did not start.
         """
         self._process = process = subprocess.Popen(
             [
@@ -47,7 +47,7 @@ class SimulatorProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            start_new_session=True,  # Ctrl-C is for us; the simulator must serve what is still in flight
+            start_new_session=True,  # Ctrl-C is for the parent; the simulator still serves requests in flight
         )
         assert process.stdout is not None
         self.base_url = process.stdout.readline().strip()
@@ -59,15 +59,15 @@ class SimulatorProcess:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End it."""
+        """Stop the simulator."""
         self._end()
 
     def fail(self, **faults: Any) -> None:  # noqa: ANN401 - JSON
-        """Change what goes wrong, from now on; names as in `Faults`."""
+        """Change the faults from now on. The names are those of `Faults`."""
         self._ask("faults", json.dumps(faults).encode())
 
     def verdict(self) -> dict[str, Any]:
-        """How we behaved so far."""
+        """Return the simulator's verdict on its client so far."""
         return self._ask("verdict")
 
     def _ask(self, what: str, body: bytes | None = None) -> dict[str, Any]:
@@ -92,7 +92,7 @@ class SimulatorProcess:
 
 
 def serve(settings: dict[str, Any]) -> None:
-    """Serve until standard input ends."""
+    """Serve until standard input closes."""
     from claude_executor.simulator import Latency, Lengths, Rates, Settings, running
 
     settings["rates"] = Rates(**settings["rates"])

@@ -1,1 +1,1 @@
-"""The terminal: console, signals, exit codes, numbers and words for people."""
+"""The terminal: console, signals, exit codes, and numbers and limits in words."""

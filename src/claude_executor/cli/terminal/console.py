@@ -1,4 +1,4 @@
-"""Standard error for people, who may be gone: no job ends because nobody reads what is said about it."""
+"""A console on standard error that survives its reader: no run ends because stderr was closed."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ if TYPE_CHECKING:
 
 
 class Unread:
-    """A stream that may be closed at its other end: then what is written is dropped."""
+    """A stream whose reader may be gone; output is then discarded."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write it, if anybody is there."""
+        """Write the text if there is a reader."""
         with suppress(OSError, ValueError):
             self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
-        """Hand it on, if anybody is there."""
+        """Flush the stream if there is a reader."""
         with suppress(OSError, ValueError):
             self._stream.flush()
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - all else is the stream's own
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - everything else is the stream's own
         return getattr(self._stream, name)
 
 
 def console() -> Console:
-    """A console on standard error."""
+    """Return a console on standard error."""
     from rich.console import Console
 
-    if sys.stderr is None:  # pyright: ignore[reportUnnecessaryComparison]  # so it is when it was closed before the start
+    if sys.stderr is None:  # pyright: ignore[reportUnnecessaryComparison]  # None if stderr was closed before the start
         return Console(stderr=True, highlight=False)
     return Console(file=cast("TextIO", Unread(sys.stderr)), highlight=False)

@@ -1,8 +1,8 @@
-"""Numbers and spans as people read them."""
+"""Numbers, durations and amounts of money as people read them."""
 
 
 def amount(value: float) -> str:
-    """A count in at most six characters: ``987``, ``12,345``, ``412k``, ``2.5M``."""
+    """Format a count in at most six characters: ``987``, ``12,345``, ``412k``, ``2.5M``."""
     if abs(value) < 99_999.5:
         return f"{value:,.0f}"
     if abs(value) < 999_500:
@@ -12,7 +12,7 @@ def amount(value: float) -> str:
 
 
 def span(seconds: float) -> str:
-    """A span: ``0.5 s``, ``0:07``, ``12:34``, ``1:02:03``, ``3 days 4:05:06``."""
+    """Format a duration: ``0.5 s``, ``0:07``, ``12:34``, ``1:02:03``, ``3 days 4:05:06``."""
     if 0.05 <= seconds < 0.95:
         return f"{seconds:.1f} s"
     whole = round(seconds)
@@ -24,7 +24,7 @@ def span(seconds: float) -> str:
 
 
 def money(dollars: float | None) -> str:
-    """A price; what is not known is said to be so."""
+    """Format an amount of dollars, or ``unknown`` for None."""
     if dollars is None:
         return "unknown"
     if dollars == 0:
@@ -35,10 +35,10 @@ def money(dollars: float | None) -> str:
 
 
 def percent(share: float) -> str:
-    """A share of something."""
+    """Format a fraction as a percentage."""
     return f"{100 * share:.0f} %"
 
 
 def count(number: int, one: str, many: str | None = None) -> str:
-    """A number and what it counts: ``1 row``, ``2 rows``."""
+    """Format a number and what it counts: ``1 row``, ``2 rows``."""
     return f"{number:,} {one if number == 1 else many or one + 's'}"

@@ -1,4 +1,4 @@
-"""The signals that end a command: from the keyboard, from other processes, from a terminal that closes."""
+"""The signals that end a command: Ctrl-C, SIGTERM, and SIGHUP of a closing terminal."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if hasattr(signal, "SIGHUP"):
 
 
 def heeded() -> list[signal.Signals]:
-    """Those that are not to be ignored, as ``nohup`` has it."""
+    """Return the signals to react to: all but those that ``nohup`` has set to be ignored."""
     return [
         number
         for number in CODES
@@ -32,16 +32,16 @@ def heeded() -> list[signal.Signals]:
 
 @contextmanager
 def ending_at_once(first: Callable[[], None] = lambda: None) -> Generator[None]:
-    """Have signals end the process, whatever it is importing; `first` puts away what lies about."""
+    """End the process at once on a signal, even during an import. `first` cleans up before."""
 
     def end(number: int, frame: FrameType | None) -> None:
         del frame
         with suppress(OSError):
-            # A terminal has written ^C, and stands behind it.
+            # A terminal has echoed ^C, and the cursor is behind it.
             click.echo("\ninterrupted" if os.isatty(2) else "interrupted", err=True)
         with suppress(Exception):
             first()
-        os._exit(CODES[signal.Signals(number)])  # half an import cannot be tidied up
+        os._exit(CODES[signal.Signals(number)])  # half an import cannot be unwound
 
     with handled(heeded(), end):
         yield
@@ -49,8 +49,8 @@ def ending_at_once(first: Callable[[], None] = lambda: None) -> Generator[None]:
 
 @contextmanager
 def obeyed(act: Callable[[int], None]) -> Generator[None]:
-    """Have signals told to `act`, on the event loop that runs, for as long as the block lasts."""
-    import asyncio  # of which asking for help has no need
+    """Call `act` with every signal, on the running event loop, while the block runs."""
+    import asyncio  # not needed for --help
 
     loop = asyncio.get_running_loop()
     before: dict[signal.Signals, Any] = {}
@@ -58,7 +58,11 @@ def obeyed(act: Callable[[int], None]) -> Generator[None]:
         usual = signal.getsignal(number)
         try:
             loop.add_signal_handler(number, act, number)
-        except (NotImplementedError, RuntimeError, ValueError):  # Windows, or a thread: then Python's own way
+        except (
+            NotImplementedError,
+            RuntimeError,
+            ValueError,
+        ):  # Windows, or a thread: Python's default stays
             continue
         before[number] = usual
     try:
@@ -73,7 +77,7 @@ def obeyed(act: Callable[[int], None]) -> Generator[None]:
 def handled(
     numbers: Iterable[signal.Signals], handler: Callable[[int, FrameType | None], None]
 ) -> Generator[None]:
-    """Have signals handled for as long as the block lasts, if this is the thread whose business they are."""
+    """Handle signals while the block runs, if this is the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
