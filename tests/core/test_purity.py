@@ -36,8 +36,8 @@ def test_no_module_waits_reads_a_clock_throws_dice_or_logs(module):
 def test_every_module_has_a_test_or_is_tested_through_another(module):
     """Each file of the core has a file of tests in the same place; values are seen through their users."""
     through_others = {
-        "__init__", "actions", "attempts", "disputed_draw", "event_log", "events", "exchange", "failure", "group",
-        "gate", "gates", "inspection", "job", "options", "pools", "request", "sharing", "snapshot",
+        "__init__", "actions", "attempts", "disputed_draw", "event_log", "events", "exchange", "failure",
+        "gate", "gates", "group", "inspection", "job", "options", "pools", "request", "sharing", "snapshot",
     }  # fmt: skip
     place = Path(__file__).parent / module.relative_to(CORE).parent
     assert module.stem in through_others or (place / f"test_{module.stem}.py").exists()

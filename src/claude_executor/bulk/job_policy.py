@@ -1,4 +1,4 @@
-"""How a bulk job is to be done."""
+"""Policy of a bulk job: defaults, caps, resumption and order."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from claude_executor.bulk.run.resume import OnChanged
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class JobPolicy:
-    """How a bulk job is to be done.
+    """Policy of a bulk job: defaults, caps, resumption and order.
 
     Attributes:
         defaults: What rows may leave out.

@@ -99,8 +99,8 @@ class Pump:
         try:
             if self._asking:  # they carry what is given back
                 await asyncio.wait(self._asking)
-            for farewell in group.release_all(self._clock()):
-                await self._budget.lease(farewell.pool, farewell.request)
+            for releases in group.release_all(self._clock()):
+                await self._budget.lease(releases.pool, releases.request)
         except Exception:
             pass  # the group will notice
         finally:

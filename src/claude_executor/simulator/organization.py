@@ -18,7 +18,7 @@ from claude_executor.simulator.world.settings import Settings
 
 
 class Organization:
-    """Everything that changes while the simulator runs.
+    """State that changes while the simulator runs.
 
     Faults, outages and rates change only inside ``tick`` and ``set_faults``, so one request sees one world
     between two ticks.

@@ -163,9 +163,9 @@ def test_bad_files(environment, invoke, rows_file, tmp_path):
         ((source, "-o", tmp_path), "is a directory"),
         ((source, "-o", tmp_path / "nowhere" / "x.jsonl"), "there is no directory"),
         (("-",), "needs an output: -o FILE, or -o - for standard output"),
-        ((source, "-o", "-", "--json"), "--json needs a file for the results"),
-        ((source, "-o", "-", "--ordered"), "--ordered needs a file for the results"),
-        ((source, "--exact", 5), "--exact goes with --dry-run"),
+        ((source, "-o", "-", "--json"), "--json needs a results file"),
+        ((source, "-o", "-", "--ordered"), "--ordered needs a results file"),
+        ((source, "--exact", 5), "--exact needs --dry-run"),
     ]:
         result = invoke("run", *words)
         assert result.exit_code == 2, words

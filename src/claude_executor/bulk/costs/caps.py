@@ -51,7 +51,7 @@ class Caps:
 
     @property
     def spending(self) -> bool:
-        """Whether there is a cap on money or tokens."""
+        """Whether money or tokens are capped."""
         return self.dollars is not None or self.tokens is not None
 
     def used_up(self, spent: Spent) -> bool:
@@ -98,7 +98,7 @@ NO_CAPS = Caps()
 
 
 class CapDemand:
-    """What the rows of a job ask for, as needed to bound their cost. Show it every row with `see`.
+    """Demand of the rows of a job, as far as it bounds their cost. Show it every row with `see`.
 
     Attributes:
         models: The models.

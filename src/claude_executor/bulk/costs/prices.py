@@ -1,4 +1,4 @@
-"""What answers cost, from the price lists of `genai-prices`. A price it does not list is unknown, never 0."""
+"""Prices of answers, from the lists of `genai-prices`. A price it does not list is unknown, never 0."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ class Source:
 
     @property
     def unit(self) -> str:
-        """What is numbered: a ``"line"`` of text, or a ``"row"`` of Parquet."""
+        """Unit that is numbered: a ``"line"`` of text, or a ``"row"`` of Parquet."""
         return "row" if self._begins_with(_PARQUET) else "line"
 
     @property

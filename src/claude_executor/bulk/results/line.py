@@ -194,7 +194,7 @@ class ResultLine:
 
     @property
     def usage(self) -> Usage | None:
-        """What the answer took, if it says so."""
+        """Usage of the answer, if it says so."""
         usage = _mapping((self.message or _NOTHING).get("usage"))
         return Usage.from_api(usage) if usage else None
 
@@ -211,7 +211,7 @@ class ResultLine:
 
     @property
     def measured(self) -> tuple[float, float, float, float]:
-        """How the row went: `at`, `queue_time`, `duration`, `attempts`; NaN if unknown. See `Provenance`."""
+        """Measurements of the row: `at`, `queue_time`, `duration`, `attempts`; NaN if unknown."""
         known = self._executor.get
         return (
             _number(known("at")),

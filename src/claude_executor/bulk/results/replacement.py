@@ -1,4 +1,4 @@
-"""How new lines take the place of a results file, so that no answer is lost on the way.
+"""Staged replacement of a results file by new lines, without losing an answer on the way.
 
 Lines that are to replace the old ones are staged: written to a file beside it. The staged file takes the old
 one's place in a single step, and only once it holds an answer. Until then the old file is as it was.
@@ -27,7 +27,7 @@ _COPIED_AT_ONCE = _WRITTEN_AT_ONCE = 1 << 20
 
 
 class Replacement:
-    """Where the lines of a results file are, and how others take their place.
+    """Location of the lines of a results file, and their replacement by others.
 
     Attributes:
         path: The results file.

@@ -117,7 +117,7 @@ class ResultsFile(ResultsReader):
 
     @property
     def stuck(self) -> OSError | None:
-        """Why the lines had to stay in the staged file, if they had to; the next start tries again."""
+        """Reason why the lines stay in the staged file, if they do; the next start tries again."""
         return self._target.stuck
 
     @property

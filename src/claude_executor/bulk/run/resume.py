@@ -46,7 +46,7 @@ class Changed(Exception):
 
 @dataclass(slots=True)
 class RemainingRows:
-    """What to do with each row of an input.
+    """Decision for each row of an input: send, skip or keep.
 
     Attributes:
         rows: Rows in the input.

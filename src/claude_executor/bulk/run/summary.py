@@ -13,7 +13,7 @@ LEAST_SAVING = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Bottleneck:
-    """What limited a run for the longest time.
+    """Limit that held a run back for the longest time.
 
     Attributes:
         held_by: The reason that requests waited, such as ``"output tokens"``.
@@ -126,7 +126,7 @@ def summarise(run: Run, snapshot: Snapshot, *, stopped: str | None = None) -> Su
 
 
 def stop_reason(run: Run) -> str | None:
-    """Why a run ended before all rows were done; `None` if it did not."""
+    """Return why a run ended before all rows were done; None if it did not."""
     if run.fatal is not None:
         return str(run.fatal)
     if not run.unsent:

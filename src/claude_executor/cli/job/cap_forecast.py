@@ -33,12 +33,12 @@ class CapForecast:
 
     @property
     def left(self) -> float:
-        """What is left of the cap."""
+        """Amount left of the cap."""
         return max(0.0, self.most - self.spent)
 
     @property
     def outlook(self) -> Literal["yes", "probably", "no", "unknown"]:
-        """Whether that is enough: ``"yes"`` for the upper bound, ``"probably"`` for the best guess."""
+        """Outlook for the rows left: ``"yes"`` for the upper bound, ``"probably"`` for the best guess."""
         if self.needs is None:
             return "unknown"
         if self.needs.high <= self.left:

@@ -21,7 +21,7 @@ NEARLY = 0.9
 
 @dataclass(frozen=True, slots=True)
 class ExitStatus:
-    """How a job ended.
+    """Exit code of a job, and the sentences that explain it.
 
     Attributes:
         code: The exit code.

@@ -26,7 +26,7 @@ _ONCE = {getattr(signal, "SIGHUP", None)}
 
 @dataclass(slots=True)
 class Interruption:
-    """How a run was interrupted.
+    """Interruption of a run by a signal, if there was one.
 
     Attributes:
         number: The signal, if there was one.

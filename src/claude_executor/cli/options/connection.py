@@ -30,7 +30,7 @@ DEFAULT_CONCURRENCY: int = signature(Executor).parameters["max_concurrency"].def
 
 @dataclass(frozen=True, slots=True)
 class Sharing:
-    """How the limits are shared with other processes, as given on the command line.
+    """Options for sharing the limits with other processes, as given on the command line.
 
     Attributes:
         url: Address of the Redis server.
@@ -68,7 +68,7 @@ class Sharing:
 
 @dataclass(frozen=True, slots=True)
 class ConnectionOptions:
-    """How to reach the API, and which of its limits to use, as given on the command line."""
+    """Options for reaching the API and for its limits, as given on the command line."""
 
     limits: Limits | Mapping[str, Limits]
     max_concurrency: int = DEFAULT_CONCURRENCY

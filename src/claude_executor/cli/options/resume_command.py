@@ -42,26 +42,26 @@ class ResumeCommand:
         assert context.command.name is not None
         return cls(context.command.name, tuple(context.meta[_WORDS]))
 
-    def sentence(self, *, anew: bool = False, first: str = "") -> str:
-        """Say how to resume. Existing results are kept unless `anew` is set.
+    def sentence(self, *, start_over: bool = False, first: str = "") -> str:
+        """Say how to resume. Existing results are kept unless `start_over` is set.
 
         A password is never repeated. Its option refers to an environment variable instead; if that is empty,
         the command fails rather than running without sharing.
 
         Args:
-            anew: Whether to repeat ``--force``.
+            start_over: Whether to repeat ``--force``.
             first: What to do before, as the beginning of the sentence.
         """
-        words = list(self._spoken(anew=anew))
+        words = list(self._spoken(start_over=start_over))
         for variable in _VARIABLES.values():
             if any(f"${variable}" in word for word in words):
                 first += f"put the address, whose password is not repeated here, into {variable}, and "
         return f"{first}resume with: {' '.join(['claude-executor', self.name, *words])}"
 
-    def _spoken(self, *, anew: bool) -> Iterator[str]:
+    def _spoken(self, *, start_over: bool) -> Iterator[str]:
         option = ""
         for word in self.words:
-            if word == ANEW and not anew:
+            if word == ANEW and not start_over:
                 continue
             name, is_one_word, value = word.partition("=")
             if is_one_word and name in _VARIABLES and _holds_password(value):

@@ -22,7 +22,7 @@ MAX_JITTER = 2.0
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
-    """When and how often a failed attempt is made again.
+    """Policy for retries: when and how often a failed attempt is made again.
 
     Attributes:
         max_attempts: Attempts after which a request fails; only those that count (`FailurePolicy.counts`).
@@ -65,7 +65,7 @@ def jittered(retry_after: float, u: float) -> float:
 
 
 class RetryQuota:
-    """How many retries an executor may make: a fraction of its requests, and a small trickle.
+    """Quota of retries of an executor: a fraction of its requests, and a small trickle.
 
     A retry takes one unit and gives it back if it succeeds. Every request earns `fraction`. Besides, the
     quota refills slowly up to `FLOOR`, so that a quiet executor can retry too. No request fails because the

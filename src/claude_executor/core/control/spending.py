@@ -67,7 +67,7 @@ class SpendingCaps:
 
     @property
     def any(self) -> bool:
-        """Whether there is any cap."""
+        """Whether any cap is set."""
         return bool(self._caps)
 
     def set_worst_case(self, job: Job) -> None:

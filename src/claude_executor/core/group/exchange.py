@@ -52,7 +52,7 @@ class PeerExchange:
         self._opens_at = -math.inf
 
     def urgent(self, pool: Pool, now: float) -> bool:
-        """Whether there is a discovery that the group should know at once."""
+        """Whether a discovery should be passed on to the group at once."""
         return (
             self._closed_now(pool, now)
             or self._opened(pool)

@@ -12,7 +12,7 @@ from claude_executor.core.model.sharing import SharingState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Event:
-    """Something that happened in an executor.
+    """Base of everything that an executor reports.
 
     Attributes:
         at: The instant, in seconds on the executor's clock.
@@ -23,7 +23,7 @@ class Event:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestEvent(Event):
-    """Something that happened to one request.
+    """Base of the events of one request.
 
     Every request begins with `RequestSubmitted` and ends with exactly one of `RequestAnswered`,
     `RequestRefused`, `RequestCancelled`, or an `AttemptFailed` without a retry.

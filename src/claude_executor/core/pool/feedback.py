@@ -1,4 +1,4 @@
-"""What the outcome of an attempt teaches a pool about limits, bursts and concurrency.
+"""Lessons that a pool draws from the outcome of an attempt: limits, bursts, concurrency.
 
 Each outcome enters here once: `on_response_started`, `on_response` or `on_failure`. The learning itself is in
 what they call: `LimitEstimator.observe` for headers, `ConcurrencyLimit` for concurrency, `CircuitBreaker` for

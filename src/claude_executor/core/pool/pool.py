@@ -18,7 +18,6 @@ from claude_executor.core.control.limit_estimator import LimitEstimator
 from claude_executor.core.control.ramp import RampLimit
 from claude_executor.core.control.slow_start import SlowStart
 from claude_executor.core.model.cost import AMOUNT, NOTHING, Cost, Resource, Usage
-from claude_executor.core.model.failure import Failure
 from claude_executor.core.model.gate import NEVER, Gate, HeldBy
 from claude_executor.core.model.job import UNKNOWN_DEMAND, Demand, Job
 from claude_executor.core.model.limits import Limits, cache_reads_count, limits_of
@@ -36,6 +35,10 @@ from claude_executor.core.pool.gates import (
     SlowStartGate,
 )
 from claude_executor.core.pool.usage import InFlight, UsageWindow
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from claude_executor.core.model.failure import Failure
 
 REOPENING_SHARE = 0.25
 """Fraction of its former concurrency that a pool restarts with after an outage: two round trips below full."""
@@ -69,10 +72,10 @@ class Pool:
     """
 
     __slots__ = (
-        "_cache_reads_count", "_first_gates", "_gates", "_headerless_at", "_last_gates",
-        "_resource_gates", "_retry_after", "_takers", "admitted", "breaker", "concurrency", "discovery", "estimators",
-        "flight", "headers_at", "held", "held_by", "held_for", "held_since", "limited", "member", "name", "queue", "ramp", "refusals",
-        "refused_in_row", "round_trip", "slow_start", "trouble", "used",
+        "_cache_reads_count", "_first_gates", "_gates", "_headerless_at", "_last_gates", "_resource_gates",
+        "_retry_after", "_takers", "admitted", "breaker", "concurrency", "discovery", "estimators", "flight",
+        "headers_at", "held", "held_by", "held_for", "held_since", "limited", "member", "name", "queue",
+        "ramp", "refusals", "refused_in_row", "round_trip", "slow_start", "trouble", "used",
     )  # fmt: skip
 
     def __init__(

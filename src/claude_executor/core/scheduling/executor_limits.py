@@ -1,4 +1,4 @@
-"""What all pools of one executor share: requests in flight, new connections, and what may be spent in all."""
+"""Limits that all pools of one executor share: requests in flight, new connections, spending."""
 
 import math
 from collections.abc import Iterable
@@ -40,7 +40,7 @@ class ExecutorLimits:
 
     @property
     def room(self) -> int:
-        """How many more requests there may be in flight."""
+        """Number of requests that may still be started."""
         return max(0, self.max_running - self.running)
 
     def set_worst_case(self, job: Job) -> None:

@@ -41,7 +41,8 @@ def decide(
 ) -> tuple[Disposition, float]:
     """Decide what becomes of the job, and in how many seconds it may queue again. Counts the attempt.
 
-    Waiting that concerns the whole pool (a 429, an open breaker) is not in those seconds: its gates see to it.
+    Waiting that concerns the whole pool (a 429, an open breaker) is not in those seconds:
+    its gates see to it.
     """
     job.sent = job.sent or failure.sent
     policy_of_kind = FAILURE_POLICIES[failure.kind]
@@ -91,8 +92,8 @@ LASTS = 60.0
 class StopList:
     """Models whose requests are refused unsent, because they would only fail again.
 
-    Bad keys, spend limits and models that do not exist are such failures. A stop ends after `LASTS`, because a
-    service may outlive a spend limit.
+    Bad keys, spend limits and models that do not exist are such failures. A stop ends after `LASTS`,
+    because a service may outlive a spend limit.
     """
 
     __slots__ = ("_by_model",)

@@ -8,8 +8,11 @@ from claude_executor.core.control.bucket import TokenBucket
 from claude_executor.core.model.limits import Limits, normalized
 from claude_executor.core.pool.pool import Pool
 from claude_executor.core.scheduling.executor_limits import ExecutorLimits
-from claude_executor.core.scheduling.group import GroupCoordinator
 from claude_executor.core.scheduling.waiting import WaitingRoom
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from claude_executor.core.scheduling.group import GroupCoordinator
 
 MAX_POOLS = 100
 """Pools before those are dropped that have never answered."""

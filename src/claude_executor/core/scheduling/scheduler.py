@@ -76,7 +76,7 @@ class Scheduler:
             retry: When failed attempts are made again.
             breaker: When a pool's circuit breaker opens.
             reserve_max_tokens: Reserve `max_tokens` of output instead of the expected length.
-            caps: What all requests together may cost.
+            spending_caps: What all requests together may cost.
             membership: How this executor takes part in a group that shares the limits; then there are
                 `RequestLease` actions to perform.
             now: The current instant.
@@ -120,7 +120,7 @@ class Scheduler:
         tenant: str = "",
         deadline_at: float = NEVER,
     ) -> Job | Refuse:
-        """Queue a request. Return its job, or `Refuse` where it cannot be served: queue full, deadline too near."""
+        """Queue a request. Return its job, or `Refuse` if the queue is full or the deadline too near."""
         pool = self._registry.obtain(pool_of(shape.model), self._waiting, now)
         self._numbers += 1
         job = Job(self._numbers, shape, pool.name, priority, tenant, now, deadline_at)
@@ -161,7 +161,7 @@ class Scheduler:
             self.event_buffer.cancelled(job, NOTHING_USED, now)
 
     def close(self, now: float, *, refuse_waiting: bool) -> list[Refuse]:
-        """Refuse every request from now on. `refuse_waiting` refuses those that wait, too, and ends retries."""
+        """Refuse requests from now on. `refuse_waiting` also refuses those that wait, and ends retries."""
         self._closed = self._dirty = True
         if not refuse_waiting:
             return []

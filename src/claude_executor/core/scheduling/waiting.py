@@ -1,7 +1,7 @@
 """The waiting room: jobs that hold nothing, queued in their pools or parked until their next attempt is due.
 
-The queues keep the order; the waiting room keeps the count, the clock and the phases. Entries of jobs that are over are
-skipped when they come up, and swept out when they become many.
+The queues keep the order; the waiting room keeps the count, the clock and the phases. Entries of jobs that
+are over are skipped when they come up, and swept out when they become many.
 """
 
 import heapq
@@ -48,7 +48,7 @@ class WaitingRoom:
 
     @property
     def full(self) -> bool:
-        """Whether there is no room for another job."""
+        """Whether no other job may wait."""
         return self._room is not None and len(self) >= self._room
 
     def join(self, job: Job) -> None:

@@ -107,7 +107,7 @@ class Verdict:
 
     @property
     def clean(self) -> bool:
-        """Whether there are no findings."""
+        """Whether the audit has no findings."""
         return not self.findings
 
 

@@ -1,4 +1,4 @@
-"""Everything that can go wrong, and when.
+"""Faults of the simulated API, and their schedule.
 
 ``Faults`` is a frozen value. ``Simulator.set_faults``, ``POST /simulator/faults`` and the schedule replace
 it; they never change it.
@@ -16,7 +16,7 @@ from claude_executor.simulator.world.ramp import Ramp
 
 @dataclass(frozen=True, slots=True)
 class Neighbours:
-    """Other users of the organization: the constant fraction of each limit that they use, from 0 to below 1.
+    """Other users of the organization, as the constant fraction of each limit that they use, below 1.
 
     Attributes:
         requests: Fraction of the requests per minute.
