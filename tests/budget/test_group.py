@@ -241,7 +241,7 @@ async def test_where_the_policy_says_so_it_is_refused(team):
     """With what to do about it."""
     async with team.member(when_unreachable="fail") as executor:
         team.budgets[0].away = True
-        with pytest.raises(BudgetUnreachable, match=r"\(ConnectionError\); see to Redis"):
+        with pytest.raises(BudgetUnreachable, match=r"\(ConnectionError\); check Redis"):
             await executor.submit(params("a"))
     assert team.admitted == 0
 

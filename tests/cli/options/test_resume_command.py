@@ -29,7 +29,7 @@ def test_a_damaged_line_of_results_need_not_cost_the_others(environment, invoke,
     result = invoke("run", source)
     assert result.exit_code == 2
     assert "If it is one, fix or delete that line; otherwise choose another output with -o" in result.stderr
-    assert "(--force throws it all away)" in result.stderr
+    assert "(--force discards everything in it)" in result.stderr
 
 
 def test_results_through_a_link_stay_where_they_are(environment, invoke, done, tmp_path):

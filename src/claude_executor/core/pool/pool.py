@@ -9,6 +9,7 @@ server announces therefore lies between our level and that with everything in fl
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from claude_executor.core.control.breaker import BreakerPolicy, CircuitBreaker
 from claude_executor.core.control.bucket import Bucket, NewBucket, TokenBucket
@@ -22,26 +23,14 @@ from claude_executor.core.model.gate import NEVER, Gate, HeldBy
 from claude_executor.core.model.job import UNKNOWN_DEMAND, Demand, Job
 from claude_executor.core.model.limits import Limits, cache_reads_count, limits_of
 from claude_executor.core.model.sharing import SharedLimit
-from claude_executor.core.pool.gates import (
-    BreakerGate,
-    ConcurrencyGate,
-    DiscoveryGate,
-    MembershipGate,
-    PermitGate,
-    ProbePermitGate,
-    RampGate,
-    ResourceGate,
-    RetryAfterGate,
-    SlowStartGate,
-)
+from claude_executor.core.pool import gates
 from claude_executor.core.pool.usage import InFlight, UsageWindow
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from claude_executor.core.model.failure import Failure
 
 REOPENING_SHARE = 0.25
-"""Fraction of its former concurrency that a pool restarts with after an outage: two round trips below full."""
+"""Fraction of its former concurrency that a pool restarts with after an outage."""
 
 
 class Pool:
@@ -128,27 +117,29 @@ class Pool:
         self.held_by: HeldBy | None = None
         self.held_for: dict[HeldBy, float] = {}
         self.held_since = now
-        self._retry_after = RetryAfterGate()
-        self.discovery = DiscoveryGate(self.flight, self._is_declared, now)
-        self._first_gates: tuple[Gate, ...] = (*executor_gates, BreakerGate(self.breaker))
+        self._retry_after = gates.RetryAfterGate()
+        self.discovery = gates.DiscoveryGate(self.flight, self._is_declared, now)
+        self._first_gates: tuple[Gate, ...] = (*executor_gates, gates.BreakerGate(self.breaker))
         if member is not None:
             self._first_gates += (
-                MembershipGate(member),
-                PermitGate(member, self.flight),
-                ProbePermitGate(member, self.breaker),
+                gates.MembershipGate(member),
+                gates.PermitGate(member, self.flight),
+                gates.ProbePermitGate(member, self.breaker),
             )
         self._first_gates += (
             self._retry_after,
-            ConcurrencyGate(self.concurrency, self.flight, self.discovery),
+            gates.ConcurrencyGate(self.concurrency, self.flight, self.discovery),
         )
         self._last_gates: tuple[Gate, ...] = (
-            SlowStartGate(
+            gates.SlowStartGate(
                 self.slow_start, self.flight, self.discovery, self.group_total, lambda: self.round_trip
             ),
-            RampGate(self.ramp, self.group_total, lambda: self.estimators[Resource.INPUT].limit or NEVER),
+            gates.RampGate(
+                self.ramp, self.group_total, lambda: self.estimators[Resource.INPUT].limit or NEVER
+            ),
         )
         self.limited: list[tuple[LimitEstimator, Bucket]] = []
-        self._resource_gates: tuple[ResourceGate, ...] = ()
+        self._resource_gates: tuple[gates.ResourceGate, ...] = ()
         self._collect_gates()
         self._find_limited()
 
@@ -183,7 +174,9 @@ class Pool:
         if limited == self.limited:  # asked after every response with headers, and seldom other than before
             return
         self.limited = limited
-        self._resource_gates = tuple(ResourceGate(each, bucket, self.flight) for each, bucket in limited)
+        self._resource_gates = tuple(
+            gates.ResourceGate(each, bucket, self.flight) for each, bucket in limited
+        )
         self._collect_gates()
 
     def _collect_gates(self) -> None:
@@ -216,7 +209,7 @@ class Pool:
         return self.headers_at == -math.inf
 
     def on_headerless_response(self, now: float) -> None:
-        """Ask for a little more, since nothing tells the limit and nothing was refused."""
+        """Ask for a little more, since nothing shows the limit and nothing was refused."""
         for estimator, _ in self.limited:
             estimator.probe_upward(now - self._headerless_at, now)
         self._headerless_at = now
@@ -259,7 +252,7 @@ class Pool:
             keep: The fraction of every limit to leave free for jobs of a higher priority.
 
         Returns:
-            The instant, `NEVER` where only the end of something in flight helps, and the first gate that says so.
+            The instant (`NEVER` if only the end of something in flight helps) and the gate that opens last.
         """
         at, why = -math.inf, None
         for gate in self._gates:

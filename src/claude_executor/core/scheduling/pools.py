@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from claude_executor.core.control.breaker import BreakerPolicy
 from claude_executor.core.control.bucket import TokenBucket
@@ -9,7 +10,6 @@ from claude_executor.core.model.limits import Limits, normalized
 from claude_executor.core.pool.pool import Pool
 from claude_executor.core.scheduling.executor_limits import ExecutorLimits
 from claude_executor.core.scheduling.waiting import WaitingRoom
-from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from claude_executor.core.scheduling.group import GroupCoordinator

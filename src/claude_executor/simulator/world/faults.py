@@ -16,7 +16,7 @@ from claude_executor.simulator.world.ramp import Ramp
 
 @dataclass(frozen=True, slots=True)
 class Neighbours:
-    """Other users of the organization, as the constant fraction of each limit that they use, below 1.
+    """Neighbours in the organization, as the constant fraction of each limit that they use, below 1.
 
     Attributes:
         requests: Fraction of the requests per minute.
