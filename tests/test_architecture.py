@@ -212,3 +212,21 @@ def _documented(path):
 def test_docstrings_name_their_subject(path):
     """No docstring of a public name or of the core begins with a pronoun or a bare clause."""
     assert [f"{where}: {text.splitlines()[0]}" for where, text in _documented(path) if WEAK.match(text)] == []
+
+
+def test_every_public_name_is_used_by_a_test_or_an_example():
+    """A name or a member at the door that nobody uses need not be public."""
+    ours = {ROOT / "tests" / name for name in ("test_architecture.py", "test_architecture_page.py")}
+    folders = (ROOT / "tests", ROOT / "examples")
+    paths = {path for folder in folders for path in folder.rglob("*.py") if "node_modules" not in path.parts}
+    words = set(re.findall(r"\w+", "\n".join(path.read_text() for path in sorted(paths - ours))))
+    names = set(claude_executor.__all__)
+    for line in (ROOT / "tests" / "public_api.txt").read_text().splitlines():
+        if member := re.match(r"    ([a-zA-Z]\w*)", line):
+            names.add(member.group(1))
+    assert names - words == set()
+
+
+def test_signatures_are_printed_without_private_modules():
+    """Moving a file does not change the public door."""
+    assert "claude_executor." not in (ROOT / "tests" / "public_api.txt").read_text()
