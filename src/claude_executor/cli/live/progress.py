@@ -6,6 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, TypeVar
 
+from claude_executor import HeldBy
 from claude_executor.cli.terminal.format import count, percent, span
 
 if TYPE_CHECKING:
@@ -25,19 +26,11 @@ MOST_BARS = 6
 _Shares = dict[tuple[str, str], float]
 _T = TypeVar("_T")
 
-_BREAKER = "circuit breaker"
-_BUDGET = "shared budget"
-_CONCURRENCY = "concurrency"
-_RETRY_AFTER = ("retry-after", "told to wait")
-# Every name that a pool's queue is held by, except resources ("requests", "output tokens") and those above.
+# Resources ("requests", "output tokens") keep their own names.
 _STATES = {
-    "retry-after": "waiting for retry-after (429)",
-    "told to wait": "waiting for retry-after (429)",
-    "ramp-up": "ramp-up",
-    "starting up": "ramp-up",
-    "opening connections": "opening connections",
-    _BUDGET: "waiting for the shared budget",
-    "spending cap": "near the spending cap: waiting for requests in flight",
+    HeldBy.RETRY_AFTER: "waiting for retry-after (429)",
+    HeldBy.BUDGET: "waiting for the shared budget",
+    HeldBy.SPENDING: "near the spending cap: waiting for requests in flight",
 }
 
 
@@ -137,7 +130,7 @@ class ProgressTracker:
         self._executor = executor
         self._title = title
         self._done = SlidingValue[int](RATE_WINDOW)
-        self._held = SlidingValue[_Shares](BINDING_WINDOW)
+        self._held = SlidingValue[dict[tuple[str, HeldBy], float]](BINDING_WINDOW)
         self._used: dict[tuple[str, str], SlidingValue[float]] = {}
         self._alone_since: float | None = None
 
@@ -214,10 +207,10 @@ class ProgressTracker:
                 shares[name, resource] = min(1.0, max(0.0, drawn / state.limit))
         return shares
 
-    def _holding(self, seconds: float, snapshot: Snapshot) -> tuple[str, str] | None:
+    def _holding(self, seconds: float, snapshot: Snapshot) -> tuple[str, HeldBy] | None:
         """The pool and the limit that held its queue for most of the last few seconds."""
         held = {
-            (name, str(why)): so_far
+            (name, why): so_far
             for name, pool in snapshot.pools.items()
             for why, so_far in pool.held_for.items()
         }
@@ -228,7 +221,9 @@ class ProgressTracker:
             return None
         return longest
 
-    def _state(self, snapshot: Snapshot, held: tuple[str, str] | None, shares: _Shares) -> tuple[str, bool]:
+    def _state(
+        self, snapshot: Snapshot, held: tuple[str, HeldBy] | None, shares: _Shares
+    ) -> tuple[str, bool]:
         if self.run.stopping:
             return f"stopping: {snapshot.running} in flight; press Ctrl-C again to abort", False
         broken = [name for name, pool in snapshot.pools.items() if pool.breaker != "closed"]
@@ -243,14 +238,14 @@ class ProgressTracker:
         of = f" of {name}" if len(snapshot.pools) > 1 else ""
         if why in pool.resources:
             return f"limited by {why}{of}, {percent(shares[held])}", False
-        if why == _CONCURRENCY:
+        if why == HeldBy.CONCURRENCY:
             after = f"after the {self._trouble}, " if pool.concurrency < self._max_concurrency else ""
             return f"limited by concurrency{of}, {after}{pool.running} in flight", False
-        if why in _RETRY_AFTER and pool.closed_for >= 1:
-            return f"{_STATES[why]}{of}, {pool.closed_for:.0f} s left", False
-        if why == _BREAKER:  # closed again: the pool is opening up
+        if why == HeldBy.RETRY_AFTER and pool.closed_for >= 1:
+            return f"{_STATES[HeldBy.RETRY_AFTER]}{of}, {pool.closed_for:.0f} s left", False
+        if why == HeldBy.BREAKER:  # closed again: the pool is opening up
             return f"recovering from the {self._trouble}{of}", False
-        return _STATES.get(why, why) + of, False
+        return _STATES.get(HeldBy(why), why) + of, False
 
     @property
     def _trouble(self) -> str:
@@ -286,12 +281,14 @@ class ProgressTracker:
         now = self.run.clock()
         if self._alone_since is None:
             self._alone_since = now
-        meanwhile = "waiting" if pool.held_by == _BUDGET else f"using {percent(pool.share)} of the limits"
+        meanwhile = (
+            "waiting" if pool.held_by == HeldBy.BUDGET else f"using {percent(pool.share)} of the limits"
+        )
         why = f" ({pool.unreachable_reason})" if pool.unreachable_reason is not None else ""
         return f"shared budget: unreachable for {span(now - self._alone_since)}{why}, {meanwhile}"
 
 
-def _bars(snapshot: Snapshot, held: tuple[str, str] | None, shares: _Shares) -> tuple[Bar, ...]:
+def _bars(snapshot: Snapshot, held: tuple[str, HeldBy] | None, shares: _Shares) -> tuple[Bar, ...]:
     many = len(snapshot.pools) > 1
     bars = [
         Bar(

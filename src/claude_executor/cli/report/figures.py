@@ -35,7 +35,7 @@ LONG = 120
 _TIMES = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800)
 
 COLOURS = (
-    "ink", "faint", "rows", "requests", "input", "output", "concurrency", "breaker", "told", "starting",
+    "ink", "faint", "rows", "requests", "input", "output", "concurrency", "breaker", "waiting", "starting",
     "overload", "refusal", "error", "retry", "money", "low", "middle", "high",
 )  # fmt: skip
 """Names of the variables in the style sheet."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from claude_executor import HeldBy
 from claude_executor.bulk.report import PERCENTILES, Steps
 from claude_executor.cli.report.figures import LONG, Canvas, Curve
 from claude_executor.cli.terminal.format import amount, count, money, percent, span
@@ -24,29 +25,23 @@ ROOM = 1.5
 BRIEF = 0.1
 """Fraction of the time for which usage may exceed that and be cut off. Beyond it, all is shown."""
 
-# Every name that a pool's queue is held by, under its present and its former name.
-_COLOUR = {
-    "requests": "requests",
-    "input tokens": "input",
-    "output tokens": "output",
-    "tokens": "output",
-    "concurrency": "concurrency",
-    "circuit breaker": "breaker",
-    "retry-after": "told",
-    "told to wait": "told",
-    "ramp-up": "starting",
-    "starting up": "starting",
-    "opening connections": "starting",
+# A timeline names what held a queue by the values of `HeldBy`.
+_COLOUR: dict[str, str] = {
+    HeldBy.REQUESTS: "requests",
+    HeldBy.INPUT: "input",
+    HeldBy.OUTPUT: "output",
+    HeldBy.TOKENS: "output",
+    HeldBy.CONCURRENCY: "concurrency",
+    HeldBy.BREAKER: "breaker",
+    HeldBy.RETRY_AFTER: "waiting",
+    HeldBy.RAMP_UP: "starting",
+    HeldBy.CONNECTIONS: "starting",
 }
-_NAMES = {
-    "circuit breaker": "circuit breaker (API overloaded or failing)",
-    "retry-after": "retry-after (429)",
-    "told to wait": "retry-after (429)",
-    "ramp-up": "ramp-up",
-    "starting up": "ramp-up",
-    "opening connections": "opening connections",
-    "concurrency": "concurrency limit",
-    "spending cap": "the spending cap",
+_NAMES: dict[str, str] = {
+    HeldBy.BREAKER: "circuit breaker (API overloaded or failing)",
+    HeldBy.RETRY_AFTER: "retry-after (429)",
+    HeldBy.CONCURRENCY: "concurrency limit",
+    HeldBy.SPENDING: "the spending cap",
 }
 
 

@@ -4,25 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from claude_executor import HeldBy
 from claude_executor.cli.terminal.format import amount, percent, span
 
 if TYPE_CHECKING:
     from claude_executor.bulk import Bottleneck
 
-_RAMP_UP = "ramp-up (the first ~10 s are paced)"
-_RETRY_AFTER = "retry-after (waits the API asked for with a 429)"
-# Every name that a pool's queue is held by. Resources ("requests", "output tokens") keep their own names.
-_NAMES = {
-    "circuit breaker": "the circuit breaker (the API was overloaded or failing)",
-    "retry-after": _RETRY_AFTER,
-    "told to wait": _RETRY_AFTER,
-    "ramp-up": _RAMP_UP,
-    "starting up": _RAMP_UP,
-    "opening connections": "opening connections",
-    "shared budget": "the shared budget",
-    "spending cap": "the spending cap (near it, few requests may be in flight)",
+# Resources ("requests", "output tokens") keep their own names.
+_NAMES: dict[str, str] = {
+    HeldBy.BREAKER: "the circuit breaker (the API was overloaded or failing)",
+    HeldBy.RETRY_AFTER: "retry-after (waits the API asked for with a 429)",
+    HeldBy.RAMP_UP: "ramp-up (the first ~10 s are paced)",
+    HeldBy.BUDGET: "the shared budget",
+    HeldBy.SPENDING: "the spending cap (near it, few requests may be in flight)",
 }
-_RAISE = {"concurrency": "; raise it with --max-concurrency if memory and network allow"}
+_RAISE: dict[str, str] = {HeldBy.CONCURRENCY: "; raise it with --max-concurrency if memory and network allow"}
 
 
 def limited_sentence(limited: Bottleneck) -> str:

@@ -164,7 +164,7 @@ class Pool:
             self.member.force()
 
     def relimit(self, now: float) -> None:
-        """Find the buckets anew, after a limit has become known or has changed."""
+        """Find the buckets again after a limit has become known or has changed."""
         self._find_limited()
         if self.member is not None:
             self.member.on_limits_changed(now)
