@@ -1,6 +1,5 @@
-"""The executor: its doors, its client, and the life of both. The `Pump` moves the requests."""
+"""The executor: the doors through which requests come. An `Engine` carries them out."""
 
-import asyncio
 import random
 import time
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Coroutine, Iterable, Mapping
@@ -17,15 +16,11 @@ from claude_executor.core.model.events import Event
 from claude_executor.core.model.limits import Limits
 from claude_executor.core.model.options import RequestOptions
 from claude_executor.core.model.snapshot import Snapshot
-from claude_executor.core.scheduling.scheduler import Scheduler
 from claude_executor.runtime.calls import CostHint, shape_for
-from claude_executor.runtime.count_tokens import TokenCountLimiter
+from claude_executor.runtime.engine import Engine
 from claude_executor.runtime.map import MapJournal, Params, Result
 from claude_executor.runtime.options import OptionsSource, options_source, request_options
-from claude_executor.runtime.pump import Pump
-from claude_executor.runtime.requests import RequestRunner
 from claude_executor.runtime.session import Session
-from claude_executor.sdk.client import ClientHandle
 
 if TYPE_CHECKING:
     from anthropic import AsyncAnthropic, Middleware
@@ -40,11 +35,10 @@ T = TypeVar("T")
 class Executor:
     """Sends Claude requests as fast as your rate limits allow, and no faster.
 
-    Use it as ``async with Executor(…) as executor``, in one event loop. Any number of coroutines may use it
-    at once.
+    Use it as ``async with Executor(…) as executor``, in one event loop, from any number of coroutines.
 
-    How requests stand among others is said in the same way everywhere: by `options`, or by `priority`,
-    `tenant` and `deadline`, which are the fields of `RequestOptions`. To give both is a `TypeError`.
+    Methods that send requests take the same options and raise the same exceptions: see `submit`. `options` is
+    a `RequestOptions`; in its place, `priority`, `tenant` and `deadline` give the fields of one.
     """
 
     def __init__(
@@ -77,58 +71,45 @@ class Executor:
             api_key: For the client that is built; by default ``ANTHROPIC_API_KEY``.
             base_url: For the client that is built; by default ``ANTHROPIC_BASE_URL``.
             max_concurrency: Requests in flight at once, at most.
-            max_queued: Requests waiting at once, at most; more raise `QueueFull`. By default there is no
-                bound.
+            max_queued: Requests waiting at once, at most; more raise `QueueFull`. Unbounded by default.
             retry: When to retry.
             breaker: When to pause because the API is down.
             timeout: Seconds that one response may take; a `timeout` in a request takes precedence. Long
                 responses (`max_tokens` over 21,333) are streamed: only a minute of silence ends them.
-            reserve_max_tokens: Reserve `max_tokens` for every request, for platforms that charge it up front
-                (Amazon Bedrock). The Claude API does not.
+            reserve_max_tokens: Reserve `max_tokens` for every request: Amazon Bedrock charges it up front.
             spending_caps: What all requests together may cost. A request in flight counts as the most it can
                 cost, so a cap is never exceeded; requests that no longer fit raise `SpendingCapReached`.
             budget: Shares the limits with other executors, on this machine or others: a `RedisBudget`.
                 Learned limits are shared, too; `max_concurrency` and `spending_caps` are not.
             on_event: Called with every `Event`, on the event loop: it must not block.
-            attempt_context: Called with the `number` of a request for each of its attempts; returns the
-                context in which the attempt is sent, in the caller's own coroutine, so that the SDK's spans
-                find their parent. It must not block or raise.
+            attempt_context: Called with a request's `number` for each of its attempts; returns the context in
+                which the caller sends it, the parent of the SDK's spans. It must not block or raise.
             clock: Seconds on a steady clock.
             random: Random numbers from [0, 1), for jitter.
 
         Raises:
             ValueError: An argument is out of range.
         """
-        self._client_handle = ClientHandle(
-            client, api_key=api_key, base_url=base_url, max_concurrency=max_concurrency, timeout=timeout
-        )
-        self._scheduler = Scheduler(
-            limits if limits is not None else Limits(),
+        self._engine = Engine(
+            limits,
+            client=client,
+            api_key=api_key,
+            base_url=base_url,
             max_concurrency=max_concurrency,
             max_queued=max_queued,
             retry=retry,
             breaker=breaker,
+            timeout=timeout,
             reserve_max_tokens=reserve_max_tokens,
             spending_caps=spending_caps,
-            membership=None if budget is None else budget.membership,
-            now=clock(),
-        )
-        self._pump = Pump(
-            self._scheduler,
-            clock=clock,
-            random=random,
+            budget=budget,
             on_event=on_event,
             attempt_context=attempt_context,
-            budget=budget,
-        )
-        self._count_limiter = TokenCountLimiter(limits, retry or RetryPolicy(), random)
-        self._runner = RequestRunner(
-            self._client_handle,
-            self._pump,
-            self._count_limiter,
             clock=clock,
-            max_concurrency=max_concurrency,
+            random=random,
         )
+        self._scheduler = self._engine.scheduler
+        self._runner = self._engine.runner
         self.clock = clock
 
     def __repr__(self) -> str:
@@ -138,32 +119,14 @@ class Executor:
 
     async def __aenter__(self) -> Self:
         """Bind the executor to the running event loop, and build the client if none was given."""
-        await self._client_handle.open()
-        try:
-            await self._pump.start()
-        except BaseException:
-            await self._client_handle.close()
-            raise
+        await self._engine.open()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Finish what was submitted; on an exception, refuse waiting requests and abandon the rest."""
-        map_tasks = self._runner.map_tasks
-        for task in map_tasks:  # the workers of a `map` that was left before its end
-            task.cancel()
-        self._pump.close(refuse_waiting=False)
-        try:
-            if map_tasks:
-                await asyncio.wait(set(map_tasks))
-            if kind is None:
-                await self.drain()
-        finally:
-            # After a clean end no request waits any more; otherwise all of them are refused here.
-            self._pump.stop()
-            await self._pump.leave()
-            await self._client_handle.close()
+        await self._engine.close(finish=kind is None)
 
     async def submit(
         self,
@@ -190,8 +153,8 @@ class Executor:
             Rejected: The request was not sent; it is safe to submit it again later.
             Failed: The request was sent and did not succeed.
         """
-        chosen = request_options(options, priority, tenant, deadline)
-        return (await self._runner.answer(params, chosen)).message
+        answer = await self._runner.answer(params, request_options(options, priority, tenant, deadline))
+        return answer.message
 
     def stream(
         self,
@@ -213,20 +176,10 @@ class Executor:
 
         Args:
             params: What ``messages.create`` takes, as a mapping.
-            options: See `submit`; so are `priority`, `tenant` and `deadline`.
-            priority: See `submit`.
-            tenant: See `submit`.
-            deadline: See `submit`.
-            idle_timeout: Seconds of silence after which the stream is given up, unless `params` hold a
-                `timeout`.
+            idle_timeout: Seconds of silence that end the stream, unless `params` hold a `timeout`.
 
         Raises:
-            StreamInterrupted: The stream broke off while it was being read: by an error event, by a lost
-                connection, or because it just ended. The exception carries what had arrived.
-            TypeError: As for `submit`.
-            ValueError: As for `submit`.
-            Rejected: As for `submit`.
-            Failed: As for `submit`.
+            StreamInterrupted: The stream broke off while it was read. The exception carries what had arrived.
         """
         chosen = request_options(options, priority, tenant, deadline)
         return self._runner.stream(params, chosen, idle_timeout=idle_timeout)
@@ -242,12 +195,6 @@ class Executor:
             params: What ``messages.create`` or ``messages.count_tokens`` takes. What does not affect the
                 count, such as `max_tokens`, is not sent.
             deadline: Seconds from now by which the last attempt must have started.
-
-        Raises:
-            TypeError: As for `submit`.
-            ValueError: As for `submit`.
-            Rejected: Nothing was sent.
-            Failed: The count was requested and did not succeed.
         """
         return await self._runner.count_tokens(params, deadline=deadline)
 
@@ -264,14 +211,13 @@ class Executor:
     ) -> T:
         """Call a coroutine function that uses Claude, under the same limits, retries and breaker.
 
-        An exception of the SDK about a request to a model is a failed attempt, and the function is called
-        again as the policy says; any other exception passes through. Create the client that the function uses
-        with ``max_retries=0``. (For a method of an SDK client that is given as `fn` itself, the executor
-        switches the client's retries off.) The cost is read from the result, if that has the `usage` of an
-        SDK message, and is known for what the function asks of this executor; otherwise the estimate stands.
+        An SDK exception about a request to a model is a failed attempt, and the function is called again as
+        the policy says; any other exception passes through. Create the function's client with
+        ``max_retries=0``. (If `fn` is a method of an SDK client, the executor switches its retries off.) The
+        cost is read from a result with the `usage` of an SDK message; otherwise the estimate stands.
 
-        What the function asks of this executor is sent as part of the call, in its place in flight, and is
-        not paced or retried by itself. So `cost` should cover all of it.
+        Requests that the function makes through this executor share the call's place in flight, and are not
+        paced or retried by themselves. Their cost is known, and `cost` should cover all of them.
 
         Args:
             fn: The function, such as ``client.messages.create`` or one of your own. Wrap a function that has
@@ -279,17 +225,10 @@ class Executor:
             args: For `fn`.
             cost: What the call will probably use: a request, as for `submit`, or ``Estimate.about(…)``, or a
                 function of the arguments that returns either. Not needed if the arguments are a request.
-            options: See `submit`; so are `priority`, `tenant` and `deadline`.
-            priority: See `submit`.
-            tenant: See `submit`.
-            deadline: See `submit`.
             kwargs: For `fn`.
 
         Raises:
             ValueError: The size of the call is not known: give `cost`.
-            TypeError: Options were given in both ways.
-            Rejected: As for `submit`.
-            Failed: As for `submit`.
         """
         chosen = request_options(options, priority, tenant, deadline)
         return await self._runner.call(partial(fn, *args, **kwargs), shape_for(cost, args, kwargs), chosen)
@@ -307,10 +246,7 @@ class Executor:
 
         Args:
             cost: See `call`.
-            options: See `submit`; or a function that returns them at each call.
-            priority: See `submit`.
-            tenant: See `submit`.
-            deadline: Seconds from each call; see `submit`.
+            options: Options, or a function that returns them at each call. A deadline begins with each call.
         """
         return self._runner.limited(cost, options_source(options, priority, tenant, deadline))
 
@@ -324,19 +260,14 @@ class Executor:
     ) -> "Middleware":
         """Return middleware that puts an SDK client under the executor's limits, retries and breaker.
 
-        ``AsyncAnthropic(middleware=[executor.middleware()])``, or the synchronous ``Anthropic`` in any thread
-        but the executor's. Every message that the client asks for, streamed or not, waits for its turn. A
-        request that was sent ends as the SDK ends it, with the SDK's own exceptions; one that was turned away
-        raises `Rejected`. Token counts are paced by the limit they have of their own. Other requests pass
-        untouched.
-
-        The client may be made before the executor is entered, and be used while the executor is open.
+        Give it to ``AsyncAnthropic(middleware=[…])``, or to ``Anthropic`` in any thread but the executor's.
+        Every message that the client asks for, streamed or not, waits for its turn. A request that was sent
+        ends as the SDK ends it, with the SDK's own exceptions; one that was turned away raises `Rejected`.
+        Token counts have a limit of their own. Other requests pass untouched. The client may be created
+        before the executor is entered, and works while the executor is open.
 
         Args:
-            options: See `submit`; or a function that returns them at each request.
-            priority: See `submit`.
-            tenant: See `submit`.
-            deadline: Seconds from each request; see `submit`.
+            options: Options, or a function that returns them at each request, when a deadline begins.
         """
         return self._runner.middleware(options_source(options, priority, tenant, deadline))
 
@@ -368,21 +299,16 @@ class Executor:
     ) -> "AsyncGenerator[Result, None]":
         """Submit every request of an iterable, which may be endless, and yield results as they complete.
 
-        Results come in order of completion, unlike those of `concurrent.futures.Executor.map`: `Result.index`
-        says which request one belongs to, and ``ordered=True`` restores the order. A failed request is a
-        result too, with its `error` set. Memory is bounded: requests are taken from `prompts` as there is
-        room, and no faster than results are consumed.
+        Results come in order of completion, unlike those of `concurrent.futures.Executor.map`; `Result.index`
+        is the position of the request. A failed request is a result too, with its `error` set. Memory is
+        bounded: requests are taken from `prompts` as there is room, and no faster than results are consumed.
 
         Args:
             prompts: Requests, from any iterable, synchronous or not.
             ordered: Yield in the order of `prompts` instead of in order of completion.
-            buffer: Requests taken from `prompts` and not yet yielded, at most. A larger buffer mixes a file
-                that is sorted by size better. By default `max_concurrency` and a thousand more.
-            options: See `submit`; so are `priority` and `tenant`.
-            priority: See `submit`.
-            tenant: See `submit`.
-            deadline: Seconds from now by which the last attempts must have started; later requests become
-                results with a `DeadlineExceeded`.
+            buffer: Requests taken from `prompts` and not yet yielded, at most; by default 1,000 more than
+                `max_concurrency`. Requests of different sizes mix better in a larger buffer.
+            deadline: Seconds from now. Requests that are too late become results with a `DeadlineExceeded`.
             journal: Where answers are kept before they are yielded, such as `claude_executor.bulk.Journal`.
                 Requests that have an answer there are not sent: that answer is yielded.
         """
@@ -408,14 +334,7 @@ class Executor:
             ValueError: A number is out of range; nothing is changed.
         """
         parts = {"rpm": rpm, "tpm": tpm, "itpm": itpm, "otpm": otpm, "burst": burst}
-        changes = {name: value for name, value in parts.items() if value is not None}
-        self._scheduler.reconfigure(
-            self.clock(), limits=limits, changes=changes, max_concurrency=max_concurrency
-        )
-        self._runner.max_concurrency = max_concurrency or self._runner.max_concurrency
-        if limits is not None:
-            self._count_limiter.reconfigure(limits)
-        self._pump.pump()
+        self._engine.reconfigure(limits, parts, max_concurrency)
 
     def snapshot(self) -> Snapshot:
         """Return levels, queue, requests in flight, breaker, and what limits throughput, at this moment."""
@@ -425,9 +344,6 @@ class Executor:
         """Wait until no request is waiting or in flight.
 
         Args:
-            refuse_waiting: Accept no more requests, refuse waiting ones with `Closed`, and wait only for
-                those in flight: to stop soon without losing an answer that is being paid for.
+            refuse_waiting: Refuse new and waiting requests with `Closed`; wait only for those in flight.
         """
-        if refuse_waiting:
-            self._pump.close(refuse_waiting=True)
-        await self._pump.idle.wait()
+        await self._engine.drain(refuse_waiting=refuse_waiting)

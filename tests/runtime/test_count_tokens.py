@@ -81,7 +81,7 @@ def answering():
             http_client=httpx2.AsyncClient(transport=httpx2.MockTransport(handle)),
             middleware=[executor.middleware()],
         )
-        executor._client_handle._client = client
+        executor._engine.client._client = client
         return executor, client, requests
 
     return make

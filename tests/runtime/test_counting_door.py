@@ -52,7 +52,7 @@ def answering():
         executor = Executor(limits, client=client, clock=loop_time, **options)
         if paced_client:
             mine = client.with_options(middleware=[executor.middleware()])
-            executor._client_handle._client = mine
+            executor._engine.client._client = mine
         return executor, requests
 
     return make

@@ -222,7 +222,7 @@ async def test_nobody_is_paced_twice(simulator):
     client = simulated_client(simulator, max_retries=2)
     executor = Executor(Limits(rpm=600), client=client, max_concurrency=1, clock=loop_time)
     mine = client.with_middleware(executor.middleware())
-    executor._client_handle._client = mine
+    executor._engine.client._client = mine
     async with executor, asyncio.timeout(60):
         await executor.submit(prompt())
         async with executor.stream(prompt()) as stream:
@@ -404,7 +404,7 @@ async def test_before_its_first_event_a_stream_is_tried_again(door):
         http_client=httpx2.AsyncClient(transport=httpx2.MockTransport(answer)),
         middleware=[executor.middleware()],
     )
-    executor._client_handle._client = client
+    executor._engine.client._client = client
     async with executor:
         await door(client)
         assert free(executor)

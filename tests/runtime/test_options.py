@@ -59,7 +59,7 @@ QUICK = Settings(latency=Latency(0.1))
 @pytest.fixture
 def accepted(monkeypatch):
     """The options of all requests that were accepted."""
-    from claude_executor.runtime.pump import Pump
+    from claude_executor.runtime.dispatch.pump import Pump
 
     seen, accept = [], Pump.accept
 

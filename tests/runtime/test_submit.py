@@ -392,6 +392,6 @@ async def test_an_executor_that_could_not_be_entered_kept_its_client_open():
     executor = Executor(api_key="k", budget=Away(), clock=loop_time)
     with pytest.raises(OSError, match="no Redis here"):
         await executor.__aenter__()
-    assert executor._client_handle._own.is_closed()
+    assert executor._engine.client._own.is_closed()
     with pytest.raises(Closed):
         await executor.submit(prompt())

@@ -1,1 +1,1 @@
-"""Performs on asyncio what the core decides: the pump, attempts, requests, calls, map, middleware."""
+"""Performs on asyncio what the core decides: requests, calls, map, token counts, and the middleware."""

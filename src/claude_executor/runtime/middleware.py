@@ -26,9 +26,9 @@ from claude_executor.core.model.headers import NO_HINTS
 from claude_executor.core.model.options import RequestOptions
 from claude_executor.core.model.request import shape_of
 from claude_executor.errors import Closed, ExecutorError
-from claude_executor.runtime.attempt import AttemptContext
 from claude_executor.runtime.count_tokens import TokenCountLimiter
-from claude_executor.runtime.pump import Pump
+from claude_executor.runtime.dispatch.attempt import AttemptContext
+from claude_executor.runtime.dispatch.pump import Pump
 from claude_executor.runtime.stream_tap import AsyncBody, StreamTap, SyncBody, tapped
 from claude_executor.sdk.failures import failure_from, hints_of, mark_nested
 from claude_executor.sdk.outcome import FailedAttempt, Reply

@@ -13,9 +13,9 @@ from claude_executor.core.model.options import RequestOptions
 from claude_executor.core.model.request import RequestShape
 from claude_executor.runtime.calls import CostHint, UnknownCost, as_attempt, shape_for, usage_in
 from claude_executor.runtime.count_tokens import TokenCountLimiter
+from claude_executor.runtime.dispatch.pump import Pump, require_finite
 from claude_executor.runtime.map import MapAnswer, MapJournal, Params, Result, map_requests
 from claude_executor.runtime.options import OptionsSource
-from claude_executor.runtime.pump import Pump, require_finite
 from claude_executor.sdk.client import ClientHandle
 from claude_executor.sdk.outcome import FailedAttempt, Reply
 from claude_executor.sdk.retries import without_retries

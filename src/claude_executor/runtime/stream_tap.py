@@ -20,8 +20,8 @@ import orjson
 
 from claude_executor.core.model.cost import Usage
 from claude_executor.core.model.failure import Failure, FailureKind
-from claude_executor.runtime.attempt import AttemptContext, NestedRequest
-from claude_executor.runtime.pump import Pump, StreamHandle
+from claude_executor.runtime.dispatch.attempt import AttemptContext, NestedRequest
+from claude_executor.runtime.dispatch.pump import Pump, StreamHandle
 from claude_executor.sdk.failures import failure_from, hints_of
 from claude_executor.sdk.outcome import FailedAttempt
 from claude_executor.sdk.streaming import IDLE_TIMEOUT

@@ -69,7 +69,6 @@ class Job:
         reserved_output: Output tokens reserved at that instant, its own and those of the group's other
             members included: the server's level was higher by this much at most.
         slow_start_seconds: Sustained seconds it took from the slow start of its pool.
-        waiter: The shell's own mark; the core never reads it.
     """
 
     number: int
@@ -99,7 +98,6 @@ class Job:
     levels_at_start: dict[Resource, float] | None = None
     reserved_output: float = 0.0
     slow_start_seconds: float = 0.0
-    waiter: object = None
 
     @property
     def waiting(self) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import TypeVar
 
-from claude_executor.budget import Budget, Unreachable
+from claude_executor.budget import Budget
 from claude_executor.core.model.actions import Action, Disposition, Refuse, RequestLease
 from claude_executor.core.model.cost import Usage
 from claude_executor.core.model.events import Event
@@ -22,7 +22,9 @@ from claude_executor.core.model.options import RequestOptions
 from claude_executor.core.model.request import RequestShape
 from claude_executor.core.scheduling.scheduler import Scheduler
 from claude_executor.errors import ExecutorError, StreamInterrupted
-from claude_executor.runtime.attempt import AttemptContext, current_attempt
+from claude_executor.runtime.dispatch.attempt import AttemptContext, current_attempt
+from claude_executor.runtime.dispatch.leases import LeaseRequests
+from claude_executor.runtime.dispatch.waiters import Waiters
 from claude_executor.runtime.raising import failure, interruption, rejection
 from claude_executor.sdk.outcome import FailedAttempt, Reply
 
@@ -65,18 +67,20 @@ class Pump:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = math.inf
         self._due = False
-        self._waiting: dict[Job, asyncio.Future[None]] = {}
-        self._refused: dict[Job, Refuse] = {}
-        self._budget = budget
-        self._asking: set[asyncio.Task[None]] = set()
+        self._waiters = Waiters()
+        self._leases = (
+            None
+            if budget is None
+            else LeaseRequests(scheduler, budget, clock=clock, random=random, on_answer=self.pump)
+        )
         self.idle = asyncio.Event()
         self.idle.set()
         self.closing: set[Callable[[], None]] = set()
 
     async def start(self) -> None:
         """Bind the pump to the running event loop."""
-        if self._budget is not None:
-            await self._budget.open()
+        if self._leases is not None:
+            await self._leases.open()
         self._loop = asyncio.get_running_loop()
 
     def stop(self) -> None:
@@ -93,18 +97,8 @@ class Pump:
 
     async def leave(self) -> None:
         """Leave the group, which would notice by itself only after some seconds."""
-        group = self._scheduler.group
-        if self._budget is None or group is None:
-            return
-        try:
-            if self._asking:  # they carry what is given back
-                await asyncio.wait(self._asking)
-            for releases in group.release_all(self._clock()):
-                await self._budget.lease(releases.pool, releases.request)
-        except Exception:
-            pass  # the group will notice
-        finally:
-            await self._budget.close()
+        if self._leases is not None:
+            await self._leases.leave()
 
     def close(self, *, refuse_waiting: bool) -> None:
         """Accept no more requests; if `refuse_waiting`, refuse those that wait."""
@@ -158,7 +152,7 @@ class Pump:
         """
         cause: Exception | None = None
         while True:
-            if (start := self._start_of(job, cause)) is not None:
+            if (start := self._waiters.start_of(job, cause)) is not None:
                 try:
                     await start
                 except ExecutorError as error:
@@ -168,7 +162,7 @@ class Pump:
                     self._soon()
                     raise
                 finally:
-                    self._waiting.pop(job, None)
+                    self._waiters.forget(job)
             outcome = await self._once(job, attempt)
             if not isinstance(outcome, FailedAttempt):
                 return outcome
@@ -250,17 +244,6 @@ class Pump:
         self._scheduler.on_abandoned(job, self._clock(), used)
         self._soon()
 
-    def _start_of(self, job: Job, cause: Exception | None) -> "asyncio.Future[None] | None":
-        """Return the future of a job's start; None if it has started. `cause` is its last exception."""
-        refused = self._refused.pop(job, None)
-        if refused is not None:
-            raise rejection(refused) from cause
-        if job.running:
-            return None
-        assert self._loop is not None
-        self._waiting[job] = start = self._loop.create_future()
-        return start
-
     # ---- the pump
 
     def _soon(self) -> None:
@@ -292,35 +275,12 @@ class Pump:
 
     def _perform(self, actions: Sequence[Action]) -> None:
         for action in actions:
-            if isinstance(action, RequestLease):
-                if self._loop is not None:
-                    task = self._loop.create_task(self._ask(action))
-                    self._asking.add(task)
-                    task.add_done_callback(self._asking.discard)
-                continue
-            start = self._waiting.get(action.job)
-            if start is None:  # its caller has not begun to wait yet, and will look here and at the job first
-                if isinstance(action, Refuse):
-                    self._refused[action.job] = action
-            elif not start.done():
-                if isinstance(action, Refuse):
-                    start.set_exception(rejection(action))
-                else:
-                    start.set_result(None)
+            if not isinstance(action, RequestLease):
+                self._waiters.resolve(action)
+            elif self._leases is not None and self._loop is not None:
+                self._leases.send(action, self._loop)
         if self._scheduler.idle:
             self.idle.set()
-
-    async def _ask(self, reserve: RequestLease) -> None:
-        """Ask the group for a lease on behalf of the scheduler."""
-        assert self._budget is not None
-        try:
-            grant = await self._budget.lease(reserve.pool, reserve.request)
-        except Exception as error:  # whatever it is, the pool must not wait for this lease any longer
-            because = str(error) if isinstance(error, Unreachable) else type(error).__name__
-            self._scheduler.on_lease_failed(reserve.pool, self._clock(), self._random(), because)
-        else:
-            self._scheduler.on_lease(reserve.pool, grant, self._clock())
-        self.pump()
 
     def _announce(self) -> None:
         """Pass events to `on_event`. An exception there is reported and does not disturb the requests."""
