@@ -140,9 +140,9 @@ def parts_of(
             loaded: object = orjson.loads(record)
         except orjson.JSONDecodeError as error:
             raise BadRow(f"not JSON ({str(error).partition(':')[0]}){_hint(record, number)}") from None
-        if isinstance(loaded, list) and number == 1:
+        if number == 1 and record.lstrip().startswith(b"["):
             raise BadRow(f"a row must be an object, not a list{_ARRAY}")
-        value = _object(cast("object", loaded), "a row")
+        value = _object(loaded, "a row")
     elif isinstance(record, BadRow):
         raise record
     else:
