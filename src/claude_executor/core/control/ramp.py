@@ -1,9 +1,10 @@
 """The ramp limit ("acceleration limit"): how many more input tokens this minute than the last.
 
 A pool that has been quiet may not use its whole limit at once. The API answers too steep a rise with a
-special 429, ``ramp_limit_exceeded``, whose message quotes how much this minute and the next may use. From
-then on every minute has an allowance that grows by the same step, until it passes the limit itself. Only an
-allowance that is used up makes the next one larger, so nothing is held back within it.
+special 429, ``ramp_limit_exceeded``, whose message quotes how much this minute and the next may use. Nothing
+more starts this minute. From then on every minute has an allowance that grows by the same step, whether it is
+used up or not, until it reaches the limit itself. Within a minute nothing is paced. The API may let only an
+allowance that is used up grow; then it refuses again and quotes new figures, which replace these.
 
 The minutes are the API's: they begin where its `retry-after` ends. In a group every member keeps its own
 count and multiplies what it takes by the number of members, so each gets its share of every allowance.
