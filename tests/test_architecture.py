@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+import grimp
 import pytest
 
 import claude_executor
@@ -26,6 +27,15 @@ def test_the_import_contracts_hold():
     code = "from importlinter.cli import lint_imports_command; lint_imports_command()"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    """Typing imports count: whoever opens a module should not have to open its user, too."""
+    graph = grimp.build_graph("claude_executor", exclude_type_checking_imports=False, cache_dir=None)
+    imports = {module: set(graph.find_modules_directly_imported_by(module)) for module in graph.modules}
+    while free := {module for module, needs in imports.items() if not needs & imports.keys()}:
+        imports = {module: needs for module, needs in imports.items() if module not in free}
+    assert imports == {}
 
 
 def test_only_sdk_imports_anthropics_sdk_at_run_time():

@@ -35,7 +35,7 @@ from claude_executor.bulk.run.remaining import RemainingSource, remaining
 from claude_executor.bulk.run.resume import Changed, OnChanged, RemainingRows, Resumption
 from claude_executor.bulk.run.run import Run, run_file, run_rows
 from claude_executor.bulk.run.sort import sort_results
-from claude_executor.bulk.run.summary import Bottleneck, Summary, summarise
+from claude_executor.bulk.run.summary import Bottleneck, Summary, summarize
 from claude_executor.bulk.run.timeline import Timeline, timeline_of
 from claude_executor.bulk.run.validate import Survey, validate
 
@@ -90,7 +90,7 @@ __all__ = [
     "run_rows",
     "sort_results",
     "spent_on",
-    "summarise",
+    "summarize",
     "timeline_of",
     "validate",
 ]

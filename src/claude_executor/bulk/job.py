@@ -23,7 +23,7 @@ from claude_executor.bulk.run.remaining import remaining
 from claude_executor.bulk.run.resume import RemainingRows, Resumption
 from claude_executor.bulk.run.run import Run, run_file, run_rows
 from claude_executor.bulk.run.sort import sort_results
-from claude_executor.bulk.run.summary import Summary, stop_reason, summarise
+from claude_executor.bulk.run.summary import Summary, stop_reason, summarize
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Mapping
@@ -269,7 +269,7 @@ class BulkJob:
         """
         if self._snapshot is None:
             raise RuntimeError("the job has not been run")
-        return summarise(self.progress, self._snapshot, stopped=stop_reason(self.progress))
+        return summarize(self.progress, self._snapshot, stopped=stop_reason(self.progress))
 
     @property
     def is_untouched(self) -> bool:

@@ -72,5 +72,5 @@ def _metrics_of(snapshot: Snapshot) -> dict[Metric, dict[Key, float]]:
         for resource, state in pool.resources.items():
             values[names.LIMIT][name, resource] = state.limit
             values[names.LEVEL][name, resource] = state.level
-            values[names.UTILIZATION][name, resource] = state.utilisation
+            values[names.UTILIZATION][name, resource] = state.utilization
     return values

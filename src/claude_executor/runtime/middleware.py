@@ -308,9 +308,9 @@ class _Call:
         except (KeyError, TypeError):
             pass  # not a message
         detail = "the response is incomplete or is not JSON"
-        advice, request_id = hints_of(response.headers), response.headers.get("request-id")
+        hints, request_id = hints_of(response.headers), response.headers.get("request-id")
         return FailedAttempt(
-            Failure(FailureKind.GARBLED, advice, response.status_code, detail, request_id=request_id), None
+            Failure(FailureKind.GARBLED, hints, response.status_code, detail, request_id=request_id), None
         )
 
 

@@ -71,15 +71,15 @@ def rejection(refuse: Refuse) -> ExecutorError:
     return Closed("the executor is closed; nothing was sent")
 
 
-def failure(job: Attempted, last: Failure, verdict: Disposition) -> ExecutorError:
+def failure(job: Attempted, last: Failure, disposition: Disposition) -> ExecutorError:
     """Return the exception for a request whose last attempt failed."""
     if not job.sent:
-        if verdict is Disposition.TOO_LATE:
+        if disposition is Disposition.TOO_LATE:
             return DeadlineExceeded(f"nothing could be sent before its deadline: {describe(last)}")
         return Stopped(f"nothing was sent{_in_vain(job)}: {describe(last)}", kind=last.kind)
-    if verdict is Disposition.TOO_LARGE:
+    if disposition is Disposition.TOO_LARGE:
         return TooLarge(f"the request is larger than a rate limit, which was unused: {describe(last)}")
-    if verdict is Disposition.TOO_LATE:
+    if disposition is Disposition.TOO_LATE:
         return _failed(job, last, f"its deadline passed after {_times(job.attempts)}")
     return _failed(job, last, f"gave up after {_times(job.attempts)}" if job.attempts > 1 else "")
 

@@ -91,7 +91,7 @@ class RequestRunner:
         else:
             job = self._pump.accept(shape, options)
             events = await self._pump.attempt(job, attempt)
-            stream = events.open(self._pump.on_response_started(job, events.usage, events.advice))
+            stream = events.open(self._pump.on_response_started(job, events.usage, events.hints))
         try:
             yield stream
         finally:

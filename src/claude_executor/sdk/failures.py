@@ -87,12 +87,12 @@ def _status_failure(error: anthropic.APIStatusError, params: Mapping[str, object
     shown = "" if params is None else redacted(said, params)
     kind = classify(error.status_code, error.type, error.error_code, said)
     # An error within a stream comes with the headers of its beginning, which are old by now.
-    advice = NO_HINTS if error.status_code == _OK else hints_of(error.response.headers)
+    hints = NO_HINTS if error.status_code == _OK else hints_of(error.response.headers)
     if _PART in error.response.extensions:
-        advice = replace(advice, should_retry=None)
+        hints = replace(hints, should_retry=None)
     return Failure(
         kind,
-        advice,
+        hints,
         status=error.status_code,
         detail=shown[:DETAIL_LENGTH] or error.type or "",
         request_id=error.request_id,

@@ -108,7 +108,7 @@ class StreamEvents:
         return first.message.id if first.type == "message_start" else None
 
     @property
-    def advice(self) -> "ResponseHints":
+    def hints(self) -> "ResponseHints":
         """The hints in the headers of the response."""
         return hints_of(self.response.headers)
 

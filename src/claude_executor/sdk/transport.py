@@ -106,7 +106,7 @@ class Transport:
                 if isinstance(events, FailedAttempt):
                     return events
                 if begun is not None:
-                    begun(events.usage, events.advice)
+                    begun(events.usage, events.hints)
                 return await events.collect()
         except TimeoutError as error:
             return FailedAttempt(Failure(FailureKind.TIMEOUT, detail="no response in time"), error)

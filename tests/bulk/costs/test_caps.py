@@ -22,7 +22,7 @@ from claude_executor.bulk import (
     run_file,
     run_rows,
     spent_on,
-    summarise,
+    summarize,
 )
 from claude_executor.bulk.costs.prices import NOTHING_SPENT
 from claude_executor.core.model.request import shape_of
@@ -165,7 +165,7 @@ async def test_a_later_start_with_more_goes_on(rows_in, simulator, tmp_path):
     assert len(seen) == 60
     assert simulator.verdict().duplicates == 0
     assert costs[0] > 18 * most
-    summary = summarise(run, executor.snapshot())
+    summary = summarize(run, executor.snapshot())
     assert summary.max_cost == 1.0
     assert summary.spent.dollars + summary.spent_before.dollars == pytest.approx(costs[-1])
 
@@ -178,7 +178,7 @@ async def test_what_failed_attempts_cost_is_told_beside_the_answers(some_rows, s
     run, executor = begin(simulator, rows, Caps(dollars=1_000))
     async with executor:
         await run_rows(rows, lines.append, executor=executor, run=run)
-    said = summarise(run, executor.snapshot())
+    said = summarize(run, executor.snapshot())
     (counted,) = executor._scheduler._executor_limits._spending.spent()
     assert said.retries > 0
     assert said.wasted.tokens > 0

@@ -180,6 +180,7 @@ def test_csv_problems_are_told_by_the_line_they_begin_in(tmp_path):
     ("text", "what"),
     [
         ("secret,x\nsecret,y\n", "no column named 'prompt' among the 2 of the first row"),
+        ("id;prompt\ny;secret\n", "it looks semicolon-separated; save it with commas"),
         ("prompt;custom_id\nsecret;y\n", "it looks semicolon-separated; save it with commas"),
         ("id,Prompt\nsecret,y\n", "no column named 'prompt' among the 2 of the first row; rename 'Prompt'"),
         ("prompt,a,a\nsecret,1,2\n", "two columns have the same name"),

@@ -7,7 +7,7 @@ import orjson
 import pytest
 
 from claude_executor import Executor
-from claude_executor.bulk import Run, report, run_rows, summarise
+from claude_executor.bulk import Run, report, run_rows, summarize
 from claude_executor.bulk.report import Axis, Ran, Steps, account_of, lines
 from claude_executor.bulk.report.history import read_history
 from claude_executor.bulk.run.timeline import Timeline, timeline_of
@@ -183,7 +183,7 @@ async def test_it_says_what_the_closing_summary_said(some_rows, simulator, tmp_p
         async with Executor(client=simulated_client(simulator), on_event=listen, clock=loop_time) as executor:
             with kept.keeping(executor.snapshot):
                 await run_rows(some_rows(300), write, executor=executor, run=run)
-            summary = summarise(run, executor.snapshot())
+            summary = summarize(run, executor.snapshot())
     account = account_of(path)
     assert summary.bottleneck is not None
     assert account.limited is not None

@@ -8,7 +8,7 @@ import pytest
 from anthropic.types.messages import MessageBatchIndividualResponse
 
 from claude_executor import Limits
-from claude_executor.bulk import ResultsFile, Row, run_file, run_rows, summarise
+from claude_executor.bulk import ResultsFile, Row, run_file, run_rows, summarize
 from claude_executor.simulator import Faults, Latency, Lengths, Rates, Settings
 
 MESSAGE = [{"role": "user", "content": "the secret prompt"}]
@@ -252,7 +252,7 @@ async def test_an_abort_keeps_the_answers_that_are_there(begin, some_rows, rows_
 async def test_summary_names_the_limit_and_what_raising_it_saves(begin, some_rows, simulator):
     """Three minutes' worth of requests: requests bind, and twice the limit saves a minute and a half."""
     run, executor, _ = await collected(begin, simulator, some_rows(180), setup={"limits": Limits(burst=60)})
-    summary = summarise(run, executor.snapshot())
+    summary = summarize(run, executor.snapshot())
     assert summary.bottleneck is not None
     assert (summary.bottleneck.held_by, summary.bottleneck.limit) == ("requests", 60)
     assert summary.bottleneck.share > 0.9
@@ -265,7 +265,7 @@ async def test_summary_names_the_limit_and_what_raising_it_saves(begin, some_row
 async def test_summary_counts_refusals_and_overloads(begin, some_rows, simulator):
     """429s, 529s and retries are counted as the simulator counts them."""
     run, executor, _ = await collected(begin, simulator, some_rows(200))
-    summary = summarise(run, executor.snapshot())
+    summary = summarize(run, executor.snapshot())
     statuses = simulator.stats()["by_status"]
     assert (summary.refusals, summary.overloads) == (statuses["429"], statuses["529"])
     assert summary.retries == summary.attempts - 200

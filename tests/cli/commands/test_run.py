@@ -295,7 +295,7 @@ def test_interrupt_finishes_what_is_in_flight(launch, rows_file):
 
 
 def test_plain_lines_off_a_terminal(environment, invoke, rows_file):
-    """Without a terminal there is no panel and no colour, whatever the environment says of the terminal."""
+    """Without a terminal there is no panel and no color, whatever the environment says of the terminal."""
     result = invoke("run", rows_file(3))
     assert "\x1b" not in result.stderr
     assert "╭" not in result.stderr

@@ -145,7 +145,7 @@ def test_unknown_price_is_not_zero():
 
 
 def test_no_color_is_obeyed(monkeypatch):
-    """NO_COLOR takes the colours away from a terminal."""
+    """NO_COLOR takes the colors away from a terminal."""
     monkeypatch.setenv("NO_COLOR", "1")
     assert "\x1b[3" not in drawn(LivePanel(view()), force_terminal=True)
     monkeypatch.delenv("NO_COLOR")

@@ -195,7 +195,7 @@ def test_pictures_do_not_mix_up_their_parts(page):
 
 
 def test_colours_are_those_of_the_style_sheet(page):
-    """Every colour of a picture is a variable that exists, on light ground and on dark."""
+    """Every color of a picture is a variable that exists, on light ground and on dark."""
     style = next(words for words in page.words if ":root" in words)
     light, dark = (
         set(re.findall(r"(--[a-z]+):", part)) for part in style.split("prefers-color-scheme: dark")
@@ -203,7 +203,7 @@ def test_colours_are_those_of_the_style_sheet(page):
     drawn = {
         found for _, one in page.elements for found in re.findall(r"var\((--[a-z]+)\)", one.get("style", ""))
     }
-    assert drawn - {"--colour"} <= light & dark
+    assert drawn - {"--color"} <= light & dark
     assert not [one for _, one in page.elements if re.search(r"#[0-9a-f]{6}\b", one.get("style", ""))]
 
 

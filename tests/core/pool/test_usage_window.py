@@ -62,10 +62,10 @@ def test_what_has_held_the_line_up_longest_binds():
     assert a_pool("closed", {"requests": 3.0, "output tokens": 5.0}).binding == "output tokens"
 
 
-def test_utilisation_is_what_was_used_of_the_limit():
+def test_utilization_is_what_was_used_of_the_limit():
     """In the last minute, as a share; and all that was ever used is counted too."""
     pool = Pool("x", {DEFAULT: Limits(rpm=600)}, ceiling=1, breaker=BreakerPolicy(), now=0.0)
     pool.used.add(Cost(300, 0, 0), 0.0)
     pool.used.add(Cost(450, 0, 0), 100.0)
     requests = state_of(pool, 100.0).resources["requests"]
-    assert (requests.used, requests.utilisation, requests.used_in_all) == (450, 0.75, 750)
+    assert (requests.used, requests.utilization, requests.used_in_all) == (450, 0.75, 750)

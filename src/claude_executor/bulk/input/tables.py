@@ -103,12 +103,13 @@ def _check_columns(columns: Sequence[str], name: str) -> None:
     if PROMPT not in columns:
         # The columns are not listed: if the header is missing, they are prompts.
         what = f"no column named 'prompt' among the {len(columns)} of the first row"
-        if close := get_close_matches(PROMPT, [column.strip().lower() for column in columns], 1, 0.75):
+        separator = next((name for sign, name in _SEPARATORS.items() if sign in columns[0]), "")
+        if len(columns) == 1 and separator:
+            what += f"; it looks {separator}-separated; save it with commas"
+        elif close := get_close_matches(PROMPT, [column.strip().lower() for column in columns], 1, 0.75):
             misspelled = next(column for column in columns if column.strip().lower() == close[0])
             what += f"; rename {misspelled!r}"
         elif len(columns) == 1:
-            separator = next((name for sign, name in _SEPARATORS.items() if sign in columns[0]), "")
-            what += f"; it looks {separator}-separated" if separator else ""
             what += "; save it with commas"
     elif len(set(columns)) < len(columns):
         what = "two columns have the same name; rename one of them"

@@ -12,7 +12,7 @@ from claude_executor import BreakerState, HeldBy, LimitSource, PoolState, Resour
 from claude_executor.bulk.report.history import Axis, History, Limit, read_history
 from claude_executor.bulk.report.lines import Floats, Rows, read_rows
 from claude_executor.bulk.run.run import Run
-from claude_executor.bulk.run.summary import Bottleneck, summarise
+from claude_executor.bulk.run.summary import Bottleneck, summarize
 from claude_executor.bulk.run.timeline import timeline_of
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def _limited(rows: Rows, history: History, seconds: float, attempts: int) -> Bot
     run.counters.spent = rows.spent
     took = rows.duration[~np.isnan(rows.duration)]
     pools = {name: _pool(history, name, float(took.mean()) if len(took) else 0.0) for name in history.pools}
-    return summarise(run, Snapshot(0, 0, 0, 0, 0, attempts, 0, pools)).bottleneck
+    return summarize(run, Snapshot(0, 0, 0, 0, 0, attempts, 0, pools)).bottleneck
 
 
 _HELD_BY = frozenset(HeldBy)

@@ -5,15 +5,13 @@ import time
 from collections.abc import Callable, Iterable
 from contextlib import aclosing
 from functools import partial
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from claude_executor import Executor, Params, Result
 from claude_executor.bulk.input.rows import Row
 from claude_executor.bulk.results.line import Provenance, errored, hash_of, succeeded
+from claude_executor.bulk.run.counters import RunCounters
 from claude_executor.bulk.run.dedupe import Deduplicator
-
-if TYPE_CHECKING:
-    from claude_executor.bulk.run.run import Run
 
 
 class Sink(Protocol):
@@ -34,6 +32,29 @@ class Sink(Protocol):
 
     async def flush(self) -> None:
         """Wait until everything is written."""
+        ...
+
+
+class RunProgress(Protocol):
+    """The part of a run that the feeder reads and reports to.
+
+    Attributes:
+        over: Whether nothing more is to be sent.
+        counters: Counts of the run.
+    """
+
+    @property
+    def over(self) -> bool: ...  # noqa: D102 - see above
+
+    @property
+    def counters(self) -> RunCounters: ...  # noqa: D102 - see above
+
+    def on_result(self, error: Exception | None, model: str) -> None:
+        """Judge the outcome of one row: it may stop the run."""
+        ...
+
+    def ended_by(self, error: Exception) -> bool:
+        """Whether the error is what ended the run, and no failure of its row."""
         ...
 
 
@@ -68,7 +89,7 @@ class Feeder:
         rows: Iterable[Row | None],
         results: Sink,
         executor: Executor,
-        run: "Run",
+        run: RunProgress,
         copies: Deduplicator | None,
     ) -> None:
         """Take the rows; a `None` among them gives the event loop a turn."""

@@ -95,7 +95,7 @@ class Summary:
         return asdict(self)
 
 
-def summarise(run: Run, snapshot: Snapshot, *, stopped: str | None = None) -> Summary:
+def summarize(run: Run, snapshot: Snapshot, *, stopped: str | None = None) -> Summary:
     """Summarize a run, finished or in progress."""
     counters, seconds = run.counters, run.seconds
     return Summary(

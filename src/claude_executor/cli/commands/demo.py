@@ -84,7 +84,7 @@ async def _perform(api: SimulatorProcess, rows: int, svg: Path | None) -> int:
     from rich.console import Console
 
     from claude_executor import Limits
-    from claude_executor.bulk import Run, run_rows, summarise
+    from claude_executor.bulk import Run, run_rows, summarize
     from claude_executor.cli.job.summary import closing
     from claude_executor.cli.live.interruptible import run_interruptible
     from claude_executor.cli.live.panel_recorder import PanelRecorder
@@ -112,7 +112,7 @@ async def _perform(api: SimulatorProcess, rows: int, svg: Path | None) -> int:
         )
         snapshot = executor.snapshot()
     console.print()
-    console.print(closing(summarise(run, snapshot)))
+    console.print(closing(summarize(run, snapshot)))
     if svg is not None:
         recorder.save(svg, width=PICTURE_WIDTH)
     return _judge(api, run, ending, console)

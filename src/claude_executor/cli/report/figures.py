@@ -34,12 +34,12 @@ LONG = 120
 """Seconds from which durations are shown in minutes."""
 _TIMES = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800)
 
-COLOURS = (
+COLORS = (
     "ink", "faint", "rows", "requests", "input", "output", "concurrency", "breaker", "waiting", "starting",
     "overload", "refusal", "error", "retry", "money", "low", "middle", "high",
 )  # fmt: skip
 """Names of the variables in the style sheet."""
-_STANDS_FOR = {name: f"#0000{number:02x}" for number, name in enumerate(COLOURS, start=1)}
+_STANDS_FOR = {name: f"#0000{number:02x}" for number, name in enumerate(COLORS, start=1)}
 _mpl: Any = mpl  # only partly typed
 _MEANT = {stand_in: f"var(--{name})" for name, stand_in in _STANDS_FOR.items()}
 
@@ -72,7 +72,7 @@ class Curve:
     """A series over time: name, color and values."""
 
     name: str
-    colour: str
+    color: str
     values: Floats
 
 
@@ -98,13 +98,13 @@ class Canvas:
     def line(self, curve: Curve, *, filled: bool = False) -> None:
         """Draw a line through values at the edges of the steps, or at their centres."""
         at = self._steps.edges if len(curve.values) == len(self._steps.edges) else self._steps.centres
-        colour = _STANDS_FOR[curve.colour]
-        self._axes.plot(at, curve.values, color=colour)
+        color = _STANDS_FOR[curve.color]
+        self._axes.plot(at, curve.values, color=color)
         known = np.concatenate(([False], ~np.isnan(curve.values), [False]))
         alone = known[1:-1] & ~known[:-2] & ~known[2:]  # a single value makes no line
-        self._axes.plot(at[alone], curve.values[alone], "o", color=colour, markersize=3)
+        self._axes.plot(at[alone], curve.values[alone], "o", color=color, markersize=3)
         if filled:
-            self._axes.fill_between(at, curve.values, color=colour, alpha=0.18, linewidth=0)
+            self._axes.fill_between(at, curve.values, color=color, alpha=0.18, linewidth=0)
 
     def ceiling(self, seconds: Floats, limits: Floats, *, above: float | None = None) -> None:
         """Draw a limit, dashed, from where it was known. Values above `above` times it are cut off."""
@@ -125,14 +125,14 @@ class Canvas:
                 np.append(floor, floor[-1:]),
                 np.append(top, top[-1:]),
                 step="post",
-                color=_STANDS_FOR[curve.colour],
+                color=_STANDS_FOR[curve.color],
                 linewidth=0,
             )
             floor = top
         if whole is not None:
             self._top = whole
 
-    def shade(self, shares: Floats, colour: str) -> None:
+    def shade(self, shares: Floats, color: str) -> None:
         """Shade the steps whose share is at least one half."""
         self._axes.fill_between(
             self._steps.edges,
@@ -141,7 +141,7 @@ class Canvas:
             where=np.append(shares >= 0.5, shares[-1:] >= 0.5),
             step="post",
             transform=self._axes.get_xaxis_transform(),
-            color=_STANDS_FOR[colour],
+            color=_STANDS_FOR[color],
             alpha=0.12,
             linewidth=0,
         )

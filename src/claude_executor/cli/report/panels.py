@@ -26,7 +26,7 @@ BRIEF = 0.1
 """Fraction of the time for which usage may exceed that and be cut off. Beyond it, all is shown."""
 
 # A timeline names what held a queue by the values of `HeldBy`.
-_COLOUR: dict[str, str] = {
+_COLOR: dict[str, str] = {
     HeldBy.REQUESTS: "requests",
     HeldBy.INPUT: "input",
     HeldBy.OUTPUT: "output",
@@ -91,19 +91,19 @@ class Panels:
 
     def _limit(self, use: LimitUse) -> Panel:
         history = self._account.history
-        colour = _COLOUR.get(use.resource, "error")
+        color = _COLOR.get(use.resource, "error")
         limits = history.limits(use.pool)[use.resource]
         since = self._account.axis.seconds(np.array([limit.at for limit in limits]))
         used = history.amounts(use.pool, "used").get(use.resource, np.zeros(len(self._told)))
         canvas = self._canvas()
         held = history.amounts(use.pool, "held").get(use.resource)
-        legend = [("used", colour), (f"the limit, {amount(use.limit.limit)} at the end", "ink dashed")]
+        legend = [("used", color), (f"the limit, {amount(use.limit.limit)} at the end", "ink dashed")]
         if held is not None and (shares := self._steps.shares(self._told, held)).max(initial=0.0) >= 0.5:
-            canvas.shade(shares, colour)
-            legend.append(("this limit held the queue", f"{colour} shade"))
+            canvas.shade(shares, color)
+            legend.append(("this limit held the queue", f"{color} shade"))
         rate = self._steps.rate(self._told, used, gradual=True)
         limited = np.array([limit.limit for limit in limits])
-        canvas.line(Curve("used", colour, rate), filled=True)
+        canvas.line(Curve("used", color, rate), filled=True)
         room = ROOM if (rate > ROOM * limited.max()).mean() <= BRIEF else None
         canvas.ceiling(since, limited, above=room)
         says = f"{percent(use.share)} of the limit was used, at most {amount(rate.max())} per minute."
@@ -134,16 +134,16 @@ class Panels:
         return panels
 
     def _held(self, pool: str, held: dict[str, Floats]) -> Panel:
-        causes = sorted(held, key=lambda why: list(_COLOUR).index(why) if why in _COLOUR else -1)
+        causes = sorted(held, key=lambda why: list(_COLOR).index(why) if why in _COLOR else -1)
         curves = [
-            Curve(why, _COLOUR.get(why, "error"), self._steps.shares(self._told, held[why])) for why in causes
+            Curve(why, _COLOR.get(why, "error"), self._steps.shares(self._told, held[why])) for why in causes
         ]
         canvas = self._canvas()
         canvas.stack(curves, whole=1.0)
         canvas.numbers("percent")
         spans = {why: float(held[why].sum()) for why in sorted(held, key=lambda why: -held[why].sum())}
         says = "; ".join(f"{_NAMES.get(why, why)} for {span(seconds)}" for why, seconds in spans.items())
-        legend = [(_NAMES.get(why, why), _COLOUR.get(why, "error")) for why in causes]
+        legend = [(_NAMES.get(why, why), _COLOR.get(why, "error")) for why in causes]
         legend.append(("nothing", "free"))
         return self._panel(f"Share of the time{self._of(pool)}", canvas, f"Limited by {says}.", legend)
 
@@ -156,11 +156,11 @@ class Panels:
         canvas = self._canvas()
         for name, level in levels.items():
             drawn = np.maximum(-0.5, self._steps.sampled(self._told, level))
-            canvas.line(Curve(name, _COLOUR.get(name, "error"), drawn))
+            canvas.line(Curve(name, _COLOR.get(name, "error"), drawn))
         canvas.numbers("percent")
         medians = {name: max(0.0, float(np.nanmedian(level))) for name, level in levels.items()}
         says = "Median: " + ", ".join(f"{name} {percent(level)}" for name, level in medians.items())
-        legend = [(name, _COLOUR.get(name, "error")) for name in levels]
+        legend = [(name, _COLOR.get(name, "error")) for name in levels]
         return [self._panel(f"How full each bucket was{self._of(pool)}", canvas, f"{says}.", legend)]
 
     def times(self) -> list[Panel]:
@@ -174,12 +174,12 @@ class Panels:
                 continue
             found = self._steps.percentiles(self._came, known)
             canvas = self._canvas()
-            for part, colour in zip(reversed(PERCENTILES), ("high", "middle", "low"), strict=True):
-                canvas.line(Curve(f"{part} %", colour, found[part]))
+            for part, color in zip(reversed(PERCENTILES), ("high", "middle", "low"), strict=True):
+                canvas.line(Curve(f"{part} %", color, found[part]))
             canvas.numbers("seconds")
             legend = [
-                (f"{part} % took at most this", colour)
-                for part, colour in zip(PERCENTILES, ("low", "middle", "high"), strict=True)
+                (f"{part} % took at most this", color)
+                for part, color in zip(PERCENTILES, ("low", "middle", "high"), strict=True)
             ]
             median, most = (float(np.nanpercentile(known, part)) for part in (50, 99))
             says = f"Half of them within {_seconds(median)}, 99 % within {_seconds(most)}."
@@ -199,16 +199,13 @@ class Panels:
         if account.refusals or account.overloads or others:
             canvas = self._canvas(self._bars)
             canvas.stack(
-                [
-                    Curve(name, colour, self._bars.counts(self._told, counted[name]))
-                    for name, _, colour in kinds
-                ]
+                [Curve(name, color, self._bars.counts(self._told, counted[name])) for name, _, color in kinds]
             )
             says = (
                 f"{count(account.refusals or 0, '429')}, {count(account.overloads or 0, '529')}, "
                 f"{count(others, 'other failure', 'other failures')}."
             )
-            legend = [(label, colour) for _, label, colour in kinds]
+            legend = [(label, color) for _, label, color in kinds]
             panels.append(self._panel(f"Failed attempts per {self._bar}", canvas, says, legend))
         return panels + self._retries(self._told, history.counts("retries"))
 

@@ -30,7 +30,7 @@ class ResourceState:
     used_in_all: float
 
     @property
-    def utilisation(self) -> float:
+    def utilization(self) -> float:
         """Fraction of the limit used in the last minute."""
         return self.used / self.limit
 

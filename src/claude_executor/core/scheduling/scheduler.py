@@ -276,14 +276,14 @@ class Scheduler:
         """Whether the headers of a response to `job` are worth reading; parsing them is not free."""
         return feedback.headers_due(self._pools[job.pool], now)
 
-    def on_response_started(self, job: Job, usage: Usage, advice: ResponseHints, now: float) -> None:
+    def on_response_started(self, job: Job, usage: Usage, hints: ResponseHints, now: float) -> None:
         """Learn from the head of a streamed answer, whose input used `usage`."""
         self._dirty = True
-        self._attempts.on_response_started(job, usage, advice, now)
+        self._attempts.on_response_started(job, usage, hints, now)
 
-    def on_response(self, job: Job, usage: Usage | None, advice: ResponseHints, now: float) -> None:
+    def on_response(self, job: Job, usage: Usage | None, hints: ResponseHints, now: float) -> None:
         """Settle an attempt that was answered. `usage` is what the API charged; None if it did not say."""
-        self._attempts.on_response(job, usage, advice, now)
+        self._attempts.on_response(job, usage, hints, now)
         self._dirty = True
 
     def on_abandoned(self, job: Job, now: float, used: Usage | None = None) -> None:
@@ -302,9 +302,9 @@ class Scheduler:
         `again` is False where part of the answer is in use already. On `AGAIN` the job waits for another
         attempt.
         """
-        verdict = self._attempts.on_failure(job, failure, now, u, again=again)
+        disposition = self._attempts.on_failure(job, failure, now, u, again=again)
         self._dirty = True
-        return verdict
+        return disposition
 
     # ---- turning away
 

@@ -35,7 +35,7 @@ class AttemptContext:
         over: Whether the attempt has ended.
     """
 
-    __slots__ = ("_advice", "_broken", "_parts", "_place", "job", "over", "owner")
+    __slots__ = ("_hints", "_broken", "_parts", "_place", "job", "over", "owner")
 
     def __init__(self, owner: object, job: Job) -> None:
         self.owner = owner
@@ -44,7 +44,7 @@ class AttemptContext:
         self._place: asyncio.Lock | None = None  # few have parts
         self._broken: tuple[tuple[ExecutorError, FailedAttempt], ...] = ()
         self._parts: dict[object, Usage] | None = None
-        self._advice: Callable[[], ResponseHints] | None = None
+        self._hints: Callable[[], ResponseHints] | None = None
 
     # ---- for its parts
 
@@ -67,7 +67,7 @@ class AttemptContext:
         if isinstance(outcome, Reply):
             reply = cast("Reply[object]", outcome)
             self.took(reply.usage, _id_of(reply.value))
-            self._advice = reply.hints
+            self._hints = reply.hints
             return cast("R", reply)
         return outcome
 
@@ -138,8 +138,8 @@ class AttemptContext:
             if another and reply.usage is not None:
                 used = used.plus(reply.usage)
             self.job.composite = another or len(self._parts) > 1
-            if not self.job.composite and self._advice is not None:
-                reply = reply._replace(hints=self._advice)
+            if not self.job.composite and self._hints is not None:
+                reply = reply._replace(hints=self._hints)
             return cast("R", reply._replace(usage=used))
         if isinstance(outcome, FailedAttempt):
             free = FAILURE_POLICIES[outcome.failure.kind].refund or outcome.failure.usage is not None

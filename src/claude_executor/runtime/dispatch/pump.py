@@ -167,10 +167,10 @@ class Pump:
             if not isinstance(outcome, FailedAttempt):
                 return outcome
             cause = outcome.cause
-            verdict = self._scheduler.on_failure(job, outcome.failure, self._clock(), self._random())
+            disposition = self._scheduler.on_failure(job, outcome.failure, self._clock(), self._random())
             self._soon()
-            if verdict is not Disposition.AGAIN:
-                raise failure(job, outcome.failure, verdict) from cause
+            if disposition is not Disposition.AGAIN:
+                raise failure(job, outcome.failure, disposition) from cause
 
     async def _once(self, job: Job, attempt: Callable[[], Awaitable[R | FailedAttempt]]) -> R | FailedAttempt:
         """Make one attempt of a job that has its turn."""
@@ -217,14 +217,14 @@ class Pump:
     def on_response(self, job: Job, reply: Reply[T]) -> T:
         """Settle an attempt with its whole response, and return the value of that."""
         now = self._clock()
-        advice = reply.hints() if self._scheduler.headers_due(job, now) else NO_HINTS
-        self._scheduler.on_response(job, reply.usage, advice, now)
+        hints = reply.hints() if self._scheduler.headers_due(job, now) else NO_HINTS
+        self._scheduler.on_response(job, reply.usage, hints, now)
         self._soon()
         return reply.value
 
-    def on_response_started(self, job: Job, usage: Usage, advice: ResponseHints) -> "StreamHandle":
+    def on_response_started(self, job: Job, usage: Usage, hints: ResponseHints) -> "StreamHandle":
         """Note that the response of a job has begun, and return what settles its ending."""
-        self._scheduler.on_response_started(job, usage, advice, self._clock())
+        self._scheduler.on_response_started(job, usage, hints, self._clock())
         self._soon()
         return StreamHandle(self, job)
 
