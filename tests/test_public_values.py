@@ -79,3 +79,5 @@ async def test_a_journal_fits_the_protocol_of_map(tmp_path):
     async with Executor(api_key="k") as executor:
         journal: MapJournal = Journal(tmp_path / "journal.jsonl")
         assert [result async for result in executor.map([], journal=journal)] == []
+        async with journal:
+            assert journal.find(0, {"model": "m", "max_tokens": 1, "messages": []}) is None

@@ -18,7 +18,7 @@ def dry_run(path, limits=None, *, as_json=False, **options):
     how = ConnectionOptions(limits if limits is not None else Limits())
     bulk = JobOptions(
         source=path, target=STANDARD, connection=how, defaults=RowDefaults(), caps=Caps(), ordered=False,
-        dedupe=False, priority=0, as_json=as_json, going_on=ResumeCommand("run", ()),
+        dedupe=False, priority=0, as_json=as_json, resume_command=ResumeCommand("run", ()),
     )  # fmt: skip
     plan.dry_run(bulk, **options)
 

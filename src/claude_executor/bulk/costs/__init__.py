@@ -1,1 +1,1 @@
-"""What a run costs: prices, caps, the plan before it, and token counts of a sample."""
+"""Costs of a run: prices, caps, the plan before it, and token counts of a sample."""

@@ -1,1 +1,1 @@
-"""What a run reads: files, tables, rows in their several forms, and the problems they have."""
+"""Input of a run: files, tables, rows in their several forms, and the problems they have."""

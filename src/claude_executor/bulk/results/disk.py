@@ -24,7 +24,7 @@ class DiskReserve:
     """
 
     def __init__(self, directory: Path) -> None:
-        """Nothing is held yet.
+        """Make a reserve that holds no space yet.
 
         Args:
             directory: A directory on the disk.

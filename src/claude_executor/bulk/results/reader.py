@@ -19,7 +19,7 @@ class ResultsReader:
     """Reads a results file."""
 
     def __init__(self, path: Path, *, lasting: bool, end: int = 0) -> None:
-        """Nothing is read yet.
+        """Make a reader; nothing is read yet.
 
         Args:
             path: Where the lines are.

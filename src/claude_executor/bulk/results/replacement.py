@@ -39,7 +39,7 @@ class Replacement:
     """
 
     def __init__(self, path: Path) -> None:
-        """Nothing is read or written yet.
+        """Make a replacement; nothing is read or written yet.
 
         Args:
             path: The results file, which need not exist.

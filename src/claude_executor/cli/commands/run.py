@@ -53,11 +53,13 @@ def run(*, force: bool, on_changed: OnChanged, dry_run: bool, exact: int | None,
         raise click.UsageError("--exact needs --dry-run")
     if dry_run and options["output"] is None and is_nameless(options["file"]):
         options["output"] = STANDARD  # a dry run has no results to name
-    bulk = JobOptions.of(options, going_on=ResumeCommand.with_this(), overwrite=force, on_changed=on_changed)
+    job_options = JobOptions.of(
+        options, resume_command=ResumeCommand.with_this(), overwrite=force, on_changed=on_changed
+    )
     if dry_run:
-        show_plan(bulk, exact=exact or 0)
+        show_plan(job_options, exact=exact or 0)
     else:
-        execute(bulk)
+        execute(job_options)
 
 
 @click.command(cls=Remembering)
@@ -68,4 +70,4 @@ def retry(**options: Any) -> None:  # noqa: ANN401 - those of `bulk_options`
     Takes the same FILE and options as run. Rows that were never sent are not sent now. A failure stays in the
     results until its row has a new result.
     """
-    execute(JobOptions.of(options, going_on=ResumeCommand.with_this(), failures_only=True))
+    execute(JobOptions.of(options, resume_command=ResumeCommand.with_this(), failures_only=True))

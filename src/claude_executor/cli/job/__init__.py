@@ -1,1 +1,1 @@
-"""What run, retry and --dry-run show of a bulk job: checks, plan, progress, summary, exit status."""
+"""Display of a bulk job for run, retry and --dry-run: checks, plan, progress, summary, exit status."""

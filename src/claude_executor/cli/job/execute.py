@@ -143,7 +143,7 @@ def _broken_off(error: OSError | BadInput, job: Job, options: JobOptions) -> Com
         kept = f"no answer came; {options.target} is unchanged"
     elif misplaced := _misplaced(job, options):
         kept += f"\n{misplaced}"
-    go_on = options.going_on.sentence(start_over=untouched, first=first)
+    go_on = options.resume_command.sentence(start_over=untouched, first=first)
     return CommandError(f"stopped: {why}; {kept}\n{go_on}", SOME_FAILED)
 
 
@@ -179,5 +179,5 @@ def _close(summary: Summary, ended: ExitStatus, job: Job, options: JobOptions, c
     if options.target == STANDARD:
         console.print("results written so far are valid; to resume, run again with -o FILE")
     else:
-        go_on = options.going_on.sentence(start_over=untouched, first=ended.first)
+        go_on = options.resume_command.sentence(start_over=untouched, first=ended.first)
         console.print(go_on, markup=False, soft_wrap=True)

@@ -124,7 +124,7 @@ class ProgressTracker:
     """Takes a `View` of a run again and again, and remembers totals for rates over the last seconds."""
 
     def __init__(self, run: Run, executor: Executor, *, title: str, max_concurrency: int) -> None:
-        """Nothing is looked at yet. `max_concurrency` is that of the executor."""
+        """Make a tracker that has seen nothing yet. `max_concurrency` is that of the executor."""
         self.run = run
         self._max_concurrency = max_concurrency
         self._executor = executor

@@ -38,7 +38,7 @@ class JobOptions:
         dedupe: Whether identical rows are sent once.
         priority: Priority of the requests.
         as_json: Whether the summary is printed as JSON.
-        going_on: The command as it was typed, to print how to resume.
+        resume_command: The command as it was typed, to print how to resume.
         overwrite: Whether existing results are discarded.
         failures_only: Whether only failed rows are sent.
         on_changed: What to do with answered rows whose request has changed.
@@ -53,13 +53,13 @@ class JobOptions:
     dedupe: bool
     priority: int
     as_json: bool
-    going_on: ResumeCommand
+    resume_command: ResumeCommand
     overwrite: bool = False
     failures_only: bool = False
     on_changed: OnChanged = "fail"
 
     @classmethod
-    def of(cls, options: Mapping[str, Any], *, going_on: ResumeCommand, **more: Any) -> JobOptions:  # noqa: ANN401
+    def of(cls, options: Mapping[str, Any], *, resume_command: ResumeCommand, **more: Any) -> JobOptions:  # noqa: ANN401
         """Combine the values of `bulk_options`.
 
         Raises:
@@ -81,7 +81,7 @@ class JobOptions:
             priority=rest.pop("priority"),
             as_json=rest.pop("as_json"),
             connection=connection(**rest),
-            going_on=going_on,
+            resume_command=resume_command,
             **more,
         )
 

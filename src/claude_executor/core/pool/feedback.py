@@ -86,11 +86,11 @@ def observe_headers(pool: Pool, job: Job, hints: ResponseHints, now: float) -> N
             variance += share.variance.get(estimator.name, 0.0)
             unsettled += share.in_flight.get(estimator.name, 0.0)
             unheard = UNREPORTED * estimator.rate if estimator.bucket is not None else 0.0
-        undrawn = job.reserved_output if resource is Resource.OUTPUT else 0.0
+        reserved_output = job.reserved_output if resource is Resource.OUTPUT else 0.0
         belief = LevelRange(
             sent_at=job.sent_at,
             lowest=min(then, today),
-            highest=max(then + undrawn, today),
+            highest=max(then + reserved_output, today),
             unsure=CONFIDENCE * math.sqrt(variance) + unheard,
             # An estimate in flight may turn out to be anything down to nothing, but every request is one.
             unsettled=0.0 if resource is Resource.REQUESTS else unsettled,

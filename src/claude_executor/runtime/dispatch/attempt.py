@@ -35,7 +35,7 @@ class AttemptContext:
         over: Whether the attempt has ended.
     """
 
-    __slots__ = ("_hints", "_broken", "_parts", "_place", "job", "over", "owner")
+    __slots__ = ("_broken", "_hints", "_parts", "_place", "job", "over", "owner")
 
     def __init__(self, owner: object, job: Job) -> None:
         self.owner = owner
