@@ -256,7 +256,7 @@ class _WorkerPool:
         """Wait until it may be a worker's turn to pull."""
         place = asyncio.get_running_loop().create_future()
         self._parked.append(place)
-        await place  # workers are only ever cancelled all together, so that no call is lost by that
+        await place  # no call is lost here: workers are cancelled all at once, or not at all
 
     def _call_one(self) -> None:
         while self._parked:
