@@ -122,7 +122,7 @@ _TIERS: Mapping[str, Mapping[str, Limits]] = MappingProxyType(
     }
 )
 
-# "claude-opus-4-8", "claude-haiku-5-5", "claude-sonnet-4-5-20250929". The next pattern is for names up to 3.7.
+# "claude-opus-4-8", "claude-haiku-5-5", "claude-sonnet-4-5-20250929". The next one: names up to 3.7.
 _MODEL = re.compile(
     r"(?P<family>opus|sonnet|haiku|fable|mythos)-(?P<major>\d{1,2})(?!\d)(?:[-.](?P<minor>\d{1,2})(?!\d))?"
 )
