@@ -12,7 +12,7 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-ANEW = "--force"
+FORCE = "--force"
 _WORDS = "claude_executor.words"
 _VARIABLES = {"--shared": "CLAUDE_EXECUTOR_SHARED", "--base-url": "ANTHROPIC_BASE_URL"}
 """Options whose values may contain a password, and the environment variables that replace them."""
@@ -61,7 +61,7 @@ class ResumeCommand:
     def _spoken(self, *, start_over: bool) -> Iterator[str]:
         option = ""
         for word in self.words:
-            if word == ANEW and not start_over:
+            if word == FORCE and not start_over:
                 continue
             name, is_one_word, value = word.partition("=")
             if is_one_word and name in _VARIABLES and _holds_password(value):
